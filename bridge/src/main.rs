@@ -1,0 +1,2 @@
+//! The `medsync` program.
+fn main() {}

@@ -1,0 +1,263 @@
+//! The names that things go by: 32-byte identifiers, times, and Starknet's own values.
+
+use core::fmt;
+use core::str::FromStr;
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use crate::felt::{Felt, felt_newtype};
+
+/// Why a text is not a 32-byte value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BytesError {
+    /// The text does not start with `0x`.
+    #[error("a 32-byte value starts with 0x")]
+    NoPrefix,
+    /// The text has another number of digits.
+    #[error("a 32-byte value has 64 hex digits, this has {0}")]
+    Length(usize),
+    /// A character is not a lower-case hex digit.
+    #[error("a 32-byte value is written in lower-case hex digits only")]
+    Digit,
+}
+
+/// Reads `0x` and 64 lower-case hex digits.
+///
+/// # Errors
+/// Any other spelling.
+pub fn parse_bytes32(text: &str) -> Result<[u8; 32], BytesError> {
+    let digits = text.strip_prefix("0x").ok_or(BytesError::NoPrefix)?;
+    if digits.len() != 64 {
+        return Err(BytesError::Length(digits.len()));
+    }
+    if digits.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(BytesError::Digit);
+    }
+    let mut bytes = [0u8; 32];
+    hex::decode_to_slice(digits, &mut bytes).map_err(|_| BytesError::Digit)?;
+    Ok(bytes)
+}
+
+/// Makes a public newtype of 32 bytes: printed and serialized as `0x` and 64 digits.
+macro_rules! bytes_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+        )]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The value as it enters a hash: two felts below 2^128, high then low, big-endian.
+            #[must_use]
+            pub fn halves(&self) -> [Felt; 2] {
+                halves(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BytesError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                parse_bytes32(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "0x{}", hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <Cow<'de, str> as Deserialize>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// The two felts by which 32 bytes enter a hash: high, low, big-endian.
+#[must_use]
+pub(crate) fn halves(bytes: &[u8; 32]) -> [Felt; 2] {
+    let mut high = [0u8; 32];
+    let mut low = [0u8; 32];
+    high[16..].copy_from_slice(&bytes[..16]);
+    low[16..].copy_from_slice(&bytes[16..]);
+    [Felt::from_bytes_be(&high), Felt::from_bytes_be(&low)]
+}
+
+bytes_newtype! {
+    /// A Calimero context.
+    ContextId
+}
+bytes_newtype! {
+    /// A member of a context: the public key under which its node executes.
+    MemberId
+}
+bytes_newtype! {
+    /// One record of a patient, across its versions; uniform random.
+    RecordId
+}
+bytes_newtype! {
+    /// Who made a record, as a SHA-256 of the FHIR reference.
+    AuthorId
+}
+bytes_newtype! {
+    /// A SHA-256 digest.
+    Sha256Digest
+}
+bytes_newtype! {
+    /// An X25519 public key, to which records are sealed.
+    SealKey
+}
+bytes_newtype! {
+    /// Uniform random bytes that make one set of terms unlike every other.
+    Nonce
+}
+bytes_newtype! {
+    /// A Starknet address as 32 big-endian bytes, as it stands in the terms.
+    AddressBytes
+}
+
+impl Sha256Digest {
+    /// SHA-256 of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+felt_newtype! {
+    /// Starknet's chain identifier, a short string such as `SN_SEPOLIA`.
+    ChainId
+}
+felt_newtype! {
+    /// The address of a contract on Starknet.
+    ContractAddress
+}
+felt_newtype! {
+    /// The Starknet address under which a custodian anchors.
+    Anchorer
+}
+felt_newtype! {
+    /// The hash of a declared contract class.
+    ClassHash
+}
+felt_newtype! {
+    /// A salt: uniform random, or derived from the patient's seed.
+    Salt
+}
+
+impl ChainId {
+    /// The identifier whose short string is `name`, at most 31 ASCII characters.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        (!name.is_empty() && name.len() <= 31 && name.is_ascii())
+            .then(|| Self::from_felt(Felt::from_bytes_be_slice(name.as_bytes())))
+    }
+}
+
+impl AddressBytes {
+    /// The address of an anchorer.
+    #[must_use]
+    pub fn of(anchorer: Anchorer) -> Self {
+        Self(anchorer.to_bytes())
+    }
+}
+
+/// A moment in unix seconds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixSeconds(pub u64);
+
+impl UnixSeconds {
+    /// The time as it enters a hash.
+    #[must_use]
+    pub fn felt(self) -> Felt {
+        Felt::from(self.0)
+    }
+}
+
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Base64 with padding, the only spelling of byte strings in our JSON.
+///
+/// # Errors
+/// A text that is not standard base64.
+pub fn parse_base64(text: &str) -> Result<alloc::vec::Vec<u8>, base64::DecodeError> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text)
+}
+
+/// Writes standard base64 with padding.
+#[must_use]
+pub fn to_base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn each_wrong_spelling_has_its_own_error() {
+        assert_eq!("00".parse::<ContextId>(), Err(BytesError::NoPrefix));
+        assert_eq!("0x00".parse::<ContextId>(), Err(BytesError::Length(2)));
+        let upper = alloc::format!("0x{}", "A".repeat(64));
+        assert_eq!(upper.parse::<ContextId>(), Err(BytesError::Digit));
+        let odd = alloc::format!("0x{}", "g".repeat(64));
+        assert_eq!(odd.parse::<ContextId>(), Err(BytesError::Digit));
+    }
+
+    #[test]
+    fn a_value_prints_as_it_is_read() {
+        let text = alloc::format!("0x{}", "0f".repeat(32));
+        assert_eq!(text.parse::<RecordId>().map(|id| id.to_string()), Ok(text));
+    }
+
+    #[test]
+    fn halves_are_high_then_low() {
+        let mut bytes = [0u8; 32];
+        bytes[15] = 1;
+        bytes[31] = 2;
+        assert_eq!(halves(&bytes), [Felt::ONE, Felt::TWO]);
+    }
+
+    #[test]
+    fn chain_names_are_short_strings() {
+        assert_eq!(
+            ChainId::named("SN_SEPOLIA")
+                .map(|c| c.to_string())
+                .as_deref(),
+            Some("0x534e5f5345504f4c4941")
+        );
+        assert_eq!(ChainId::named(""), None);
+        assert_eq!(ChainId::named(&"x".repeat(32)), None);
+    }
+}
