@@ -1,7 +1,35 @@
 //! The MedSync program: the daemon that carries consents from a private circle to Starknet, and
 //! the command line of every role.
 //!
-//! Only [`chain`] knows Starknet and only `source` knows Calimero. Everything else speaks the
+//! Only [`chain`] knows Starknet and only [`source`] knows Calimero. Everything else speaks the
 //! protocol's own names.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`commands`] | the command line, a file a role |
+//! | [`daemon`] | the lanes, each in its loop |
+//! | [`pipeline`] | ingest, seal, place, submit, confirm; relay |
+//! | [`verify`] | a receipt against a verifier's beliefs and the chain |
+//! | [`guard`] | the way into a circle: pins are compared before each call |
+//! | [`chain`], [`source`] | Starknet, Calimero |
+//! | [`store`] | SQLite |
+//! | [`fhir`], [`import`] | bundles, and how they become sealed records |
+//! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
+//! | [`party`], [`seams`] | a party's parts put together; time and chance |
 
 pub mod chain;
+pub mod commands;
+pub mod config;
+pub mod daemon;
+pub mod fhir;
+pub mod files;
+pub mod guard;
+pub mod import;
+pub mod invitation;
+pub mod keys;
+pub mod party;
+pub mod pipeline;
+pub mod seams;
+pub mod source;
+pub mod store;
+pub mod verify;

@@ -1,1 +1,332 @@
-//! Starknet.
+//! Starknet, and nothing else of MedSync: the only module that knows its RPC and its transactions.
+//!
+//! The rest of the program sees two traits. [`Chain`] reads; what it returns is checked for form
+//! and for the right chain, but a node can still lie or lag, so that every answer that matters
+//! names its block and the caller refuses a block older than one it has seen. [`Account`] writes:
+//! a transaction is prepared (signed and priced) apart from being sent, so that the caller can
+//! make it durable in between, and sending the same one again is recognized.
+//!
+//! This module keeps no state on disk, knows no batch and no context, and decides on no retry.
+
+use async_trait::async_trait;
+use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, ChainFacts, TransactionHash};
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Root;
+use serde::{Deserialize, Serialize};
+
+mod account;
+mod deploy;
+mod error;
+#[cfg(test)]
+mod fake;
+mod intent;
+mod rpc;
+
+pub use account::{AccountKey, FeePolicy, RpcAccount};
+pub use deploy::{Artifact, Deployment, deploy};
+pub use error::{ChainError, Class, RegistryRevert};
+pub use rpc::{RpcChain, RpcLimits};
+
+/// The most openings in one [`Call::Revoke`]; the registry refuses more.
+pub const REVOCATIONS_MAX: usize = 64;
+
+/// A block that is part of the chain, with its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockAt {
+    /// Its number.
+    pub number: BlockNumber,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// When it was made, by its own account.
+    pub time: UnixSeconds,
+}
+
+impl BlockAt {
+    /// The block as a receipt names it.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block {
+            number: self.number,
+            hash: self.hash,
+        }
+    }
+
+    /// Refuses a block that lies before one that was already seen.
+    ///
+    /// # Errors
+    /// [`ChainError::OldBlock`].
+    pub fn not_before(&self, seen: BlockNumber) -> Result<(), ChainError> {
+        if self.number < seen {
+            return Err(ChainError::OldBlock {
+                served: self.number,
+                seen,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Everything that a receipt is checked against, all of it read at one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The class of the registry.
+    pub class_hash: ClassHash,
+    /// When the root was anchored, when the handle was opened, and the block's time.
+    pub chain: ChainFacts,
+    /// The block that was read.
+    pub block: BlockAt,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// The chain does not know it (any more).
+    Unknown,
+    /// It is known, but not in a closed block yet.
+    Received,
+    /// It took effect in this block.
+    Accepted {
+        /// The block.
+        block: BlockAt,
+    },
+    /// It is in this block, used up its nonce and had no other effect.
+    Reverted {
+        /// Why, in the words of the contract or the sequencer.
+        reason: RevertReason,
+        /// The block.
+        block: BlockAt,
+    },
+}
+
+/// Why a transaction reverted: the start of what the chain says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevertReason(String);
+
+impl RevertReason {
+    /// How much of the chain's text is kept.
+    const BYTES_MAX: usize = 2048;
+
+    /// The words themselves.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes the chain's words, printable and cut to a length that a log can bear.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let mut kept = String::new();
+        for c in printable {
+            if kept.len() + c.len_utf8() > Self::BYTES_MAX {
+                break;
+            }
+            kept.push(c);
+        }
+        Self(kept)
+    }
+
+    /// The registry's own reason, if it was one.
+    #[must_use]
+    pub fn registry(&self) -> Option<RegistryRevert> {
+        RegistryRevert::find(&self.0)
+    }
+}
+
+impl std::fmt::Display for RevertReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.registry() {
+            Some(known) => write!(f, "{known}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+/// Reads Starknet.
+#[async_trait]
+pub trait Chain: Send + Sync {
+    /// The chain that answers now.
+    ///
+    /// # Errors
+    /// [`ChainError`], as every method here.
+    async fn chain_id(&self) -> Result<ChainId, ChainError>;
+
+    /// The newest closed block.
+    async fn tip(&self) -> Result<BlockAt, ChainError>;
+
+    /// The class of a contract at the tip, or nothing where there is no contract.
+    async fn class_hash_at(
+        &self,
+        contract: ContractAddress,
+    ) -> Result<Option<ClassHash>, ChainError>;
+
+    /// The head of an anchorer's chain of batches, zero before the first, at the tip.
+    async fn head_of(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+    ) -> Result<AnchorHead, ChainError>;
+
+    /// When an anchorer anchored a root, if it did, at the tip.
+    async fn anchored_at(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError>;
+
+    /// Everything that a receipt is checked against, read at one block by its hash. The block's
+    /// time bounds the times that a verdict may be asked for.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`] where there is no contract; see also [`BlockAt::not_before`].
+    async fn facts(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+        handle: Handle,
+    ) -> Result<Facts, ChainError>;
+
+    /// When each handle was first opened, if it was, all read at one block. The RPC learns the
+    /// handles that it is asked for.
+    async fn revoked_at(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError>;
+
+    /// What became of a transaction.
+    async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;
+}
+
+/// How many transactions an account has made; the next one carries this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccountNonce(pub u64);
+
+impl AccountNonce {
+    /// The nonce of the transaction after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// An amount of one of Starknet's three gases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Gas(pub u64);
+
+/// An amount of fri, 10^-18 STRK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fri(pub u128);
+
+/// What a transaction may use of one gas, and pay for each unit of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GasBound {
+    /// The most units.
+    pub amount: Gas,
+    /// The most fri a unit.
+    pub price: Fri,
+}
+
+/// What a transaction may cost at most, as it is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeeBounds {
+    /// Execution.
+    pub l2_gas: GasBound,
+    /// State that is published on Ethereum as data.
+    pub l1_data_gas: GasBound,
+    /// Messages to Ethereum; we send none.
+    pub l1_gas: GasBound,
+}
+
+/// A call of the registry.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Anchors a batch, if the account's head is still the expected one.
+    Anchor {
+        /// The registry.
+        registry: ContractAddress,
+        /// The account's head before.
+        expected_head: AnchorHead,
+        /// The batch.
+        root: Root,
+        /// Its leaves, padding included.
+        leaf_count: LeafCount,
+    },
+    /// Opens handles; one to [`REVOCATIONS_MAX`] of them.
+    Revoke {
+        /// The registry.
+        registry: ContractAddress,
+        /// What opens each handle. Sending publishes the secrets.
+        openings: Vec<(RevocationSecret, PublicKey)>,
+    },
+}
+
+/// A transaction that is signed and priced, and may or may not have been sent.
+///
+/// Whoever wants to survive a crash stores its [`to_intent`](Prepared::to_intent) before sending
+/// it: the same hash comes back however often it is sent, and [`Chain::status`] answers by it.
+/// The payload of a revocation contains its secrets, so that `Debug` leaves the payload out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The hash under which the chain will know it.
+    pub hash: TransactionHash,
+    /// The nonce that it uses.
+    pub nonce: AccountNonce,
+    /// What it may cost.
+    pub fees: FeeBounds,
+    /// The signed transaction as JSON, exactly what is sent.
+    pub payload: String,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("hash", &self.hash)
+            .field("nonce", &self.nonce)
+            .field("fees", &self.fees)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What sending came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The chain took the transaction; whether it takes effect is for [`Chain::status`] to say.
+    Accepted,
+    /// The chain had it already.
+    AlreadyThere,
+}
+
+/// Writes to Starknet, under one address.
+#[async_trait]
+pub trait Account: Send + Sync {
+    /// The address. Batches are anchored under it.
+    fn address(&self) -> ContractAddress;
+
+    /// The next nonce, transactions included that are not in a closed block yet.
+    ///
+    /// # Errors
+    /// [`ChainError`], as every method here.
+    async fn nonce(&self) -> Result<AccountNonce, ChainError>;
+
+    /// Estimates the fee, adds a margin under a cap, and signs. Sends nothing.
+    ///
+    /// # Errors
+    /// [`ChainError::WouldRevert`] for a call that the registry would refuse now, and
+    /// [`ChainError::FeeAboveCap`].
+    async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError>;
+
+    /// Sends a prepared transaction, unchanged.
+    ///
+    /// # Errors
+    /// [`ChainError::NonceTaken`] if another transaction used the nonce: this one never lands.
+    async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError>;
+}

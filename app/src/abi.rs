@@ -1,0 +1,388 @@
+//! The types of the app's interface, as they stand in JSON.
+//!
+//! Felts are `0x` and lower-case digits without leading zeros; 32-byte values are `0x` and 64
+//! digits; terms, payloads and sealed keys are standard base64; times are unix seconds. They are
+//! texts here and become the protocol's types at the border, each with an error that names it.
+
+use serde::{Deserialize, Serialize};
+
+/// The description that Calimero's tools read, as the build generates it; `app/abi.json` is the
+/// tracked copy.
+pub const JSON: &str = include_str!(concat!(env!("OUT_DIR"), "/abi.json"));
+
+/// What the custodian pins when it opens a circle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CircleInput {
+    /// The public half of the invitation's one-time Stark key.
+    pub invitation_key: String,
+    /// The custodian's Starknet address, under which consents are anchored.
+    pub custodian_address: String,
+    /// The custodian's Stark key for log entries.
+    pub author_key: String,
+    /// The custodian's X25519 key.
+    pub seal_key: String,
+    /// The chain, as a felt.
+    pub chain_id: String,
+    /// The `ConsentRegistry` on it.
+    pub registry: String,
+}
+
+/// The keys that the patient brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentInput {
+    /// The patient's member key in this context.
+    pub member: String,
+    /// The Stark key that signs grants.
+    pub party_key: String,
+    /// The Stark key that replaces it.
+    pub recovery_key: String,
+    /// The Stark key that signs logins.
+    pub login_key: String,
+    /// The Stark key that signs log entries.
+    pub author_key: String,
+    /// The X25519 key to which records are sealed.
+    pub seal_key: String,
+}
+
+/// A Stark-curve signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureInput {
+    /// First half, a felt.
+    pub r: String,
+    /// Second half, a felt.
+    pub s: String,
+}
+
+/// The opening of a consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpeningInput {
+    /// The patient's key.
+    pub patient_key: String,
+    /// The recipient's key.
+    pub grantee: String,
+    /// First second of validity.
+    pub not_before: u64,
+    /// First second after it, or 0.
+    pub not_after: u64,
+    /// What a revocation opens.
+    pub handle: String,
+    /// The commitment's salt.
+    pub salt: String,
+}
+
+/// One code of one system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeInput {
+    /// The code system's URI.
+    pub system: String,
+    /// The code.
+    pub code: String,
+}
+
+/// A version of a record; only the custodian writes these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordInput {
+    /// The record's random 32 bytes, the same for all its versions.
+    pub record: String,
+    /// 1 for a new record, else the last version and one.
+    pub version: u32,
+    /// The FHIR resource type, for filters.
+    pub resource_type: String,
+    /// Classes as concepts: each a list of codings of one meaning.
+    pub classes: Vec<Vec<CodeInput>>,
+    /// Clinical codes as concepts.
+    pub codes: Vec<Vec<CodeInput>>,
+    /// Security labels as concepts.
+    pub labels: Vec<Vec<CodeInput>>,
+    /// Who made it, each the SHA-256 of the FHIR reference.
+    pub authors: Vec<String>,
+    /// The data's own date.
+    pub data_date: Option<u64>,
+    /// The resource, encrypted under the record's own key; base64.
+    pub payload: String,
+    /// The record's key sealed to the patient; base64.
+    pub key_for_patient: String,
+    /// The record's key sealed to the custodian; base64.
+    pub key_for_custodian: String,
+}
+
+/// Where a consent stands in a batch and how far that batch is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorInput {
+    /// The consent.
+    pub commitment: String,
+    /// Its handle, by which it is found.
+    pub handle: String,
+    /// The batch's root.
+    pub root: String,
+    /// The leaf's place.
+    pub index: u64,
+    /// The siblings from the leaf up.
+    pub siblings: Vec<String>,
+    /// Who anchors it.
+    pub anchorer: String,
+    /// `sealed`, `submitted` or `anchored`.
+    pub stage: String,
+    /// From `submitted` on.
+    pub transaction_hash: Option<String>,
+    /// When `anchored`.
+    pub block_number: Option<u64>,
+    /// When `anchored`.
+    pub block_hash: Option<String>,
+    /// When `anchored`: the block's time.
+    pub block_time: Option<u64>,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The entry's key.
+    pub key: String,
+    /// Whether the same content was there already and nothing was written.
+    pub existing: bool,
+}
+
+/// What a grant did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// The entry's key.
+    pub key: String,
+    /// The consent's name.
+    pub commitment: String,
+    /// Whether the same consent was there already and nothing was written.
+    pub existing: bool,
+}
+
+/// The circle at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircleView {
+    /// This context.
+    pub context: String,
+    /// `circle`.
+    pub kind: String,
+    /// The custodian's member key: whoever called init.
+    pub custodian_member: String,
+    /// What the custodian pinned.
+    pub custodian: CircleInput,
+    /// Every valid enrolment; more than one freezes the circle.
+    pub enrolments: Vec<EnrolmentView>,
+    /// The patient, if exactly one enrolment is valid.
+    pub patient: Option<EnrolmentView>,
+    /// Whether two different valid enrolments are there: no consent counts.
+    pub frozen: bool,
+    /// Entries among the enrolments that do not verify.
+    pub ignored: u64,
+    /// How many entries there are, valid or not.
+    pub counts: Counts,
+    /// This node's clock.
+    pub now: u64,
+}
+
+/// How many entries of each kind there are, valid or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Enrolments.
+    pub enrolments: u64,
+    /// Consents.
+    pub consents: u64,
+    /// Revocations.
+    pub revocations: u64,
+    /// Positions and news from the chain.
+    pub anchors: u64,
+    /// Versions of records.
+    pub records: u64,
+}
+
+/// A valid enrolment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolmentView {
+    /// The entry's key.
+    pub key: String,
+    /// The patient's keys.
+    pub enrolment: EnrolmentInput,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A consent that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentView {
+    /// The entry's key.
+    pub key: String,
+    /// The consent's name.
+    pub commitment: String,
+    /// The terms' borsh, base64.
+    pub terms: String,
+    /// What the commitment hides.
+    pub opening: OpeningInput,
+    /// The patient's signature.
+    pub signature: SignatureInput,
+    /// `revoked`, `frozen`, `not_yet`, `expired` or `in_force`: the first that applies.
+    pub state: String,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+    /// When the first revocation was written, by its writer's clock.
+    pub revoked_at: Option<u64>,
+    /// Where it stands in batches, the furthest first.
+    pub anchors: Vec<AnchorView>,
+}
+
+/// A position whose path leads from the consent's leaf to the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorView {
+    /// The entry's key.
+    pub key: String,
+    /// The batch's root.
+    pub root: String,
+    /// The leaf's place.
+    pub index: u64,
+    /// The siblings from the leaf up.
+    pub siblings: Vec<String>,
+    /// Who anchors it.
+    pub anchorer: String,
+    /// `sealed`, `submitted` or `anchored`, as custodian or patient last saw it.
+    pub stage: String,
+    /// When the position was written, by its writer's clock.
+    pub sealed_at: u64,
+    /// When the submission was written.
+    pub submitted_at: Option<u64>,
+    /// The transaction.
+    pub transaction_hash: Option<String>,
+    /// The block's number.
+    pub block_number: Option<u64>,
+    /// The block's hash.
+    pub block_hash: Option<String>,
+    /// The block's time.
+    pub block_time: Option<u64>,
+}
+
+/// A page of consents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentPage {
+    /// The consents that count.
+    pub consents: Vec<ConsentView>,
+    /// Entries of this page that do not verify, cannot be read, or repeat one that does.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<String>,
+}
+
+/// A revocation: it counts against whatever consent has the handle that it opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationView {
+    /// The entry's key.
+    pub key: String,
+    /// The handle that it opens.
+    pub handle: String,
+    /// The secret; no longer one.
+    pub secret: String,
+    /// The claim key.
+    pub claim_key: String,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A record without its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// The entry's key.
+    pub key: String,
+    /// The record.
+    pub record: String,
+    /// Its version.
+    pub version: u32,
+    /// The FHIR resource type.
+    pub resource_type: String,
+    /// Classes as concepts.
+    pub classes: Vec<Vec<CodeInput>>,
+    /// Clinical codes as concepts.
+    pub codes: Vec<Vec<CodeInput>>,
+    /// Security labels as concepts.
+    pub labels: Vec<Vec<CodeInput>>,
+    /// Who made it.
+    pub authors: Vec<String>,
+    /// The data's own date.
+    pub data_date: Option<u64>,
+    /// SHA-256 of the encrypted payload.
+    pub payload_sha256: String,
+    /// Length of the encrypted payload.
+    pub payload_bytes: u64,
+    /// The record's key sealed to the patient; base64.
+    pub key_for_patient: String,
+    /// The record's key sealed to the custodian; base64.
+    pub key_for_custodian: String,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A record with its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullRecord {
+    /// The description.
+    pub record: RecordView,
+    /// The encrypted payload, base64; nothing if it has not arrived or was altered.
+    pub payload: Option<String>,
+}
+
+/// A page of records, each in its latest version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordPage {
+    /// The records.
+    pub records: Vec<RecordView>,
+    /// Entries of this page that are not the custodian's or cannot be read.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<String>,
+}
+
+/// One entry of the walk over everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `circle`, `enrolment`, `consent`, `revocation`, `anchor` or `record`.
+    pub kind: String,
+    /// The entry's key.
+    pub key: String,
+    /// Changes if and only if the entry does.
+    pub digest: String,
+}
+
+/// A page of the walk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePage {
+    /// The entries, in the walk's order.
+    pub entries: Vec<Change>,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<String>,
+    /// One digest over everything: equal to the last one seen means that nothing changed.
+    pub digest: String,
+}
+
+/// One entry, as its kind shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// Its kind.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// The member who wrote it.
+    pub owner: Option<String>,
+    /// Whether it counts; else all that follows is absent.
+    pub valid: bool,
+    /// Of an enrolment.
+    pub enrolment: Option<EnrolmentView>,
+    /// Of a consent, with its present state.
+    pub consent: Option<ConsentView>,
+    /// Of a revocation.
+    pub revocation: Option<RevocationView>,
+    /// Of an anchor entry: the consent that it is about.
+    pub anchored: Option<ConsentView>,
+    /// Of a record.
+    pub record: Option<RecordView>,
+}

@@ -1,0 +1,86 @@
+//! The walk over everything, and single entries.
+//!
+//! A reader walks all entries by key and digest, compares with what it has seen, and fetches what
+//! is new. Because every walk is a full one, an entry that vanishes is noticed too. A digest over
+//! everything lets a reader stop after the first page when nothing changed at all.
+
+use medsync_protocol::ids::parse_bytes32;
+
+use crate::abi::{Change, ChangePage, EntryView};
+use crate::consents::ConsentShard;
+use crate::host;
+use crate::layout::{Kind, Shard, WALKED};
+use crate::members::{self, Circle, Members};
+use crate::paging::Page;
+use crate::refusal::Refusal;
+use crate::store::{self, Key};
+use crate::{anchors, records, revocations};
+
+/// A page of the walk.
+pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
+    let (places, next) = Page::read(cursor, limit)?.walk(&WALKED);
+    let entries = places
+        .into_iter()
+        .map(|(place, digest)| Change {
+            kind: place.kind.name().into(),
+            key: place.key.to_string(),
+            digest: digest.to_string(),
+        })
+        .collect();
+    Ok(ChangePage {
+        entries,
+        next,
+        digest: store::digest(&WALKED).to_string(),
+    })
+}
+
+/// One entry.
+pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
+    let kind = Kind::named(kind)?;
+    let key = Key(parse_bytes32(key).map_err(|error| Refusal::malformed("key", error))?);
+    let shard = store::shard_of_key(kind, key).ok_or(Refusal::UnknownEntry)?;
+    let circle = Circle::load()?;
+    let owner = store::load(key).and_then(|stored| stored.owner);
+    let view = EntryView {
+        kind: kind.name().into(),
+        key: key.to_string(),
+        owner: owner.map(|owner| owner.to_string()),
+        valid: false,
+        enrolment: None,
+        consent: None,
+        revocation: None,
+        anchored: None,
+        record: None,
+    };
+    Ok(fill(view, &circle, kind, shard, key))
+}
+
+fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key) -> EntryView {
+    let now = host::now();
+    match kind {
+        // The circle's own entry was read and checked to get here.
+        Kind::Circle => view.valid = key.0 == *Kind::Circle.fixed_entry_id().as_bytes(),
+        Kind::Enrolments => {
+            view.enrolment = members::load_enrolment(circle, key).map(|found| found.view());
+        }
+        Kind::Consents => {
+            let members = Members::load(circle);
+            view.consent = ConsentShard::load(circle, &members, shard).view(key, now);
+        }
+        Kind::Revocations => view.revocation = revocations::view(shard, key),
+        Kind::Anchors => {
+            let members = Members::load(circle);
+            let consents = ConsentShard::load(circle, &members, shard);
+            view.anchored =
+                anchors::subject(key).and_then(|subject| consents.view_of(subject, now));
+        }
+        Kind::Records => view.record = records::view(circle, shard, key),
+        Kind::Payloads => {}
+    }
+    view.valid |= view.enrolment.is_some()
+        || view.consent.is_some()
+        || view.revocation.is_some()
+        || view.anchored.is_some()
+        || view.record.is_some();
+    view
+}

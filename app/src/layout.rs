@@ -1,0 +1,189 @@
+//! Where entries live: kinds, shards, and the ids of both.
+//!
+//! The tree is context root → kind → shard → entry. Calimero keeps the children of a node in
+//! one index value (about 230 bytes a child) that every insert below it rewrites, so that no node
+//! has more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children: the root has one a
+//! kind, a kind has one a shard, and a shard has its entries. Kinds and shards come into being
+//! with their first entry, under ids that every node computes alike, so that two nodes that make
+//! one at the same time make the same one.
+//!
+//! The shard of an entry follows from its content: consents, revocations and anchors go by their
+//! handle, records by their record id. Everything about one consent is therefore found by reading
+//! one shard of each kind, and nothing has to be looked for across a collection. An entry that
+//! stands in another shard than its content says is ignored.
+//!
+//! Entries themselves have fresh random ids, so that no member can occupy one in advance.
+
+use calimero_storage::address::Id;
+use medsync_protocol::ids::Sha256Digest;
+
+use crate::refusal::Refusal;
+
+/// A collection of the circle. The order is the order of `changes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// What the custodian wrote at init; one entry.
+    Circle,
+    /// Enrolments; one, unless somebody cheats.
+    Enrolments,
+    /// Granted consents.
+    Consents,
+    /// Revocations.
+    Revocations,
+    /// Where consents stand in batches, and what the chain says about those.
+    Anchors,
+    /// Descriptions of records.
+    Records,
+    /// Sealed payloads; each is found through its record alone.
+    Payloads,
+}
+
+/// One part of a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shard(pub u8);
+
+/// The kinds that `changes` walks, in its order.
+pub const WALKED: [Kind; 6] = [
+    Kind::Circle,
+    Kind::Enrolments,
+    Kind::Consents,
+    Kind::Revocations,
+    Kind::Anchors,
+    Kind::Records,
+];
+
+/// The last two bytes of an id say which part of a kind's tree it names.
+const KIND_ITSELF: [u8; 2] = [0, 0];
+const SHARD_MARK: u8 = 1;
+const FIXED_ENTRY: [u8; 2] = [2, 0];
+
+impl Kind {
+    /// The name in cursors and in the ABI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Circle => "circle",
+            Self::Enrolments => "enrolment",
+            Self::Consents => "consent",
+            Self::Revocations => "revocation",
+            Self::Anchors => "anchor",
+            Self::Records => "record",
+            Self::Payloads => "payload",
+        }
+    }
+
+    /// The kind of a name.
+    ///
+    /// # Errors
+    /// A name that no walked kind has.
+    pub fn named(name: &str) -> Result<Self, Refusal> {
+        WALKED
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| {
+                Refusal::malformed(
+                    "kind",
+                    "one of circle, enrolment, consent, \
+                revocation, anchor, record",
+                )
+            })
+    }
+
+    /// How many shards the kind has: a power of two up to 256.
+    #[must_use]
+    pub const fn shards(self) -> u16 {
+        match self {
+            Self::Circle | Self::Enrolments => 1,
+            // 128 shards of 256: 32,768 consents a patient. The fewer shards, the less the kind's
+            // own index weighs; at ten thousand entries this is the least to rewrite in sum.
+            Self::Consents | Self::Revocations | Self::Anchors => 128,
+            // 256 shards of 256: 65,536 versions of records.
+            Self::Records | Self::Payloads => 256,
+        }
+    }
+
+    /// The shard of content that is named by these bytes. Handles and record ids are uniform in
+    /// their last byte.
+    #[must_use]
+    pub fn shard_of(self, name: &[u8; 32]) -> Shard {
+        let mask = u8::try_from(self.shards() - 1).unwrap_or(u8::MAX);
+        Shard(name[31] & mask)
+    }
+
+    fn tagged_id(self, tail: [u8; 2]) -> Id {
+        let mut bytes = Sha256Digest::of(format!("medsync/v1/{}", self.name()).as_bytes()).0;
+        bytes[30..].copy_from_slice(&tail);
+        Id::new(bytes)
+    }
+
+    /// The id of the kind's own node.
+    #[must_use]
+    pub fn id(self) -> Id {
+        self.tagged_id(KIND_ITSELF)
+    }
+
+    /// The id of a shard's node.
+    #[must_use]
+    pub fn shard_id(self, shard: Shard) -> Id {
+        self.tagged_id([SHARD_MARK, shard.0])
+    }
+
+    /// The id of the one entry that is not random: what init writes, when the custodian is alone.
+    #[must_use]
+    pub fn fixed_entry_id(self) -> Id {
+        self.tagged_id(FIXED_ENTRY)
+    }
+
+    /// Which shard of this kind an id names, if it does.
+    #[must_use]
+    pub fn shard_named(self, id: Id) -> Option<Shard> {
+        let shard = Shard(id.as_bytes()[31]);
+        (u16::from(shard.0) < self.shards() && self.shard_id(shard) == id).then_some(shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Kind; 7] = [
+        Kind::Circle,
+        Kind::Enrolments,
+        Kind::Consents,
+        Kind::Revocations,
+        Kind::Anchors,
+        Kind::Records,
+        Kind::Payloads,
+    ];
+
+    #[test]
+    fn every_node_has_its_own_id() {
+        let mut ids = std::collections::BTreeSet::new();
+        for kind in ALL {
+            assert!(ids.insert(*kind.id().as_bytes()));
+            assert!(ids.insert(*kind.fixed_entry_id().as_bytes()));
+            for shard in 0..kind.shards() {
+                let shard = Shard(u8::try_from(shard).expect("at most 256 shards"));
+                let id = kind.shard_id(shard);
+                assert!(ids.insert(*id.as_bytes()));
+                assert_eq!(kind.shard_named(id), Some(shard));
+            }
+            assert_eq!(kind.shard_named(kind.id()), None);
+            assert_eq!(kind.shard_named(kind.fixed_entry_id()), None);
+        }
+    }
+
+    #[test]
+    fn no_node_has_too_many_children() {
+        for kind in ALL {
+            assert!(kind.shards().is_power_of_two());
+            assert!(usize::from(kind.shards()) <= crate::limits::SHARD_LEN_MAX);
+            for byte in 0..=u8::MAX {
+                let mut name = [0; 32];
+                name[31] = byte;
+                assert!(u16::from(kind.shard_of(&name).0) < kind.shards());
+            }
+        }
+        assert!(ALL.len() <= crate::limits::SHARD_LEN_MAX);
+    }
+}

@@ -1,0 +1,206 @@
+//! The Calimero application: one patient's circle.
+//!
+//! The circle's state is replicated to every member's node, and any member may run a patched node
+//! that writes whatever it likes. What counts is therefore decided by content: an enrolment by
+//! the invitation's signature, a consent by the patient's, a revocation by opening its handle.
+//! The checks run when something is written (a clear refusal) and again whenever it is read (what
+//! does not verify is ignored and counted, and never makes a call fail).
+//!
+//! This crate must not know the chain, the store of the daemon, or any secret but the one that a
+//! revocation publishes. Nothing in it logs.
+//!
+//! | module | concern |
+//! |---|---|
+//! | [`abi`] | the interface's types |
+//! | [`members`] | the circle itself, enrolments |
+//! | [`consents`], [`revocations`] | granting, revoking, states |
+//! | [`anchors`] | positions in batches, news from the chain |
+//! | [`records`] | sealed records |
+//! | [`changes`], [`paging`] | the walk over everything |
+//! | [`layout`], [`store`] | where entries live, how they are read without trust |
+//! | [`limits`] | every bound by name |
+//! | [`refusal`] | every error by name |
+
+// The SDK's macros write undocumented items and `unsafe` exports into this file.
+#![allow(missing_docs, unsafe_code)]
+
+pub mod abi;
+pub mod anchors;
+pub mod changes;
+pub mod consents;
+pub mod event;
+mod host;
+pub mod layout;
+pub mod limits;
+pub mod members;
+pub mod paging;
+pub mod records;
+pub mod refusal;
+pub mod revocations;
+pub mod store;
+mod text;
+
+use calimero_sdk::app;
+
+use abi::{
+    AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
+    EntryView, FullRecord, Granted, OpeningInput, RecordInput, RecordPage, SignatureInput, Written,
+};
+use event::Event;
+use layout::Kind;
+use members::{Circle, Members};
+use refusal::Refusal;
+
+/// The root of the state. It has no fields on purpose: every member may overwrite the root, so
+/// that nothing may depend on it. Entries stand in the tree that [`layout`] describes.
+#[app::state(emits = Event)]
+pub struct MedSync {}
+
+#[app::logic]
+impl MedSync {
+    /// Opens a circle; whoever calls this is its custodian. Ends in a panic, and so in no context
+    /// at all, if an argument is wrong.
+    #[app::init]
+    pub fn init(circle: CircleInput) -> MedSync {
+        let written = Circle::read(&circle, host::executor(), host::context())
+            .and_then(|circle| circle.store());
+        if let Err(refusal) = written {
+            calimero_sdk::env::panic_str(&refusal.to_string());
+        }
+        MedSync {}
+    }
+
+    /// The circle at a glance.
+    pub fn circle(&self) -> Result<CircleView, Refusal> {
+        let circle = Circle::load()?;
+        let members = Members::load(&circle);
+        Ok(CircleView {
+            context: circle.context.to_string(),
+            kind: "circle".into(),
+            custodian_member: circle.custodian_member.to_string(),
+            custodian: circle.to_input(),
+            enrolments: members
+                .enrolled
+                .iter()
+                .map(members::Enrolled::view)
+                .collect(),
+            patient: members.patient().ok().map(members::Enrolled::view),
+            frozen: members.is_frozen(),
+            ignored: members.ignored,
+            counts: Counts {
+                enrolments: store::count(Kind::Enrolments),
+                consents: store::count(Kind::Consents),
+                revocations: store::count(Kind::Revocations),
+                anchors: store::count(Kind::Anchors),
+                records: store::count(Kind::Records),
+            },
+            now: host::now().0,
+        })
+    }
+
+    /// Publishes the patient's keys, signed by the invitation's one-time key.
+    pub fn enrol(
+        &mut self,
+        enrolment: EnrolmentInput,
+        signature: SignatureInput,
+    ) -> Result<Written, Refusal> {
+        let written = members::enrol(&enrolment, &signature)?;
+        if !written.existing {
+            app::emit!(Event::Enrolled {
+                key: written.key.clone()
+            });
+        }
+        Ok(written)
+    }
+
+    /// Grants a consent that the patient signed. `terms` is base64.
+    pub fn grant(
+        &mut self,
+        terms: String,
+        opening: OpeningInput,
+        signature: SignatureInput,
+    ) -> Result<Granted, Refusal> {
+        let granted = consents::grant(&terms, &opening, &signature)?;
+        if !granted.existing {
+            let (key, commitment) = (granted.key.clone(), granted.commitment.clone());
+            app::emit!(Event::Granted { key, commitment });
+        }
+        Ok(granted)
+    }
+
+    /// Revokes what goes by the handle that `secret` and `claim_key` open, known here or not. A
+    /// `handle` that is passed must be that one.
+    pub fn revoke(
+        &mut self,
+        secret: String,
+        claim_key: String,
+        handle: Option<String>,
+    ) -> Result<Written, Refusal> {
+        let written = revocations::revoke(&secret, &claim_key, handle.as_deref())?;
+        if !written.existing {
+            app::emit!(Event::Revoked {
+                key: written.key.clone()
+            });
+        }
+        Ok(written)
+    }
+
+    /// The consents that count, page by page, each with its state.
+    pub fn consents(
+        &self,
+        cursor: Option<String>,
+        limit: Option<u32>,
+    ) -> Result<ConsentPage, Refusal> {
+        consents::page(cursor.as_deref(), limit)
+    }
+
+    /// Writes a version of a sealed record; the custodian's alone.
+    pub fn put_record(&mut self, record: RecordInput) -> Result<Written, Refusal> {
+        let written = records::put(&record)?;
+        if !written.existing {
+            app::emit!(Event::RecordPut {
+                key: written.key.clone()
+            });
+        }
+        Ok(written)
+    }
+
+    /// The records' descriptions, page by page, each in its latest version.
+    pub fn records(
+        &self,
+        cursor: Option<String>,
+        limit: Option<u32>,
+        resource_type: Option<String>,
+    ) -> Result<RecordPage, Refusal> {
+        records::page(cursor.as_deref(), limit, resource_type.as_deref())
+    }
+
+    /// One record with its sealed payload, in its latest version or a named one.
+    pub fn record(&self, record: String, version: Option<u32>) -> Result<FullRecord, Refusal> {
+        records::record(&record, version)
+    }
+
+    /// Records where a consent stands in a batch, and how far that batch is.
+    pub fn record_anchor(&mut self, anchor: AnchorInput) -> Result<Written, Refusal> {
+        let (written, commitment) = anchors::record(&anchor)?;
+        if !written.existing {
+            let (key, commitment) = (written.key.clone(), commitment.to_string());
+            app::emit!(Event::Anchored { key, commitment });
+        }
+        Ok(written)
+    }
+
+    /// All entries by kind, key and digest, page by page, in an order that never changes.
+    pub fn changes(
+        &self,
+        cursor: Option<String>,
+        limit: Option<u32>,
+    ) -> Result<ChangePage, Refusal> {
+        changes::page(cursor.as_deref(), limit)
+    }
+
+    /// One entry, and whether it counts.
+    pub fn entry(&self, kind: String, key: String) -> Result<EntryView, Refusal> {
+        changes::entry(&kind, &key)
+    }
+}

@@ -1,0 +1,41 @@
+//! The bounds of every argument and collection, each by name.
+//!
+//! A bound is checked before anything is parsed or written, so that no call costs more than it
+//! may. Bounds of values that the protocol defines (terms, sets of codes, depth of a proof) are
+//! the protocol's own.
+
+/// The most entries of one page.
+pub const PAGE_LEN_MAX: u32 = 100;
+/// The page when the caller does not say.
+pub const PAGE_LEN_DEFAULT: u32 = 50;
+/// The longest base64 of terms: three bytes take four characters.
+pub const TERMS_TEXT_BYTES_MAX: usize = medsync_protocol::terms::TERMS_BYTES_MAX.div_ceil(3) * 4;
+/// The largest sealed payload of one record, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// The longest base64 of a sealed payload.
+pub const PAYLOAD_TEXT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX.div_ceil(3) * 4;
+/// The largest sealed key, in bytes: an encapsulated key, a key and a tag, with room.
+pub const SEALED_KEY_BYTES_MAX: usize = 512;
+/// The longest base64 of a sealed key.
+pub const SEALED_KEY_TEXT_BYTES_MAX: usize = SEALED_KEY_BYTES_MAX.div_ceil(3) * 4;
+/// The longest FHIR resource type, in bytes.
+pub const RESOURCE_TYPE_BYTES_MAX: usize = 64;
+/// The most concepts of one kind (classes, codes, labels) and the most authors of one record.
+pub const RECORD_VALUES_LEN_MAX: usize = 64;
+/// The most codings of one concept.
+pub const CODINGS_LEN_MAX: usize = 16;
+/// The largest description of a record (everything but payload and sealed keys), in bytes.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024;
+/// The longest hexadecimal text: `0x` and 64 digits.
+pub const HEX_TEXT_BYTES_MAX: usize = 66;
+/// The longest cursor: a kind, a shard and a key.
+pub const CURSOR_BYTES_MAX: usize = 128;
+
+/// The most entries that an honest node puts into one shard. A shard's children stand in one
+/// index value of about 230 bytes a child that every insert rewrites.
+pub const SHARD_LEN_MAX: usize = 256;
+/// The same for revocations: whoever fills a shard with rubbish must not be able to stop a
+/// patient from revoking, so that these may go far beyond what any honest use comes to.
+pub const REVOCATION_SHARD_LEN_MAX: usize = 4096;
+/// The most positions that one consent's view shows.
+pub const POSITIONS_SHOWN_MAX: usize = 8;

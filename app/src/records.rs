@@ -1,0 +1,335 @@
+//! Sealed records: what the custodian wrote, in versions.
+//!
+//! A record's description is small and its payload is not, so that they are two entries: lists
+//! read descriptions alone. The payload and the keys to it are sealed before they come here. Both
+//! entries count only under the custodian's stamp, which the merging nodes check. A description
+//! carries its context, so that one that is replayed into another circle is ignored there.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
+use medsync_protocol::ids::{AuthorId, RecordId, Sha256Digest};
+
+use crate::abi::{CodeInput, FullRecord, RecordInput, RecordPage, RecordView, Written};
+use crate::host;
+use crate::layout::{Kind, Shard};
+use crate::limits::{
+    CODINGS_LEN_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_TEXT_BYTES_MAX, RECORD_BYTES_MAX,
+    RECORD_VALUES_LEN_MAX, RESOURCE_TYPE_BYTES_MAX, SEALED_KEY_TEXT_BYTES_MAX,
+};
+use crate::members::Circle;
+use crate::paging::Page;
+use crate::refusal::Refusal;
+use crate::store::{self, Key};
+use crate::text::{base64, read, read_base64};
+
+/// A code as (system, code); a concept is a list of codes of one meaning.
+type Concepts = Vec<Vec<(String, String)>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+struct RecordBody {
+    context: [u8; 32],
+    record: [u8; 32],
+    version: u32,
+    resource_type: String,
+    classes: Concepts,
+    codes: Concepts,
+    labels: Concepts,
+    authors: Vec<[u8; 32]>,
+    data_date: Option<u64>,
+    payload_key: [u8; 32],
+    payload_sha256: [u8; 32],
+    payload_bytes: u64,
+    key_for_patient: Vec<u8>,
+    key_for_custodian: Vec<u8>,
+    recorded_at: u64,
+}
+
+/// The payload names nothing: whoever holds the description knows its key and its digest.
+#[derive(BorshSerialize, BorshDeserialize)]
+struct PayloadBody(Vec<u8>);
+
+struct Found {
+    key: Key,
+    body: RecordBody,
+}
+
+fn load_record(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
+    let stored = store::load(key)?;
+    let body: RecordBody = stored.decode()?;
+    let counts = stored.owner == Some(circle.custodian_member)
+        && body.context == circle.context.0
+        && Kind::Records.shard_of(&body.record) == shard;
+    counts.then_some(Found { key, body })
+}
+
+/// Every version of every record of a shard. The custodian can write two descriptions of one
+/// version; then the smaller key is shown, on every node the same.
+fn in_shard(circle: &Circle, shard: Shard) -> Vec<Found> {
+    let mut found: Vec<Found> = store::keys(Kind::Records, shard)
+        .into_iter()
+        .filter_map(|(key, _)| load_record(circle, shard, key))
+        .collect();
+    found.sort_by_key(|found| (found.body.record, found.body.version, found.key));
+    found.dedup_by_key(|found| (found.body.record, found.body.version));
+    found
+}
+
+fn latest(found: &[Found], record: RecordId) -> Option<&Found> {
+    found
+        .iter()
+        .filter(|found| found.body.record == record.0)
+        .max_by_key(|f| f.body.version)
+}
+
+/// Writes a version of a record.
+pub fn put(input: &RecordInput) -> Result<Written, Refusal> {
+    let circle = Circle::load()?;
+    let executor = host::executor();
+    if executor != circle.custodian_member {
+        let custodian = circle.custodian_member;
+        return Err(Refusal::NotTheCustodian {
+            custodian,
+            executor,
+        });
+    }
+    let (mut body, payload) = read_record(&circle, input)?;
+    let record = RecordId(body.record);
+    let shard = Kind::Records.shard_of(&record.0);
+    let found = in_shard(&circle, shard);
+    let same = found.iter().find(|other| {
+        // Key and time are the store's; all else says whether this is the same version again.
+        body.payload_key = other.body.payload_key;
+        body.recorded_at = other.body.recorded_at;
+        body == other.body
+    });
+    if let Some(same) = same {
+        return Ok(Written {
+            key: same.key.to_string(),
+            existing: true,
+        });
+    }
+    let expected = latest(&found, record).map_or(1, |last| last.body.version.saturating_add(1));
+    if body.version != expected {
+        return Err(Refusal::RecordVersion {
+            expected,
+            version: body.version,
+        });
+    }
+    let payload_shard = Kind::Payloads.shard_of(&record.0);
+    body.payload_key = store::insert(Kind::Payloads, payload_shard, &PayloadBody(payload))?.0;
+    body.recorded_at = host::now().0;
+    let key = store::insert(Kind::Records, shard, &body)?;
+    Ok(Written {
+        key: key.to_string(),
+        existing: false,
+    })
+}
+
+fn read_record(circle: &Circle, input: &RecordInput) -> Result<(RecordBody, Vec<u8>), Refusal> {
+    let payload = read_base64("payload", &input.payload, PAYLOAD_TEXT_BYTES_MAX)?;
+    bounded("payload bytes", payload.len(), PAYLOAD_BYTES_MAX)?;
+    bounded(
+        "resource_type bytes",
+        input.resource_type.len(),
+        RESOURCE_TYPE_BYTES_MAX,
+    )?;
+    if input.resource_type.is_empty() {
+        return Err(Refusal::malformed("resource_type", "a FHIR resource type"));
+    }
+    bounded("authors", input.authors.len(), RECORD_VALUES_LEN_MAX)?;
+    let authors: Result<Vec<_>, Refusal> = input
+        .authors
+        .iter()
+        .map(|author| read::<AuthorId>("authors", author).map(|author| author.0))
+        .collect();
+    let sealed = |field, text| read_base64(field, text, SEALED_KEY_TEXT_BYTES_MAX);
+    let body = RecordBody {
+        context: circle.context.0,
+        record: read::<RecordId>("record", &input.record)?.0,
+        version: input.version,
+        resource_type: input.resource_type.clone(),
+        classes: read_concepts("classes", &input.classes)?,
+        codes: read_concepts("codes", &input.codes)?,
+        labels: read_concepts("labels", &input.labels)?,
+        authors: authors?,
+        data_date: input.data_date,
+        payload_key: [0; 32],
+        payload_sha256: Sha256Digest::of(&payload).0,
+        payload_bytes: payload.len() as u64,
+        key_for_patient: sealed("key_for_patient", &input.key_for_patient)?,
+        key_for_custodian: sealed("key_for_custodian", &input.key_for_custodian)?,
+        recorded_at: 0,
+    };
+    let length = borsh::to_vec(&body).map_or(usize::MAX, |bytes| bytes.len());
+    bounded(
+        "the record's description in bytes",
+        length,
+        RECORD_BYTES_MAX,
+    )?;
+    Ok((body, payload))
+}
+
+fn bounded(field: &'static str, is: usize, max: usize) -> Result<(), Refusal> {
+    if is > max {
+        Err(Refusal::TooLarge { field, max, is })
+    } else {
+        Ok(())
+    }
+}
+
+fn read_concepts(field: &'static str, concepts: &[Vec<CodeInput>]) -> Result<Concepts, Refusal> {
+    bounded(field, concepts.len(), RECORD_VALUES_LEN_MAX)?;
+    let mut read = Vec::with_capacity(concepts.len());
+    for codings in concepts {
+        if codings.is_empty() {
+            return Err(Refusal::malformed(
+                field,
+                "a concept has at least one coding",
+            ));
+        }
+        bounded(field, codings.len(), CODINGS_LEN_MAX)?;
+        for code in codings {
+            bounded(field, code.system.len(), CODE_TEXT_BYTES_MAX)?;
+            bounded(field, code.code.len(), CODE_TEXT_BYTES_MAX)?;
+        }
+        read.push(
+            codings
+                .iter()
+                .map(|c| (c.system.clone(), c.code.clone()))
+                .collect(),
+        );
+    }
+    Ok(read)
+}
+
+/// A page of the records, each in its latest version.
+pub fn page(
+    cursor: Option<&str>,
+    limit: Option<u32>,
+    resource_type: Option<&str>,
+) -> Result<RecordPage, Refusal> {
+    let page = Page::read(cursor, limit)?;
+    let circle = Circle::load()?;
+    let (places, next) = page.walk(&[Kind::Records]);
+    let mut answer = RecordPage {
+        records: Vec::new(),
+        ignored: 0,
+        next,
+    };
+    let mut open: Option<(Shard, Vec<Found>)> = None;
+    for (place, _) in places {
+        let (_, found) = match open.take() {
+            Some(shard) if shard.0 == place.shard => open.insert(shard),
+            _ => open.insert((place.shard, in_shard(&circle, place.shard))),
+        };
+        let Some(this) = found.iter().find(|found| found.key == place.key) else {
+            answer.ignored += 1;
+            continue;
+        };
+        let is_latest =
+            latest(found, RecordId(this.body.record)).is_some_and(|latest| latest.key == this.key);
+        if is_latest && resource_type.is_none_or(|wanted| wanted == this.body.resource_type) {
+            answer.records.push(this.view());
+        }
+    }
+    Ok(answer)
+}
+
+/// One record with its payload, in its latest version or a named one.
+pub fn record(record: &str, version: Option<u32>) -> Result<FullRecord, Refusal> {
+    let record: RecordId = read("record", record)?;
+    let circle = Circle::load()?;
+    let found = in_shard(&circle, Kind::Records.shard_of(&record.0));
+    let this = match version {
+        None => latest(&found, record),
+        Some(version) => found
+            .iter()
+            .find(|found| found.body.record == record.0 && found.body.version == version),
+    };
+    let this = this.ok_or(Refusal::UnknownRecord)?;
+    Ok(FullRecord {
+        record: this.view(),
+        payload: this.payload().map(|bytes| base64(&bytes)),
+    })
+}
+
+/// One description, as the interface shows it.
+pub fn view(circle: &Circle, shard: Shard, key: Key) -> Option<RecordView> {
+    load_record(circle, shard, key).map(|found| found.view())
+}
+
+impl Found {
+    /// The sealed payload, if it is here and is the one that was described.
+    fn payload(&self) -> Option<Vec<u8>> {
+        let PayloadBody(bytes) = store::load(Key(self.body.payload_key))?.decode()?;
+        (Sha256Digest::of(&bytes).0 == self.body.payload_sha256).then_some(bytes)
+    }
+
+    fn view(&self) -> RecordView {
+        let body = &self.body;
+        RecordView {
+            key: self.key.to_string(),
+            record: RecordId(body.record).to_string(),
+            version: body.version,
+            resource_type: body.resource_type.clone(),
+            classes: concepts_view(&body.classes),
+            codes: concepts_view(&body.codes),
+            labels: concepts_view(&body.labels),
+            authors: body
+                .authors
+                .iter()
+                .map(|author| AuthorId(*author).to_string())
+                .collect(),
+            data_date: body.data_date,
+            payload_sha256: Sha256Digest(body.payload_sha256).to_string(),
+            payload_bytes: body.payload_bytes,
+            key_for_patient: base64(&body.key_for_patient),
+            key_for_custodian: base64(&body.key_for_custodian),
+            recorded_at: body.recorded_at,
+        }
+    }
+}
+
+fn concepts_view(concepts: &Concepts) -> Vec<Vec<CodeInput>> {
+    let code = |(system, code): &(String, String)| CodeInput {
+        system: system.clone(),
+        code: code.clone(),
+    };
+    concepts
+        .iter()
+        .map(|codings| codings.iter().map(code).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> CodeInput {
+        CodeInput {
+            system: "s".into(),
+            code: text.into(),
+        }
+    }
+
+    #[test]
+    fn concepts_are_bounded_in_every_direction() {
+        assert!(read_concepts("codes", &[vec![code("c")]]).is_ok());
+        assert!(read_concepts("codes", &[]).is_ok());
+        assert!(matches!(
+            read_concepts("codes", &[vec![]]),
+            Err(Refusal::Malformed { .. })
+        ));
+        for concepts in [
+            vec![vec![code("c")]; RECORD_VALUES_LEN_MAX + 1],
+            vec![vec![code("c"); CODINGS_LEN_MAX + 1]],
+            vec![vec![code(&"c".repeat(CODE_TEXT_BYTES_MAX + 1))]],
+        ] {
+            let answer = read_concepts("codes", &concepts);
+            assert!(matches!(
+                answer,
+                Err(Refusal::TooLarge { field: "codes", .. })
+            ));
+        }
+    }
+}

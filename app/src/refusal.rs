@@ -1,0 +1,237 @@
+//! Why a call is refused: what is wrong, and what would be right.
+//!
+//! A refusal reaches the caller as `{"error": "<code>", "message": "<text>"}`. The code is stable
+//! and for programs, the text is for people. No text holds a secret.
+
+use medsync_protocol::consent::OpeningError;
+use medsync_protocol::ids::{Anchorer, ContextId, MemberId, UnixSeconds};
+use medsync_protocol::terms::TermsError;
+use medsync_protocol::tree::TreeError;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+/// Why a call is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// An argument is not written as it should be.
+    #[error("{field}: {problem}")]
+    Malformed {
+        /// Which argument.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An argument is beyond its bound.
+    #[error("{field} has at most {max}, this has {is}")]
+    TooLarge {
+        /// Which argument, and in what it is counted.
+        field: &'static str,
+        /// The bound.
+        max: usize,
+        /// What came.
+        is: usize,
+    },
+    /// Only the custodian may do this.
+    #[error("only the custodian's member {custodian} writes records here, not {executor}")]
+    NotTheCustodian {
+        /// Who may.
+        custodian: MemberId,
+        /// Who called.
+        executor: MemberId,
+    },
+    /// Somebody publishes an enrolment for somebody else.
+    #[error("an enrolment is published by the member it names, {member}; this is {executor}")]
+    NotTheMember {
+        /// Whom the enrolment names.
+        member: MemberId,
+        /// Who called.
+        executor: MemberId,
+    },
+    /// The custodian would be its own patient.
+    #[error("the custodian's own member cannot enrol as the patient")]
+    CustodianEnrols,
+    /// The enrolment is not signed by the invitation's key.
+    #[error(
+        "the invitation's one-time key did not sign this enrolment: it signs the context, the \
+         member and all five keys"
+    )]
+    EnrolmentSignature,
+    /// Somebody else is enrolled.
+    #[error("another enrolment is in force; a circle has one patient, a second one freezes it")]
+    AlreadyEnrolled,
+    /// Two different enrolments are in the state.
+    #[error("two different valid enrolments froze this circle: no consent counts in it any more")]
+    Frozen,
+    /// Nobody is enrolled.
+    #[error("no patient is enrolled here yet; the invited member calls enrol first")]
+    NotEnrolled,
+    /// The terms cannot be read.
+    #[error("terms: {0}")]
+    Terms(#[from] TermsError),
+    /// The opening cannot be a consent's.
+    #[error("opening: {0}")]
+    Opening(#[from] OpeningError),
+    /// The terms name another context.
+    #[error("the terms are for context {terms}, this is {here}")]
+    OtherContext {
+        /// The terms' context.
+        terms: ContextId,
+        /// This one.
+        here: ContextId,
+    },
+    /// The terms name another custodian.
+    #[error("the terms name the custodian's member {terms}, this circle's is {here}")]
+    OtherCustodian {
+        /// The terms' custodian.
+        terms: MemberId,
+        /// This circle's.
+        here: MemberId,
+    },
+    /// The terms, or an anchor, name another anchorer.
+    #[error("this circle is anchored by {here}, not by {other}")]
+    OtherAnchorer {
+        /// Who is named.
+        other: String,
+        /// Who would be right.
+        here: Anchorer,
+    },
+    /// The consent is under a key that is not the patient's.
+    #[error("patient_key is not the key that the patient enrolled with")]
+    ForeignKey,
+    /// The consent's signature does not verify.
+    #[error(
+        "the signature is not the patient's over this consent: it covers chain, registry, terms \
+         and the whole opening"
+    )]
+    GrantSignature,
+    /// The consent is over before it starts.
+    #[error("not_after {not_after} has passed, it is {now}; grant with a later one or with 0")]
+    AlreadyOver {
+        /// The consent's end.
+        not_after: UnixSeconds,
+        /// This node's clock.
+        now: UnixSeconds,
+    },
+    /// The handle belongs to another consent.
+    #[error("another consent has this handle; take the next counter for a fresh one")]
+    HandleUsed,
+    /// The handle is revoked.
+    #[error("this handle is revoked, and there is no un-revoke; grant with a fresh one")]
+    HandleRevoked,
+    /// The secrets do not open the handle.
+    #[error("secret and claim_key do not open this handle")]
+    DoesNotOpen,
+    /// No such consent counts here.
+    #[error("no consent with this commitment and handle counts here")]
+    UnknownConsent,
+    /// The proof cannot be one.
+    #[error("proof: {0}")]
+    Proof(#[from] TreeError),
+    /// The proof leads to another root.
+    #[error("the path from this consent's leaf does not lead to the root")]
+    NotIncluded,
+    /// Somebody without standing reports from the chain.
+    #[error("what the chain says is recorded by the custodian's or the patient's member alone")]
+    NotAWitness,
+    /// A stage without what it needs.
+    #[error("stage {stage} needs {needs}")]
+    StageNeeds {
+        /// The stage.
+        stage: &'static str,
+        /// What is missing.
+        needs: &'static str,
+    },
+    /// A record does not follow its predecessor.
+    #[error("the next version of this record is {expected}, not {version}")]
+    RecordVersion {
+        /// What would be right.
+        expected: u32,
+        /// What came.
+        version: u32,
+    },
+    /// No such record.
+    #[error("no such record or version here")]
+    UnknownRecord,
+    /// No such entry.
+    #[error("no entry of this kind has this key here")]
+    UnknownEntry,
+    /// A shard is full.
+    #[error("the shard of {kind} that this belongs to is full ({max}); {advice}")]
+    Full {
+        /// Which collection.
+        kind: &'static str,
+        /// The bound.
+        max: usize,
+        /// What helps.
+        advice: &'static str,
+    },
+    /// The circle's own description is gone or altered.
+    #[error("what the custodian wrote at init is missing or altered: trust nothing in here")]
+    CircleBroken,
+    /// The node's storage failed.
+    #[error("storage: {0}")]
+    Storage(String),
+}
+
+impl Refusal {
+    /// A refusal of an argument's spelling.
+    pub fn malformed(field: &'static str, problem: impl ToString) -> Self {
+        Self::Malformed {
+            field,
+            problem: problem.to_string(),
+        }
+    }
+
+    /// The stable name for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::TooLarge { .. } => "too_large",
+            Self::NotTheCustodian { .. } => "not_the_custodian",
+            Self::NotTheMember { .. } => "not_the_member",
+            Self::CustodianEnrols => "custodian_enrols",
+            Self::EnrolmentSignature => "enrolment_signature",
+            Self::AlreadyEnrolled => "already_enrolled",
+            Self::Frozen => "frozen",
+            Self::NotEnrolled => "not_enrolled",
+            Self::Terms(_) => "terms",
+            Self::Opening(_) => "opening",
+            Self::OtherContext { .. } => "other_context",
+            Self::OtherCustodian { .. } => "other_custodian",
+            Self::OtherAnchorer { .. } => "other_anchorer",
+            Self::ForeignKey => "foreign_key",
+            Self::GrantSignature => "grant_signature",
+            Self::AlreadyOver { .. } => "already_over",
+            Self::HandleUsed => "handle_used",
+            Self::HandleRevoked => "handle_revoked",
+            Self::DoesNotOpen => "does_not_open",
+            Self::UnknownConsent => "unknown_consent",
+            Self::Proof(_) => "proof",
+            Self::NotIncluded => "not_included",
+            Self::NotAWitness => "not_a_witness",
+            Self::StageNeeds { .. } => "stage_needs",
+            Self::RecordVersion { .. } => "record_version",
+            Self::UnknownRecord => "unknown_record",
+            Self::UnknownEntry => "unknown_entry",
+            Self::Full { .. } => "full",
+            Self::CircleBroken => "circle_broken",
+            Self::Storage(_) => "storage",
+        }
+    }
+}
+
+impl From<calimero_storage::StorageError> for Refusal {
+    fn from(error: calimero_storage::StorageError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Refusal", 2)?;
+        object.serialize_field("error", self.code())?;
+        object.serialize_field("message", &self.to_string())?;
+        object.end()
+    }
+}

@@ -1,0 +1,120 @@
+//! Revocations: whoever opens a handle revokes what goes by it, for good.
+//!
+//! The secret in the entry is its own proof, so that it does not matter who wrote it down or
+//! whether the consent is known here already. There is no un-revoke. Nothing that others write
+//! keeps a revocation out: its shard may grow far beyond the bound of the others.
+
+use std::collections::BTreeMap;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::PublicKey;
+
+use crate::abi::{RevocationView, Written};
+use crate::consents::shard_of;
+use crate::host;
+use crate::layout::{Kind, Shard};
+use crate::refusal::Refusal;
+use crate::store::{self, Key};
+use crate::text::{read, read_option};
+
+#[derive(BorshSerialize, BorshDeserialize)]
+struct RevocationBody {
+    secret: [u8; 32],
+    claim_key: [u8; 32],
+    recorded_at: u64,
+}
+
+impl RevocationBody {
+    /// The handle that this opens, if the two values are felts.
+    fn handle(&self) -> Option<Handle> {
+        let secret = RevocationSecret::from_bytes(&self.secret).ok()?;
+        Some(Handle::of(
+            secret.hash(),
+            PublicKey::from_bytes(&self.claim_key).ok()?,
+        ))
+    }
+}
+
+/// A revocation that stands where its handle belongs.
+struct Found {
+    handle: Handle,
+    body: RevocationBody,
+}
+
+fn load_revocation(shard: Shard, key: Key) -> Option<Found> {
+    let body: RevocationBody = store::load(key)?.decode()?;
+    let handle = body.handle()?;
+    (shard_of(Kind::Revocations, handle) == shard).then_some(Found { handle, body })
+}
+
+/// The handles of a shard that are revoked.
+pub struct Revoked(BTreeMap<Handle, (UnixSeconds, Key)>);
+
+impl Revoked {
+    /// Since when a handle is revoked, if it is: the first time counts.
+    #[must_use]
+    pub fn at(&self, handle: Handle) -> Option<UnixSeconds> {
+        self.0.get(&handle).map(|(at, _)| *at)
+    }
+}
+
+/// Reads a shard of revocations.
+#[must_use]
+pub fn in_shard(shard: Shard) -> Revoked {
+    let mut revoked: BTreeMap<Handle, (UnixSeconds, Key)> = BTreeMap::new();
+    for (key, _) in store::keys(Kind::Revocations, shard) {
+        if let Some(found) = load_revocation(shard, key) {
+            let this = (UnixSeconds(found.body.recorded_at), key);
+            let first = revoked.entry(found.handle).or_insert(this);
+            *first = this.min(*first);
+        }
+    }
+    Revoked(revoked)
+}
+
+/// Revokes what goes by the handle that these open; a `handle` that is named must be that one.
+pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Written, Refusal> {
+    // The secret is about to be published, but no error text and no log repeats it.
+    let secret =
+        RevocationSecret::parse(secret).map_err(|error| Refusal::malformed("secret", error))?;
+    let claim_key: PublicKey = read("claim_key", claim_key)?;
+    let expected: Option<Handle> = read_option("handle", handle)?;
+    let opened = Handle::of(secret.hash(), claim_key);
+    if expected.is_some_and(|expected| expected != opened) {
+        return Err(Refusal::DoesNotOpen);
+    }
+    let shard = shard_of(Kind::Revocations, opened);
+    if let Some((_, key)) = in_shard(shard).0.get(&opened) {
+        return Ok(Written {
+            key: key.to_string(),
+            existing: true,
+        });
+    }
+    let body = RevocationBody {
+        secret: secret.reveal().to_bytes_be(),
+        claim_key: claim_key.to_bytes(),
+        recorded_at: host::now().0,
+    };
+    let key = store::insert(Kind::Revocations, shard, &body)?;
+    Ok(Written {
+        key: key.to_string(),
+        existing: false,
+    })
+}
+
+/// One revocation, as the interface shows it.
+pub fn view(shard: Shard, key: Key) -> Option<RevocationView> {
+    let found = load_revocation(shard, key)?;
+    let secret = RevocationSecret::from_bytes(&found.body.secret).ok()?;
+    Some(RevocationView {
+        key: key.to_string(),
+        handle: found.handle.to_string(),
+        secret: secret.reveal_text(),
+        claim_key: PublicKey::from_bytes(&found.body.claim_key)
+            .ok()?
+            .to_string(),
+        recorded_at: found.body.recorded_at,
+    })
+}

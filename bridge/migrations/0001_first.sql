@@ -1,0 +1,118 @@
+-- The store of one party's medsync. Felts and 32-byte values are texts in the protocol's one
+-- spelling, times are unix seconds. Everything here but pins, evidence and keys can be made anew
+-- from the contexts and the chain.
+
+-- The circles that this party is in, and what it pinned when it entered.
+CREATE TABLE circles (
+    context TEXT PRIMARY KEY,
+    group_id TEXT NOT NULL,
+    label TEXT NOT NULL,
+    member TEXT NOT NULL,
+    custodian_member TEXT NOT NULL,
+    application TEXT NOT NULL,
+    bytecode TEXT NOT NULL,
+    invitation TEXT,
+    entered_at BIGINT NOT NULL,
+    state_hash TEXT,
+    alarm TEXT
+);
+
+-- Every entry that was ever seen: what vanishes from a context is noticed and stays in force.
+CREATE TABLE seen (
+    context TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    entry_key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    first_seen_at BIGINT NOT NULL,
+    vanished_at BIGINT,
+    PRIMARY KEY (context, kind, entry_key)
+);
+
+-- Consents that count, as this party verified them.
+CREATE TABLE consents (
+    commitment TEXT PRIMARY KEY,
+    context TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    leaf TEXT NOT NULL,
+    terms TEXT NOT NULL,
+    opening TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    recorded_at BIGINT NOT NULL,
+    ingested_at BIGINT NOT NULL,
+    batch INTEGER,
+    position BIGINT
+);
+CREATE INDEX consents_by_batch ON consents (batch);
+CREATE INDEX consents_by_handle ON consents (handle);
+
+-- Batches, in the order in which they move the anchorer's head.
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY,
+    root TEXT NOT NULL UNIQUE,
+    leaf_count BIGINT NOT NULL,
+    leaves TEXT NOT NULL,
+    state TEXT NOT NULL,
+    sealed_at BIGINT NOT NULL,
+    submitted_at BIGINT,
+    intent TEXT,
+    transaction_hash TEXT,
+    block_number BIGINT,
+    block_hash TEXT,
+    block_time BIGINT,
+    last_error TEXT
+);
+
+-- Revocations: seen in a context, made here, or seen on chain.
+CREATE TABLE revocations (
+    handle TEXT PRIMARY KEY,
+    context TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    claim_key TEXT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    intent TEXT,
+    transaction_hash TEXT,
+    revoked_at BIGINT,
+    last_error TEXT
+);
+
+-- The patient's own grants: the counter is spent before anything is signed with it.
+CREATE TABLE grants (
+    counter BIGINT PRIMARY KEY,
+    context TEXT NOT NULL,
+    request TEXT NOT NULL UNIQUE,
+    commitment TEXT,
+    terms TEXT,
+    opening TEXT,
+    signature TEXT,
+    made_at BIGINT NOT NULL
+);
+
+-- Imported resources, so that a second import of one bundle writes nothing twice. The private
+-- half of the custodian's key for a record is here and nowhere else.
+CREATE TABLE records (
+    context TEXT NOT NULL,
+    local_key TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    payload_sha256 TEXT NOT NULL,
+    custodian_secret TEXT NOT NULL,
+    written_at BIGINT,
+    PRIMARY KEY (context, local_key)
+);
+
+-- What the command line asks the daemon to do on chain.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    done_at BIGINT,
+    UNIQUE (kind, subject)
+);
+
+-- What was last heard of the daemon.
+CREATE TABLE facts (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);

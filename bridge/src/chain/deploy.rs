@@ -1,0 +1,285 @@
+//! Putting the registry on a chain: declare its class, deploy it under an address that follows
+//! from the class alone.
+//!
+//! Every step first looks whether it was done, by whomever. A process that is killed anywhere
+//! leaves at most a transaction under way, and the next run finds its effect or waits for it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{ChainId, ClassHash, ContractAddress};
+use medsync_protocol::receipt::TransactionHash;
+use serde::{Deserialize, Serialize};
+use starknet::accounts::{Account as _, AccountError};
+use starknet::core::types::{BlockId, Call as StarknetCall, StarknetError};
+use starknet::core::utils::{UdcUniqueness, get_udc_deployed_address};
+use starknet::providers::{Provider, ProviderError};
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use super::account::{FeePolicy, InnerError};
+use super::rpc::selector;
+use super::{
+    Account as _, AccountKey, BlockAt, Chain as _, ChainError, Fri, RpcAccount, RpcChain,
+    TransactionStatus,
+};
+
+mod artifact;
+
+pub use artifact::Artifact;
+
+/// Starknet's universal deployer, the same on every chain.
+const DEPLOYER: Felt = 
+    Felt::from_hex_unchecked("0x2ceed65a4bd731034c01113685c831b01c15d7d432f71afb1cf1634b53a2125");
+/// How often the chain is asked whether a step has taken effect.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long one step may take to take effect.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Declaring a class is dear, and done once.
+const FEES: FeePolicy = FeePolicy {
+    margin_percent: 50,
+    cap: Fri(500_000_000_000_000_000_000),
+};
+
+/// A registry on a chain: what parties and verifiers are configured with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// The registry's address on it.
+    pub registry: ContractAddress,
+    /// The registry's class.
+    pub class_hash: ClassHash,
+    /// A block at which it was there: that of the deployment, if this run made it.
+    pub block: BlockAt,
+    /// Whether this run deployed it; false if it was there already, and in what was read.
+    #[serde(skip)]
+    pub is_new: bool,
+}
+
+impl Deployment {
+    /// Reads a deployment file.
+    ///
+    /// # Errors
+    /// [`ChainError::Artifacts`] for a file that is absent or something else.
+    pub fn read(path: &Path) -> Result<Self, ChainError> {
+        artifact::read_json(path)
+    }
+}
+
+/// Declares and deploys the registry, as far as that is not done yet, on the chain that the
+/// endpoint serves.
+///
+/// # Errors
+/// [`ChainError::Artifacts`] for a class that is not the tracked one, and whatever the chain
+/// refuses. Running it again takes up where it stopped.
+pub async fn deploy(
+    rpc: &Url,
+    account: ContractAddress,
+    key: AccountKey,
+    artifacts: &Path,
+) -> Result<Deployment, ChainError> {
+    let artifact = Artifact::read(artifacts)?;
+    let chain = Arc::new(RpcChain::whatever_serves(rpc).await?);
+    let account = RpcAccount::new(chain, account, key).with_fees(FEES);
+    let registry = address(&artifact);
+    if let Some(deployment) = find(&account, &artifact, registry).await? {
+        return Ok(deployment);
+    }
+    declare(&account, &artifact).await?;
+    create(&account, &artifact, registry).await
+}
+
+/// Makes the address of the registry follow from its class alone.
+fn salt() -> Felt {
+    Felt::from_bytes_be_slice(b"MEDSYNC_REGISTRY_V1")
+}
+
+/// The address of a class that is deployed with our salt by anybody.
+fn address(artifact: &Artifact) -> ContractAddress {
+    let class = artifact.class_hash().felt();
+    let address = get_udc_deployed_address(salt(), class, &UdcUniqueness::NotUnique, &[]);
+    ContractAddress::from_felt(address)
+}
+
+async fn find(
+    account: &RpcAccount,
+    artifact: &Artifact,
+    registry: ContractAddress,
+) -> Result<Option<Deployment>, ChainError> {
+    let chain = account.chain();
+    let block = chain.tip().await?;
+    let expected = artifact.class_hash();
+    match chain.class_at(registry, block.hash).await? {
+        None => Ok(None),
+        Some(found) if found == expected => Ok(Some(Deployment {
+            chain_id: chain.expected_chain(),
+            registry,
+            class_hash: found,
+            block,
+            is_new: false,
+        })),
+        Some(found) => Err(ChainError::OtherClass {
+            contract: registry,
+            expected,
+            found,
+        }),
+    }
+}
+
+async fn declare(account: &RpcAccount, artifact: &Artifact) -> Result<(), ChainError> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_declared(account.chain(), artifact.class_hash()).await? {
+        if let Some(hash) = send_declaration(account, artifact).await? {
+            tracing::info!(class = %artifact.class_hash(), transaction = %hash, "declaring");
+            settle(account.chain(), hash, deadline).await?;
+        } else {
+            pause("the declaration", deadline).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn is_declared(chain: &RpcChain, class: ClassHash) -> Result<bool, ChainError> {
+    let block = BlockId::Hash(chain.tip().await?.hash.felt());
+    match chain.client().get_class(block, class.felt()).await {
+        Ok(_) => Ok(true),
+        Err(ProviderError::StarknetError(StarknetError::ClassHashNotFound)) => Ok(false),
+        Err(error) => Err(chain.failure("starknet_getClass", error)),
+    }
+}
+
+/// Sends the declaration; nothing if one is under way already.
+async fn send_declaration(
+    account: &RpcAccount,
+    artifact: &Artifact,
+) -> Result<Option<TransactionHash>, ChainError> {
+    let nonce = account.nonce().await?;
+    let compiled = artifact.compiled_class_hash();
+    let declaration = account.inner().declare_v3(artifact.class(), compiled);
+    let declaration = declaration.nonce(nonce.0.into());
+    let estimate = match declaration.estimate_fee().await {
+        Ok(estimate) => estimate,
+        Err(error) if is_under_way(&error) => return Ok(None),
+        Err(error) => return Err(declaration_error(account, error)),
+    };
+    let fees = account.bounds(&estimate)?;
+    let declaration = declaration
+        .l1_gas(fees.l1_gas.amount.0)
+        .l1_gas_price(fees.l1_gas.price.0)
+        .l2_gas(fees.l2_gas.amount.0)
+        .l2_gas_price(fees.l2_gas.price.0)
+        .l1_data_gas(fees.l1_data_gas.amount.0)
+        .l1_data_gas_price(fees.l1_data_gas.price.0)
+        .tip(0);
+    match declaration.send().await {
+        Ok(sent) => Ok(Some(TransactionHash::from_felt(sent.transaction_hash))),
+        Err(error) if is_under_way(&error) => Ok(None),
+        Err(error) => Err(declaration_error(account, error)),
+    }
+}
+
+fn declaration_error(account: &RpcAccount, error: InnerError) -> ChainError {
+    match error {
+        AccountError::Provider(ProviderError::StarknetError(
+            StarknetError::CompiledClassHashMismatch,
+        )) => ChainError::Artifacts(
+            "the chain compiles the class to another hash; build the contracts again".into(),
+        ),
+        AccountError::Provider(ProviderError::StarknetError(
+            StarknetError::InsufficientAccountBalance,
+        )) => ChainError::NoFunds(account.address()),
+        error => account.prepare_error(error),
+    }
+}
+
+/// Whether an error says that this account, or somebody else, is declaring the class just now.
+fn is_under_way(error: &InnerError) -> bool {
+    let AccountError::Provider(ProviderError::StarknetError(error)) = error else {
+        return false;
+    };
+    match error {
+        StarknetError::ClassAlreadyDeclared
+        | StarknetError::DuplicateTx
+        | StarknetError::InvalidTransactionNonce(_)
+        | StarknetError::ReplacementTransactionUnderpriced => true,
+        StarknetError::TransactionExecutionError(data) => {
+            format!("{:?}", data.execution_error).contains("is already declared")
+        }
+        _ => false,
+    }
+}
+
+async fn create(
+    account: &RpcAccount,
+    artifact: &Artifact,
+    registry: ContractAddress,
+) -> Result<Deployment, ChainError> {
+    let deadline = Instant::now() + PATIENCE;
+    let class = artifact.class_hash().felt();
+    loop {
+        let call = StarknetCall {
+            to: DEPLOYER,
+            selector: selector("deployContract"),
+            // Class, salt, not bound to the deployer, no constructor arguments.
+            calldata: vec![class, salt(), Felt::ZERO, Felt::ZERO],
+        };
+        let nonce = account.nonce().await?;
+        let sent = match account.prepare_calls(vec![call], nonce).await {
+            Ok(prepared) => account.send(&prepared).await.map(|_| prepared.hash),
+            Err(error) => Err(error),
+        };
+        let block = match &sent {
+            Ok(hash) => settle(account.chain(), *hash, deadline).await?,
+            Err(_) => None,
+        };
+        if let Some(found) = find(account, artifact, registry).await? {
+            return Ok(Deployment {
+                block: block.unwrap_or(found.block),
+                is_new: block.is_some(),
+                ..found
+            });
+        }
+        match sent {
+            // A deployment that is under way makes a second one look wrong; it is found above
+            // as soon as its block is closed.
+            Err(
+                ChainError::WouldRevert(_)
+                | ChainError::NonceTaken { .. }
+                | ChainError::NonceAhead { .. }
+                | ChainError::FeeTooLow(_),
+            )
+            | Ok(_) => pause("the deployment", deadline).await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until a transaction is in a block; nothing if the chain has dropped it.
+async fn settle(
+    chain: &RpcChain,
+    hash: TransactionHash,
+    deadline: Instant,
+) -> Result<Option<BlockAt>, ChainError> {
+    loop {
+        match chain.status(hash).await? {
+            TransactionStatus::Accepted { block } => return Ok(Some(block)),
+            TransactionStatus::Reverted { reason, .. } => {
+                return Err(ChainError::Reverted { hash, reason });
+            }
+            TransactionStatus::Unknown => return Ok(None),
+            TransactionStatus::Received => pause("a transaction", deadline).await?,
+        }
+    }
+}
+
+async fn pause(what: &'static str, deadline: Instant) -> Result<(), ChainError> {
+    if Instant::now() >= deadline {
+        return Err(ChainError::StillWaiting(what));
+    }
+    sleep(POLL_INTERVAL).await;
+    Ok(())
+}

@@ -1,0 +1,373 @@
+//! Reading Starknet over JSON-RPC.
+//!
+//! Every read goes by the newest closed block of the expected chain and names it by its hash, so
+//! that two values never come from two blocks. What comes back is checked for form; whether the
+//! block is recent enough is for the caller, who knows which blocks it has seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use medsync_protocol::anchor::AnchorHead;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::tree::Root;
+use starknet::core::types::{
+    BlockId, BlockTag, ExecutionResult, FunctionCall, MaybePreConfirmedBlockWithTxHashes,
+    ReceiptBlock, StarknetError,
+};
+use starknet::core::utils::starknet_keccak;
+use starknet::providers::jsonrpc::JsonRpcClient;
+use starknet::providers::{Provider, ProviderError};
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::{BlockAt, Chain, ChainError, Facts, RevertReason, TransactionStatus};
+use transport::BoundedTransport;
+
+mod address;
+mod failure;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use address::RpcAddress;
+pub(super) use failure::{detail, execution_failure, failure};
+
+/// How many requests run at once; more would look like an attack to a public endpoint.
+const REQUESTS_AT_ONCE: usize = 8;
+
+/// What one request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct RpcLimits {
+    /// The longest wait for a whole answer.
+    pub timeout: Duration,
+    /// The longest answer, in bytes.
+    pub answer_bytes_max: usize,
+}
+
+impl Default for RpcLimits {
+    /// Ten seconds, and room for a full block's transaction hashes or a contract class.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            answer_bytes_max: 8 * 1024 * 1024,
+        }
+    }
+}
+
+pub(super) type Client = Arc<JsonRpcClient<BoundedTransport>>;
+
+/// A Starknet RPC endpoint of one chain. Cheap to clone.
+#[derive(Clone)]
+pub struct RpcChain {
+    client: Client,
+    expected: ChainId,
+    limits: RpcLimits,
+}
+
+impl RpcChain {
+    /// An endpoint that must serve `expected`. It may be down now: nothing is sent yet, and every
+    /// read checks the chain.
+    ///
+    /// # Errors
+    /// [`ChainError::Address`] for an address that is not one of HTTP.
+    pub fn new(address: &Url, expected: ChainId) -> Result<Self, ChainError> {
+        Self::with_limits(address, expected, RpcLimits::default())
+    }
+
+    /// As [`RpcChain::new`], with other limits for each request.
+    ///
+    /// # Errors
+    /// As [`RpcChain::new`].
+    pub fn with_limits(
+        address: &Url,
+        expected: ChainId,
+        limits: RpcLimits,
+    ) -> Result<Self, ChainError> {
+        let transport = BoundedTransport::new(RpcAddress::new(address)?, limits)?;
+        Ok(Self {
+            client: Arc::new(JsonRpcClient::new(transport)),
+            expected,
+            limits,
+        })
+    }
+
+    /// An endpoint of whatever chain it serves now, and must serve from now on.
+    ///
+    /// # Errors
+    /// As [`RpcChain::new`], and whatever keeps the endpoint from answering.
+    pub async fn whatever_serves(address: &Url) -> Result<Self, ChainError> {
+        let mut chain = Self::new(address, ChainId::from_felt(Felt::ZERO))?;
+        chain.expected = chain.chain_id().await?;
+        Ok(chain)
+    }
+
+    /// The chain that this endpoint must serve.
+    #[must_use]
+    pub fn expected_chain(&self) -> ChainId {
+        self.expected
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn failure(&self, method: &'static str, error: ProviderError) -> ChainError {
+        failure(method, &self.limits, error)
+    }
+
+    async fn right_chain(&self) -> Result<(), ChainError> {
+        let found = self.chain_id().await?;
+        if found != self.expected {
+            return Err(ChainError::OtherChain {
+                expected: self.expected,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    async fn block(&self, id: BlockId) -> Result<BlockAt, ChainError> {
+        const METHOD: &str = "starknet_getBlockWithTxHashes";
+        let answer = self.client.get_block_with_tx_hashes(id).await;
+        match answer.map_err(|error| self.failure(METHOD, error))? {
+            MaybePreConfirmedBlockWithTxHashes::Block(block) => Ok(BlockAt {
+                number: BlockNumber(block.block_number),
+                hash: BlockHash::from_felt(block.block_hash),
+                time: UnixSeconds(block.timestamp),
+            }),
+            MaybePreConfirmedBlockWithTxHashes::PreConfirmedBlock(_) => {
+                Err(ChainError::Malformed {
+                    method: METHOD,
+                    detail: "a closed block was asked for and a pre-confirmed one came".into(),
+                })
+            }
+        }
+    }
+
+    pub(super) async fn class_at(
+        &self,
+        contract: ContractAddress,
+        block: BlockHash,
+    ) -> Result<Option<ClassHash>, ChainError> {
+        let id = BlockId::Hash(block.felt());
+        match self.client.get_class_hash_at(id, contract.felt()).await {
+            Ok(hash) => Ok(Some(ClassHash::from_felt(hash))),
+            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => Ok(None),
+            Err(error) => Err(self.failure("starknet_getClassHashAt", error)),
+        }
+    }
+
+    /// Calls a view of the registry at one block and takes exactly `N` felts for an answer.
+    async fn view<const N: usize>(
+        &self,
+        registry: ContractAddress,
+        name: &'static str,
+        calldata: Vec<Felt>,
+        block: BlockHash,
+    ) -> Result<[Felt; N], ChainError> {
+        let call = FunctionCall {
+            contract_address: registry.felt(),
+            entry_point_selector: selector(name),
+            calldata,
+        };
+        let id = BlockId::Hash(block.felt());
+        let answer = match self.client.call(call, id).await {
+            Ok(answer) => answer,
+            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => {
+                return Err(ChainError::NoContract(registry));
+            }
+            Err(ProviderError::StarknetError(StarknetError::EntrypointNotFound)) => {
+                return Err(ChainError::NotARegistry(registry));
+            }
+            Err(error) => return Err(self.failure("starknet_call", error)),
+        };
+        let count = answer.len();
+        answer.try_into().map_err(|_| ChainError::Malformed {
+            method: "starknet_call",
+            detail: format!("{name} gives {N} values, {count} came"),
+        })
+    }
+
+    async fn status_without_receipt(
+        &self,
+        transaction: TransactionHash,
+    ) -> Result<TransactionStatus, ChainError> {
+        match self.client.get_transaction_status(transaction.felt()).await {
+            // If it just got into a block, the receipt is there when the caller asks again.
+            Ok(_) => Ok(TransactionStatus::Received),
+            Err(ProviderError::StarknetError(StarknetError::TransactionHashNotFound)) => {
+                Ok(TransactionStatus::Unknown)
+            }
+            Err(error) => Err(self.failure("starknet_getTransactionStatus", error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Chain for RpcChain {
+    async fn chain_id(&self) -> Result<ChainId, ChainError> {
+        let id = self.client.chain_id().await;
+        id.map(ChainId::from_felt)
+            .map_err(|error| self.failure("starknet_chainId", error))
+    }
+
+    async fn tip(&self) -> Result<BlockAt, ChainError> {
+        self.right_chain().await?;
+        self.block(BlockId::Tag(BlockTag::Latest)).await
+    }
+
+    async fn class_hash_at(
+        &self,
+        contract: ContractAddress,
+    ) -> Result<Option<ClassHash>, ChainError> {
+        let block = self.tip().await?;
+        self.class_at(contract, block.hash).await
+    }
+
+    async fn head_of(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+    ) -> Result<AnchorHead, ChainError> {
+        let block = self.tip().await?;
+        let calldata = vec![anchorer.felt()];
+        let [head] = self.view(registry, "head_of", calldata, block.hash).await?;
+        Ok(AnchorHead::from_felt(head))
+    }
+
+    async fn anchored_at(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        let block = self.tip().await?;
+        let calldata = vec![anchorer.felt(), root.felt()];
+        let view = self.view(registry, "anchored_at", calldata, block.hash);
+        let [at] = view.await?;
+        time_by(block, at)
+    }
+
+    async fn facts(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+        handle: Handle,
+    ) -> Result<Facts, ChainError> {
+        let block = self.tip().await?;
+        let class = self.class_at(registry, block.hash).await?;
+        let class_hash = class.ok_or(ChainError::NoContract(registry))?;
+        let calldata = vec![anchorer.felt(), root.felt(), handle.felt()];
+        let view = self.view(registry, "receipt_times", calldata, block.hash);
+        let [anchored_at, revoked_at, block_time] = view.await?;
+        if time(block_time)? != block.time {
+            return Err(ChainError::Contradiction(format!(
+                "block {} is of {}, and a call at it saw {}",
+                block.number.0,
+                block.time,
+                time(block_time)?
+            )));
+        }
+        let chain = ChainFacts {
+            anchored_at: time_by(block, anchored_at)?,
+            revoked_at: time_by(block, revoked_at)?,
+            block_time: block.time,
+        };
+        Ok(Facts {
+            class_hash,
+            chain,
+            block,
+        })
+    }
+
+    async fn revoked_at(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError> {
+        let block = self.tip().await?;
+        let mut times = vec![None; handles.len()];
+        let mut waiting = handles.iter().copied().enumerate();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < REQUESTS_AT_ONCE
+                && let Some((place, handle)) = waiting.next()
+            {
+                let rpc = self.clone();
+                running.spawn(async move {
+                    let calldata = vec![handle.felt()];
+                    let view = rpc.view(registry, "revoked_at", calldata, block.hash);
+                    view.await.map(|[at]| (place, at))
+                });
+            }
+            match running.join_next().await {
+                Some(Ok(answer)) => {
+                    let (place, at) = answer?;
+                    times[place] = time_by(block, at)?;
+                }
+                Some(Err(error)) => return Err(ChainError::Contradiction(error.to_string())),
+                None => return Ok((times, block)),
+            }
+        }
+    }
+
+    async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
+        self.right_chain().await?;
+        let answer = self.client.get_transaction_receipt(transaction.felt()).await;
+        let receipt = match answer {
+            Ok(receipt) => receipt,
+            Err(ProviderError::StarknetError(StarknetError::TransactionHashNotFound)) => {
+                return self.status_without_receipt(transaction).await;
+            }
+            Err(error) => return Err(self.failure("starknet_getTransactionReceipt", error)),
+        };
+        let ReceiptBlock::Block { block_hash, .. } = receipt.block else {
+            return Ok(TransactionStatus::Received);
+        };
+        if *receipt.receipt.transaction_hash() != transaction.felt() {
+            return Err(ChainError::Contradiction(
+                "the receipt is of another transaction than was asked for".into(),
+            ));
+        }
+        let block = self.block(BlockId::Hash(block_hash)).await?;
+        Ok(match receipt.receipt.execution_result() {
+            ExecutionResult::Succeeded => TransactionStatus::Accepted { block },
+            ExecutionResult::Reverted { reason } => TransactionStatus::Reverted {
+                reason: RevertReason::new(reason),
+                block,
+            },
+        })
+    }
+}
+
+/// By what Starknet calls a function of a contract.
+pub(super) fn selector(name: &'static str) -> Felt {
+    starknet_keccak(name.as_bytes())
+}
+
+/// A time as the chain gives it.
+fn time(value: Felt) -> Result<UnixSeconds, ChainError> {
+    u64::try_from(value)
+        .map(UnixSeconds)
+        .map_err(|_| ChainError::Malformed {
+            method: "starknet_call",
+            detail: "a time is a number of seconds below 2^64".into(),
+        })
+}
+
+/// A time at which something happened, 0 for never, which cannot lie after the block.
+fn time_by(block: BlockAt, value: Felt) -> Result<Option<UnixSeconds>, ChainError> {
+    let at = time(value)?;
+    if at > block.time {
+        return Err(ChainError::Contradiction(format!(
+            "block {} is of {}, and knows of something at {at}",
+            block.number.0, block.time
+        )));
+    }
+    Ok((at != UnixSeconds(0)).then_some(at))
+}

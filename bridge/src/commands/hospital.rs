@@ -1,0 +1,340 @@
+//! `medsync hospital`: circles, invitations, imports, status.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use medsync_protocol::ids::{Anchorer, ContextId, ContractAddress, UnixSeconds};
+use url::Url;
+
+use super::{Home, print_json};
+use crate::chain::Deployment;
+use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
+use crate::files;
+use crate::import::{Imported, import};
+use crate::invitation::{Invitation, Parts};
+use crate::keys::CustodianKeys;
+use crate::party::Party;
+use crate::seams::{random_key, system_random};
+use crate::source::{CustodianPins, NamespaceId};
+use crate::store::circles::CircleRow;
+use crate::store::facts::{HINDRANCE, LAST_ROUND};
+
+const KEY_FILE: &str = "custodian-keys.json";
+const NAMESPACE: &str = "namespace";
+
+/// What a hospital does.
+#[derive(Debug, Subcommand)]
+pub enum Hospital {
+    /// Set up a hospital's home: configuration and keys.
+    Init(Init),
+    /// Open a circle for one patient and write the invitation file.
+    Open(Open),
+    /// Import a FHIR R4 bundle into a circle, as sealed records.
+    Import(Import),
+    /// Show circles, anchoring and what hinders it.
+    Status(Status),
+}
+
+/// Set up a hospital's home.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    #[command(flatten)]
+    home: Home,
+    #[command(flatten)]
+    parts: InitParts,
+    /// Under which address other nodes reach this one (`swarm` of medsync-node's first line).
+    #[arg(long)]
+    peer: String,
+    /// The account that anchors; its address is the hospital's name on chain.
+    #[arg(long)]
+    anchor_account: ContractAddress,
+    /// The file with its private key.
+    #[arg(long)]
+    anchor_key: PathBuf,
+    /// The account that revokes; another one, so that no stuck batch delays a revocation.
+    #[arg(long)]
+    revoke_account: ContractAddress,
+    /// The file with its private key.
+    #[arg(long)]
+    revoke_key: PathBuf,
+    /// How long a consent waits for others in its batch, in seconds.
+    #[arg(long, default_value_t = BatchConfig::default().age_s_max)]
+    batch_age_s: u64,
+}
+
+/// What every party's home needs.
+#[derive(Debug, clap::Args)]
+pub struct InitParts {
+    /// Where the party's node answers (`api` of medsync-node's first line).
+    #[arg(long)]
+    node_api: Url,
+    /// The credential that medsync-node init made.
+    #[arg(long)]
+    node_credential: PathBuf,
+    /// The app's wasm.
+    #[arg(long, default_value = "target/app/medsync_app.wasm")]
+    app: PathBuf,
+    /// A Starknet RPC endpoint.
+    #[arg(long)]
+    rpc: Url,
+    /// What `medsync deploy` wrote.
+    #[arg(long)]
+    deployment: PathBuf,
+}
+
+impl InitParts {
+    /// The node's and the chain's part of a configuration.
+    pub(super) fn config(
+        &self,
+        peer: Option<String>,
+    ) -> anyhow::Result<(NodeConfig, ChainConfig)> {
+        let deployment = Deployment::read(&self.deployment)?;
+        let absolute = |path: &Path| {
+            path.canonicalize().with_context(|| format!("{} is not there", path.display()))
+        };
+        let node = NodeConfig {
+            api: self.node_api.clone(),
+            credential: absolute(&self.node_credential)?,
+            peer,
+            app: absolute(&self.app)?,
+        };
+        let chain = ChainConfig {
+            rpc: self.rpc.clone(),
+            chain_id: deployment.chain_id,
+            registry: deployment.registry,
+            class_hash: deployment.class_hash,
+        };
+        Ok((node, chain))
+    }
+}
+
+/// Open a circle for one patient.
+#[derive(Debug, clap::Args)]
+pub struct Open {
+    #[command(flatten)]
+    home: Home,
+    /// What the hospital calls the circle; not a person's name.
+    #[arg(long)]
+    label: String,
+    /// Where to write the invitation file.
+    #[arg(long)]
+    out: PathBuf,
+    /// How many hours the invitation holds.
+    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=24 * 30))]
+    hours: u64,
+}
+
+/// Import a FHIR R4 bundle.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    #[command(flatten)]
+    home: Home,
+    /// The circle.
+    #[arg(long)]
+    circle: ContextId,
+    /// The bundle.
+    bundle: PathBuf,
+    /// Print the report as JSON, a line for each resource.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show circles and anchoring.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    #[command(flatten)]
+    home: Home,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Hospital {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Init(init) => init.run(),
+            Self::Open(open) => open.run().await,
+            Self::Import(import) => import.run().await,
+            Self::Status(status) => status.run().await,
+        }
+    }
+}
+
+impl Init {
+    fn run(self) -> anyhow::Result<()> {
+        if self.anchor_account == self.revoke_account {
+            bail!("batches and revocations need two accounts, these are one and the same");
+        }
+        let (node, chain) = self.parts.config(Some(self.peer))?;
+        let account = |address, key: &Path| -> anyhow::Result<_> {
+            let key_file =
+                key.canonicalize().with_context(|| format!("{} is not there", key.display()))?;
+            Ok(Some(AccountConfig { address, key_file }))
+        };
+        let config = Config {
+            role: Role::Custodian,
+            node,
+            chain,
+            anchor_account: account(self.anchor_account, &self.anchor_key)?,
+            revoke_account: account(self.revoke_account, &self.revoke_key)?,
+            relay_after_s: 0,
+            batch: BatchConfig { age_s_max: self.batch_age_s, ..BatchConfig::default() },
+        };
+        files::private_folder(&self.home.home)?;
+        let keys = CustodianKeys::create(&self.home.home.join(KEY_FILE), &mut system_random())?;
+        config.save(&self.home.home)?;
+        print_json(&serde_json::json!({
+            "custodian": self.anchor_account,
+            "author_key": keys.author.public_key(),
+            "seal_key": keys.seal.public_key(),
+        }))
+    }
+}
+
+impl Open {
+    async fn run(self) -> anyhow::Result<()> {
+        if self.out.exists() {
+            bail!("{} is there already and is not overwritten", self.out.display());
+        }
+        let party = Party::open(&self.home.home).await?;
+        let (Some(account), Some(peer)) =
+            (&party.config.anchor_account, party.config.node.peer.clone())
+        else {
+            bail!("only a hospital opens circles; this home is a patient's");
+        };
+        let keys = CustodianKeys::read(&self.home.home.join(KEY_FILE))?;
+        let one_time = random_key(&mut system_random());
+        let pins = CustodianPins {
+            invitation_key: one_time.public_key(),
+            anchorer: Anchorer::from_felt(account.address.felt()),
+            author_key: keys.author.public_key(),
+            seal_key: keys.seal.public_key(),
+            registry: party.config.chain.registry(),
+        };
+        let namespace = namespace(&party).await?;
+        let opened = party.node.create_circle(namespace, &party.config.node.app, &pins).await?;
+        let now = party.clock.now();
+        let expires_at = UnixSeconds(now.0 + self.hours * 3600);
+        let row = CircleRow {
+            context: opened.context,
+            group: opened.group,
+            label: self.label,
+            member: opened.member,
+            custodian_member: opened.member,
+            application: opened.application,
+            bytecode: opened.bytecode,
+            invitation: None,
+            entered_at: now,
+            state_hash: None,
+            alarm: None,
+        };
+        party.store.enter_circle(&row).await?;
+        let says = Parts {
+            group_invitation: party.node.invite(opened.group, expires_at).await?,
+            group: opened.group,
+            context: opened.context,
+            peer,
+            wasm_sha256: party.app_digest()?,
+            custodian_member: opened.member,
+            custodian_address: pins.anchorer,
+            author_key: pins.author_key,
+            seal_key: pins.seal_key,
+            registry: pins.registry,
+            class_hash: party.config.chain.class_hash,
+            expires_at,
+        };
+        Invitation::new(says, &one_time).write(&self.out)?;
+        print_json(&serde_json::json!({ "circle": opened.context, "expires_at": expires_at }))
+    }
+}
+
+/// The hospital's namespace, made once; the store remembers it.
+async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
+    if let Some(known) = party.store.fact(NAMESPACE).await? {
+        return Ok(known.parse()?);
+    }
+    let namespace = party.node.create_namespace(&party.config.node.app).await?;
+    party.store.state_fact(NAMESPACE, &namespace.to_string()).await?;
+    Ok(namespace)
+}
+
+impl Import {
+    async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let bar = indicatif::ProgressBar::new(0);
+        let report = import(&party, self.circle, &self.bundle, &|done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        })
+        .await?;
+        bar.finish_and_clear();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for line in &report {
+            if self.json {
+                print_json(line)?;
+            }
+            let what = match &line.outcome {
+                Imported::Written => "written",
+                Imported::Unchanged => "unchanged",
+                Imported::Refused(_) => "refused",
+            };
+            *counts.entry(format!("{} {what}", line.resource_type)).or_default() += 1;
+        }
+        if !self.json {
+            for line in &report {
+                if let Imported::Refused(why) = &line.outcome {
+                    println!("refused {} {}: {why}", line.resource_type, line.reference);
+                }
+            }
+            for (what, count) in counts {
+                println!("{count:6} {what}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let counts = party.store.anchoring_counts().await?;
+        let circles = party.store.circles().await?;
+        let mut hindrances = Vec::new();
+        for lane in ["", ":ingest", ":relay", ":batches"] {
+            let fact = party.store.fact(&format!("{HINDRANCE}{lane}")).await?;
+            hindrances.extend(fact.filter(|why| !why.is_empty()));
+        }
+        let last_round = party.store.fact(LAST_ROUND).await?;
+        if self.json {
+            let alarms: BTreeMap<String, &Option<String>> =
+                circles.iter().map(|c| (c.context.to_string(), &c.alarm)).collect();
+            return print_json(&serde_json::json!({
+                "last_round_at": last_round,
+                "counts": counts.into_iter().collect::<BTreeMap<_, _>>(),
+                "circles": alarms,
+                "hindrances": hindrances,
+            }));
+        }
+        match last_round {
+            Some(at) => println!("the daemon's last round was at {at}"),
+            None => println!("the daemon has not run yet: medsync daemon --home ..."),
+        }
+        for (what, count) in counts {
+            println!("{count:6} {what}");
+        }
+        for circle in circles {
+            let state = circle.alarm.map_or_else(|| "well".into(), |why| format!("ALARM: {why}"));
+            println!("circle {} ({}): {state}", circle.context, circle.label);
+        }
+        for why in hindrances {
+            println!("hindered: {why}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The command line, a file a role. What a command prints is for people; `--json` is for
+//! programs.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub mod daemon;
+pub mod deploy;
+pub mod hospital;
+pub mod patient;
+pub mod researcher;
+pub mod verify;
+
+/// Patients decide who may use their health data; anyone with a receipt can check it.
+#[derive(Debug, Parser)]
+#[command(name = "medsync", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `medsync` does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Declare and deploy the ConsentRegistry (once for a chain; a second run finds it).
+    Deploy(deploy::Deploy),
+    /// Run a party's daemon until Ctrl-C.
+    Daemon(daemon::Daemon),
+    /// What a hospital does.
+    #[command(subcommand)]
+    Hospital(hospital::Hospital),
+    /// What a patient does.
+    #[command(subcommand)]
+    Patient(patient::Patient),
+    /// What a researcher does.
+    #[command(subcommand)]
+    Researcher(researcher::Researcher),
+    /// Check a receipt; needs no node and asks no hospital.
+    Verify(verify::Verify),
+}
+
+/// Where a party lives.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Home {
+    /// The party's folder: configuration, store and keys.
+    #[arg(long, env = "MEDSYNC_HOME")]
+    pub home: PathBuf,
+}
+
+impl Cli {
+    /// Does what the command line says; answers the exit code.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done, in words that say what would be right.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        match self.command {
+            Command::Deploy(deploy) => deploy.run().await?,
+            Command::Daemon(daemon) => daemon.run().await?,
+            Command::Hospital(hospital) => hospital.run().await?,
+            Command::Patient(patient) => patient.run().await?,
+            Command::Researcher(researcher) => researcher.run()?,
+            Command::Verify(verify) => return verify.run().await,
+        }
+        Ok(0)
+    }
+}
+
+/// Prints a value as JSON on one line, for programs.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Granting and revoking.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::consent::{self, Commitment};
+use medsync_protocol::ids::{
+    AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds,
+};
+use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber};
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+
+use super::{open_keys, own_circle};
+use crate::commands::verify::code;
+use crate::commands::{Home, print_json};
+use crate::daemon::PUBLISH_REVOCATION;
+use crate::files;
+use crate::invitation::Invitation;
+use crate::party::Party;
+use crate::seams::{random_bytes, system_random};
+use crate::source::{Consent, all_consents};
+use crate::store::consents::KeptGrant;
+
+const POLICY_BYTES_MAX: u64 = 1024 * 1024;
+const DAY_S: u64 = 24 * 60 * 60;
+/// The first device; others are admitted by a signed message.
+const DEVICE: DeviceNumber = DeviceNumber(0);
+
+/// Grant a consent to one recipient.
+#[derive(Debug, clap::Args)]
+pub struct Grant {
+    #[command(flatten)]
+    home: Home,
+    /// The recipient's public key (`medsync researcher show`).
+    #[arg(long)]
+    to: PublicKey,
+    /// For what, as SYSTEM|CODE; may be named several times.
+    #[arg(long, required = true, value_parser = code)]
+    purpose: Vec<Code>,
+    /// Which classes of records, as SYSTEM|CODE; may be named several times. All if none is named.
+    #[arg(long, value_parser = code)]
+    class: Vec<Code>,
+    /// What the recipient must keep, as SYSTEM|CODE.
+    #[arg(long, value_parser = code)]
+    obligation: Vec<Code>,
+    /// Records with this security label are excepted, as SYSTEM|CODE.
+    #[arg(long, value_parser = code)]
+    except_label: Vec<Code>,
+    /// For how many days; open-ended if it is not said.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=365 * 100))]
+    days: Option<u64>,
+    /// Where the policy is found.
+    #[arg(long)]
+    policy_uri: String,
+    /// The policy's text; its SHA-256 is signed.
+    #[arg(long)]
+    policy: PathBuf,
+    /// A name for this request: run again with the same name, it grants the same consent and not
+    /// a second one.
+    #[arg(long)]
+    request: Option<String>,
+}
+
+/// Revoke a consent.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    home: Home,
+    /// The consent.
+    consent: Commitment,
+}
+
+impl Grant {
+    /// Signs the consent, keeps it, and brings it into the circle.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being granted; the same `--request` may be tried again.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let (context, invitation) = own_circle(&party).await?;
+        let request = match &self.request {
+            Some(name) => name.clone(),
+            None => hex::encode(random_bytes(&mut system_random())),
+        };
+        let kept = match party.store.kept_grant(&request).await? {
+            Some(kept) => kept,
+            None => self.sign(&party, context, &invitation, &request).await?,
+        };
+        let circle = party.enter(context).await?;
+        let granted = circle.grant(&kept.terms, &kept.opening, &kept.signature).await?;
+        print_json(&serde_json::json!({
+            "consent": granted.commitment,
+            "stage": "recorded",
+            "was_there": granted.existing,
+        }))
+    }
+
+    async fn sign(
+        &self,
+        party: &Party,
+        context: ContextId,
+        invitation: &Invitation,
+        request: &str,
+    ) -> anyhow::Result<KeptGrant> {
+        let keys = open_keys(&self.home.home)?;
+        let terms = self.terms(context, invitation)?.encode()?;
+        let now = party.clock.now();
+        let counter = party.store.spend_counter(context, request, now).await?;
+        let grant = consent::Grant {
+            terms: Sha256Digest::of(&terms),
+            anchorer: invitation.says.custodian_address,
+            grantee: self.to,
+            not_before: now,
+            not_after: UnixSeconds(self.days.map_or(0, |days| now.0 + days * DAY_S)),
+        };
+        let registry = party.config.chain.registry();
+        let signed = grant.sign(registry, &keys.patient, &keys.seed, DEVICE, counter)?;
+        let (opening, signature) = (signed.opening, signed.signature);
+        party
+            .store
+            .keep_grant(counter, signed.commitment, &terms, &opening, &signature)
+            .await?;
+        Ok(KeptGrant { terms, opening, signature })
+    }
+
+    fn terms(&self, context: ContextId, invitation: &Invitation) -> anyhow::Result<Terms> {
+        let policy = files::read_bounded(&self.policy, POLICY_BYTES_MAX)?;
+        let provision = Provision {
+            purposes: CodeSet::collect(self.purpose.clone()).context("--purpose")?,
+            classes: CodeSet::collect(self.class.clone()).context("--class")?,
+            obligations: CodeSet::collect(self.obligation.clone()).context("--obligation")?,
+            ..Provision::everything(ProvisionKind::Permit)
+        };
+        let labels = CodeSet::collect(self.except_label.clone()).context("--except-label")?;
+        let exceptions = if labels.is_empty() {
+            Vec::new()
+        } else {
+            vec![Provision { labels, ..Provision::everything(ProvisionKind::Deny) }]
+        };
+        Ok(Terms {
+            version: TERMS_VERSION,
+            nonce: Nonce(random_bytes(&mut system_random())),
+            context,
+            custodian_member: invitation.says.custodian_member,
+            custodian_address: AddressBytes::of(invitation.says.custodian_address),
+            policy_uri: self.policy_uri.clone(),
+            policy_sha256: Sha256Digest::of(&policy),
+            provision,
+            exceptions,
+        })
+    }
+}
+
+impl Revoke {
+    /// Revokes: kept here first, then in the circle; the daemon sees to the rest.
+    ///
+    /// # Errors
+    /// A consent that is not the patient's own. A node that is down is no error: the daemon brings
+    /// the revocation into the circle when it can.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let (context, _) = own_circle(&party).await?;
+        let keys = open_keys(&self.home.home)?;
+        let circle = party.enter(context).await?;
+        let consent = find(&all_consents(&*circle).await?, self.consent)?;
+        let secrets = ConsentSecrets::from_salt(&keys.seed, consent.opening.salt);
+        if secrets.handle() != consent.opening.handle {
+            bail!("the keys of this home did not grant {}; they cannot revoke it", self.consent);
+        }
+        let (handle, claim_key) = (secrets.handle(), secrets.claim_key.public_key());
+        let now = party.clock.now();
+        party.store.keep_revocation(handle, context, &secrets.secret, claim_key, now).await?;
+        party.store.ask(PUBLISH_REVOCATION, &handle.to_string(), now).await?;
+        let stage = match circle.revoke(&secrets.secret, claim_key).await {
+            Ok(_) => {
+                party.store.answer(PUBLISH_REVOCATION, &handle.to_string(), now).await?;
+                "denied here, not yet on chain"
+            }
+            Err(error) if error.is_retry() => "kept; the daemon brings it into the circle",
+            Err(error) => return Err(error.into()),
+        };
+        // What anyone can send, should nobody relay it: it opens the handle and does nothing else.
+        print_json(&serde_json::json!({
+            "consent": self.consent,
+            "stage": stage,
+            "anyone_can_send": {
+                "registry": party.config.chain.registry,
+                "function": "revoke",
+                "secret": secrets.secret.reveal_text(),
+                "claim_key": claim_key,
+            },
+        }))
+    }
+}
+
+/// One consent of a circle by its name.
+pub(super) fn find(consents: &[Consent], name: Commitment) -> anyhow::Result<Consent> {
+    consents
+        .iter()
+        .find(|consent| consent.commitment == name)
+        .cloned()
+        .with_context(|| format!("there is no consent {name} in this circle"))
+}

@@ -1,0 +1,69 @@
+//! `medsync researcher`: keys. To verify, a researcher needs `medsync verify` and nothing else.
+
+use clap::Subcommand;
+use medsync_protocol::ids::Anchorer;
+use url::Url;
+
+use super::{Home, print_json};
+use crate::chain::Deployment;
+use crate::config::VerifierConfig;
+use crate::files;
+use crate::keys::ResearcherKeys;
+use crate::seams::system_random;
+
+const KEY_FILE: &str = "researcher-keys.json";
+
+/// What a researcher does.
+#[derive(Debug, Subcommand)]
+pub enum Researcher {
+    /// Make keys; prints the public key to which patients grant.
+    Init {
+        #[command(flatten)]
+        home: Home,
+        /// What `medsync deploy` wrote.
+        #[arg(long)]
+        deployment: std::path::PathBuf,
+        /// A Starknet RPC endpoint; may be named several times, all have to agree.
+        #[arg(long, required = true)]
+        rpc: Vec<Url>,
+        /// A custodian that is accepted (its Starknet address); may be named several times.
+        #[arg(long, required = true)]
+        custodian: Vec<Anchorer>,
+    },
+    /// Print the public keys.
+    Show {
+        #[command(flatten)]
+        home: Home,
+    },
+}
+
+impl Researcher {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Keys that are there already or not at all.
+    pub fn run(self) -> anyhow::Result<()> {
+        let keys = match self {
+            Self::Init { home, deployment, rpc, custodian } => {
+                let deployment = Deployment::read(&deployment)?;
+                files::private_folder(&home.home)?;
+                let keys =
+                    ResearcherKeys::create(&home.home.join(KEY_FILE), &mut system_random())?;
+                VerifierConfig {
+                    rpc,
+                    chain_id: deployment.chain_id,
+                    registry: deployment.registry,
+                    class_hash: deployment.class_hash,
+                    custodians: custodian,
+                }
+                .save(&home.home.join("verifier.toml"))?;
+                keys
+            }
+            Self::Show { home } => ResearcherKeys::read(&home.home.join(KEY_FILE))?,
+        };
+        print_json(&serde_json::json!({
+            "grantee": keys.recipient.public_key(),
+            "seal_key": keys.seal.public_key(),
+        }))
+    }
+}

@@ -1,0 +1,157 @@
+//! `medsync verify`: a receipt, a configuration, an endpoint. Nobody else is asked.
+
+use std::path::PathBuf;
+
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::decide::{Attributes, Candidate, Concept, Decision, Outcome, Request, decide};
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::receipt::{RECEIPT_BYTES_MAX, Receipt};
+use medsync_protocol::verdict::Verdict;
+use serde::Serialize;
+
+use super::print_json;
+use crate::chain::{Chain, RpcChain};
+use crate::config::VerifierConfig;
+use crate::files;
+use crate::verify::{Report, VerifyError, accept, verify};
+
+/// Check a receipt. Exit code 0: valid (and permitted, if a purpose is asked about); 10 bad
+/// signature, 11 unknown anchor, 12 not included, 13 revoked, 14 not yet valid, 15 expired, 20
+/// denied, 21 not covered; 2 no receipt or not one that is accepted; 1 anything else.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// The receipt.
+    receipt: PathBuf,
+    /// What this verifier believes: chain, registry, class, endpoints, custodians.
+    #[arg(long, env = "MEDSYNC_VERIFIER")]
+    config: PathBuf,
+    /// The time that is asked about, in unix seconds; by default that of the newest block.
+    #[arg(long)]
+    at: Option<u64>,
+    /// Also decide whether this purpose is permitted, as SYSTEM|CODE.
+    #[arg(long, value_parser = code, requires = "class")]
+    purpose: Vec<Code>,
+    /// The class of the resource that is asked about, as SYSTEM|CODE.
+    #[arg(long, value_parser = code, requires = "purpose")]
+    class: Vec<Code>,
+    /// An obligation that will be kept, as SYSTEM|CODE.
+    #[arg(long, value_parser = code)]
+    understood: Vec<Code>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads `SYSTEM|CODE`.
+pub(super) fn code(text: &str) -> Result<Code, String> {
+    match text.split_once('|') {
+        Some((system, code)) if !system.is_empty() && !code.is_empty() => {
+            Ok(Code::new(system, code))
+        }
+        _ => Err("a code is written SYSTEM|CODE".into()),
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    decision: Option<&'a Decision>,
+}
+
+impl Verify {
+    /// Verifies and prints; answers the exit code.
+    ///
+    /// # Errors
+    /// Whatever keeps it from a verdict.
+    pub async fn run(self) -> anyhow::Result<u8> {
+        let config = VerifierConfig::load(&self.config)?;
+        let json = files::read_bounded(&self.receipt, RECEIPT_BYTES_MAX as u64)?;
+        let receipt = match accept(&config, &json) {
+            Ok(receipt) => receipt,
+            Err(error) => return self.refuse(&error),
+        };
+        let chains: Vec<RpcChain> = config
+            .rpc
+            .iter()
+            .map(|rpc| RpcChain::new(rpc, config.chain_id))
+            .collect::<Result<_, _>>()?;
+        let chains: Vec<&dyn Chain> = chains.iter().map(|chain| chain as &dyn Chain).collect();
+        let report = verify(&config, &chains, &receipt, self.at.map(UnixSeconds)).await?;
+        let decision = self.decide(&receipt, &report)?;
+        if self.json {
+            print_json(&Answer { report: &report, decision: decision.as_ref() })?;
+        } else {
+            print(&report, decision.as_ref());
+        }
+        Ok(exit_code(report.verdict, decision.as_ref()))
+    }
+
+    fn refuse(&self, error: &VerifyError) -> anyhow::Result<u8> {
+        const NO_RECEIPT: u8 = 2;
+        if self.json {
+            print_json(&serde_json::json!({ "refused": error.to_string() }))?;
+        } else {
+            println!("REFUSED: {error}");
+        }
+        Ok(NO_RECEIPT)
+    }
+
+    /// Valid is not Permit: the terms decide about a purpose and a class.
+    fn decide(&self, receipt: &Receipt, report: &Report) -> anyhow::Result<Option<Decision>> {
+        if self.purpose.is_empty() || report.verdict != Verdict::Valid {
+            return Ok(None);
+        }
+        let concept = |code: &Code| Concept(vec![code.clone()]);
+        let request = Request {
+            recipient: receipt.opening.grantee,
+            purposes: self.purpose.iter().map(concept).collect(),
+            understood: CodeSet::collect(self.understood.clone())?,
+            at: report.at,
+        };
+        let resource = Attributes {
+            classes: self.class.iter().map(concept).collect(),
+            ..Attributes::default()
+        };
+        let candidate = Candidate {
+            commitment: report.commitment,
+            terms: receipt.terms.clone(),
+            opening: receipt.opening,
+            revoked_at: report.revoked_at,
+        };
+        Ok(Some(decide(&request, &resource, &[candidate])?))
+    }
+}
+
+fn print(report: &Report, decision: Option<&Decision>) {
+    for check in &report.checks {
+        println!("[{}] {} ({})", if check.holds { "ok" } else { "NO" }, check.what, check.found);
+    }
+    println!(
+        "{:?} at {}, by block {} of time {}",
+        report.verdict, report.at, report.block.number.0, report.block.time
+    );
+    if let Some(decision) = decision {
+        println!("{:?} for this purpose and class", decision.outcome);
+        for reason in &decision.reasons {
+            println!("  because {reason:?}");
+        }
+        for duty in &decision.obligations {
+            println!("  obliged to {}|{}", duty.system, duty.code);
+        }
+    }
+}
+
+fn exit_code(verdict: Verdict, decision: Option<&Decision>) -> u8 {
+    match (verdict, decision.map(|decision| decision.outcome)) {
+        (Verdict::BadSignature, _) => 10,
+        (Verdict::UnknownAnchor, _) => 11,
+        (Verdict::NotIncluded, _) => 12,
+        (Verdict::Revoked, _) => 13,
+        (Verdict::NotYetValid, _) => 14,
+        (Verdict::Expired, _) => 15,
+        (Verdict::Valid, Some(Outcome::Deny)) => 20,
+        (Verdict::Valid, Some(Outcome::NoConsent)) => 21,
+        (Verdict::Valid, Some(Outcome::Permit) | None) => 0,
+    }
+}

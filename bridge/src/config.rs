@@ -1,0 +1,255 @@
+//! One party's configuration: `medsync.toml` in its home folder.
+//!
+//! Unknown keys are refused, so that a misspelt one is noticed. Secrets stand in files of their
+//! own; the configuration names them. `MEDSYNC_RPC` and `MEDSYNC_NODE_API` override the two
+//! addresses, for programs that start parts on free ports.
+
+use std::path::{Path, PathBuf};
+
+use medsync_protocol::consent::Registry;
+use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::files::{self, FileError};
+
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// The configuration's name in a home folder.
+pub const CONFIG_FILE: &str = "medsync.toml";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is no configuration.
+    #[error("{path}: {why}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+}
+
+/// Whose configuration this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A hospital.
+    Custodian,
+    /// A patient.
+    Patient,
+}
+
+/// The party's Calimero node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where its API answers; loopback.
+    pub api: Url,
+    /// The credential that `medsync-node init` made.
+    pub credential: PathBuf,
+    /// Under which address other nodes reach it; goes into invitations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The app's wasm, readable by the node.
+    pub app: PathBuf,
+}
+
+/// Starknet and the contract on it: what is believed, whatever an endpoint says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainConfig {
+    /// The endpoint.
+    pub rpc: Url,
+    /// The chain.
+    pub chain_id: ChainId,
+    /// The `ConsentRegistry`.
+    pub registry: ContractAddress,
+    /// Its class.
+    pub class_hash: ClassHash,
+}
+
+impl ChainConfig {
+    /// What signatures are bound to.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry { chain_id: self.chain_id, registry: self.registry }
+    }
+}
+
+/// An account that signs transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountConfig {
+    /// Its address.
+    pub address: ContractAddress,
+    /// The file with its private key, readable by its owner alone.
+    pub key_file: PathBuf,
+}
+
+/// When a batch closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// When its oldest consent waits this long, in seconds.
+    pub age_s_max: u64,
+    /// When it has this many consents.
+    pub consents_max: u32,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        const MINUTES_10_S: u64 = 600;
+        const CONSENTS_MAX: u32 = 1 << 16;
+        Self { age_s_max: MINUTES_10_S, consents_max: CONSENTS_MAX }
+    }
+}
+
+/// A party's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Whose it is.
+    pub role: Role,
+    /// The party's node.
+    pub node: NodeConfig,
+    /// The chain.
+    pub chain: ChainConfig,
+    /// Anchors batches; a custodian's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor_account: Option<AccountConfig>,
+    /// Revokes; an account of its own, so that no stuck batch delays a revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_account: Option<AccountConfig>,
+    /// How long a patient leaves a revocation to the hospital's relay, in seconds.
+    #[serde(default = "relay_after_s")]
+    pub relay_after_s: u64,
+    /// When a batch closes.
+    #[serde(default)]
+    pub batch: BatchConfig,
+}
+
+fn relay_after_s() -> u64 {
+    120
+}
+
+fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let bytes = files::read_bounded(path, CONFIG_BYTES_MAX)?;
+    let malformed = |why: String| ConfigError::Malformed { path: path.to_owned(), why };
+    let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| malformed(error.to_string()))
+}
+
+fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), ConfigError> {
+    let malformed = |why: String| ConfigError::Malformed { path: path.to_owned(), why };
+    let text = toml::to_string_pretty(value).map_err(|error| malformed(error.to_string()))?;
+    Ok(files::write_whole(path, text.as_bytes(), false)?)
+}
+
+impl Config {
+    /// Reads the configuration of a home folder.
+    ///
+    /// # Errors
+    /// A file that is absent or wrong; the error says where.
+    pub fn load(home: &Path) -> Result<Self, ConfigError> {
+        let path = home.join(CONFIG_FILE);
+        let mut config: Self = load(&path)?;
+        for (name, target) in
+            [("MEDSYNC_RPC", &mut config.chain.rpc), ("MEDSYNC_NODE_API", &mut config.node.api)]
+        {
+            if let Ok(text) = std::env::var(name) {
+                let malformed = |why: url::ParseError| ConfigError::Malformed {
+                    path: PathBuf::from(name),
+                    why: why.to_string(),
+                };
+                *target = text.parse().map_err(malformed)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// Writes the configuration into a home folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn save(&self, home: &Path) -> Result<(), ConfigError> {
+        save(&home.join(CONFIG_FILE), self)
+    }
+}
+
+/// What a verifier believes: never what a receipt says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifierConfig {
+    /// The endpoints; all of them are asked, and all have to agree.
+    pub rpc: Vec<Url>,
+    /// The chain.
+    pub chain_id: ChainId,
+    /// The `ConsentRegistry`.
+    pub registry: ContractAddress,
+    /// Its class.
+    pub class_hash: ClassHash,
+    /// The custodians whose word on who their patients are is accepted.
+    pub custodians: Vec<Anchorer>,
+}
+
+impl VerifierConfig {
+    /// Reads a verifier's configuration.
+    ///
+    /// # Errors
+    /// A file that is absent or wrong, or names no endpoint.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = load(path)?;
+        if config.rpc.is_empty() {
+            let why = "rpc names at least one endpoint".into();
+            return Err(ConfigError::Malformed { path: path.to_owned(), why });
+        }
+        Ok(config)
+    }
+
+    /// Writes a verifier's configuration.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        save(path, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(CONFIG_FILE);
+        std::fs::write(&path, text).expect("written");
+        (folder, path)
+    }
+
+    #[test]
+    fn the_annotated_examples_are_read() {
+        let (folder, _) = write(include_str!("../examples/medsync.toml"));
+        let config = Config::load(folder.path()).expect("the example");
+        assert_eq!(config.role, Role::Custodian);
+        config.save(folder.path()).expect("written");
+        assert_eq!(Config::load(folder.path()).expect("what was written"), config);
+        let (_folder, path) = write(include_str!("../examples/verifier.toml"));
+        VerifierConfig::load(&path).expect("the example");
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_verifier_without_endpoint_are_refused() {
+        let text = include_str!("../examples/medsync.toml");
+        let (folder, _) = write(&text.replace("relay_after_s", "relay_after"));
+        let error = Config::load(folder.path()).expect_err("a misspelt key").to_string();
+        assert!(error.contains("relay_after"), "{error}");
+        let text = include_str!("../examples/verifier.toml");
+        let line = text.lines().find(|line| line.starts_with("rpc")).expect("the key");
+        let (_folder, path) = write(&text.replace(line, "rpc = []"));
+        assert!(VerifierConfig::load(&path).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The daemon: the lanes of the pipeline, each in its own loop, until it is told to stop.
+//!
+//! A lane that cannot do its work says why, waits, and tries again: neither a dead node nor a
+//! dead endpoint ends the daemon. Lanes are interrupted between rounds only; a round that is cut
+//! off all the same is done again at the next start.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::guard;
+use crate::party::{Party, PartyError};
+use crate::pipeline::{Pipeline, PipelineError, ingest, relay};
+use crate::store::facts::{HINDRANCE, LAST_ROUND};
+
+/// How long a lane rests after a round.
+const ROUND_REST: Duration = Duration::from_millis(500);
+/// How long a lane rests after a round that failed; doubles up to the other.
+const FAILURE_REST: Duration = Duration::from_secs(1);
+const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
+/// How long the lanes have to come to the end of their rounds.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// What the command line asks for: a revocation that has to come into its circle.
+pub const PUBLISH_REVOCATION: &str = "publish_revocation";
+
+/// Runs until `stop` becomes true.
+///
+/// # Errors
+/// A home that cannot be opened. An endpoint that is down at the start is waited for.
+pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
+    let Some(pipeline) = connect(&party, stop.clone()).await? else { return Ok(()) };
+    let pipeline = Arc::new(pipeline);
+    tracing::info!("ready");
+    let ingest = lane("ingest", stop.clone(), Arc::clone(&pipeline), |p| async move {
+        let read = ingest::ingest_all(&p).await;
+        publish_revocations(&p).await?;
+        p.store.state_fact(LAST_ROUND, &p.clock.now().to_string()).await?;
+        read
+    });
+    let relay = lane("relay", stop.clone(), Arc::clone(&pipeline), |p| async move {
+        relay::relay_round(&p).await.map(|_| ())
+    });
+    let batches = lane("batches", stop, pipeline, |p| async move {
+        p.batch_round().await.map(|_| ())
+    });
+    tokio::join!(ingest, relay, batches);
+    Ok(())
+}
+
+/// Waits for the chain: a party must be able to start before its endpoint.
+async fn connect(
+    party: &Party,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Pipeline>, PartyError> {
+    loop {
+        match party.pipeline().await {
+            Ok(pipeline) => {
+                party.store.state_fact(HINDRANCE, "").await?;
+                return Ok(Some(pipeline));
+            }
+            Err(error @ (PartyError::Chain(_) | PartyError::NoRegistry { .. })) => {
+                tracing::warn!(%error, "the chain is not ready");
+                party.store.state_fact(HINDRANCE, &error.to_string()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        if rest(&mut stop, FAILURE_REST).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Rests, but not longer than until the stop; answers whether it is time to stop.
+async fn rest(stop: &mut watch::Receiver<bool>, how_long: Duration) -> bool {
+    // Both ends of the wait mean the same: look at the flag.
+    let _ = timeout(how_long, stop.wait_for(|stop| *stop)).await;
+    *stop.borrow()
+}
+
+async fn lane<R>(
+    name: &'static str,
+    mut stop: watch::Receiver<bool>,
+    pipeline: Arc<Pipeline>,
+    round: impl Fn(Arc<Pipeline>) -> R,
+) where
+    R: Future<Output = Result<(), PipelineError>>,
+{
+    let mut failure_rest = FAILURE_REST;
+    loop {
+        let mut stopped = stop.clone();
+        let done = tokio::select! {
+            done = round(Arc::clone(&pipeline)) => done,
+            () = cut_off(&mut stopped) => return,
+        };
+        let how_long = match done {
+            Ok(()) => {
+                failure_rest = FAILURE_REST;
+                note(&pipeline, name, "").await;
+                ROUND_REST
+            }
+            Err(error) => {
+                tracing::warn!(lane = name, %error, "a round failed and will be done again");
+                note(&pipeline, name, &error.to_string()).await;
+                let how_long = failure_rest;
+                failure_rest = (failure_rest * 2).min(FAILURE_REST_MAX);
+                how_long
+            }
+        };
+        if rest(&mut stop, how_long).await {
+            return;
+        }
+    }
+}
+
+/// Comes back when a round had its time after the stop.
+async fn cut_off(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means that the program ends.
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(STOP_WAIT).await;
+}
+
+/// What hinders a lane is for people to see; failing to write it down hinders nothing.
+async fn note(pipeline: &Pipeline, lane: &str, why: &str) {
+    if let Err(error) = pipeline.store.state_fact(&format!("{HINDRANCE}:{lane}"), why).await {
+        tracing::warn!(%error, "the state of a lane could not be written down");
+    }
+}
+
+/// Brings revocations into their circles that the command line could not bring there itself.
+async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    for subject in pipeline.store.asked(PUBLISH_REVOCATION).await? {
+        let handle = subject
+            .parse()
+            .map_err(|_| PipelineError::Broken(format!("the outbox names no handle: {subject}")))?;
+        let Some(revocation) = pipeline.store.revocation(handle).await? else { continue };
+        let row = pipeline.store.circle(revocation.context).await?;
+        let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+        circle.revoke(&revocation.secret, revocation.claim_key).await?;
+        pipeline.store.answer(PUBLISH_REVOCATION, &subject, pipeline.clock.now()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Reading and writing files so that nothing is half written and no secret is readable by others.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file is larger than what it should hold may be.
+    #[error("{path} has more than {bytes_max} bytes; this is not the file that was meant")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// A file with secrets can be read by others.
+    #[error("{path} holds a secret and others may read it; make it private: chmod 600")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that must not be overwritten is there.
+    #[error("{path} is there already and is not overwritten")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
+    move |source| FileError::Io { path: path.to_owned(), source }
+}
+
+/// Reads a file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// A file that is absent, unreadable or larger.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let file = fs::File::open(path).map_err(io_error(path))?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file at the bound from one above it.
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(FileError::TooLarge { path: path.to_owned(), bytes_max });
+    }
+    Ok(bytes)
+}
+
+/// Reads a file that holds a secret; refuses it if others may read it too.
+///
+/// # Errors
+/// As [`read_bounded`], and [`FileError::Exposed`].
+pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let mode = fs::metadata(path).map_err(io_error(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned() });
+    }
+    read_bounded(path, bytes_max)
+}
+
+/// Writes a whole file or none: into a temporary file beside it, then renamed into place. Who can
+/// read it: everybody, unless `secret`.
+///
+/// # Errors
+/// Whatever the file system refuses; the old file is then still whole.
+pub fn write_whole(path: &Path, bytes: &[u8], secret: bool) -> Result<(), FileError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let mode = if secret { 0o600 } else { 0o644 };
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder)
+        .map_err(io_error(path))?;
+    file.write_all(bytes).map_err(io_error(path))?;
+    file.as_file().sync_all().map_err(io_error(path))?;
+    file.persist(path).map_err(|error| io_error(path)(error.error))?;
+    // The rename itself is durable only when the folder is.
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io_error(path))
+}
+
+/// Writes a file that must not be there yet; for keys, which nothing may overwrite.
+///
+/// # Errors
+/// [`FileError::Exists`], or whatever the file system refuses.
+pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let claimed = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match claimed {
+        Ok(_) => write_whole(path, bytes, true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(FileError::Exists { path: path.to_owned() })
+        }
+        Err(error) => Err(io_error(path)(error)),
+    }
+}
+
+/// Makes a folder that only its owner may enter.
+///
+/// # Errors
+/// Whatever the file system refuses.
+pub fn private_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(io_error(path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_private_and_never_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys");
+        write_new_secret(&path, b"one").expect("a new file");
+        assert_eq!(read_secret(&path, 3).expect("private"), b"one");
+        assert!(matches!(write_new_secret(&path, b"two"), Err(FileError::Exists { .. })));
+        assert!(matches!(read_secret(&path, 2), Err(FileError::TooLarge { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mine");
+        assert!(matches!(read_secret(&path, 3), Err(FileError::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_file_is_whole_or_old() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        write_whole(&path, b"old", false).expect("written");
+        write_whole(&path, b"new and longer", false).expect("written");
+        assert_eq!(read_bounded(&path, 100).expect("there"), b"new and longer");
+        assert!(write_whole(&folder.path().join("absent/file"), b"x", false).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! The way into a circle: every call goes through here.
+//!
+//! A group's admin can push other code to a context and add readers to it, and a member's node
+//! would follow. So before each call the circle is compared with what was pinned when it was
+//! entered; a difference stops the circle with an alarm, until a person has looked.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use medsync_protocol::ids::{ContextId, MemberId};
+
+use crate::source::{Circle, Pin, SourceError};
+use crate::store::circles::CircleRow;
+use crate::store::{Store, StoreError};
+
+/// Gives circles to whoever has passed the guard; a node, or a test's stand-in for one.
+#[async_trait]
+pub trait Circles: Send + Sync {
+    /// The circle of a context on this party's node.
+    fn open(&self, context: ContextId) -> Box<dyn Circle>;
+}
+
+/// Why a circle is not entered.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The circle is not what was pinned; nothing is read from or written to it.
+    #[error("ALARM in circle {context}: {why}. Nothing is read from it or written to it any more")]
+    Alarm {
+        /// The circle.
+        context: ContextId,
+        /// What changed.
+        why: String,
+    },
+    /// The node did not answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Opens a circle after comparing it with what was pinned.
+///
+/// # Errors
+/// [`GuardError::Alarm`] if anything differs, now or ever before.
+pub async fn enter(
+    circles: &dyn Circles,
+    store: &Store,
+    row: &CircleRow,
+) -> Result<Box<dyn Circle>, GuardError> {
+    let alarm = |why: String| GuardError::Alarm { context: row.context, why };
+    if let Some(why) = &row.alarm {
+        return Err(alarm(why.clone()));
+    }
+    let circle = circles.open(row.context);
+    let pin = circle.pin().await?;
+    if let Some(why) = difference(row, &pin) {
+        store.raise_alarm(row.context, &why).await?;
+        return Err(alarm(why));
+    }
+    Ok(circle)
+}
+
+/// What differs between a circle and what was pinned, in words for a person.
+fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
+    if pin.application != row.application || pin.bytecode != row.bytecode {
+        return Some("its custodian replaced the code that decides over the consents".into());
+    }
+    if pin.group != row.group {
+        return Some("its context was moved to another group".into());
+    }
+    let mut allowed: BTreeSet<MemberId> = [row.custodian_member, row.member].into();
+    if row.member == row.custodian_member {
+        // The custodian does not know the patient's member key before the patient joins.
+        let others: Vec<_> = pin.members.difference(&allowed).copied().collect();
+        if let [patient] = others.as_slice() {
+            allowed.insert(*patient);
+        }
+    }
+    let strangers: Vec<String> =
+        pin.members.difference(&allowed).map(ToString::to_string).collect();
+    (!strangers.is_empty())
+        .then(|| format!("readers were added whom nobody invited: {}", strangers.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{ApplicationId, BlobId, GroupId};
+    use medsync_protocol::ids::UnixSeconds;
+
+    fn row(member: u8) -> CircleRow {
+        CircleRow {
+            context: ContextId([1; 32]),
+            group: GroupId([2; 32]),
+            label: "circle".into(),
+            member: MemberId([member; 32]),
+            custodian_member: MemberId([3; 32]),
+            application: ApplicationId([4; 32]),
+            bytecode: BlobId([5; 32]),
+            invitation: None,
+            entered_at: UnixSeconds(0),
+            state_hash: None,
+            alarm: None,
+        }
+    }
+
+    fn pin(members: &[u8]) -> Pin {
+        Pin {
+            application: ApplicationId([4; 32]),
+            bytecode: BlobId([5; 32]),
+            group: GroupId([2; 32]),
+            members: members.iter().map(|m| MemberId([*m; 32])).collect(),
+        }
+    }
+
+    #[test]
+    fn pushed_code_and_added_readers_are_noticed_by_patient_and_custodian() {
+        let (patient, custodian) = (row(9), row(3));
+        for good in [pin(&[3]), pin(&[3, 9])] {
+            assert_eq!(difference(&patient, &good), None);
+            assert_eq!(difference(&custodian, &good), None);
+        }
+        for row in [&patient, &custodian] {
+            assert!(difference(row, &pin(&[3, 9, 7])).is_some_and(|why| why.contains("readers")));
+            let pushed = Pin { bytecode: BlobId([6; 32]), ..pin(&[3, 9]) };
+            assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
+            let pushed = Pin { application: ApplicationId([6; 32]), ..pin(&[3, 9]) };
+            assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
+            let moved = Pin { group: GroupId([6; 32]), ..pin(&[3, 9]) };
+            assert!(difference(row, &moved).is_some_and(|why| why.contains("group")));
+        }
+        assert!(difference(&patient, &pin(&[3, 7])).is_some());
+    }
+}

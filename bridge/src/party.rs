@@ -1,0 +1,164 @@
+//! One party's parts, put together from its home folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use medsync_protocol::ids::{ContextId, Sha256Digest};
+use tokio::sync::Mutex;
+
+use crate::chain::{Account, AccountKey, Chain, ChainError, RpcAccount, RpcChain};
+use crate::config::{AccountConfig, Config, ConfigError, Role};
+use crate::files::{self, FileError};
+use crate::guard::{self, Circles, GuardError};
+use crate::pipeline::{BatchBounds, Pipeline};
+use crate::seams::{Clock, SystemClock, system_random};
+use crate::source::{CalimeroNode, Circle, SourceError};
+use crate::store::{Store, StoreError};
+
+/// The largest app that is installed, in bytes.
+const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Why a party's parts could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum PartyError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A circle.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The endpoint's registry is not the one that is believed in.
+    #[error("there is no contract of class {class} at {registry} on the configured chain")]
+    NoRegistry {
+        /// The address.
+        registry: String,
+        /// The class.
+        class: String,
+    },
+}
+
+/// A party at its home.
+#[derive(Clone)]
+pub struct Party {
+    /// Its folder.
+    pub home: PathBuf,
+    /// Its configuration.
+    pub config: Config,
+    /// Its store.
+    pub store: Store,
+    /// Its node.
+    pub node: Arc<CalimeroNode>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+struct NodeCircles(Arc<CalimeroNode>);
+
+#[async_trait]
+impl Circles for NodeCircles {
+    fn open(&self, context: ContextId) -> Box<dyn Circle> {
+        Box::new(self.0.circle(context))
+    }
+}
+
+impl Party {
+    /// Reads the configuration and opens the store; asks nobody anything yet.
+    ///
+    /// # Errors
+    /// A home folder that is none.
+    pub async fn open(home: &Path) -> Result<Self, PartyError> {
+        let config = Config::load(home)?;
+        let node = CalimeroNode::new(&config.node.api, &config.node.credential)?;
+        Ok(Self {
+            home: home.to_owned(),
+            store: Store::open(home).await?,
+            node: Arc::new(node),
+            clock: Arc::new(SystemClock),
+            config,
+        })
+    }
+
+    /// Enters a circle through the guard.
+    ///
+    /// # Errors
+    /// A circle that is unknown, changed, or not answering.
+    pub async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PartyError> {
+        let row = self.store.circle(context).await?;
+        Ok(guard::enter(&NodeCircles(Arc::clone(&self.node)), &self.store, &row).await?)
+    }
+
+    /// SHA-256 of this party's copy of the app.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn app_digest(&self) -> Result<Sha256Digest, PartyError> {
+        let wasm = files::read_bounded(&self.config.node.app, WASM_BYTES_MAX)?;
+        Ok(Sha256Digest::of(&wasm))
+    }
+
+    /// Connects to the chain that this party believes in.
+    ///
+    /// # Errors
+    /// An endpoint that is down, of another chain, or without the registry.
+    pub async fn chain(&self) -> Result<Arc<RpcChain>, PartyError> {
+        let believed = &self.config.chain;
+        let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
+        let found = chain.chain_id().await?;
+        if found != believed.chain_id {
+            return Err(ChainError::OtherChain { expected: believed.chain_id, found }.into());
+        }
+        if chain.class_hash_at(believed.registry).await? != Some(believed.class_hash) {
+            return Err(PartyError::NoRegistry {
+                registry: believed.registry.to_string(),
+                class: believed.class_hash.to_string(),
+            });
+        }
+        Ok(Arc::new(chain))
+    }
+
+    /// The pipeline of this party, with its accounts.
+    ///
+    /// # Errors
+    /// As [`Party::chain`], and key files that cannot be read.
+    pub async fn pipeline(&self) -> Result<Pipeline, PartyError> {
+        let chain = self.chain().await?;
+        let account = |config: &Option<AccountConfig>| -> Result<_, PartyError> {
+            let Some(config) = config else { return Ok(None) };
+            let key = AccountKey::read(&config.key_file)?;
+            let account: Arc<dyn Account> =
+                Arc::new(RpcAccount::new(Arc::clone(&chain), config.address, key));
+            Ok(Some(account))
+        };
+        Ok(Pipeline {
+            store: self.store.clone(),
+            circles: Arc::new(NodeCircles(Arc::clone(&self.node))),
+            clock: Arc::clone(&self.clock),
+            random: Arc::new(Mutex::new(system_random())),
+            registry: self.config.chain.registry(),
+            anchor_account: account(&self.config.anchor_account)?,
+            revoke_account: account(&self.config.revoke_account)?,
+            relay_after_s: match self.config.role {
+                Role::Custodian => 0,
+                Role::Patient => self.config.relay_after_s,
+            },
+            batch: BatchBounds {
+                age_s_max: self.config.batch.age_s_max,
+                consents_max: self.config.batch.consents_max.max(1),
+            },
+            chain,
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Confirm: what became of the batch that is on its way, and what its circles are told.
+//!
+//! The chain is asked before anything is sent again. A transaction that the chain does not know is
+//! sent unchanged: it has the same hash and nonce, so that it can take effect only once. One that
+//! can no longer land sends the batch back to `placed`.
+
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
+use medsync_protocol::receipt::Block;
+
+use super::{Pipeline, PipelineError, place};
+use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
+use crate::source::{BlockReport, StageReport};
+use crate::store::batches::{BatchRow, BatchState};
+
+/// Looks after the first open batch, if it was submitted or has landed.
+///
+/// # Errors
+/// A chain, node or store that does not answer.
+pub async fn confirm_submitted(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    anchorer: Anchorer,
+) -> Result<(), PipelineError> {
+    let open = pipeline.store.open_batches().await?;
+    let Some(batch) = open.first() else { return Ok(()) };
+    if let Some((block, time)) = batch.block {
+        return tell(pipeline, batch, anchorer, block, time).await;
+    }
+    let (BatchState::Submitted, Some(transaction)) = (batch.state, batch.transaction) else {
+        return Ok(());
+    };
+    match pipeline.chain.status(transaction).await? {
+        TransactionStatus::Accepted { block } => {
+            pipeline.store.batch_landed(batch.id, block.block(), block.time).await?;
+            tell(pipeline, batch, anchorer, block.block(), block.time).await
+        }
+        TransactionStatus::Received => Ok(()),
+        TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
+        TransactionStatus::Reverted { reason, .. } => {
+            tracing::warn!(batch = batch.id.0, %reason, "the batch's transaction reverted");
+            Ok(pipeline.store.place_batch(batch.id, Some(&reason.to_string())).await?)
+        }
+    }
+}
+
+async fn send_again(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    batch: &BatchRow,
+) -> Result<(), PipelineError> {
+    let intent = batch.intent.as_deref().and_then(Prepared::from_intent);
+    let Some(prepared) = intent else {
+        return Ok(pipeline.store.place_batch(batch.id, Some("its intent was lost")).await?);
+    };
+    match account.send(&prepared).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_dead(&error) => {
+            Ok(pipeline.store.place_batch(batch.id, Some(&error.to_string())).await?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a transaction can never land, so that a new one has to be made.
+pub(super) fn is_dead(error: &ChainError) -> bool {
+    error.class() == Class::FailBatch
+}
+
+/// Tells the circles of a landed batch; the last thing that is ever done for it.
+async fn tell(
+    pipeline: &Pipeline,
+    batch: &BatchRow,
+    anchorer: Anchorer,
+    block: Block,
+    time: UnixSeconds,
+) -> Result<(), PipelineError> {
+    // A batch that landed by a transaction that this store does not know says zero.
+    let transaction = batch.transaction.map_or(Felt::ZERO, |transaction| transaction.felt());
+    let block_report = BlockReport { number: block.number.0, hash: block.hash.felt(), time };
+    let stage = StageReport::Anchored { transaction, block: block_report };
+    place::report(pipeline, batch, anchorer, stage).await?;
+    pipeline.store.batch_anchored(batch.id).await?;
+    tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
+    Ok(())
+}

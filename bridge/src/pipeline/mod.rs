@@ -1,0 +1,112 @@
+//! The pipeline: from a circle to the chain and back.
+//!
+//! Three lanes run beside each other over one store, so that no lane waits for another:
+//!
+//! - [`ingest`]: what is new in the circles comes into the store;
+//! - [`relay`]: revocations go out first and alone, from an account of their own;
+//! - [`seal`] → [`place`] → [`submit`] → [`confirm`]: consents become batches, positions, one
+//!   transaction, and receipts.
+//!
+//! Each step reads its input from the store, does one thing, and writes what it did. A step that
+//! is interrupted anywhere is simply done again: the normal path and recovery are one path.
+
+use std::sync::Arc;
+
+use medsync_protocol::consent::Registry;
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
+use rand_core::CryptoRng;
+use tokio::sync::Mutex;
+
+use crate::chain::{Account, Chain, ChainError};
+use crate::guard::{Circles, GuardError};
+use crate::seams::Clock;
+use crate::source::SourceError;
+use crate::store::{Store, StoreError};
+
+pub mod confirm;
+pub mod ingest;
+pub mod place;
+pub mod relay;
+pub mod seal;
+pub mod submit;
+
+/// When a batch closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchBounds {
+    /// It closes when its oldest consent waits this long, in seconds.
+    pub age_s_max: u64,
+    /// It closes when it has this many consents.
+    pub consents_max: u32,
+}
+
+/// Everything that the lanes work with; each of the outer parts is a seam.
+#[derive(Clone)]
+pub struct Pipeline {
+    /// The party's store.
+    pub store: Store,
+    /// The party's node.
+    pub circles: Arc<dyn Circles>,
+    /// Starknet.
+    pub chain: Arc<dyn Chain>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The random source, for padding and order.
+    pub random: Arc<Mutex<dyn CryptoRng + Send>>,
+    /// Where this party anchors and revokes.
+    pub registry: Registry,
+    /// The account that anchors; a patient has none.
+    pub anchor_account: Option<Arc<dyn Account>>,
+    /// The account that revokes; a patient may have none.
+    pub revoke_account: Option<Arc<dyn Account>>,
+    /// How long a revocation is left to somebody else's relay, in seconds; 0 for a custodian.
+    pub relay_after_s: u64,
+    /// When a batch closes.
+    pub batch: BatchBounds,
+}
+
+/// Why a step could not be done this time.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A node did not answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A circle is not entered.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The chain did not answer.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// What the store holds does not fit together.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Pipeline {
+    fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// The address under which this party anchors.
+    fn anchorer(&self) -> Option<Anchorer> {
+        self.anchor_account.as_ref().map(|account| Anchorer::from_felt(account.address().felt()))
+    }
+
+    /// One round of the batches' lane: seals what is due, then moves every open batch as far as
+    /// it gets. Answers whether anything is still on its way.
+    ///
+    /// # Errors
+    /// The first step that could not be done; the next round does it again.
+    pub async fn batch_round(&self) -> Result<bool, PipelineError> {
+        let (Some(account), Some(anchorer)) = (self.anchor_account.clone(), self.anchorer()) else {
+            return Ok(false);
+        };
+        seal::seal_due(self).await?;
+        place::place_sealed(self, anchorer).await?;
+        submit::submit_next(self, &*account, anchorer).await?;
+        confirm::confirm_submitted(self, &*account, anchorer).await?;
+        Ok(!self.store.open_batches().await?.is_empty())
+    }
+}

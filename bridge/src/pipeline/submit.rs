@@ -1,0 +1,49 @@
+//! Submit: the next placed batch goes out, one at a time.
+//!
+//! The head that a batch expects is the chain's own, and the contract compares it: two batches
+//! cannot both follow one head, and a transaction that arrives twice lands once. The intent is
+//! durable before anything is sent. A crash before it sends nothing; a crash after it is found by
+//! [`confirm`](super::confirm), which asks the chain and sends the same transaction again.
+
+use medsync_protocol::anchor::LeafCount;
+use medsync_protocol::ids::Anchorer;
+
+use super::{Pipeline, PipelineError, place};
+use crate::chain::{Account, Call};
+use crate::source::StageReport;
+use crate::store::batches::BatchState;
+
+/// Prepares and sends the first placed batch, unless another is on its way.
+///
+/// # Errors
+/// A chain or store that does not answer; the batch stays placed, or its intent is kept.
+pub async fn submit_next(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    anchorer: Anchorer,
+) -> Result<(), PipelineError> {
+    let open = pipeline.store.open_batches().await?;
+    let Some(batch) = open.first().filter(|batch| batch.state == BatchState::Placed) else {
+        return Ok(());
+    };
+    let registry = pipeline.registry.registry;
+    // A batch that comes back here after a failure may have landed all the same.
+    if let Some(time) = pipeline.chain.anchored_at(registry, anchorer, batch.root).await? {
+        let tip = pipeline.chain.tip().await?;
+        pipeline.store.batch_landed(batch.id, tip.block(), time).await?;
+        return Ok(());
+    }
+    let call = Call::Anchor {
+        registry,
+        expected_head: pipeline.chain.head_of(registry, anchorer).await?,
+        root: batch.root,
+        leaf_count: LeafCount(batch.leaves.len() as u64),
+    };
+    let prepared = account.prepare(&call, account.nonce().await?).await?;
+    let intent = prepared.to_intent();
+    pipeline.store.intend_batch(batch.id, &intent, prepared.hash, pipeline.now()).await?;
+    account.send(&prepared).await?;
+    tracing::info!(batch = batch.id.0, transaction = %prepared.hash, "batch submitted");
+    let stage = StageReport::Submitted { transaction: prepared.hash.felt() };
+    place::report(pipeline, batch, anchorer, stage).await
+}

@@ -1,0 +1,281 @@
+//! The app's interface, as it stands in JSON.
+//!
+//! The app's own types live in the app, which runs inside a node; these mirror them. The texts of
+//! the interface are the protocol's own spellings, so that reading one of these parses every
+//! value strictly; an unknown or missing field is an error too, because a pinned app has neither.
+//! A test holds every method and type here to the description that the app's build writes.
+
+use medsync_protocol::codes::Code;
+use medsync_protocol::consent::{Commitment, Opening};
+use medsync_protocol::ids::{
+    Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, RecordId, SealKey,
+    Sha256Digest, UnixSeconds,
+};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::tree::{Root, Sibling};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::names::{ChangeDigest, Cursor, EntryKey, EntryKind, PageLimit};
+
+/// A call of a method of the app.
+pub(super) struct Call {
+    /// The method.
+    pub(super) method: &'static str,
+    /// Its arguments, by name.
+    pub(super) args: Value,
+}
+
+impl Call {
+    pub(super) fn circle() -> Self {
+        Self { method: "circle", args: json!({}) }
+    }
+
+    pub(super) fn enrol(enrolment: &Enrolment, signature: &Signature) -> Self {
+        let args = json!({ "enrolment": enrolment, "signature": signature });
+        Self { method: "enrol", args }
+    }
+
+    pub(super) fn grant(terms: &str, opening: &Opening, signature: &Signature) -> Self {
+        let args = json!({ "terms": terms, "opening": opening, "signature": signature });
+        Self { method: "grant", args }
+    }
+
+    /// The secret becomes public by this call, which is its purpose.
+    pub(super) fn revoke(secret: &str, claim_key: PublicKey) -> Self {
+        let args = json!({ "secret": secret, "claim_key": claim_key, "handle": null });
+        Self { method: "revoke", args }
+    }
+
+    pub(super) fn consents(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
+        Self { method: "consents", args: json!({ "cursor": cursor, "limit": limit }) }
+    }
+
+    pub(super) fn put_record(record: &RecordInput) -> Self {
+        Self { method: "put_record", args: json!({ "record": record }) }
+    }
+
+    pub(super) fn records(
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+        resource_type: Option<&str>,
+    ) -> Self {
+        let args = json!({ "cursor": cursor, "limit": limit, "resource_type": resource_type });
+        Self { method: "records", args }
+    }
+
+    pub(super) fn record(record: RecordId, version: Option<u32>) -> Self {
+        Self { method: "record", args: json!({ "record": record, "version": version }) }
+    }
+
+    pub(super) fn record_anchor(anchor: &AnchorInput) -> Self {
+        Self { method: "record_anchor", args: json!({ "anchor": anchor }) }
+    }
+
+    pub(super) fn changes(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
+        Self { method: "changes", args: json!({ "cursor": cursor, "limit": limit }) }
+    }
+
+    pub(super) fn entry(kind: EntryKind, key: EntryKey) -> Self {
+        Self { method: "entry", args: json!({ "kind": kind.name(), "key": key }) }
+    }
+}
+
+/// The arguments of `init`.
+pub(super) fn init(circle: &CircleInput) -> Value {
+    json!({ "circle": circle })
+}
+
+/// Makes types that read and write exactly the fields of the interface's type of the same name.
+macro_rules! mirror {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub(super) struct $name {
+                $(pub(super) $field: $type,)*
+            }
+        )*
+    };
+}
+
+/// Concepts: each a list of codings of one meaning.
+pub(super) type Concepts = Vec<Vec<Code>>;
+
+mirror! {
+    /// What the custodian pins when it opens a circle.
+    CircleInput {
+        invitation_key: PublicKey,
+        custodian_address: Anchorer,
+        author_key: PublicKey,
+        seal_key: SealKey,
+        chain_id: ChainId,
+        registry: ContractAddress,
+    }
+    /// A version of a record, as the custodian writes it; payload and keys in base64.
+    RecordInput {
+        record: RecordId,
+        version: u32,
+        resource_type: String,
+        classes: Concepts,
+        codes: Concepts,
+        labels: Concepts,
+        authors: Vec<AuthorId>,
+        data_date: Option<UnixSeconds>,
+        payload: String,
+        key_for_patient: String,
+        key_for_custodian: String,
+    }
+    /// Where a consent stands in a batch, as somebody writes it down.
+    AnchorInput {
+        commitment: Commitment,
+        handle: Handle,
+        root: Root,
+        index: u64,
+        siblings: Vec<Sibling>,
+        anchorer: Anchorer,
+        stage: String,
+        transaction_hash: Option<TransactionHash>,
+        block_number: Option<BlockNumber>,
+        block_hash: Option<BlockHash>,
+        block_time: Option<UnixSeconds>,
+    }
+    /// What a write did.
+    Written {
+        key: EntryKey,
+        existing: bool,
+    }
+    /// What a grant did.
+    Granted {
+        key: EntryKey,
+        commitment: Commitment,
+        existing: bool,
+    }
+    /// The circle at a glance.
+    CircleView {
+        context: ContextId,
+        kind: String,
+        custodian_member: MemberId,
+        custodian: CircleInput,
+        enrolments: Vec<EnrolmentView>,
+        patient: Option<EnrolmentView>,
+        frozen: bool,
+        ignored: u64,
+        counts: Counts,
+        now: UnixSeconds,
+    }
+    /// How many entries of each kind there are.
+    Counts {
+        enrolments: u64,
+        consents: u64,
+        revocations: u64,
+        anchors: u64,
+        records: u64,
+    }
+    /// A valid enrolment.
+    EnrolmentView {
+        key: EntryKey,
+        enrolment: Enrolment,
+        recorded_at: UnixSeconds,
+    }
+    /// A consent that counts; the terms in base64.
+    ConsentView {
+        key: EntryKey,
+        commitment: Commitment,
+        terms: String,
+        opening: Opening,
+        signature: Signature,
+        state: String,
+        recorded_at: UnixSeconds,
+        revoked_at: Option<UnixSeconds>,
+        anchors: Vec<AnchorView>,
+    }
+    /// A position in a batch.
+    AnchorView {
+        key: EntryKey,
+        root: Root,
+        index: u64,
+        siblings: Vec<Sibling>,
+        anchorer: Anchorer,
+        stage: String,
+        sealed_at: UnixSeconds,
+        submitted_at: Option<UnixSeconds>,
+        transaction_hash: Option<TransactionHash>,
+        block_number: Option<BlockNumber>,
+        block_hash: Option<BlockHash>,
+        block_time: Option<UnixSeconds>,
+    }
+    /// A page of consents.
+    ConsentPage {
+        consents: Vec<ConsentView>,
+        ignored: u64,
+        next: Option<String>,
+    }
+    /// A revocation; the secret is none any more.
+    RevocationView {
+        key: EntryKey,
+        handle: Handle,
+        secret: String,
+        claim_key: PublicKey,
+        recorded_at: UnixSeconds,
+    }
+    /// A record without its payload; the keys in base64.
+    RecordView {
+        key: EntryKey,
+        record: RecordId,
+        version: u32,
+        resource_type: String,
+        classes: Concepts,
+        codes: Concepts,
+        labels: Concepts,
+        authors: Vec<AuthorId>,
+        data_date: Option<UnixSeconds>,
+        payload_sha256: Sha256Digest,
+        payload_bytes: u64,
+        key_for_patient: String,
+        key_for_custodian: String,
+        recorded_at: UnixSeconds,
+    }
+    /// A record with its payload in base64.
+    FullRecord {
+        record: RecordView,
+        payload: Option<String>,
+    }
+    /// A page of records.
+    RecordPage {
+        records: Vec<RecordView>,
+        ignored: u64,
+        next: Option<String>,
+    }
+    /// One entry of the walk.
+    Change {
+        kind: String,
+        key: EntryKey,
+        digest: ChangeDigest,
+    }
+    /// A page of the walk.
+    ChangePage {
+        entries: Vec<Change>,
+        next: Option<String>,
+        digest: ChangeDigest,
+    }
+    /// One entry, as its kind shows it.
+    EntryView {
+        kind: String,
+        key: EntryKey,
+        owner: Option<MemberId>,
+        valid: bool,
+        enrolment: Option<EnrolmentView>,
+        consent: Option<ConsentView>,
+        revocation: Option<RevocationView>,
+        anchored: Option<ConsentView>,
+        record: Option<RecordView>,
+    }
+}
+
+#[cfg(test)]
+mod tests;

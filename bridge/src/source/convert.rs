@@ -1,0 +1,381 @@
+//! From the interface's types to the model, and back.
+//!
+//! Reading the JSON has parsed every single value; here is checked what they say together. What
+//! can be computed from content is computed and compared, never taken over: a commitment, the
+//! root of a path, a handle, a payload's digest. A consent that fails is an error, because the
+//! app shows none that does not verify; a record that is beyond its bounds is left out and
+//! counted, because its custodian may have written it past the app.
+
+use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
+use medsync_protocol::consent::{Commitment, Registry};
+use medsync_protocol::decide::{Attributes, Concept, VALUES_LEN_MAX};
+use medsync_protocol::felt::FeltError;
+use medsync_protocol::ids::{
+    AddressBytes, Anchorer, ContextId, RecordId, Sha256Digest, parse_base64, to_base64,
+};
+use medsync_protocol::seal::{PAYLOAD_BYTES_MAX, PAYLOAD_OVERHEAD_BYTES, RecordVersion};
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::terms::{TERMS_BYTES_MAX, Terms, TermsError};
+use medsync_protocol::tree::{Leaf, Proof};
+
+use super::abi;
+use super::model::{
+    AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, NewRecord, Position,
+    Record, RecordPage, Revocation, StageReport, Submission, Written,
+};
+use super::names::{Cursor, EntryKey, EntryKind, NameError};
+
+/// The largest sealed key, in bytes.
+const SEALED_KEY_BYTES_MAX: usize = 512;
+/// The longest FHIR resource type, in bytes.
+const RESOURCE_TYPE_BYTES_MAX: usize = 64;
+/// The most codings of one concept.
+const CODINGS_LEN_MAX: usize = 16;
+
+/// Why values that parse say nothing sensible together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConvertError {
+    #[error("{0} is longer than it may be")]
+    TooLong(&'static str),
+    #[error("{0} is not base64")]
+    Base64(&'static str),
+    #[error("{0} is none that is known: {1:?}")]
+    Unknown(&'static str, String),
+    #[error("{0} is not that of the content beside it")]
+    Differs(&'static str),
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error("terms: {0}")]
+    Terms(#[from] TermsError),
+    #[error("secret: {0}")]
+    Secret(#[from] FeltError),
+    #[error("{0}")]
+    Name(#[from] NameError),
+}
+
+type Converted<T> = Result<T, ConvertError>;
+
+fn bounded(what: &'static str, is: usize, max: usize) -> Converted<()> {
+    if is > max { Err(ConvertError::TooLong(what)) } else { Ok(()) }
+}
+
+fn same<T: PartialEq>(what: &'static str, left: &T, right: &T) -> Converted<()> {
+    if left == right { Ok(()) } else { Err(ConvertError::Differs(what)) }
+}
+
+fn bytes(what: &'static str, text: &str, bytes_max: usize) -> Converted<Vec<u8>> {
+    bounded(what, text.len(), bytes_max.div_ceil(3) * 4)?;
+    parse_base64(text).map_err(|_| ConvertError::Base64(what))
+}
+
+fn next(text: Option<String>) -> Converted<Option<Cursor>> {
+    Ok(text.map(|text| text.parse()).transpose()?)
+}
+
+pub(super) fn pins_to_abi(pins: &CustodianPins) -> abi::CircleInput {
+    abi::CircleInput {
+        invitation_key: pins.invitation_key,
+        custodian_address: pins.anchorer,
+        author_key: pins.author_key,
+        seal_key: pins.seal_key,
+        chain_id: pins.registry.chain_id,
+        registry: pins.registry.registry,
+    }
+}
+
+fn pins(view: &abi::CircleInput) -> CustodianPins {
+    CustodianPins {
+        invitation_key: view.invitation_key,
+        anchorer: view.custodian_address,
+        author_key: view.author_key,
+        seal_key: view.seal_key,
+        registry: Registry { chain_id: view.chain_id, registry: view.registry },
+    }
+}
+
+fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
+    Enrolled { key: view.key, enrolment: view.enrolment, recorded_at: view.recorded_at }
+}
+
+pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<CircleState> {
+    same("the context", &context, &view.context)?;
+    if view.kind != "circle" {
+        return Err(ConvertError::Unknown("the kind of the context", view.kind.clone()));
+    }
+    let enrolments: Vec<Enrolled> = view.enrolments.iter().map(enrolled).collect();
+    let patient = view.patient.as_ref().map(enrolled);
+    let known = patient.as_ref().is_none_or(|patient| enrolments.contains(patient));
+    same("the patient", &(known && !(view.frozen && patient.is_some())), &true)?;
+    Ok(CircleState {
+        context,
+        custodian_member: view.custodian_member,
+        custodian: pins(&view.custodian),
+        enrolments,
+        patient,
+        frozen: view.frozen,
+        ignored: view.ignored,
+        counts: Counts {
+            enrolments: view.counts.enrolments,
+            consents: view.counts.consents,
+            revocations: view.counts.revocations,
+            anchors: view.counts.anchors,
+            records: view.counts.records,
+        },
+        now: view.now,
+    })
+}
+
+pub(super) fn written(view: &abi::Written) -> Written {
+    Written { key: view.key, existing: view.existing }
+}
+
+/// `expected` is what the caller granted: another name in the answer is a lie.
+pub(super) fn granted(expected: Commitment, view: &abi::Granted) -> Converted<Granted> {
+    same("the commitment", &expected, &view.commitment)?;
+    Ok(Granted { key: view.key, commitment: view.commitment, existing: view.existing })
+}
+
+/// The anchorer that terms name.
+pub(super) fn anchorer(terms: &Terms) -> Converted<Anchorer> {
+    let AddressBytes(address) = terms.custodian_address;
+    Ok(Anchorer::from_bytes(&address)?)
+}
+
+pub(super) fn consent(context: ContextId, view: &abi::ConsentView) -> Converted<Consent> {
+    let terms_bytes = bytes("terms", &view.terms, TERMS_BYTES_MAX)?;
+    let terms = Terms::decode(&terms_bytes)?;
+    same("the terms' context", &context, &terms.context)?;
+    let anchorer = anchorer(&terms)?;
+    let commitment = Commitment::of(Sha256Digest::of(&terms_bytes), anchorer, &view.opening);
+    same("the commitment", &commitment, &view.commitment)?;
+    let leaf = commitment.leaf(&view.signature);
+    let anchors: Converted<Vec<Position>> =
+        view.anchors.iter().map(|anchor| position(anchorer, leaf, anchor)).collect();
+    Ok(Consent {
+        key: view.key,
+        commitment,
+        terms,
+        terms_bytes,
+        opening: view.opening,
+        signature: view.signature,
+        state: state(&view.state)?,
+        recorded_at: view.recorded_at,
+        revoked_at: view.revoked_at,
+        anchors: anchors?,
+    })
+}
+
+fn state(text: &str) -> Converted<ConsentState> {
+    Ok(match text {
+        "revoked" => ConsentState::Revoked,
+        "frozen" => ConsentState::Frozen,
+        "not_yet" => ConsentState::NotYet,
+        "expired" => ConsentState::Expired,
+        "in_force" => ConsentState::InForce,
+        other => return Err(ConvertError::Unknown("the state of a consent", other.into())),
+    })
+}
+
+/// The app shows the positions of exactly the signature beside them.
+fn position(anchorer: Anchorer, leaf: Leaf, view: &abi::AnchorView) -> Converted<Position> {
+    same("the anchorer", &anchorer, &view.anchorer)?;
+    let proof = Proof { index: view.index, siblings: view.siblings.clone() };
+    same("the root of a path", &proof.includes(leaf, view.root), &true)?;
+    Ok(Position {
+        key: view.key,
+        root: view.root,
+        proof,
+        anchorer,
+        sealed_at: view.sealed_at,
+        submitted_at: view.submitted_at,
+        submission: submission(view)?,
+    })
+}
+
+fn submission(view: &abi::AnchorView) -> Converted<Option<Submission>> {
+    let transaction = || view.transaction_hash.ok_or(ConvertError::Missing("transaction_hash"));
+    Ok(match view.stage.as_str() {
+        "sealed" => None,
+        "submitted" => Some(Submission { transaction: transaction()?, block: None }),
+        "anchored" => {
+            let number = view.block_number.ok_or(ConvertError::Missing("block_number"))?;
+            let hash = view.block_hash.ok_or(ConvertError::Missing("block_hash"))?;
+            let time = view.block_time.ok_or(ConvertError::Missing("block_time"))?;
+            let block = Some(BlockReport { number, hash, time });
+            Some(Submission { transaction: transaction()?, block })
+        }
+        other => return Err(ConvertError::Unknown("the stage", other.into())),
+    })
+}
+
+pub(super) fn anchor_to_abi(report: &AnchorReport) -> abi::AnchorInput {
+    let (stage, transaction_hash, block) = match report.stage {
+        StageReport::Sealed => ("sealed", None, None),
+        StageReport::Submitted { transaction } => ("submitted", Some(transaction), None),
+        StageReport::Anchored { transaction, block } => {
+            ("anchored", Some(transaction), Some(block))
+        }
+    };
+    abi::AnchorInput {
+        commitment: report.commitment,
+        handle: report.handle,
+        root: report.root,
+        index: report.proof.index,
+        siblings: report.proof.siblings.clone(),
+        anchorer: report.anchorer,
+        stage: stage.into(),
+        transaction_hash,
+        block_number: block.map(|block| block.number),
+        block_hash: block.map(|block| block.hash),
+        block_time: block.map(|block| block.time),
+    }
+}
+
+pub(super) fn consents(context: ContextId, page: abi::ConsentPage) -> Converted<ConsentPage> {
+    let consents: Converted<Vec<Consent>> =
+        page.consents.iter().map(|view| consent(context, view)).collect();
+    Ok(ConsentPage { consents: consents?, ignored: page.ignored, next: next(page.next)? })
+}
+
+fn revocation(view: &abi::RevocationView) -> Converted<Revocation> {
+    let secret = RevocationSecret::parse(&view.secret)?;
+    same("the handle", &Handle::of(secret.hash(), view.claim_key), &view.handle)?;
+    Ok(Revocation {
+        key: view.key,
+        handle: view.handle,
+        secret,
+        claim_key: view.claim_key,
+        recorded_at: view.recorded_at,
+    })
+}
+
+fn concepts_to_abi(concepts: &[Concept]) -> abi::Concepts {
+    concepts.iter().map(|Concept(codings)| codings.clone()).collect()
+}
+
+fn concepts(what: &'static str, view: &abi::Concepts) -> Converted<Vec<Concept>> {
+    bounded(what, view.len(), VALUES_LEN_MAX)?;
+    for codings in view {
+        bounded(what, codings.len(), CODINGS_LEN_MAX)?;
+        for code in codings {
+            bounded(what, code.system.len().max(code.code.len()), CODE_TEXT_BYTES_MAX)?;
+        }
+    }
+    Ok(view.iter().cloned().map(Concept).collect())
+}
+
+pub(super) fn record_to_abi(record: &NewRecord) -> abi::RecordInput {
+    let attributes = &record.attributes;
+    abi::RecordInput {
+        record: record.record,
+        version: record.version.0,
+        resource_type: record.resource_type.clone(),
+        classes: concepts_to_abi(&attributes.classes),
+        codes: concepts_to_abi(&attributes.codes),
+        labels: concepts_to_abi(&attributes.labels),
+        authors: attributes.authors.clone(),
+        data_date: attributes.data_date,
+        payload: to_base64(&record.payload),
+        key_for_patient: to_base64(&record.key_for_patient),
+        key_for_custodian: to_base64(&record.key_for_custodian),
+    }
+}
+
+fn record(view: &abi::RecordView) -> Converted<Record> {
+    bounded("resource_type", view.resource_type.len(), RESOURCE_TYPE_BYTES_MAX)?;
+    bounded("authors", view.authors.len(), VALUES_LEN_MAX)?;
+    Ok(Record {
+        key: view.key,
+        record: view.record,
+        version: RecordVersion(view.version),
+        resource_type: view.resource_type.clone(),
+        attributes: Attributes {
+            classes: concepts("classes", &view.classes)?,
+            codes: concepts("codes", &view.codes)?,
+            labels: concepts("labels", &view.labels)?,
+            authors: view.authors.clone(),
+            record: Some(view.record),
+            data_date: view.data_date,
+        },
+        payload_sha256: view.payload_sha256,
+        payload_bytes: view.payload_bytes,
+        key_for_patient: sealed_key("key_for_patient", &view.key_for_patient)?,
+        key_for_custodian: sealed_key("key_for_custodian", &view.key_for_custodian)?,
+        recorded_at: view.recorded_at,
+    })
+}
+
+fn sealed_key(what: &'static str, text: &str) -> Converted<Vec<u8>> {
+    bytes(what, text, SEALED_KEY_BYTES_MAX)
+}
+
+pub(super) fn full_record(
+    (asked, version): (RecordId, Option<RecordVersion>),
+    view: &abi::FullRecord,
+) -> Converted<FullRecord> {
+    let record = record(&view.record)?;
+    same("the record", &asked, &record.record)?;
+    same("the version", &version.unwrap_or(record.version), &record.version)?;
+    let bytes_max = PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES;
+    let payload = view.payload.as_deref().map(|text| bytes("payload", text, bytes_max));
+    let payload = payload.transpose()?;
+    if let Some(payload) = &payload {
+        same("the payload's digest", &Sha256Digest::of(payload), &record.payload_sha256)?;
+    }
+    Ok(FullRecord { record, payload })
+}
+
+pub(super) fn records(page: abi::RecordPage) -> Converted<RecordPage> {
+    let shown = page.records.len() as u64;
+    let records: Vec<Record> = page.records.iter().filter_map(|view| record(view).ok()).collect();
+    let ignored = page.ignored.saturating_add(shown - records.len() as u64);
+    Ok(RecordPage { records, ignored, next: next(page.next)? })
+}
+
+pub(super) fn changes(page: abi::ChangePage) -> Converted<ChangePage> {
+    let entry = |change: &abi::Change| -> Converted<Change> {
+        Ok(Change { kind: change.kind.parse()?, key: change.key, digest: change.digest })
+    };
+    let entries: Converted<Vec<Change>> = page.entries.iter().map(entry).collect();
+    Ok(ChangePage { entries: entries?, next: next(page.next)?, digest: page.digest })
+}
+
+pub(super) fn entry(
+    context: ContextId,
+    (kind, key): (EntryKind, EntryKey),
+    view: &abi::EntryView,
+) -> Converted<Entry> {
+    same("the entry's kind", &kind.name(), &view.kind.as_str())?;
+    same("the entry's key", &key, &view.key)?;
+    let body = if view.valid { Some(entry_body(context, kind, view)?) } else { None };
+    Ok(Entry { kind, key, owner: view.owner, body })
+}
+
+fn entry_body(
+    context: ContextId,
+    kind: EntryKind,
+    view: &abi::EntryView,
+) -> Converted<EntryBody> {
+    let missing = || ConvertError::Missing("the body of a valid entry");
+    let consent_of = |view: &Option<abi::ConsentView>| {
+        consent(context, view.as_ref().ok_or_else(missing)?).map(Box::new)
+    };
+    Ok(match kind {
+        EntryKind::Circle => EntryBody::Circle,
+        EntryKind::Enrolment => {
+            EntryBody::Enrolment(enrolled(view.enrolment.as_ref().ok_or_else(missing)?))
+        }
+        EntryKind::Consent => EntryBody::Consent(consent_of(&view.consent)?),
+        EntryKind::Revocation => {
+            EntryBody::Revocation(revocation(view.revocation.as_ref().ok_or_else(missing)?)?)
+        }
+        EntryKind::Anchor => EntryBody::Anchor(consent_of(&view.anchored)?),
+        EntryKind::Record => {
+            EntryBody::Record(Box::new(record(view.record.as_ref().ok_or_else(missing)?)?))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

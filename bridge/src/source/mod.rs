@@ -1,0 +1,129 @@
+//! The private circles: everything that MedSync knows about Calimero.
+//!
+//! [`Circle`] is the seam: one context on one node, in the protocol's own types. The daemon and
+//! the commands speak to it alone, and tests put a fake in its place. [`CalimeroNode`] is the real
+//! one, over the HTTP API of a party's own node.
+//!
+//! A node's answers are not trusted. They are bounded in size and time, parsed strictly, and
+//! whatever can be recomputed from content (a commitment, a path) is. What no parser can tell,
+//! which code a context runs and who its members are, stands in [`Pin`]; callers compare it with
+//! what the invitation said before each call.
+//!
+//! A node also offers a stream of events. It buffers nothing, drops events to a slow reader and
+//! forgets them on a restart, so that it could only ever be a hint; the daemon asks for
+//! [`Circle::state_hash`] every second or so instead, which costs one small request and misses
+//! nothing.
+//!
+//! This module must not know the chain, the store, or any secret but the node's credential.
+
+mod abi;
+mod calls;
+mod convert;
+mod error;
+mod http;
+mod model;
+mod names;
+mod node;
+mod walk;
+
+use async_trait::async_trait;
+use medsync_protocol::consent::Opening;
+use medsync_protocol::ids::{ContextId, RecordId};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::seal::RecordVersion;
+use medsync_protocol::secrets::RevocationSecret;
+use medsync_protocol::signature::{PublicKey, Signature};
+
+pub use calls::NodeCircle;
+pub use error::SourceError;
+pub use model::{
+    AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, NewRecord, Pin,
+    Position, Record, RecordPage, Revocation, StageReport, Submission, Written,
+};
+pub use names::{
+    ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
+    PageLimit, StateHash,
+};
+pub use node::{CalimeroNode, Installed, NodeContext, OpenedCircle};
+pub use walk::{ChangeWalk, all_changes, all_consents, all_records};
+
+/// What every call of this module answers with.
+pub type SourceResult<T> = Result<T, SourceError>;
+
+/// One circle on one party's node.
+///
+/// Writes are idempotent: what is there already is answered with `existing`, so that a caller
+/// that does not know whether a call arrived makes it again. Every method fails with the errors
+/// of [`SourceError`]; [`SourceError::Refused`] carries the app's own reason.
+#[async_trait]
+pub trait Circle: Send + Sync {
+    /// Which context this is.
+    fn context(&self) -> ContextId;
+
+    /// The hash of the whole state on this node: equal to the last one means that nothing
+    /// changed, at the price of one small request.
+    async fn state_hash(&self) -> SourceResult<StateHash>;
+
+    /// Which code the context runs and who can read it, for comparison with what was pinned.
+    async fn pin(&self) -> SourceResult<Pin>;
+
+    /// The circle at a glance.
+    async fn circle(&self) -> SourceResult<CircleState>;
+
+    /// Publishes the patient's keys, signed by the invitation's one-time key.
+    async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written>;
+
+    /// Grants a consent; `terms` is the borsh of the terms.
+    async fn grant(
+        &self,
+        terms: &[u8],
+        opening: &Opening,
+        signature: &Signature,
+    ) -> SourceResult<Granted>;
+
+    /// Revokes whatever goes by the handle that these two open, known here or not.
+    async fn revoke(
+        &self,
+        secret: &RevocationSecret,
+        claim_key: PublicKey,
+    ) -> SourceResult<Written>;
+
+    /// The consents that count, in the order of the walk.
+    async fn consents(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ConsentPage>;
+
+    /// Writes a version of a sealed record; the custodian's alone.
+    async fn put_record(&self, record: &NewRecord) -> SourceResult<Written>;
+
+    /// The records' descriptions, each in its latest version; of one FHIR type if it is named.
+    async fn records(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+        resource_type: Option<&str>,
+    ) -> SourceResult<RecordPage>;
+
+    /// One record with its sealed payload, in its latest version or a named one.
+    async fn record(
+        &self,
+        record: RecordId,
+        version: Option<RecordVersion>,
+    ) -> SourceResult<FullRecord>;
+
+    /// Writes where a consent stands in a batch, and how far that batch is.
+    async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written>;
+
+    /// All entries by kind, key and digest, in an order that never changes.
+    async fn changes(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ChangePage>;
+
+    /// One entry, and whether it counts.
+    async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry>;
+}

@@ -1,0 +1,406 @@
+//! A circle in the protocol's own types.
+//!
+//! Every value of these types has passed the checks of `convert`: commitments are those of the
+//! terms and openings beside them, and paths lead from the consent's leaf to the root.
+
+use std::collections::BTreeSet;
+
+use medsync_protocol::consent::{Commitment, Opening, Registry};
+use medsync_protocol::decide::Attributes;
+use medsync_protocol::ids::{
+    Anchorer, ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds,
+};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::receipt::{BlockHash, BlockNumber, Stage, TransactionHash};
+use medsync_protocol::seal::RecordVersion;
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::terms::Terms;
+use medsync_protocol::tree::{Leaf, Proof, Root};
+
+use super::names::{ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId};
+
+/// Which code a context runs and who can read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The application that the context is bound to on this node. It names the file that the
+    /// wasm was first installed from as well, so that it tells nothing across nodes.
+    pub application: ApplicationId,
+    /// The wasm that the next call runs, by content: a group's admin who pushes other code shows
+    /// here before any of it has run.
+    pub bytecode: BlobId,
+    /// The group of the context.
+    pub group: GroupId,
+    /// The members of that group.
+    pub members: BTreeSet<MemberId>,
+}
+
+/// What the custodian pinned when it opened the circle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustodianPins {
+    /// The public half of the invitation's one-time key.
+    pub invitation_key: PublicKey,
+    /// The address under which consents are anchored.
+    pub anchorer: Anchorer,
+    /// The custodian's key for log entries.
+    pub author_key: PublicKey,
+    /// The custodian's X25519 key.
+    pub seal_key: SealKey,
+    /// Chain and contract.
+    pub registry: Registry,
+}
+
+/// A circle at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircleState {
+    /// The context.
+    pub context: ContextId,
+    /// Whoever opened the circle.
+    pub custodian_member: MemberId,
+    /// What they pinned.
+    pub custodian: CustodianPins,
+    /// Every enrolment whose signature verifies; more than one freezes the circle.
+    pub enrolments: Vec<Enrolled>,
+    /// The patient, if exactly one enrolment is valid.
+    pub patient: Option<Enrolled>,
+    /// Whether two different valid enrolments are there: no consent counts.
+    pub frozen: bool,
+    /// Entries among the enrolments that do not verify.
+    pub ignored: u64,
+    /// How many entries there are.
+    pub counts: Counts,
+    /// The node's clock.
+    pub now: UnixSeconds,
+}
+
+/// How many entries of each kind there are, valid or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Enrolments.
+    pub enrolments: u64,
+    /// Consents.
+    pub consents: u64,
+    /// Revocations.
+    pub revocations: u64,
+    /// Positions and news from the chain.
+    pub anchors: u64,
+    /// Versions of records.
+    pub records: u64,
+}
+
+/// A valid enrolment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The entry.
+    pub key: EntryKey,
+    /// The patient's keys.
+    pub enrolment: Enrolment,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The entry.
+    pub key: EntryKey,
+    /// Whether the same content was there already and nothing was written.
+    pub existing: bool,
+}
+
+/// What a grant did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The entry.
+    pub key: EntryKey,
+    /// The consent.
+    pub commitment: Commitment,
+    /// Whether the same consent was there already and nothing was written.
+    pub existing: bool,
+}
+
+/// How a consent stands in its circle: the first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsentState {
+    /// A revocation opens its handle.
+    Revoked,
+    /// The circle is frozen.
+    Frozen,
+    /// Its validity has not begun.
+    NotYet,
+    /// Its validity is over.
+    Expired,
+    /// It permits what it says.
+    InForce,
+}
+
+/// A consent that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// The entry.
+    pub key: EntryKey,
+    /// Its name, recomputed from terms and opening.
+    pub commitment: Commitment,
+    /// What it says.
+    pub terms: Terms,
+    /// The one encoding of what it says.
+    pub terms_bytes: Vec<u8>,
+    /// What the commitment hides.
+    pub opening: Opening,
+    /// The patient's signature; [`Consent::is_signed`] checks it.
+    pub signature: Signature,
+    /// How it stands.
+    pub state: ConsentState,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+    /// When the first revocation was written, by its writer's clock.
+    pub revoked_at: Option<UnixSeconds>,
+    /// Where it stands in batches, the furthest first.
+    pub anchors: Vec<Position>,
+}
+
+impl Consent {
+    /// The leaf by which it is anchored.
+    #[must_use]
+    pub fn leaf(&self) -> Leaf {
+        self.commitment.leaf(&self.signature)
+    }
+
+    /// Whether the patient's key in the opening signed it for this registry. Costs about a
+    /// millisecond; a caller that anchors checks it, so that its own node cannot make it anchor
+    /// what nobody signed.
+    #[must_use]
+    pub fn is_signed(&self, registry: Registry) -> bool {
+        let message = self.commitment.grant_message(registry);
+        self.opening.patient_key.verifies(message, &self.signature)
+    }
+}
+
+/// A consent's place in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The entry.
+    pub key: EntryKey,
+    /// The batch's root, to which the path leads.
+    pub root: Root,
+    /// The path.
+    pub proof: Proof,
+    /// Who anchors it.
+    pub anchorer: Anchorer,
+    /// When the place was written, by its writer's clock.
+    pub sealed_at: UnixSeconds,
+    /// When a submission was written, if one was.
+    pub submitted_at: Option<UnixSeconds>,
+    /// What a witness wrote about the batch on chain; a verifier asks the chain itself.
+    pub submission: Option<Submission>,
+}
+
+impl Position {
+    /// How far the batch is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match &self.submission {
+            None => Stage::Sealed,
+            Some(Submission { block: None, .. }) => Stage::Submitted,
+            Some(Submission { block: Some(_), .. }) => Stage::Anchored,
+        }
+    }
+}
+
+/// A batch on its way to the chain or on it, as somebody saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The transaction.
+    pub transaction: TransactionHash,
+    /// The block in which it was accepted.
+    pub block: Option<BlockReport>,
+}
+
+/// A block with its time, as somebody saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockReport {
+    /// Its number.
+    pub number: BlockNumber,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its time.
+    pub time: UnixSeconds,
+}
+
+/// How far a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageReport {
+    /// The leaf has its place; nothing was sent yet.
+    Sealed,
+    /// The batch was sent.
+    Submitted {
+        /// The transaction.
+        transaction: TransactionHash,
+    },
+    /// The batch is on the chain.
+    Anchored {
+        /// The transaction.
+        transaction: TransactionHash,
+        /// Where it was accepted.
+        block: BlockReport,
+    },
+}
+
+/// Where a consent stands, to be written into its circle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorReport {
+    /// The consent.
+    pub commitment: Commitment,
+    /// Its handle, by which it is found.
+    pub handle: Handle,
+    /// The batch's root.
+    pub root: Root,
+    /// The leaf's place and path.
+    pub proof: Proof,
+    /// Who anchors it.
+    pub anchorer: Anchorer,
+    /// How far the batch is.
+    pub stage: StageReport,
+}
+
+/// A page of consents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentPage {
+    /// The consents that count.
+    pub consents: Vec<Consent>,
+    /// Entries of this page that do not verify, cannot be read, or repeat one that does.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<Cursor>,
+}
+
+/// A revocation: it counts against whatever consent has the handle that it opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The entry.
+    pub key: EntryKey,
+    /// The handle, recomputed from the two below.
+    pub handle: Handle,
+    /// What opens it; no longer secret.
+    pub secret: RevocationSecret,
+    /// The other half of what opens it.
+    pub claim_key: PublicKey,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+}
+
+/// A sealed record to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The record, the same for all its versions.
+    pub record: RecordId,
+    /// 1 for a new record, else the last version and one.
+    pub version: RecordVersion,
+    /// The FHIR resource type.
+    pub resource_type: String,
+    /// What `decide` may know of it; `record` in here is not written.
+    pub attributes: Attributes,
+    /// The resource, encrypted under the record's own key.
+    pub payload: Vec<u8>,
+    /// That key, sealed to the patient.
+    pub key_for_patient: Vec<u8>,
+    /// That key, sealed to the custodian.
+    pub key_for_custodian: Vec<u8>,
+}
+
+/// A record without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The entry.
+    pub key: EntryKey,
+    /// The record.
+    pub record: RecordId,
+    /// Its version.
+    pub version: RecordVersion,
+    /// The FHIR resource type.
+    pub resource_type: String,
+    /// What `decide` may know of it, with the record's own id.
+    pub attributes: Attributes,
+    /// SHA-256 of the encrypted payload.
+    pub payload_sha256: Sha256Digest,
+    /// Length of the encrypted payload.
+    pub payload_bytes: u64,
+    /// The record's key sealed to the patient.
+    pub key_for_patient: Vec<u8>,
+    /// The record's key sealed to the custodian.
+    pub key_for_custodian: Vec<u8>,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+}
+
+/// A record with its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullRecord {
+    /// The description.
+    pub record: Record,
+    /// The encrypted payload, which has the described digest; nothing while it has not arrived.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// A page of records, each in its latest version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPage {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Entries of this page that are not the custodian's or cannot be read.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<Cursor>,
+}
+
+/// One entry of the walk over everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Change {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The entry.
+    pub key: EntryKey,
+    /// Changes if and only if the entry does.
+    pub digest: ChangeDigest,
+}
+
+/// A page of the walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangePage {
+    /// The entries.
+    pub entries: Vec<Change>,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<Cursor>,
+    /// One digest over everything: equal to the last one seen means that nothing changed.
+    pub digest: ChangeDigest,
+}
+
+/// One entry of a circle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The entry.
+    pub key: EntryKey,
+    /// The member who wrote it.
+    pub owner: Option<MemberId>,
+    /// What it says, if it counts.
+    pub body: Option<EntryBody>,
+}
+
+/// What an entry that counts says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryBody {
+    /// The circle's own description; [`Circle::circle`](super::Circle::circle) shows it.
+    Circle,
+    /// An enrolment.
+    Enrolment(Enrolled),
+    /// A consent with its present state.
+    Consent(Box<Consent>),
+    /// A revocation.
+    Revocation(Revocation),
+    /// The consent that an anchor entry is about.
+    Anchor(Box<Consent>),
+    /// A record.
+    Record(Box<Record>),
+}

@@ -1,0 +1,109 @@
+//! Walks over all pages, with an end.
+//!
+//! A node that makes cursors go in circles, or a member that floods a context, must not keep the
+//! daemon in one walk for ever: a cursor that comes twice and a walk of too many pages are errors.
+
+use std::collections::HashSet;
+
+use super::{
+    Change, ChangeDigest, Circle, Consent, Cursor, PageLimit, Record, SourceError, SourceResult,
+};
+
+/// The most pages of one walk: a million entries, which is more than every shard of a circle can
+/// hold.
+pub const WALK_PAGES_MAX: usize = 10_000;
+
+/// Which cursors a walk has met.
+#[derive(Default)]
+struct Steps(HashSet<String>);
+
+impl Steps {
+    /// Takes the next cursor, unless the walk goes in circles or does not end.
+    fn take(&mut self, walk: &str, next: &Cursor) -> SourceResult<()> {
+        if self.0.len() >= WALK_PAGES_MAX {
+            let reason = format!("it has more than {WALK_PAGES_MAX} pages");
+            return Err(SourceError::malformed(walk, reason));
+        }
+        if self.0.insert(next.as_str().to_owned()) {
+            Ok(())
+        } else {
+            Err(SourceError::malformed(walk, "its pages go in circles"))
+        }
+    }
+}
+
+/// All entries of a circle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeWalk {
+    /// The entries, in the walk's order.
+    pub entries: Vec<Change>,
+    /// The digest over everything when the walk began: a circle that still has it has not
+    /// changed since, and one that changed during the walk does not have it any more.
+    pub digest: ChangeDigest,
+}
+
+/// Every entry by kind, key and digest.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_changes(circle: &dyn Circle) -> SourceResult<ChangeWalk> {
+    let mut page = circle.changes(None, PageLimit::MAX).await?;
+    let digest = page.digest;
+    let (mut entries, mut steps) = (Vec::new(), Steps::default());
+    loop {
+        entries.append(&mut page.entries);
+        let Some(next) = page.next else { return Ok(ChangeWalk { entries, digest }) };
+        steps.take("changes", &next)?;
+        page = circle.changes(Some(&next), PageLimit::MAX).await?;
+    }
+}
+
+/// Every consent that counts.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_consents(circle: &dyn Circle) -> SourceResult<Vec<Consent>> {
+    let mut page = circle.consents(None, PageLimit::MAX).await?;
+    let (mut consents, mut steps) = (Vec::new(), Steps::default());
+    loop {
+        consents.append(&mut page.consents);
+        let Some(next) = page.next else { return Ok(consents) };
+        steps.take("consents", &next)?;
+        page = circle.consents(Some(&next), PageLimit::MAX).await?;
+    }
+}
+
+/// Every record's description, in its latest version; of one FHIR type if it is named.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_records(
+    circle: &dyn Circle,
+    resource_type: Option<&str>,
+) -> SourceResult<Vec<Record>> {
+    let mut page = circle.records(None, PageLimit::MAX, resource_type).await?;
+    let (mut records, mut steps) = (Vec::new(), Steps::default());
+    loop {
+        records.append(&mut page.records);
+        let Some(next) = page.next else { return Ok(records) };
+        steps.take("records", &next)?;
+        page = circle.records(Some(&next), PageLimit::MAX, resource_type).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_ends() {
+        let cursor = |text: &str| text.parse::<Cursor>().expect("a cursor");
+        let mut steps = Steps::default();
+        assert!(steps.take("x", &cursor("a")).is_ok());
+        assert!(steps.take("x", &cursor("a")).is_err());
+        for page in 1..WALK_PAGES_MAX {
+            assert!(steps.take("x", &cursor(&page.to_string())).is_ok());
+        }
+        assert!(steps.take("x", &cursor("last")).is_err());
+    }
+}

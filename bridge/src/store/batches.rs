@@ -1,0 +1,274 @@
+//! Batches and their way to the chain.
+//!
+//! `sealed` → `placed` (every leaf's position is in its context) → `submitted` (the intent is here
+//! before anything is sent) → `anchored`. A batch whose transaction cannot land goes back to
+//! `placed` and is prepared anew; its root stays what it is.
+
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
+use medsync_protocol::tree::{Leaf, Root};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::consents::ConsentRow;
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+
+/// The number of a batch in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub i64);
+
+/// How far a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchState {
+    /// Its leaves and their order are fixed.
+    Sealed,
+    /// Each leaf's position is in its context.
+    Placed,
+    /// The intent to send is durable; the transaction may be out.
+    Submitted,
+    /// The chain has the root, and the contexts know it.
+    Anchored,
+}
+
+impl BatchState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Placed => "placed",
+            Self::Submitted => "submitted",
+            Self::Anchored => "anchored",
+        }
+    }
+
+    fn named(name: &str) -> Result<Self, StoreError> {
+        [Self::Sealed, Self::Placed, Self::Submitted, Self::Anchored]
+            .into_iter()
+            .find(|state| state.name() == name)
+            .ok_or_else(|| StoreError::Corrupt { what: "a batch state", why: name.into() })
+    }
+}
+
+/// A batch.
+#[derive(Clone, Debug)]
+pub struct BatchRow {
+    /// Its number.
+    pub id: BatchId,
+    /// Its root.
+    pub root: Root,
+    /// All its leaves in order, padding included.
+    pub leaves: Vec<Leaf>,
+    /// How far it is.
+    pub state: BatchState,
+    /// When it was sealed.
+    pub sealed_at: UnixSeconds,
+    /// When its transaction was first sent.
+    pub submitted_at: Option<UnixSeconds>,
+    /// The prepared transaction, as the chain's side wrote it.
+    pub intent: Option<String>,
+    /// Its hash.
+    pub transaction: Option<TransactionHash>,
+    /// The block that has it.
+    pub block: Option<(Block, UnixSeconds)>,
+    /// What last went wrong.
+    pub last_error: Option<String>,
+}
+
+fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
+    let transaction: Option<String> = row.try_get("transaction_hash")?;
+    let number: Option<i64> = row.try_get("block_number")?;
+    let hash: Option<String> = row.try_get("block_hash")?;
+    let time: Option<i64> = row.try_get("block_time")?;
+    let block = match (number, hash, time) {
+        (Some(number), Some(hash), Some(time)) => Some((
+            Block {
+                number: BlockNumber(unsigned(number)),
+                hash: read::<BlockHash>("a block hash", &hash)?,
+            },
+            UnixSeconds(unsigned(time)),
+        )),
+        _ => None,
+    };
+    Ok(BatchRow {
+        id: BatchId(row.try_get("id")?),
+        root: read("a root", row.try_get("root")?)?,
+        leaves: read_json("leaves", row.try_get("leaves")?)?,
+        state: BatchState::named(row.try_get("state")?)?,
+        sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
+        submitted_at: row.try_get::<Option<i64>, _>("submitted_at")?.map(unsigned).map(UnixSeconds),
+        intent: row.try_get("intent")?,
+        transaction: transaction.map(|text| read("a transaction hash", &text)).transpose()?,
+        block,
+        last_error: row.try_get("last_error")?,
+    })
+}
+
+impl Store {
+    /// Keeps a sealed batch and marks its consents, all or nothing. A consent that is in a batch
+    /// already stops it.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing is then kept.
+    pub async fn keep_batch(
+        &self,
+        root: Root,
+        leaves: &[Leaf],
+        members: &[(ConsentRow, u64)],
+        now: UnixSeconds,
+    ) -> Result<BatchId, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO batches (root, leaf_count, leaves, state, sealed_at) \
+             VALUES ($1, $2, $3, 'sealed', $4) RETURNING id",
+        )
+        .bind(root.to_string())
+        .bind(signed(leaves.len() as u64))
+        .bind(json("leaves", &leaves)?)
+        .bind(signed(now.0))
+        .fetch_one(&mut *transaction)
+        .await?;
+        for (consent, position) in members {
+            let marked = sqlx::query(
+                "UPDATE consents SET batch = $2, position = $3 \
+                 WHERE commitment = $1 AND batch IS NULL",
+            )
+            .bind(consent.commitment.to_string())
+            .bind(id)
+            .bind(signed(*position))
+            .execute(&mut *transaction)
+            .await?;
+            if marked.rows_affected() != 1 {
+                let name = consent.commitment.to_string();
+                return Err(StoreError::Absent { what: "waiting consent", name });
+            }
+        }
+        transaction.commit().await?;
+        Ok(BatchId(id))
+    }
+
+    /// Batches that are not anchored yet, in their order.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn open_batches(&self) -> Result<Vec<BatchRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM batches WHERE state <> 'anchored' ORDER BY id")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(batch).collect()
+    }
+
+    /// One batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if there is none.
+    pub async fn batch(&self, id: BatchId) -> Result<BatchRow, StoreError> {
+        let row = sqlx::query("SELECT * FROM batches WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        let absent = || StoreError::Absent { what: "batch", name: id.0.to_string() };
+        batch(&row.ok_or_else(absent)?)
+    }
+
+    /// Moves a batch to a state without a transaction: placed for the first time, or again after
+    /// its transaction failed. The last transaction's hash stays: it may have landed after all.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn place_batch(&self, id: BatchId, why: Option<&str>) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET state = 'placed', intent = NULL, last_error = $2 WHERE id = $1",
+        )
+        .bind(id.0)
+        .bind(why)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the intent to send, before anything is sent.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing may then be sent.
+    pub async fn intend_batch(
+        &self,
+        id: BatchId,
+        intent: &str,
+        transaction: TransactionHash,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET state = 'submitted', intent = $2, transaction_hash = $3, \
+             submitted_at = $4 WHERE id = $1",
+        )
+        .bind(id.0)
+        .bind(intent)
+        .bind(transaction.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the block that has the batch; its contexts are told next.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn batch_landed(
+        &self,
+        id: BatchId,
+        block: Block,
+        time: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET block_number = $2, block_hash = $3, block_time = $4, \
+             last_error = NULL WHERE id = $1",
+        )
+        .bind(id.0)
+        .bind(signed(block.number.0))
+        .bind(block.hash.to_string())
+        .bind(signed(time.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that the contexts know of the block: nothing is left to do.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn batch_anchored(&self, id: BatchId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE batches SET state = 'anchored', intent = NULL WHERE id = $1")
+            .bind(id.0)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// How many batches are in each state, and how many consents wait for one.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn anchoring_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut counts = vec![(
+            "consents waiting".to_owned(),
+            count(self, "SELECT COUNT(*) FROM consents WHERE batch IS NULL").await?,
+        )];
+        let rows = sqlx::query("SELECT state, COUNT(*) AS n FROM batches GROUP BY state")
+            .fetch_all(&self.pool)
+            .await?;
+        for row in rows {
+            let state: String = row.try_get("state")?;
+            counts.push((format!("batches {state}"), unsigned(row.try_get("n")?)));
+        }
+        counts.push((
+            "revocations on their way".to_owned(),
+            count(self, "SELECT COUNT(*) FROM revocations WHERE revoked_at IS NULL").await?,
+        ));
+        Ok(counts)
+    }
+}
+
+async fn count(store: &Store, sql: &'static str) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(sql).fetch_one(&store.pool).await?;
+    Ok(unsigned(count))
+}

@@ -1,0 +1,217 @@
+//! Circles: what was pinned when they were entered, and everything that was ever seen in them.
+
+use std::collections::HashSet;
+
+use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, read, signed, unsigned};
+use crate::source::{ApplicationId, BlobId, Change, GroupId, StateHash};
+
+/// A circle as this party entered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircleRow {
+    /// The context.
+    pub context: ContextId,
+    /// Its Restricted subgroup.
+    pub group: GroupId,
+    /// What the custodian calls it; never a name of a person.
+    pub label: String,
+    /// This party's member key.
+    pub member: MemberId,
+    /// The custodian's member key.
+    pub custodian_member: MemberId,
+    /// The pinned application.
+    pub application: ApplicationId,
+    /// The pinned bytecode.
+    pub bytecode: BlobId,
+    /// The invitation file, where this party was invited.
+    pub invitation: Option<String>,
+    /// When the circle was entered.
+    pub entered_at: UnixSeconds,
+    /// The context's state when it was last read through.
+    pub state_hash: Option<StateHash>,
+    /// Why nothing is read from or written to it any more.
+    pub alarm: Option<String>,
+}
+
+fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
+    Ok(CircleRow {
+        context: read("a context", row.try_get("context")?)?,
+        group: read("a group", row.try_get("group_id")?)?,
+        label: row.try_get("label")?,
+        member: read("a member", row.try_get("member")?)?,
+        custodian_member: read("a member", row.try_get("custodian_member")?)?,
+        application: read("an application", row.try_get("application")?)?,
+        bytecode: read("a blob", row.try_get("bytecode")?)?,
+        invitation: row.try_get("invitation")?,
+        entered_at: UnixSeconds(unsigned(row.try_get("entered_at")?)),
+        state_hash: row
+            .try_get::<Option<String>, _>("state_hash")?
+            .map(|text| read("a state hash", &text))
+            .transpose()?,
+        alarm: row.try_get("alarm")?,
+    })
+}
+
+impl Store {
+    /// Keeps a circle; entering it twice changes nothing.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn enter_circle(&self, row: &CircleRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO circles (context, group_id, label, member, custodian_member, \
+             application, bytecode, invitation, entered_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (context) DO NOTHING",
+        )
+        .bind(row.context.to_string())
+        .bind(row.group.to_string())
+        .bind(&row.label)
+        .bind(row.member.to_string())
+        .bind(row.custodian_member.to_string())
+        .bind(row.application.to_string())
+        .bind(row.bytecode.to_string())
+        .bind(&row.invitation)
+        .bind(signed(row.entered_at.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// All circles, in the order in which they were entered.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn circles(&self) -> Result<Vec<CircleRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM circles ORDER BY entered_at, context")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(circle).collect()
+    }
+
+    /// One circle.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] for a context that was never entered.
+    pub async fn circle(&self, context: ContextId) -> Result<CircleRow, StoreError> {
+        let row = sqlx::query("SELECT * FROM circles WHERE context = $1")
+            .bind(context.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref()
+            .map(circle)
+            .transpose()?
+            .ok_or_else(|| StoreError::Absent { what: "circle", name: context.to_string() })
+    }
+
+    /// Stops a circle: nothing is read from or written to it until a person looked.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn raise_alarm(&self, context: ContextId, why: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE circles SET alarm = $2 WHERE context = $1 AND alarm IS NULL")
+            .bind(context.to_string())
+            .bind(why)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Which of these entries are new or changed since they were last noted.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unseen(
+        &self,
+        context: ContextId,
+        entries: &[Change],
+    ) -> Result<Vec<Change>, StoreError> {
+        let known = self.seen(context).await?;
+        let known: HashSet<_> = known.into_iter().collect();
+        Ok(entries.iter().filter(|entry| !known.contains(entry)).copied().collect())
+    }
+
+    async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
+        let rows = sqlx::query("SELECT kind, entry_key, digest FROM seen WHERE context = $1")
+            .bind(context.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Change {
+                    kind: read("an entry's kind", row.try_get("kind")?)?,
+                    key: read("an entry's key", row.try_get("entry_key")?)?,
+                    digest: read("an entry's digest", row.try_get("digest")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that an entry was seen and dealt with.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn note_seen(
+        &self,
+        context: ContextId,
+        entry: &Change,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
+             DO UPDATE SET digest = excluded.digest, vanished_at = NULL",
+        )
+        .bind(context.to_string())
+        .bind(entry.kind.name())
+        .bind(entry.key.to_string())
+        .bind(entry.digest.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// After a whole walk: notes the state that was walked, and what is no longer there. Answers
+    /// the entries that vanished since the last walk.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn finish_walk(
+        &self,
+        context: ContextId,
+        present: &[Change],
+        state_hash: StateHash,
+        now: UnixSeconds,
+    ) -> Result<Vec<Change>, StoreError> {
+        let present: HashSet<_> = present.iter().map(|entry| (entry.kind, entry.key)).collect();
+        let mut vanished = self.seen(context).await?;
+        vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
+        let mut fresh = Vec::new();
+        let mut transaction = self.pool.begin().await?;
+        for entry in vanished {
+            let noted = sqlx::query(
+                "UPDATE seen SET vanished_at = $4 WHERE context = $1 AND kind = $2 \
+                 AND entry_key = $3 AND vanished_at IS NULL",
+            )
+            .bind(context.to_string())
+            .bind(entry.kind.name())
+            .bind(entry.key.to_string())
+            .bind(signed(now.0))
+            .execute(&mut *transaction)
+            .await?;
+            if noted.rows_affected() > 0 {
+                fresh.push(entry);
+            }
+        }
+        sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
+            .bind(context.to_string())
+            .bind(state_hash.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(fresh)
+    }
+}

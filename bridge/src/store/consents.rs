@@ -1,0 +1,203 @@
+//! Consents that count, and the patient's own grants.
+
+use medsync_protocol::consent::{Commitment, Opening};
+use medsync_protocol::ids::{ContextId, UnixSeconds, parse_base64, to_base64};
+use medsync_protocol::secrets::{Counter, Handle};
+use medsync_protocol::signature::Signature;
+use medsync_protocol::tree::Leaf;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::batches::BatchId;
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+
+/// A consent whose signature and terms were verified here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentRow {
+    /// The consent.
+    pub commitment: Commitment,
+    /// Its circle.
+    pub context: ContextId,
+    /// What revokes it opens this.
+    pub handle: Handle,
+    /// What is anchored.
+    pub leaf: Leaf,
+    /// The terms' encoding.
+    pub terms: Vec<u8>,
+    /// What the commitment hides.
+    pub opening: Opening,
+    /// The patient's signature.
+    pub signature: Signature,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+    /// The batch that it was sealed into.
+    pub batch: Option<BatchId>,
+    /// Its place there.
+    pub position: Option<u64>,
+}
+
+fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+    let terms: String = row.try_get("terms")?;
+    Ok(ConsentRow {
+        commitment: read("a commitment", row.try_get("commitment")?)?,
+        context: read("a context", row.try_get("context")?)?,
+        handle: read("a handle", row.try_get("handle")?)?,
+        leaf: read("a leaf", row.try_get("leaf")?)?,
+        terms: parse_base64(&terms)
+            .map_err(|why| StoreError::Corrupt { what: "terms", why: why.to_string() })?,
+        opening: read_json("an opening", row.try_get("opening")?)?,
+        signature: read_json("a signature", row.try_get("signature")?)?,
+        recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
+        batch: row.try_get::<Option<i64>, _>("batch")?.map(BatchId),
+        position: row.try_get::<Option<i64>, _>("position")?.map(unsigned),
+    })
+}
+
+impl Store {
+    /// Keeps a consent; one that is known already is not kept again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_consent(
+        &self,
+        row: &ConsentRow,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
+             signature, recorded_at, ingested_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (commitment) DO NOTHING",
+        )
+        .bind(row.commitment.to_string())
+        .bind(row.context.to_string())
+        .bind(row.handle.to_string())
+        .bind(row.leaf.to_string())
+        .bind(to_base64(&row.terms))
+        .bind(json("an opening", &row.opening)?)
+        .bind(json("a signature", &row.signature)?)
+        .bind(signed(row.recorded_at.0))
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Consents that are in no batch yet, the oldest first, and since when the oldest waits.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn waiting_consents(
+        &self,
+        len_max: u32,
+    ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM consents WHERE batch IS NULL ORDER BY ingested_at, commitment LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        let since = rows.first().map(|row| row.try_get("ingested_at")).transpose()?;
+        let consents = rows.iter().map(consent).collect::<Result<_, _>>()?;
+        Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
+    }
+
+    /// The consents of a batch.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn consents_in(&self, batch: BatchId) -> Result<Vec<ConsentRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM consents WHERE batch = $1 ORDER BY position")
+            .bind(batch.0)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(consent).collect()
+    }
+
+    /// Spends the next counter for a grant. A request that has one keeps it, so that a command
+    /// that is run again after a crash signs the same consent and not a second one.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn spend_counter(
+        &self,
+        context: ContextId,
+        request: &str,
+        now: UnixSeconds,
+    ) -> Result<Counter, StoreError> {
+        // Counters go up in steps, so that a grant whose message cannot be signed (odds 2^-55)
+        // may take the next ones.
+        sqlx::query(
+            "INSERT INTO grants (counter, context, request, made_at) \
+             SELECT COALESCE(MAX(counter) + 16, 0), $1, $2, $3 FROM grants WHERE TRUE \
+             ON CONFLICT (request) DO NOTHING",
+        )
+        .bind(context.to_string())
+        .bind(request)
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        let counter: i64 = sqlx::query_scalar("SELECT counter FROM grants WHERE request = $1")
+            .bind(request)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Counter(unsigned(counter)))
+    }
+
+    /// Keeps what was signed under a counter, before it leaves this machine.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_grant(
+        &self,
+        counter: Counter,
+        commitment: Commitment,
+        terms: &[u8],
+        opening: &Opening,
+        signature: &Signature,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE grants SET commitment = $2, terms = $3, opening = $4, signature = $5 \
+             WHERE counter = $1",
+        )
+        .bind(signed(counter.0))
+        .bind(commitment.to_string())
+        .bind(to_base64(terms))
+        .bind(json("an opening", opening)?)
+        .bind(json("a signature", signature)?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// What was signed for a request, if it came so far.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn kept_grant(&self, request: &str) -> Result<Option<KeptGrant>, StoreError> {
+        let row = sqlx::query(
+            "SELECT terms, opening, signature FROM grants \
+             WHERE request = $1 AND commitment IS NOT NULL",
+        )
+        .bind(request)
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(KeptGrant {
+            terms: parse_base64(row.try_get("terms")?)
+                .map_err(|why| StoreError::Corrupt { what: "terms", why: why.to_string() })?,
+            opening: read_json("an opening", row.try_get("opening")?)?,
+            signature: read_json("a signature", row.try_get("signature")?)?,
+        }))
+    }
+}
+
+/// A grant as it was signed here.
+#[derive(Clone, Debug)]
+pub struct KeptGrant {
+    /// The terms' encoding.
+    pub terms: Vec<u8>,
+    /// What the commitment hides.
+    pub opening: Opening,
+    /// The patient's signature.
+    pub signature: Signature,
+}

@@ -1,0 +1,122 @@
+//! The store of one party: SQLite in its home folder.
+//!
+//! The command line and the daemon open the same file. It runs in write-ahead mode with full
+//! synchronisation: what a call has answered survives the loss of power. Statements are plain SQL
+//! that PostgreSQL understands too.
+//!
+//! | file | tables |
+//! |---|---|
+//! | [`circles`] | circles, pins, what was seen in them |
+//! | [`consents`] | consents and grants |
+//! | [`batches`] | batches and their way to the chain |
+//! | [`revocations`] | revocations and their way to the chain |
+//! | [`records`] | imported records |
+//! | [`facts`] | the outbox, and what was last heard of the daemon |
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+pub mod batches;
+pub mod circles;
+pub mod consents;
+pub mod facts;
+pub mod records;
+pub mod revocations;
+
+/// Why the store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused.
+    #[error("the store: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The store's layout could not be brought up to date.
+    #[error("the store's layout: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A value in the store is not what was written there.
+    #[error("the store holds {what} that cannot be read: {why}")]
+    Corrupt {
+        /// What cannot be read.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// Something is not there.
+    #[error("there is no {what} {name} here")]
+    Absent {
+        /// What was looked for.
+        what: &'static str,
+        /// Under which name.
+        name: String,
+    },
+}
+
+/// Reads a text of the store as what it was written from.
+pub(crate) fn read<T>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|why: T::Err| StoreError::Corrupt { what, why: why.to_string() })
+}
+
+/// Reads a JSON text of the store.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|why| StoreError::Corrupt { what, why: why.to_string() })
+}
+
+/// Writes a JSON text for the store.
+pub(crate) fn json<T: serde::Serialize>(
+    what: &'static str,
+    value: &T,
+) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|why| StoreError::Corrupt { what, why: why.to_string() })
+}
+
+/// SQL has no unsigned numbers; a time or count above 2^63 does not occur and stays at the bound.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Back from [`signed`].
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// One party's store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the store in a home folder, makes it if it is not there, and brings its layout up
+    /// to date.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, a file that is no store.
+    pub async fn open(home: &Path) -> Result<Self, StoreError> {
+        const CONNECTIONS_MAX: u32 = 4;
+        // Longer than any single statement of ours; a command line that waits longer says so.
+        const LOCK_WAIT: Duration = Duration::from_secs(10);
+        let options = SqliteConnectOptions::new()
+            .filename(home.join("medsync.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(LOCK_WAIT);
+        let pool =
+            SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        Ok(Self { pool })
+    }
+}

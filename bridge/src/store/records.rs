@@ -1,0 +1,98 @@
+//! Imported records.
+
+use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, UnixSeconds};
+use medsync_protocol::seal::{RecordVersion, SealSecret};
+use sqlx::Row;
+
+use super::{Store, StoreError, read, signed};
+
+/// An imported resource: which record it is, and the key that opens it for the custodian.
+#[derive(Clone, Debug)]
+pub struct RecordRow {
+    /// The record; random.
+    pub record: RecordId,
+    /// The version that was written or is about to be.
+    pub version: RecordVersion,
+    /// SHA-256 of the resource.
+    pub payload: Sha256Digest,
+    /// The custodian's key for this record, nowhere else; destroyed at erasure.
+    pub secret: SealSecret,
+    /// Whether the context has this version.
+    pub is_written: bool,
+}
+
+impl Store {
+    /// What is known of a resource by its local key.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn record(
+        &self,
+        context: ContextId,
+        local_key: Sha256Digest,
+    ) -> Result<Option<RecordRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM records WHERE context = $1 AND local_key = $2")
+            .bind(context.to_string())
+            .bind(local_key.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let secret: Sha256Digest = read("a record's secret", row.try_get("custodian_secret")?)?;
+        Ok(Some(RecordRow {
+            record: read("a record", row.try_get("record")?)?,
+            version: RecordVersion(row.try_get("version")?),
+            payload: read("a digest", row.try_get("payload_sha256")?)?,
+            secret: SealSecret::from_bytes(secret.0),
+            is_written: row.try_get::<Option<i64>, _>("written_at")?.is_some(),
+        }))
+    }
+
+    /// Keeps a record's identity and key before anything is written to the context.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn plan_record(
+        &self,
+        context: ContextId,
+        local_key: Sha256Digest,
+        row: &RecordRow,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO records (context, local_key, record, version, payload_sha256, \
+             custodian_secret) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (context, local_key) DO UPDATE SET version = excluded.version, \
+             payload_sha256 = excluded.payload_sha256, \
+             custodian_secret = excluded.custodian_secret, written_at = NULL",
+        )
+        .bind(context.to_string())
+        .bind(local_key.to_string())
+        .bind(row.record.to_string())
+        .bind(row.version.0)
+        .bind(row.payload.to_string())
+        .bind(Sha256Digest(*row.secret.reveal()).to_string())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that the context has the planned version.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn record_written(
+        &self,
+        context: ContextId,
+        local_key: Sha256Digest,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2",
+        )
+        .bind(context.to_string())
+        .bind(local_key.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

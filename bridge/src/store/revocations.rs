@@ -1,0 +1,150 @@
+//! Revocations and their way to the chain.
+
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::receipt::TransactionHash;
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::PublicKey;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, read, signed, unsigned};
+
+/// A revocation that was seen in a circle or made here.
+#[derive(Clone, Debug)]
+pub struct RevocationRow {
+    /// What it opens.
+    pub handle: Handle,
+    /// The circle.
+    pub context: ContextId,
+    /// Opens the handle; published by the revocation itself.
+    pub secret: RevocationSecret,
+    /// Opens the handle together with the secret.
+    pub claim_key: PublicKey,
+    /// When it was first seen here.
+    pub seen_at: UnixSeconds,
+    /// The prepared transaction that carries it, if one is out.
+    pub intent: Option<String>,
+    /// Its hash.
+    pub transaction: Option<TransactionHash>,
+    /// When the chain had it.
+    pub revoked_at: Option<UnixSeconds>,
+}
+
+fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
+    let secret: &str = row.try_get("secret")?;
+    let transaction: Option<String> = row.try_get("transaction_hash")?;
+    let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+    Ok(RevocationRow {
+        handle: read("a handle", row.try_get("handle")?)?,
+        context: read("a context", row.try_get("context")?)?,
+        secret: RevocationSecret::parse(secret)
+            .map_err(|why| StoreError::Corrupt { what: "a secret", why: why.to_string() })?,
+        claim_key: read("a claim key", row.try_get("claim_key")?)?,
+        seen_at: UnixSeconds(unsigned(row.try_get("seen_at")?)),
+        intent: row.try_get("intent")?,
+        transaction: transaction.map(|text| read("a transaction hash", &text)).transpose()?,
+        revoked_at: revoked_at.map(unsigned).map(UnixSeconds),
+    })
+}
+
+impl Store {
+    /// Keeps a revocation for ever; one that is known changes nothing.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_revocation(
+        &self,
+        handle: Handle,
+        context: ContextId,
+        secret: &RevocationSecret,
+        claim_key: PublicKey,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO revocations (handle, context, secret, claim_key, seen_at, state) \
+             VALUES ($1, $2, $3, $4, $5, 'waiting') ON CONFLICT (handle) DO NOTHING",
+        )
+        .bind(handle.to_string())
+        .bind(context.to_string())
+        .bind(secret.reveal_text())
+        .bind(claim_key.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Revocations that the chain does not have yet, the oldest first.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn open_revocations(&self, len_max: u32) -> Result<Vec<RevocationRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM revocations WHERE revoked_at IS NULL \
+             ORDER BY seen_at, handle LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(revocation).collect()
+    }
+
+    /// A revocation that is known here.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn revocation(&self, handle: Handle) -> Result<Option<RevocationRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM revocations WHERE handle = $1")
+            .bind(handle.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(revocation).transpose()
+    }
+
+    /// Keeps the intent to send one transaction for several revocations, before it is sent; with
+    /// nothing, forgets an intent whose transaction cannot land.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing may then be sent.
+    pub async fn intend_revocations(
+        &self,
+        handles: &[Handle],
+        intent: Option<(&str, TransactionHash)>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for handle in handles {
+            sqlx::query(
+                "UPDATE revocations SET state = $2, intent = $3, transaction_hash = $4 \
+                 WHERE handle = $1",
+            )
+            .bind(handle.to_string())
+            .bind(if intent.is_some() { "submitted" } else { "waiting" })
+            .bind(intent.map(|(payload, _)| payload))
+            .bind(intent.map(|(_, hash)| hash.to_string()))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Notes when the chain had a revocation; the first time counts.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn revocation_landed(
+        &self,
+        handle: Handle,
+        at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE revocations SET state = 'revoked', revoked_at = $2, intent = NULL \
+             WHERE handle = $1 AND revoked_at IS NULL",
+        )
+        .bind(handle.to_string())
+        .bind(signed(at.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,275 @@
+//! A circle with a custodian and a patient, for tests: keys, terms, signatures.
+
+use medsync_app::abi::{CircleInput, EnrolmentInput, OpeningInput, SignatureInput};
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::consent::{Grant, Registry, SignedGrant};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{
+    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, SealKey,
+    Sha256Digest, UnixSeconds, to_base64,
+};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
+use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
+use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use serde_json::{Value, json};
+
+use crate::replica::Replica;
+
+/// The context of every test that needs only one.
+pub const CONTEXT: ContextId = ContextId([7; 32]);
+
+/// A Stark key of a number.
+///
+/// # Panics
+/// Never: every such number is a scalar.
+#[must_use]
+pub fn secret_key(number: u8) -> SecretKey {
+    let mut scalar = [0; 32];
+    scalar[31] = number;
+    scalar[15] = 1;
+    SecretKey::from_scalar(&scalar).expect("a small scalar is one")
+}
+
+/// The public half of [`secret_key`].
+#[must_use]
+pub fn public_key(number: u8) -> PublicKey {
+    secret_key(number).public_key()
+}
+
+/// The invitation's one-time key.
+pub const INVITATION: u8 = 1;
+/// The patient's key.
+pub const PATIENT: u8 = 2;
+/// The hospital's own key, which signs nothing that counts as the patient's.
+pub const HOSPITAL: u8 = 3;
+/// A researcher's key.
+pub const RESEARCHER: u8 = 4;
+
+/// Where consents are anchored.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry {
+        chain_id: ChainId::named("SN_SEPOLIA").expect("a short string"),
+        registry: ContractAddress::from_felt(Felt::from(77)),
+    }
+}
+
+/// Who anchors them.
+#[must_use]
+pub fn anchorer() -> Anchorer {
+    Anchorer::from_felt(Felt::from(99))
+}
+
+/// The arguments of init.
+#[must_use]
+pub fn circle_input() -> CircleInput {
+    CircleInput {
+        invitation_key: public_key(INVITATION).to_string(),
+        custodian_address: anchorer().to_string(),
+        author_key: public_key(HOSPITAL).to_string(),
+        seal_key: SealKey([9; 32]).to_string(),
+        chain_id: registry().chain_id.to_string(),
+        registry: registry().registry.to_string(),
+    }
+}
+
+/// A custodian's replica after init.
+///
+/// # Panics
+/// If init is refused.
+#[must_use]
+pub fn open(context: ContextId) -> Replica {
+    let mut custodian = Replica::new(101, context);
+    custodian
+        .call("init", &json!({ "circle": circle_input() }))
+        .expect("init is sound");
+    custodian
+}
+
+/// What a patient enrols with.
+#[must_use]
+pub fn enrolment(member: MemberId, party: u8) -> Enrolment {
+    Enrolment {
+        member,
+        party_key: public_key(party),
+        recovery_key: public_key(20),
+        login_key: public_key(21),
+        author_key: public_key(22),
+        seal_key: SealKey([23; 32]),
+    }
+}
+
+/// The arguments of enrol, signed by a key.
+///
+/// # Panics
+/// With odds of 2^-55.
+#[must_use]
+pub fn enrol_arguments(enrolment: &Enrolment, context: ContextId, signer: u8) -> Value {
+    let signature = secret_key(signer)
+        .sign(enrolment.message(context))
+        .expect("signable");
+    json!({
+        "enrolment": EnrolmentInput {
+            member: enrolment.member.to_string(),
+            party_key: enrolment.party_key.to_string(),
+            recovery_key: enrolment.recovery_key.to_string(),
+            login_key: enrolment.login_key.to_string(),
+            author_key: enrolment.author_key.to_string(),
+            seal_key: enrolment.seal_key.to_string(),
+        },
+        "signature": signature_input(&signature),
+    })
+}
+
+/// A signature as the app takes it.
+#[must_use]
+pub fn signature_input(signature: &Signature) -> SignatureInput {
+    SignatureInput {
+        r: signature.r.to_string(),
+        s: signature.s.to_string(),
+    }
+}
+
+/// A custodian and a patient who enrolled, both up to date.
+///
+/// # Panics
+/// If anything is refused.
+#[must_use]
+pub fn enrolled(context: ContextId) -> (Replica, Replica) {
+    let mut custodian = open(context);
+    let mut patient = custodian.join(102);
+    let arguments = enrol_arguments(&enrolment(patient.member(), PATIENT), context, INVITATION);
+    let (_, delta) = patient
+        .call("enrol", &arguments)
+        .expect("the enrolment is sound");
+    custodian.apply(&delta);
+    (custodian, patient)
+}
+
+/// Terms of this circle, each number another.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn terms(custodian: MemberId, context: ContextId, number: u8) -> Terms {
+    let mut provision = Provision::everything(ProvisionKind::Permit);
+    provision.purposes = CodeSet::collect([Code::new("act", "HRESCH")]).expect("one code");
+    Terms {
+        version: TERMS_VERSION,
+        nonce: Nonce([number; 32]),
+        context,
+        custodian_member: custodian,
+        custodian_address: AddressBytes::of(anchorer()),
+        policy_uri: "https://example.org/policy".into(),
+        policy_sha256: Sha256Digest([5; 32]),
+        provision,
+        exceptions: Vec::new(),
+    }
+}
+
+/// A consent and all that belongs to it.
+pub struct Consent {
+    /// The terms' borsh.
+    pub terms: Vec<u8>,
+    /// What the patient signed, with the secrets.
+    pub signed: SignedGrant,
+}
+
+/// How a test's consent differs from a sound one.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Who signs.
+    pub signer: u8,
+    /// Which consent: terms' nonce and secrets follow from it.
+    pub number: u8,
+    /// First second.
+    pub not_before: u64,
+    /// First second after, or 0.
+    pub not_after: u64,
+}
+
+impl Plan {
+    /// A sound consent, open-ended, of this number.
+    #[must_use]
+    pub const fn sound(number: u8) -> Self {
+        Self {
+            signer: PATIENT,
+            number,
+            not_before: 1,
+            not_after: 0,
+        }
+    }
+
+    /// Signs it over these terms.
+    ///
+    /// # Panics
+    /// If the plan makes no opening at all.
+    #[must_use]
+    pub fn sign(&self, terms: &Terms) -> Consent {
+        let bytes = terms.encode().expect("the terms are sound");
+        let grant = Grant {
+            terms: Sha256Digest::of(&bytes),
+            anchorer: Anchorer::from_bytes(&terms.custodian_address.0).expect("an address"),
+            grantee: public_key(RESEARCHER),
+            not_before: UnixSeconds(self.not_before),
+            not_after: UnixSeconds(self.not_after),
+        };
+        let mut seed = [0; 32];
+        seed[31] = self.number;
+        seed[30] = 1;
+        let seed = Seed::from_bytes(&seed).expect("a felt");
+        let signer = secret_key(self.signer);
+        let signed = grant
+            .sign(registry(), &signer, &seed, DeviceNumber(0), Counter(0))
+            .expect("the opening is sound");
+        Consent {
+            terms: bytes,
+            signed,
+        }
+    }
+}
+
+impl Consent {
+    /// A sound consent of the circle that this custodian opened.
+    #[must_use]
+    pub fn sound(custodian: &Replica, number: u8) -> Self {
+        let terms = terms(custodian.member(), custodian.context(), number);
+        Plan::sound(number).sign(&terms)
+    }
+
+    /// The arguments of grant.
+    #[must_use]
+    pub fn grant_arguments(&self) -> Value {
+        let opening = &self.signed.opening;
+        json!({
+            "terms": to_base64(&self.terms),
+            "opening": OpeningInput {
+                patient_key: opening.patient_key.to_string(),
+                grantee: opening.grantee.to_string(),
+                not_before: opening.not_before.0,
+                not_after: opening.not_after.0,
+                handle: opening.handle.to_string(),
+                salt: opening.salt.to_string(),
+            },
+            "signature": signature_input(&self.signed.signature),
+        })
+    }
+
+    /// The arguments of revoke.
+    #[must_use]
+    pub fn revoke_arguments(&self) -> Value {
+        let secrets = &self.signed.secrets;
+        json!({
+            "secret": secrets.secret.reveal_text(),
+            "claim_key": secrets.claim_key.public_key().to_string(),
+            "handle": self.signed.opening.handle.to_string(),
+        })
+    }
+
+    /// The consent's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.signed.commitment.to_string()
+    }
+}

@@ -1,0 +1,121 @@
+//! The `medsync` program, as a person or a service manager runs it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+/// The passphrase of every patient in a test.
+pub const PASSPHRASE: &str = "correct horse battery staple";
+
+/// Where the built programs are: beside the running one, or where `MEDSYNC_BIN` says.
+///
+/// # Errors
+/// A program that was not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = match std::env::var_os("MEDSYNC_BIN") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let own = std::env::current_exe()?;
+            let folder = own.parent().context("a program is in a folder")?;
+            // Tests run from the folder `deps` beside the programs.
+            if folder.ends_with("deps") { folder.join("..") } else { folder.to_owned() }
+        }
+    };
+    let path = folder.join(name);
+    if !path.exists() {
+        bail!("{} is not built: run scripts/build", path.display());
+    }
+    Ok(path)
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Answer {
+    /// The last line of the output, as JSON.
+    ///
+    /// # Errors
+    /// A command that failed, or that printed no JSON.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        if self.code != 0 {
+            bail!("exit code {}: {}", self.code, self.err.trim());
+        }
+        let line = self.out.lines().last().context("the command printed nothing")?;
+        serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))
+    }
+}
+
+/// Runs `medsync` with some arguments and waits for its end.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn medsync<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Answer> {
+    let Output { status, stdout, stderr } = Command::new(program("medsync")?)
+        .args(arguments)
+        .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(Answer {
+        code: status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&stdout).into_owned(),
+        err: String::from_utf8_lossy(&stderr).into_owned(),
+    })
+}
+
+/// A running daemon; killed when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    home: PathBuf,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts the daemon of a home; its log goes to `daemon.log` there.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn start(home: &Path) -> anyhow::Result<Self> {
+        Ok(Self { home: home.to_owned(), child: spawn(home)? })
+    }
+
+    /// Kills the daemon without a warning and starts it again.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.home)?;
+        Ok(())
+    }
+}
+
+fn spawn(home: &Path) -> anyhow::Result<Child> {
+    let log = File::options().create(true).append(true).open(home.join("daemon.log"))?;
+    Ok(Command::new(program("medsync")?)
+        .args([OsStr::new("daemon"), OsStr::new("--home"), home.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?)
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A child that is gone already needs no kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

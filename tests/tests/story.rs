@@ -1,0 +1,35 @@
+//! The whole story on real parts, while its processes are killed.
+
+use medsync_tests::story::{Part, Story};
+
+/// Which process is killed after which step: each of them once, at a moment at which it has work.
+const KILLS: [(usize, Part); 6] = [
+    // The circle is open: the hospital's node restarts before the patient joins.
+    (6, Part::HospitalNode),
+    // Enrolled: the patient's node restarts before the records come.
+    (8, Part::PatientNode),
+    // Granted: the hospital's daemon dies with the consent on its way.
+    (10, Part::HospitalDaemon),
+    (10, Part::PatientDaemon),
+    // Anchored: the chain itself goes away and comes back.
+    (12, Part::Devnet),
+    // Revoked.
+    (15, Part::HospitalDaemon),
+];
+
+#[test]
+fn the_story_ends_though_every_process_is_killed_once() {
+    let mut story = Story::new().expect("a folder");
+    let played = story.play(&mut |step, story| {
+        for (_, part) in KILLS.iter().filter(|(after, _)| *after == step) {
+            println!("      killing {part:?}");
+            story.kill_and_restart(*part)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = played {
+        story.print_logs();
+        panic!("{error:#}");
+    }
+    assert_eq!(story.report.steps.len(), 17);
+}
