@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Compiles and tests the contracts with nothing but Node: `cairo.mjs test [filter]`, `compile`.
+// Compiles and tests the contracts with nothing but Node: `cairo.mjs compile`, and `cairo.mjs test
+// [filter]`, which runs the test modules that hold a test with `filter` in its path.
 //
 // `compile` writes target/contracts/consent_registry.sierra.raw.json, which `cargo xtask
 // contracts` repairs, checks and turns into what is declared. Where Scarb is installed it
@@ -55,7 +56,7 @@ async function test(filter) {
   const totals = { passed: 0, failed: [] };
   const worker = async () => {
     for (let run = runs.shift(); run !== undefined; run = runs.shift()) {
-      const { passed, failed } = await runOne(run);
+      const { passed, failed } = await named(run, runOne);
       totals.passed += passed;
       totals.failed.push(...failed);
     }
@@ -94,6 +95,16 @@ const countTests = (modules) => modules.reduce((sum, { tests }) => sum + tests.l
 const pathsOf = (modules) =>
   modules.flatMap(({ path, tests }) => tests.map((name) => `${path}::${name}`));
 
+/** Says which modules an error is about: the compiler and the runner give no place. */
+async function named(modules, run) {
+  try {
+    return await run(modules);
+  } catch (error) {
+    const paths = modules.map(({ path }) => path).join(', ');
+    throw new Error(`in ${paths}: ${error.message}`, { cause: error });
+  }
+}
+
 /** Runs a few modules; names the tests that failed, which the runner itself does not tell. */
 async function runOne(modules) {
   const paths = new Set(modules.map(({ path }) => path));
@@ -102,19 +113,16 @@ async function runOne(modules) {
   const generated = modules.map(({ source }) => source ?? '').join('');
   const source = `${bundle(LIB, keep)}\n#[cfg(test)]\nmod vectors {\n${generated}}\n`;
 
-  const whole = await runTests(source, '').catch((error) => ({ error }));
-  if (whole.error === undefined && whole.failed === 0) {
-    return { passed: reportPassed(modules, whole), failed: [] };
-  }
+  const whole = await runTests(source, '');
+  if (whole.failed === 0) return { passed: reportPassed(modules, whole), failed: [] };
   const failed = [];
   for (const path of pathsOf(modules)) {
-    const alone = await runTests(source, path).catch((error) => ({ error }));
-    if (alone.error !== undefined) console.error(`${path}: ${alone.error.message}`);
-    if (alone.error !== undefined || alone.failed > 0) failed.push(path);
+    if ((await runTests(source, path)).failed > 0) failed.push(path);
   }
-  // A run that dies, though each of its tests passes alone, is a failure and not a pass.
-  if (failed.length === 0) failed.push(`${[...paths].join(' + ')} (together)`);
-  return { passed: Math.max(0, countTests(modules) - failed.length), failed };
+  if (failed.length !== whole.failed) {
+    throw new Error(`${whole.failed} tests failed together, alone ${failed.join(', ')}`);
+  }
+  return { passed: whole.passed, failed };
 }
 
 /** Prints what each test took, and refuses a run that left one out. */
@@ -130,10 +138,13 @@ function reportPassed(modules, { passed, ignored, tests }) {
   return passed;
 }
 
-const [command, filter = ''] = process.argv.slice(2);
-if (command === 'compile') await compile();
-else if (command === 'test') await test(filter);
-else {
-  console.error('usage: cairo.mjs compile | test [filter]');
-  process.exitCode = 2;
+async function main([command, filter = '']) {
+  if (command === 'compile') return compile();
+  if (command === 'test') return test(filter);
+  throw new Error('usage: cairo.mjs compile | test [filter]');
 }
+
+main(process.argv.slice(2)).catch((error) => {
+  console.error(`cairo: ${error.message}`);
+  process.exit(1);
+});

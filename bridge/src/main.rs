@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     // Quiet by default: what a command did is on standard output, the log is on standard error.
     let filter = EnvFilter::try_from_env("MEDSYNC_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,medsync=info,sqlx=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -4,14 +4,19 @@
 // Every kind in the file must be known here, and every field of a vector must be read: what a
 // generator passes over in silence is not checked.
 
-/** The imports of a generated test module. */
+/** The imports of a generated test module, of which each kind uses a few. */
 const PREAMBLE = `
-use crate::hashes::*;
+use crate::hashes::{
+AuditEntry, PartyKeys, audit_entry, audit_head, claim_message, claim_secret_key,
+consent_commitment, consent_salt, consent_secret, device_message, enrol_message, grant_message,
+login_message, next_head, pool_id, revocation_handle, rotate_message, secret_hash, signed_leaf,
+ticket_leaf,
+};
 use crate::signature::is_valid_signature;
 use crate::tests::signer::public_key;
-use crate::tests::vector_checks::*;
+use crate::tests::vector_checks::{assert_valid_receipt, hash_something, sha256, tree_root};
 use crate::tree::root_of;
-use crate::types::{Deployment, Opening, Proof, Revocation, Signature};
+use crate::types::{Deployment, Opening, Proof, Signature};
 `;
 
 /** A vector whose fields are consumed one by one, so that none is forgotten. */

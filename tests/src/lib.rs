@@ -1,7 +1,15 @@
 //! What the tests of the whole share.
 //!
+//! - [`story`]: the whole story on real parts, played by the demo and by the tests; [`report`]
+//!   notes its steps;
+//! - [`devnet`], [`node`], [`medsync`]: the processes of the story;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`circle`]: keys, terms and signatures of a custodian and a patient.
 
 pub mod circle;
+pub mod devnet;
+pub mod medsync;
+pub mod node;
 pub mod replica;
+pub mod report;
+pub mod story;

@@ -32,6 +32,7 @@ pub enum Patient {
     Init(Init),
     /// Join the circle of an invitation file: pins it, installs the app, joins.
     Join {
+        /// Where the party lives.
         #[command(flatten)]
         home: Home,
         /// The invitation file.
@@ -40,6 +41,7 @@ pub enum Patient {
     },
     /// Publish the patient's keys in the circle, signed by the invitation's one-time key.
     Enrol {
+        /// Where the party lives.
         #[command(flatten)]
         home: Home,
     },
@@ -49,6 +51,7 @@ pub enum Patient {
     Revoke(consents::Revoke),
     /// Show the circle and every consent in it.
     Show {
+        /// Where the party lives.
         #[command(flatten)]
         home: Home,
         /// Print JSON.

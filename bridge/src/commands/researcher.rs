@@ -18,6 +18,7 @@ const KEY_FILE: &str = "researcher-keys.json";
 pub enum Researcher {
     /// Make keys; prints the public key to which patients grant.
     Init {
+        /// Where the party lives.
         #[command(flatten)]
         home: Home,
         /// What `medsync deploy` wrote.
@@ -32,6 +33,7 @@ pub enum Researcher {
     },
     /// Print the public keys.
     Show {
+        /// Where the party lives.
         #[command(flatten)]
         home: Home,
     },

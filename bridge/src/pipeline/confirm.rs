@@ -6,7 +6,7 @@
 
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
-use medsync_protocol::receipt::Block;
+use medsync_protocol::receipt::{Block, TransactionHash};
 
 use super::{Pipeline, PipelineError, place};
 use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
@@ -76,8 +76,8 @@ async fn tell(
     time: UnixSeconds,
 ) -> Result<(), PipelineError> {
     // A batch that landed by a transaction that this store does not know says zero.
-    let transaction = batch.transaction.map_or(Felt::ZERO, |transaction| transaction.felt());
-    let block_report = BlockReport { number: block.number.0, hash: block.hash.felt(), time };
+    let transaction = batch.transaction.unwrap_or(TransactionHash::from_felt(Felt::ZERO));
+    let block_report = BlockReport { number: block.number, hash: block.hash, time };
     let stage = StageReport::Anchored { transaction, block: block_report };
     place::report(pipeline, batch, anchorer, stage).await?;
     pipeline.store.batch_anchored(batch.id).await?;

@@ -44,6 +44,6 @@ pub async fn submit_next(
     pipeline.store.intend_batch(batch.id, &intent, prepared.hash, pipeline.now()).await?;
     account.send(&prepared).await?;
     tracing::info!(batch = batch.id.0, transaction = %prepared.hash, "batch submitted");
-    let stage = StageReport::Submitted { transaction: prepared.hash.felt() };
+    let stage = StageReport::Submitted { transaction: prepared.hash };
     place::report(pipeline, batch, anchorer, stage).await
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use url::{Host, Url};
@@ -47,11 +47,19 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 struct Credential {
     username: String,
-    password: Zeroizing<String>,
+    #[serde(deserialize_with = "secret")]
+    password: Secret,
+}
+
+/// Wiped when it is dropped.
+type Secret = Zeroizing<String>;
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Zeroizing::new)
 }
 
 /// A token; without a `Debug` that could show it.
-type Token = Arc<Zeroizing<String>>;
+type Token = Arc<Secret>;
 
 /// A node's API with everything that is needed to be let in.
 pub(super) struct Http {
@@ -141,7 +149,8 @@ impl Http {
         }
         #[derive(Deserialize)]
         struct Tokens {
-            access_token: Zeroizing<String>,
+            #[serde(deserialize_with = "secret")]
+            access_token: Secret,
         }
         let body = json!({
             "auth_method": "user_password",

@@ -22,8 +22,14 @@ use super::faults::{Fault, Faults};
 /// What a transaction does, as its payload says.
 #[derive(Serialize, Deserialize)]
 enum Payload {
-    Anchor { expected: AnchorHead, root: Root, leaf_count: LeafCount },
-    Revoke { openings: Vec<(String, PublicKey)> },
+    Anchor {
+        expected: AnchorHead,
+        root: Root,
+        leaf_count: LeafCount,
+    },
+    Revoke {
+        openings: Vec<(String, PublicKey)>,
+    },
 }
 
 #[derive(Default)]
@@ -55,16 +61,31 @@ fn broken() -> ChainError {
 
 impl FakeChain {
     pub fn new(faults: Faults) -> Self {
-        Self { state: Arc::default(), faults }
+        Self {
+            state: Arc::default(),
+            faults,
+        }
     }
 
     /// The roots that are anchored.
     pub fn anchored(&self) -> Vec<Root> {
-        self.state.lock().expect("one test").anchored.keys().copied().collect()
+        self.state
+            .lock()
+            .expect("one test")
+            .anchored
+            .keys()
+            .copied()
+            .collect()
     }
 
     pub fn revoked(&self) -> Vec<Handle> {
-        self.state.lock().expect("one test").revoked.keys().copied().collect()
+        self.state
+            .lock()
+            .expect("one test")
+            .revoked
+            .keys()
+            .copied()
+            .collect()
     }
 
     fn tip(state: &State) -> BlockAt {
@@ -78,7 +99,11 @@ impl FakeChain {
     fn apply(state: &mut State, payload: Payload) -> Result<(), &'static str> {
         let time = Self::tip(state).time;
         match payload {
-            Payload::Anchor { expected, root, leaf_count } => {
+            Payload::Anchor {
+                expected,
+                root,
+                leaf_count,
+            } => {
                 let head = state.head.unwrap_or(AnchorHead::START);
                 if head != expected {
                     return Err("HEAD_MISMATCH");
@@ -92,7 +117,10 @@ impl FakeChain {
             Payload::Revoke { openings } => {
                 for (secret, claim_key) in openings {
                     let secret = RevocationSecret::parse(&secret).expect("ours");
-                    state.revoked.entry(Handle::of(secret.hash(), claim_key)).or_insert(time);
+                    state
+                        .revoked
+                        .entry(Handle::of(secret.hash(), claim_key))
+                        .or_insert(time);
                 }
             }
         }
@@ -114,13 +142,14 @@ impl Chain for FakeChain {
         Ok(None)
     }
 
-    async fn head_of(
-        &self,
-        _: ContractAddress,
-        _: Anchorer,
-    ) -> Result<AnchorHead, ChainError> {
+    async fn head_of(&self, _: ContractAddress, _: Anchorer) -> Result<AnchorHead, ChainError> {
         self.faults.before("head_of").map_err(|()| broken())?;
-        Ok(self.state.lock().expect("one test").head.unwrap_or(AnchorHead::START))
+        Ok(self
+            .state
+            .lock()
+            .expect("one test")
+            .head
+            .unwrap_or(AnchorHead::START))
     }
 
     async fn anchored_at(
@@ -129,7 +158,13 @@ impl Chain for FakeChain {
         _: Anchorer,
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError> {
-        Ok(self.state.lock().expect("one test").anchored.get(&root).copied())
+        Ok(self
+            .state
+            .lock()
+            .expect("one test")
+            .anchored
+            .get(&root)
+            .copied())
     }
 
     async fn facts(
@@ -141,9 +176,16 @@ impl Chain for FakeChain {
     ) -> Result<Facts, ChainError> {
         let anchored_at = self.anchored_at(registry, anchorer, root).await?;
         let (revoked, block) = self.revoked_at(registry, &[handle]).await?;
-        let chain =
-            ChainFacts { anchored_at, revoked_at: revoked[0], block_time: block.time };
-        Ok(Facts { class_hash: ClassHash::from_felt(Felt::ONE), chain, block })
+        let chain = ChainFacts {
+            anchored_at,
+            revoked_at: revoked[0],
+            block_time: block.time,
+        };
+        Ok(Facts {
+            class_hash: ClassHash::from_felt(Felt::ONE),
+            chain,
+            block,
+        })
     }
 
     async fn revoked_at(
@@ -153,17 +195,21 @@ impl Chain for FakeChain {
     ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError> {
         self.faults.before("revoked_at").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
-        let times = handles.iter().map(|handle| state.revoked.get(handle).copied()).collect();
+        let times = handles
+            .iter()
+            .map(|handle| state.revoked.get(handle).copied())
+            .collect();
         Ok((times, Self::tip(&state)))
     }
 
-    async fn status(
-        &self,
-        transaction: TransactionHash,
-    ) -> Result<TransactionStatus, ChainError> {
+    async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.faults.before("status").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
-        Ok(state.transactions.get(&transaction).cloned().unwrap_or(TransactionStatus::Unknown))
+        Ok(state
+            .transactions
+            .get(&transaction)
+            .cloned()
+            .unwrap_or(TransactionStatus::Unknown))
     }
 }
 
@@ -175,19 +221,35 @@ impl Account for FakeAccount {
 
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
         let state = self.chain.state.lock().expect("one test");
-        Ok(AccountNonce(state.nonces.get(&self.address).copied().unwrap_or_default()))
+        Ok(AccountNonce(
+            state.nonces.get(&self.address).copied().unwrap_or_default(),
+        ))
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
         self.chain.faults.before("prepare").map_err(|()| broken())?;
         let (payload, what) = match call {
-            Call::Anchor { expected_head, root, leaf_count, .. } => {
+            Call::Anchor {
+                expected_head,
+                root,
+                leaf_count,
+                ..
+            } => {
                 let (expected, root, leaf_count) = (*expected_head, *root, *leaf_count);
-                (Payload::Anchor { expected, root, leaf_count }, root.felt())
+                (
+                    Payload::Anchor {
+                        expected,
+                        root,
+                        leaf_count,
+                    },
+                    root.felt(),
+                )
             }
             Call::Revoke { openings, .. } => {
-                let openings: Vec<_> =
-                    openings.iter().map(|(secret, key)| (secret.reveal_text(), *key)).collect();
+                let openings: Vec<_> = openings
+                    .iter()
+                    .map(|(secret, key)| (secret.reveal_text(), *key))
+                    .collect();
                 let first = openings[0].1.felt();
                 (Payload::Revoke { openings }, first)
             }
@@ -223,9 +285,16 @@ impl Account for FakeAccount {
         let block = FakeChain::tip(&state);
         let status = match applied {
             Ok(()) => TransactionStatus::Accepted { block },
-            Err(why) => TransactionStatus::Reverted { reason: RevertReason::new(why), block },
+            Err(why) => TransactionStatus::Reverted {
+                reason: RevertReason::new(why),
+                block,
+            },
         };
         state.transactions.insert(transaction.hash, status);
-        if fault == Some(Fault::FailedButTookEffect) { Err(broken()) } else { Ok(Sent::Accepted) }
+        if fault == Some(Fault::FailedButTookEffect) {
+            Err(broken())
+        } else {
+            Ok(Sent::Accepted)
+        }
     }
 }

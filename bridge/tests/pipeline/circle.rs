@@ -37,18 +37,30 @@ pub struct FakeCircle {
 }
 
 fn broken(call: &str) -> SourceError {
-    SourceError::Unreachable { call: call.into(), reason: "a fault of the test".into() }
+    SourceError::Unreachable {
+        call: call.into(),
+        reason: "a fault of the test".into(),
+    }
 }
 
 fn unused<T>(call: &str) -> SourceResult<T> {
-    Err(SourceError::Malformed { call: call.into(), reason: "the pipeline asks this".into() })
+    Err(SourceError::Malformed {
+        call: call.into(),
+        reason: "the pipeline asks this".into(),
+    })
 }
 
 impl FakeCircle {
     pub fn new(faults: Faults) -> Self {
         let members = [CUSTODIAN, MemberId([2; 32])].into();
-        let state = State { members, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), faults }
+        let state = State {
+            members,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            faults,
+        }
     }
 
     fn add(&self, kind: EntryKind, body: EntryBody) {
@@ -93,7 +105,9 @@ impl Circle for FakeCircle {
     }
 
     async fn state_hash(&self) -> SourceResult<StateHash> {
-        self.faults.before("state_hash").map_err(|()| broken("state_hash"))?;
+        self.faults
+            .before("state_hash")
+            .map_err(|()| broken("state_hash"))?;
         let state = self.state.lock().expect("one test");
         let mut hash = [0; 32];
         hash[0] = state.entries.len() as u8;
@@ -152,24 +166,46 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("record_anchor"));
         }
-        self.state.lock().expect("one test").reports.push(report.clone());
+        self.state
+            .lock()
+            .expect("one test")
+            .reports
+            .push(report.clone());
         if fault == Some(Fault::FailedButTookEffect) {
             return Err(broken("record_anchor"));
         }
-        Ok(Written { key: EntryKey([9; 32]), existing: false })
+        Ok(Written {
+            key: EntryKey([9; 32]),
+            existing: false,
+        })
     }
 
     async fn changes(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ChangePage> {
-        self.faults.before("changes").map_err(|()| broken("changes"))?;
+        self.faults
+            .before("changes")
+            .map_err(|()| broken("changes"))?;
         let state = self.state.lock().expect("one test");
         let entries = state.entries.iter().map(|(change, _)| *change).collect();
-        Ok(ChangePage { entries, next: None, digest: ChangeDigest([0; 32]) })
+        Ok(ChangePage {
+            entries,
+            next: None,
+            digest: ChangeDigest([0; 32]),
+        })
     }
 
     async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry> {
         self.faults.before("entry").map_err(|()| broken("entry"))?;
         let state = self.state.lock().expect("one test");
-        let body = state.entries.iter().find(|(c, _)| c.key == key).map(|(_, body)| body.clone());
-        Ok(Entry { kind, key, owner: None, body })
+        let body = state
+            .entries
+            .iter()
+            .find(|(c, _)| c.key == key)
+            .map(|(_, body)| body.clone());
+        Ok(Entry {
+            kind,
+            key,
+            owner: None,
+            body,
+        })
     }
 }

@@ -35,17 +35,30 @@ impl Faults {
         let count = inner.0.entry(operation).or_default();
         *count += 1;
         let call = *count;
-        let plan = inner.1.iter().find(|p| p.operation == operation && p.call == call);
+        let plan = inner
+            .1
+            .iter()
+            .find(|p| p.operation == operation && p.call == call);
         plan.map(|plan| plan.fault)
     }
 
     /// For calls that change nothing.
     pub fn before(&self, operation: &'static str) -> Result<(), ()> {
-        if self.take(operation).is_some() { Err(()) } else { Ok(()) }
+        if self.take(operation).is_some() {
+            Err(())
+        } else {
+            Ok(())
+        }
     }
 
     /// How often an operation was called.
     pub fn calls(&self, operation: &'static str) -> u32 {
-        self.0.lock().expect("one test").0.get(operation).copied().unwrap_or_default()
+        self.0
+            .lock()
+            .expect("one test")
+            .0
+            .get(operation)
+            .copied()
+            .unwrap_or_default()
     }
 }

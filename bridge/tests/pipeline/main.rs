@@ -68,11 +68,16 @@ async fn world(plans: Vec<Plan>) -> World {
     let home = tempfile::tempdir().expect("a folder");
     let store = Store::open(home.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
-    let (chain, circle) = (FakeChain::new(faults.clone()), FakeCircle::new(faults.clone()));
+    let (chain, circle) = (
+        FakeChain::new(faults.clone()),
+        FakeCircle::new(faults.clone()),
+    );
     let account = |address: u64| {
         let address = ContractAddress::from_felt(Felt::from(address));
-        Some(Arc::new(FakeAccount { chain: chain.clone(), address })
-            as Arc<dyn medsync::chain::Account>)
+        Some(Arc::new(FakeAccount {
+            chain: chain.clone(),
+            address,
+        }) as Arc<dyn medsync::chain::Account>)
     };
     let pipeline = Pipeline {
         store,
@@ -84,9 +89,18 @@ async fn world(plans: Vec<Plan>) -> World {
         anchor_account: account(100),
         revoke_account: account(200),
         relay_after_s: 0,
-        batch: BatchBounds { age_s_max: 0, consents_max: 2 },
+        batch: BatchBounds {
+            age_s_max: 0,
+            consents_max: 2,
+        },
     };
-    World { _home: home, pipeline, chain, circle, faults }
+    World {
+        _home: home,
+        pipeline,
+        chain,
+        circle,
+        faults,
+    }
 }
 
 fn row() -> CircleRow {
@@ -115,7 +129,10 @@ fn consent(number: u64) -> (Consent, SignedGrant) {
         custodian_address: AddressBytes::of(anchorer()),
         policy_uri: "https://example.org".into(),
         policy_sha256: Sha256Digest([0; 32]),
-        provision: Provision { purposes, ..Provision::everything(ProvisionKind::Permit) },
+        provision: Provision {
+            purposes,
+            ..Provision::everything(ProvisionKind::Permit)
+        },
         exceptions: Vec::new(),
     };
     let patient = SecretKey::from_scalar(&[3; 32]).expect("a scalar");
@@ -128,7 +145,13 @@ fn consent(number: u64) -> (Consent, SignedGrant) {
     };
     let seed = Seed::from_bytes(&[5; 32]).expect("a felt");
     let signed = grant
-        .sign(registry(), &patient, &seed, DeviceNumber(0), Counter(number))
+        .sign(
+            registry(),
+            &patient,
+            &seed,
+            DeviceNumber(0),
+            Counter(number),
+        )
         .expect("sound");
     let consent = Consent {
         key: EntryKey([number as u8; 32]),
@@ -168,11 +191,18 @@ async fn run(world: &World) -> u32 {
         let ingested = ingest::ingest_all(&world.pipeline).await;
         let relayed = relay::relay_round(&world.pipeline).await;
         let moved = world.pipeline.batch_round().await;
-        errors += u32::from(ingested.is_err())
-            + u32::from(relayed.is_err())
-            + u32::from(moved.is_err());
-        let idle = matches!((&ingested, &relayed, &moved), (Ok(()), Ok(false), Ok(false)));
-        let (waiting, _) = world.pipeline.store.waiting_consents(1).await.expect("the store");
+        errors +=
+            u32::from(ingested.is_err()) + u32::from(relayed.is_err()) + u32::from(moved.is_err());
+        let idle = matches!(
+            (&ingested, &relayed, &moved),
+            (Ok(()), Ok(false), Ok(false))
+        );
+        let (waiting, _) = world
+            .pipeline
+            .store
+            .waiting_consents(1)
+            .await
+            .expect("the store");
         if idle && waiting.is_empty() {
             return errors;
         }
@@ -186,18 +216,35 @@ fn check(world: &World, plan: &str) {
     for number in 0..CONSENTS {
         let (_, signed) = consent(number);
         let leaf = signed.commitment.leaf(&signed.signature);
-        let mine: Vec<_> =
-            reports.iter().filter(|report| report.commitment == signed.commitment).collect();
-        assert!(mine.iter().all(|r| r.proof.includes(leaf, r.root)), "{plan}: a path leads astray");
+        let mine: Vec<_> = reports
+            .iter()
+            .filter(|report| report.commitment == signed.commitment)
+            .collect();
+        assert!(
+            mine.iter().all(|r| r.proof.includes(leaf, r.root)),
+            "{plan}: a path leads astray"
+        );
         let roots: std::collections::HashSet<_> = mine.iter().map(|r| r.root).collect();
         assert_eq!(roots.len(), 1, "{plan}: consent {number} is in one batch");
-        assert!(roots.iter().all(|root| anchored.contains(root)), "{plan}: and that is anchored");
-        let told = mine.iter().any(|r| matches!(r.stage, StageReport::Anchored { .. }));
-        assert!(told, "{plan}: the circle of consent {number} knows its block");
+        assert!(
+            roots.iter().all(|root| anchored.contains(root)),
+            "{plan}: and that is anchored"
+        );
+        let told = mine
+            .iter()
+            .any(|r| matches!(r.stage, StageReport::Anchored { .. }));
+        assert!(
+            told,
+            "{plan}: the circle of consent {number} knows its block"
+        );
     }
     assert_eq!(anchored.len(), 2, "{plan}: three consents, two a batch");
     let (_, revoked) = consent(0);
-    assert_eq!(world.chain.revoked(), [revoked.secrets.handle()], "{plan}: one revocation");
+    assert_eq!(
+        world.chain.revoked(),
+        [revoked.secrets.handle()],
+        "{plan}: one revocation"
+    );
 }
 
 #[tokio::test]
@@ -206,7 +253,11 @@ async fn without_faults_every_consent_is_anchored_once() {
     fill(&world.circle);
     assert_eq!(run(&world).await, 0);
     check(&world, "no fault");
-    assert_eq!(world.faults.calls("send"), 3, "two batches and one revocation");
+    assert_eq!(
+        world.faults.calls("send"),
+        3,
+        "two batches and one revocation"
+    );
 }
 
 #[tokio::test]
@@ -227,13 +278,20 @@ async fn hostile_weather_every_call_fails_once_in_each_way() {
         ("revoked_at", false),
     ] {
         let calls = calm.faults.calls(operation);
-        assert!(calls > 0, "{operation} is never called; the table is out of date");
+        assert!(
+            calls > 0,
+            "{operation} is never called; the table is out of date"
+        );
         for call in 1..=calls {
             for fault in [Fault::Failed, Fault::FailedButTookEffect] {
                 if fault == Fault::FailedButTookEffect && !has_effect {
                     continue;
                 }
-                let plan = Plan { operation, call, fault };
+                let plan = Plan {
+                    operation,
+                    call,
+                    fault,
+                };
                 let name = format!("{plan:?}");
                 let world = world(vec![plan]).await;
                 fill(&world.circle);
@@ -262,8 +320,16 @@ async fn hostile_hospital_adds_a_reader_and_the_circle_stops() {
     world.circle.add_member(MemberId([66; 32]));
     fill(&world.circle);
     let stopped = ingest::ingest_all(&world.pipeline).await;
-    assert!(matches!(stopped, Err(PipelineError::Guard(GuardError::Alarm { .. }))));
-    let row = world.pipeline.store.circle(CONTEXT).await.expect("the circle");
+    assert!(matches!(
+        stopped,
+        Err(PipelineError::Guard(GuardError::Alarm { .. }))
+    ));
+    let row = world
+        .pipeline
+        .store
+        .circle(CONTEXT)
+        .await
+        .expect("the circle");
     assert!(row.alarm.is_some_and(|why| why.contains("readers")));
     assert!(world.chain.anchored().is_empty());
 }

@@ -117,6 +117,9 @@ mod tests {
         assert!(Artifact::read(folder.path()).is_err());
         let class = r#"{
             "sierra_program": ["0x1"],
+            "sierra_program_debug_info": {
+                "type_names": [], "libfunc_names": [], "user_func_names": []
+            },
             "contract_class_version": "0.1.0",
             "entry_points_by_type": {"CONSTRUCTOR": [], "EXTERNAL": [], "L1_HANDLER": []},
             "abi": []

@@ -104,8 +104,8 @@ async fn nonsense_is_malformed() {
 async fn http_errors_and_redirects_are_not_followed() {
     let error = tip_of(|| Answer::Status("500 Internal Server Error")).await;
     assert!(matches!(error, ChainError::Status(500)), "{error:?}");
-    let elsewhere = "307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/";
-    let error = tip_of(|| Answer::Status(elsewhere)).await;
+    const ELSEWHERE: &str = "307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/";
+    let error = tip_of(|| Answer::Status(ELSEWHERE)).await;
     assert!(matches!(error, ChainError::Status(307)), "{error:?}");
     let error = tip_of(|| Answer::Status("429 Too Many Requests")).await;
     assert!(matches!(error, ChainError::RateLimited), "{error:?}");
@@ -168,14 +168,14 @@ async fn an_address_without_the_registry_is_named() {
     let fake = Fake::with_tip(|_, _| Answer::Error(20, Value::Null)).await;
     assert_eq!(fake.chain().class_hash_at(REGISTRY).await.expect("an answer"), None);
     let error = facts(&fake).await.expect_err("no contract");
-    assert!(matches!(error, ChainError::NoContract(REGISTRY)), "{error:?}");
+    assert!(matches!(error, ChainError::NoContract(at) if at == REGISTRY), "{error:?}");
     let head = fake.chain().head_of(REGISTRY, Anchorer::from_felt(felt(9))).await;
     let error = head.expect_err("no contract");
-    assert!(matches!(error, ChainError::NoContract(REGISTRY)), "{error:?}");
+    assert!(matches!(error, ChainError::NoContract(at) if at == REGISTRY), "{error:?}");
     let fake = Fake::with_tip(|_, _| Answer::Error(21, Value::Null)).await;
     let revoked = fake.chain().revoked_at(REGISTRY, &[Handle::from_felt(felt(1))]).await;
     let error = revoked.expect_err("another contract");
-    assert!(matches!(error, ChainError::NotARegistry(REGISTRY)), "{error:?}");
+    assert!(matches!(error, ChainError::NotARegistry(at) if at == REGISTRY), "{error:?}");
 }
 
 #[tokio::test]

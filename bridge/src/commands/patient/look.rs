@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::RecordId;
-use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, Receipt, Stage, StageTime};
+use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::seal::{RecordKey, SealedFor};
 use serde_json::json;
 
@@ -179,10 +179,7 @@ fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receipt> {
         signature: consent.signature,
         proof: position.proof.clone(),
         root: position.root,
-        block: Block {
-            number: BlockNumber(block.number),
-            hash: BlockHash::from_felt(block.hash),
-        },
+        block: Block { number: block.number, hash: block.hash },
         stages: stages(consent),
     })
 }
