@@ -28,7 +28,7 @@ const TESTS_A_RUN_MAX = 16;
 /** Runs side by side: each takes up to 2 GiB. */
 const RUNS_AT_ONCE_MAX = 2;
 /** Modules of contracts/src/tests that hold no tests and that tests use. */
-const SHARED = ['tests', 'tests::setup', 'tests::signer', 'tests::vector_checks'];
+const SHARED = ['tests::setup', 'tests::signer', 'tests::vector_checks'];
 
 async function compile() {
   mkdirSync(OUT, { recursive: true });
@@ -39,7 +39,7 @@ async function compile() {
     const built = 'medsync_contracts_ConsentRegistry.contract_class.json';
     writeFileSync(raw, readFileSync(join(OUT, 'scarb', 'dev', built)));
   } else {
-    const source = bundle(LIB, (path) => !path.startsWith('tests'));
+    const source = bundle(LIB, (path) => !path.startsWith('tests::'));
     writeFileSync(raw, await compileContract(source));
   }
   console.log('wrote target/contracts/consent_registry.sierra.raw.json');

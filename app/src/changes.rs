@@ -7,14 +7,15 @@
 use medsync_protocol::ids::parse_bytes32;
 
 use crate::abi::{Change, ChangePage, EntryView};
-use crate::consents::ConsentShard;
+use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard, WALKED};
-use crate::members::{self, Circle, Members};
+use crate::members::{self, Members};
 use crate::paging::Page;
 use crate::refusal::Refusal;
+use crate::standing::Standing;
 use crate::store::{self, Key};
-use crate::{anchors, records, revocations};
+use crate::{positions, records, revocations};
 
 /// A page of the walk.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
@@ -65,14 +66,14 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Consents => {
             let members = Members::load(circle);
-            view.consent = ConsentShard::load(circle, &members, shard).view(key, now);
+            view.consent = Standing::load(circle, &members, shard).view(key, now);
         }
         Kind::Revocations => view.revocation = revocations::view(shard, key),
         Kind::Anchors => {
             let members = Members::load(circle);
-            let consents = ConsentShard::load(circle, &members, shard);
+            let consents = Standing::load(circle, &members, shard);
             view.anchored =
-                anchors::subject(key).and_then(|subject| consents.view_of(subject, now));
+                positions::subject(key).and_then(|subject| consents.view_of(subject, now));
         }
         Kind::Records => view.record = records::view(circle, shard, key),
         Kind::Payloads => {}

@@ -12,9 +12,10 @@
 //! | module | concern |
 //! |---|---|
 //! | [`abi`] | the interface's types |
-//! | [`members`] | the circle itself, enrolments |
-//! | [`consents`], [`revocations`] | granting, revoking, states |
-//! | [`anchors`] | positions in batches, news from the chain |
+//! | [`circle`], [`members`] | what the custodian pinned, who enrolled |
+//! | [`consents`], [`revocations`] | granting and revoking |
+//! | [`standing`] | what is shown of consents, and in which state |
+//! | [`anchors`], [`positions`] | recording places in batches, and reading them |
 //! | [`records`] | sealed records |
 //! | [`changes`], [`paging`] | the walk over everything |
 //! | [`layout`], [`store`] | where entries live, how they are read without trust |
@@ -27,6 +28,7 @@
 pub mod abi;
 pub mod anchors;
 pub mod changes;
+pub mod circle;
 pub mod consents;
 pub mod event;
 mod host;
@@ -34,9 +36,11 @@ pub mod layout;
 pub mod limits;
 pub mod members;
 pub mod paging;
+pub mod positions;
 pub mod records;
 pub mod refusal;
 pub mod revocations;
+pub mod standing;
 pub mod store;
 mod text;
 
@@ -46,9 +50,10 @@ use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
     EntryView, FullRecord, Granted, OpeningInput, RecordInput, RecordPage, SignatureInput, Written,
 };
+use circle::Circle;
 use event::Event;
 use layout::Kind;
-use members::{Circle, Members};
+use members::Members;
 use refusal::Refusal;
 
 /// The root of the state. It has no fields on purpose: every member may overwrite the root, so
@@ -151,7 +156,7 @@ impl MedSync {
         cursor: Option<String>,
         limit: Option<u32>,
     ) -> Result<ConsentPage, Refusal> {
-        consents::page(cursor.as_deref(), limit)
+        standing::page(cursor.as_deref(), limit)
     }
 
     /// Writes a version of a sealed record; the custodian's alone.

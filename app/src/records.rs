@@ -10,13 +10,13 @@ use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
 use medsync_protocol::ids::{AuthorId, RecordId, Sha256Digest};
 
 use crate::abi::{CodeInput, FullRecord, RecordInput, RecordPage, RecordView, Written};
+use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard};
 use crate::limits::{
     CODINGS_LEN_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_TEXT_BYTES_MAX, RECORD_BYTES_MAX,
     RECORD_VALUES_LEN_MAX, RESOURCE_TYPE_BYTES_MAX, SEALED_KEY_TEXT_BYTES_MAX,
 };
-use crate::members::Circle;
 use crate::paging::Page;
 use crate::refusal::Refusal;
 use crate::store::{self, Key};

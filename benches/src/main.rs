@@ -1,2 +1,78 @@
-//! Placeholder.
-fn main() {}
+//! What is measured, and against what.
+//!
+//! Every time is set against another one that was taken in the same run on the same machine, in
+//! turns with it, so that a figure means something elsewhere too. Counts (gas) are what the chain
+//! itself charged.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+mod chain;
+// The tests' starter of devnet, without the rest of the tests and the node's crates behind it.
+#[path = "../../tests/src/devnet.rs"]
+#[allow(dead_code)]
+mod devnet;
+mod poseidon;
+mod receipts;
+mod report;
+mod timing;
+mod trees;
+
+use report::Report;
+
+/// Measures parts of MedSync and writes DIR/report.json.
+#[derive(Parser)]
+#[command(name = "scripts/bench")]
+struct Arguments {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_name = "PART")]
+    parts: Vec<Part>,
+    /// Where to write report.json.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// A part of what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Hashes, batch trees and receipt checks.
+    Protocol,
+    /// The gas of the registry's transactions.
+    Chain,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = Arguments::parse();
+    if arguments.parts.is_empty() {
+        arguments.parts = Part::value_variants().to_vec();
+    }
+    fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("{} cannot be made", arguments.out.display()))?;
+    let mut report = Report::new();
+    for part in Part::value_variants() {
+        if arguments.parts.contains(part) {
+            measure(*part, &mut report)?;
+        }
+    }
+    report.write(&arguments.out.join("report.json"))?;
+    report.print();
+    Ok(match report.missed() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn measure(part: Part, report: &mut Report) -> anyhow::Result<()> {
+    match part {
+        Part::Protocol => {
+            poseidon::measure(report)?;
+            trees::measure(report)?;
+            receipts::measure(report)
+        }
+        Part::Chain => chain::measure(report),
+    }
+}

@@ -14,6 +14,7 @@ const CRATE = 'medsync_contracts::';
 /** Compiles the one contract of `source` to a Sierra contract class, as JSON text. */
 export async function compileContract(source) {
   const text = await inThread({ call: 'compile', source });
+  if (!text.startsWith('{')) throw new Error(`the compiler said: ${text} (it gives no reasons)`);
   // The names in the ABI are those that Scarb writes, whichever of the two compiled.
   const contract = JSON.parse(text, (_, value) =>
     typeof value === 'string' ? value.replaceAll(COMPILERS_CRATE, CRATE) : value,

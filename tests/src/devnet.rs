@@ -33,6 +33,15 @@ pub struct DevnetAccount {
     pub private_key: String,
 }
 
+/// When a block is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// After every transaction.
+    OnTransaction,
+    /// When [`Devnet::close_block`] says so; until then, transactions are pre-confirmed.
+    OnDemand,
+}
+
 /// A running devnet.
 #[derive(Debug)]
 pub struct Devnet {
@@ -40,6 +49,7 @@ pub struct Devnet {
     port: u16,
     rpc: String,
     folder: PathBuf,
+    blocks: Blocks,
     accounts: Vec<DevnetAccount>,
 }
 
@@ -55,19 +65,26 @@ impl Devnet {
     /// # Errors
     /// A devnet that is not installed, or does not come up; the text says which and what to do.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_making(Blocks::OnTransaction, folder)
+    }
+
+    /// Starts a devnet as [`Devnet::start`] does, whose blocks close as told.
+    ///
+    /// # Errors
+    /// As [`Devnet::start`].
+    pub fn start_making(blocks: Blocks, folder: &Path) -> anyhow::Result<Self> {
         let folder = folder.to_owned();
         fs::create_dir_all(&folder)?;
         for _ in 1..PORTS_TRIED {
-            let port = free_port()?;
-            if let Ok(devnet) = Self::start_at(port, folder.clone()) {
+            if let Ok(devnet) = Self::start_at(free_port()?, blocks, folder.clone()) {
                 return Ok(devnet);
             }
         }
-        Self::start_at(free_port()?, folder)
+        Self::start_at(free_port()?, blocks, folder)
     }
 
-    fn start_at(port: u16, folder: PathBuf) -> anyhow::Result<Self> {
-        let mut process = spawn(port, &folder, None)?;
+    fn start_at(port: u16, blocks: Blocks, folder: PathBuf) -> anyhow::Result<Self> {
+        let mut process = spawn(port, blocks, &folder, None)?;
         if let Err(error) = wait_until_up(&mut process, port, &folder) {
             kill(&mut process);
             return Err(error);
@@ -77,6 +94,7 @@ impl Devnet {
             port,
             rpc: format!("http://127.0.0.1:{port}/rpc"),
             folder,
+            blocks,
             accounts: Vec::new(),
         };
         devnet.accounts = accounts(&devnet.ask("devnet_getPredeployedAccounts", &json!({}))?)?;
@@ -103,6 +121,14 @@ impl Devnet {
         ask(self.port, method, params)
     }
 
+    /// Closes a block now.
+    ///
+    /// # Errors
+    /// As [`Devnet::ask`].
+    pub fn close_block(&self) -> anyhow::Result<()> {
+        self.ask("devnet_createBlock", &json!({})).map(drop)
+    }
+
     /// Moves its clock to a time, in unix seconds, and closes a block at it.
     ///
     /// # Errors
@@ -112,16 +138,38 @@ impl Devnet {
         self.ask("devnet_setTime", &params).map(drop)
     }
 
+    /// Takes the newest blocks away, from one of this number on, as a reorganisation does.
+    ///
+    /// # Errors
+    /// As [`Devnet::ask`].
+    pub fn abort_blocks(&self, from: u64) -> anyhow::Result<()> {
+        let params = json!({"starting_block_id": {"block_number": from}});
+        self.ask("devnet_abortBlocks", &params).map(drop)
+    }
+
     /// Kills it without a warning and starts it again, at the same address and with the same
     /// chain.
     ///
     /// # Errors
-    /// A devnet that does not come back.
+    /// A devnet that does not come back; one whose blocks close on demand, or were aborted, is
+    /// not carried over.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        ensure!(
+            self.blocks == Blocks::OnTransaction,
+            "its transactions may be in no block"
+        );
         let history = self.history()?;
-        fs::write(self.folder.join(HISTORY), serde_json::to_vec(&history.events)?)?;
+        fs::write(
+            self.folder.join(HISTORY),
+            serde_json::to_vec(&history.events)?,
+        )?;
         kill(&mut self.process);
-        self.process = spawn(self.port, &self.folder, Some(history.start_time))?;
+        self.process = spawn(
+            self.port,
+            self.blocks,
+            &self.folder,
+            Some(history.start_time),
+        )?;
         wait_until_up(&mut self.process, self.port, &self.folder)?;
         // Replaying the history left the clock at the last block.
         let params = json!({"time": unix_seconds()?, "generate_block": false});
@@ -151,7 +199,10 @@ impl Devnet {
             }
         }
         let tip = self.ask("starknet_blockNumber", &json!({}))?;
-        ensure!(tip == json!(number), "devnet has {tip} blocks and a history of {number}");
+        ensure!(
+            tip == json!(number),
+            "devnet has {tip} blocks and a history of {number}"
+        );
         Ok(History {
             start_time: self.time_of(0)?,
             events: timed,
@@ -161,7 +212,9 @@ impl Devnet {
     fn time_of(&self, block: u64) -> anyhow::Result<u64> {
         let params = json!({"block_id": {"block_number": block}});
         let header = self.ask("starknet_getBlockWithTxHashes", &params)?;
-        header["timestamp"].as_u64().context("a block has a timestamp")
+        header["timestamp"]
+            .as_u64()
+            .context("a block has a timestamp")
     }
 }
 
@@ -206,7 +259,12 @@ pub fn program() -> anyhow::Result<PathBuf> {
         .with_context(|| format!("starknet-devnet {VERSION} is not installed; run scripts/setup"))
 }
 
-fn spawn(port: u16, folder: &Path, start_time: Option<u64>) -> anyhow::Result<Child> {
+fn spawn(
+    port: u16,
+    blocks: Blocks,
+    folder: &Path,
+    start_time: Option<u64>,
+) -> anyhow::Result<Child> {
     let program = program()?;
     let log = fs::File::create(log_file(folder))?;
     let mut command = Command::new(&program);
@@ -214,14 +272,24 @@ fn spawn(port: u16, folder: &Path, start_time: Option<u64>) -> anyhow::Result<Ch
     command.env_clear();
     command.args(["--seed", "0", "--accounts", "10", "--host", "127.0.0.1"]);
     command.args(["--port", &port.to_string()]);
+    let blocks = match blocks {
+        Blocks::OnTransaction => "transaction",
+        Blocks::OnDemand => "demand",
+    };
+    command.args(["--block-generation-on", blocks]);
     // Real nodes answer about recent blocks by their hash; devnet only with an archive.
     command.args(["--state-archive-capacity", "full", "--dump-on", "request"]);
     command.arg("--dump-path").arg(folder.join(HISTORY));
     if let Some(time) = start_time {
         command.args(["--start-time", &time.to_string()]);
     }
-    command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-    command.spawn().with_context(|| format!("{} cannot be started", program.display()))
+    command
+        .stdin(Stdio::null())
+        .stderr(log.try_clone()?)
+        .stdout(log);
+    command
+        .spawn()
+        .with_context(|| format!("{} cannot be started", program.display()))
 }
 
 fn wait_until_up(process: &mut Child, port: u16, folder: &Path) -> anyhow::Result<()> {
@@ -252,16 +320,22 @@ fn log_file(folder: &Path) -> PathBuf {
 }
 
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 fn unix_seconds() -> anyhow::Result<u64> {
-    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
+    Ok(SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_secs())
 }
 
 fn accounts(list: &Value) -> anyhow::Result<Vec<DevnetAccount>> {
     let text = |account: &Value, key: &str| -> anyhow::Result<String> {
-        let text = account[key].as_str().with_context(|| format!("an account without {key}"))?;
+        let text = account[key]
+            .as_str()
+            .with_context(|| format!("an account without {key}"))?;
         let digits = text.trim_start_matches("0x").trim_start_matches('0');
         Ok(format!("0x{digits}"))
     };
@@ -290,7 +364,9 @@ fn ask(port: u16, method: &str, params: &Value) -> anyhow::Result<Value> {
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("devnet answered without a body")?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("devnet answered without a body")?;
     let answer: Value = serde_json::from_str(body)?;
     if answer["error"].is_null() {
         return Ok(answer["result"].clone());

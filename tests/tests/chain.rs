@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use medsync::chain::{
     Account, AccountKey, AccountNonce, Call, Chain, ChainError, Class, Deployment, Facts,
@@ -14,7 +15,8 @@ use medsync_protocol::ids::{Anchorer, ChainId, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::TransactionHash;
 use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Handle, Seed};
 use medsync_protocol::tree::Root;
-use medsync_tests::devnet::{Devnet, DevnetAccount};
+use medsync_tests::devnet::{Blocks, Devnet, DevnetAccount};
+use serde_json::json;
 
 /// Later than any clock by which a test may run, so that blocks made at it are surely later ones.
 const FAR_AHEAD_S: u64 = 1_000_000;
@@ -42,21 +44,37 @@ async fn deployed(devnet: &Devnet, account: usize) -> Deployment {
     deployment.unwrap_or_else(|error| panic!("{error}; scripts/build-contracts builds them"))
 }
 
+/// Closes blocks as long as something else takes.
+async fn closing_blocks<T>(devnet: &Devnet, other: impl Future<Output = T>) -> T {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let mut other = std::pin::pin!(other);
+    loop {
+        devnet.close_block().expect("a block");
+        if let Ok(done) = tokio::time::timeout(INTERVAL, &mut other).await {
+            return done;
+        }
+    }
+}
+
 async fn world() -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let devnet = Devnet::start(folder.path()).expect("a devnet");
     let deployment = deployed(&devnet, 0).await;
-    let rpc = devnet.rpc().parse().expect("a URL");
-    let chain = RpcChain::new(&rpc, deployment.chain_id).expect("an endpoint");
-    World {
-        devnet,
-        chain: Arc::new(chain),
-        registry: deployment.registry,
-        _folder: folder,
-    }
+    World::of(devnet, folder, &deployment)
 }
 
 impl World {
+    fn of(devnet: Devnet, folder: tempfile::TempDir, deployment: &Deployment) -> Self {
+        let rpc = devnet.rpc().parse().expect("a URL");
+        let chain = RpcChain::new(&rpc, deployment.chain_id).expect("an endpoint");
+        Self {
+            devnet,
+            chain: Arc::new(chain),
+            registry: deployment.registry,
+            _folder: folder,
+        }
+    }
+
     fn account(&self, number: usize) -> RpcAccount {
         let account = &self.devnet.accounts()[number];
         RpcAccount::new(Arc::clone(&self.chain), address(account), key(account))
@@ -105,6 +123,18 @@ impl World {
         facts.await.expect("facts")
     }
 
+    /// Connections to a devnet that was killed fail once, with an error that says to try again.
+    async fn wait_for_answer(&self) {
+        const TRIES: usize = 20;
+        for _ in 0..TRIES {
+            match self.chain.tip().await {
+                Ok(_) => return,
+                Err(error) => assert!(error.is_retry(), "{error:?}"),
+            }
+        }
+        panic!("devnet is up and gives no answer");
+    }
+
     async fn head(&self) -> AnchorHead {
         let head = self.chain.head_of(self.registry, self.anchorer(1)).await;
         head.expect("a head")
@@ -143,6 +173,68 @@ async fn a_second_deployment_finds_the_first() {
     let json = serde_json::to_vec(&second).expect("JSON");
     std::fs::write(&file, json).expect("written");
     assert_eq!(Deployment::read(&file).expect("a deployment"), second);
+}
+
+#[tokio::test]
+async fn a_deployment_that_was_cut_short_is_taken_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let devnet = Devnet::start(folder.path()).expect("a devnet");
+    let first = deployed(&devnet, 0).await;
+    // The class is declared and the contract is gone; then both are gone.
+    for back in [0, 1] {
+        devnet
+            .abort_blocks(first.block.number.0 - back)
+            .expect("aborted");
+        let again = deployed(&devnet, 0).await;
+        assert!(again.is_new);
+        assert_eq!(
+            (again.registry, again.block.number),
+            (first.registry, first.block.number)
+        );
+    }
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let devnet = Devnet::start_making(Blocks::OnDemand, folder.path()).expect("a devnet");
+    // This one ends while its declaration is in no block, and another takes its place.
+    let nonce =
+        json!({"block_id": "pre_confirmed", "contract_address": devnet.accounts()[0].address});
+    let sent = async {
+        while devnet.ask("starknet_getNonce", &nonce).expect("a nonce") == "0x0" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = deployed(&devnet, 0) => panic!("there is no block yet"),
+        () = sent => {}
+    }
+    let again = closing_blocks(&devnet, deployed(&devnet, 0)).await;
+    assert!(again.is_new);
+    assert_eq!(again.registry, first.registry);
+}
+
+#[tokio::test]
+async fn what_is_in_no_block_has_not_happened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let devnet = Devnet::start_making(Blocks::OnDemand, folder.path()).expect("a devnet");
+    let deployment = closing_blocks(&devnet, deployed(&devnet, 0)).await;
+    let world = World::of(devnet, folder, &deployment);
+    let call = world.anchor(AnchorHead::START, root(61));
+    let sent = world.send(&world.account(1), &call).await;
+    let status = world.chain.status(sent.hash).await.expect("a status");
+    assert_eq!(status, TransactionStatus::Received);
+    assert_eq!(world.head().await, AnchorHead::START);
+    assert_eq!(
+        world.account(1).send(&sent).await.expect("there"),
+        Sent::AlreadyThere
+    );
+    let nonce = world.account(1).nonce().await.expect("a nonce");
+    assert_eq!(nonce, AccountNonce(1), "what is pre-confirmed counts");
+    world.devnet.close_block().expect("a block");
+    world.accepted_at(sent.hash).await;
+    assert_eq!(
+        world.head().await,
+        AnchorHead::START.next(root(61), LeafCount(16))
+    );
 }
 
 #[tokio::test]
@@ -199,14 +291,23 @@ async fn a_stale_head_reverts_by_name() {
     let world = world().await;
     let hospital = world.account(1);
     let nonce = hospital.nonce().await.expect("a nonce");
-    // Both are prepared on the same head, as two processes of one custodian could.
-    let call = world.anchor(AnchorHead::START, root(21));
-    let first = hospital.prepare(&call, nonce).await.expect("a transaction");
+    // Two transactions of one account on one head, the second with the later nonce: a block
+    // between them comes and goes again.
+    let block = world.chain.tip().await.expect("a block").number;
+    world.send(&hospital, &world.revoke(&[secrets(0)])).await;
     let call = world.anchor(AnchorHead::START, root(22));
     let second = hospital
         .prepare(&call, nonce.next())
         .await
         .expect("a transaction");
+    world.devnet.abort_blocks(block.0 + 1).expect("aborted");
+    let call = world.anchor(AnchorHead::START, root(21));
+    let first = hospital.prepare(&call, nonce).await.expect("a transaction");
+    let error = hospital
+        .send(&second)
+        .await
+        .expect_err("the first is not there yet");
+    assert!(matches!(error, ChainError::NonceAhead { .. }), "{error:?}");
     hospital.send(&first).await.expect("sent");
     hospital.send(&second).await.expect("sent");
     match world.chain.status(second.hash).await.expect("a status") {
@@ -408,6 +509,7 @@ async fn a_killed_devnet_comes_back_with_its_chain() {
     let before = world.facts(root(51), secrets.handle()).await;
     for _ in 0..2 {
         world.devnet.kill_and_restart().expect("it comes back");
+        world.wait_for_answer().await;
         let after = world.facts(root(51), secrets.handle()).await;
         assert_eq!(after, before);
     }

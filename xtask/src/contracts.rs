@@ -89,7 +89,11 @@ fn build(paths: &Paths) -> anyhow::Result<Summary> {
     let casm = compile(class.clone())?;
     let sierra: SierraClass = serde_json::from_value(serde_json::to_value(&class)?)?;
     let text = serde_json::to_string(&sierra)?;
-    ensure!(text.len() <= CLASS_BYTES_MAX, "the class has {} bytes", text.len());
+    ensure!(
+        text.len() <= CLASS_BYTES_MAX,
+        "the class has {} bytes",
+        text.len()
+    );
     fs::write(&paths.class, &text)?;
     Summary::new(&sierra, &class, &casm, text.len())
 }

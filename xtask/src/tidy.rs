@@ -17,7 +17,10 @@ const UNFINISHED: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 /// # Errors
 /// All findings, a line each.
 pub fn tidy() -> anyhow::Result<()> {
-    let listed = Command::new("git").args(["ls-files"]).output().context("git ls-files")?;
+    let listed = Command::new("git")
+        .args(["ls-files"])
+        .output()
+        .context("git ls-files")?;
     let mut findings = Vec::new();
     let names = String::from_utf8(listed.stdout)?;
     let mut checked = 0;
@@ -44,9 +47,14 @@ pub fn tidy() -> anyhow::Result<()> {
 }
 
 fn check_name(name: &str, findings: &mut Vec<String>) {
-    let stem = Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let stem = Path::new(name)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
     if EMPTY_NAMES.contains(&stem) {
-        findings.push(format!("{name}: the name says nothing about what is inside"));
+        findings.push(format!(
+            "{name}: the name says nothing about what is inside"
+        ));
     }
 }
 
@@ -58,7 +66,9 @@ fn check_source(name: &str, source: &str, findings: &mut Vec<String>) {
     for (number, line) in (1..).zip(source.lines()) {
         let columns = line.chars().count();
         if columns > COLUMNS_MAX {
-            findings.push(format!("{name}:{number}: {columns} columns, at most {COLUMNS_MAX}"));
+            findings.push(format!(
+                "{name}:{number}: {columns} columns, at most {COLUMNS_MAX}"
+            ));
         }
         // This file has to spell the words to look for them.
         if UNFINISHED.iter().any(|word| line.contains(word)) && !name.ends_with("tidy.rs") {
@@ -80,7 +90,10 @@ fn check_unwraps(name: &str, source: &str, findings: &mut Vec<String>) {
         let before = &lines[at.saturating_sub(5)..at];
         let is_explained = before.iter().any(|line| line.contains("Unwrap safety:"));
         if !is_test && line.contains(".unwrap()") && name.ends_with(".rs") && !is_explained {
-            findings.push(format!("{name}:{}: an unwrap without its safety line", at + 1));
+            findings.push(format!(
+                "{name}:{}: an unwrap without its safety line",
+                at + 1
+            ));
         }
     }
 }
@@ -102,7 +115,10 @@ mod tests {
         assert_eq!(findings("a/utils.rs", "//! Sound.\n"), 1);
         assert_eq!(findings("a/b.rs", "fn silent() {}\n"), 1);
         assert_eq!(findings("a/b.rs", &format!("//! {}\n", "x".repeat(97))), 1);
-        assert_eq!(findings("a/b.rs", &format!("//! Long.\n{}", "\n".repeat(600))), 1);
+        assert_eq!(
+            findings("a/b.rs", &format!("//! Long.\n{}", "\n".repeat(600))),
+            1
+        );
         assert_eq!(findings("a/b.rs", "//! A TODO.\n"), 1);
         assert_eq!(findings("a/b.rs", "//! Bold.\nfn f() { x.unwrap() }\n"), 1);
         let explained = "//! Sure.\n// Unwrap safety: sure.\nfn f() { x.unwrap() }\n";

@@ -18,34 +18,18 @@ use starknet::core::types::{
 };
 use starknet::providers::{Provider, ProviderError};
 
-use super::rpc::{Client, detail, execution_failure, selector};
+use super::rpc::{Client, detail, execution_failure};
 use super::{
-    Account, AccountNonce, Call, Chain as _, ChainError, FeeBounds, Fri, Gas, GasBound, Prepared,
-    REVOCATIONS_MAX, RevertReason, RpcChain, Sent, TransactionStatus,
+    Account, AccountNonce, Call, Chain as _, ChainError, FeeBounds, Prepared, RevertReason,
+    RpcChain, Sent, TransactionStatus,
 };
 
+mod calls;
+mod fees;
 mod key;
 
+pub use fees::FeePolicy;
 pub use key::AccountKey;
-
-/// How much an account pays for its transactions.
-#[derive(Clone, Copy, Debug)]
-pub struct FeePolicy {
-    /// What is added to every estimated amount and price, in percent of it.
-    pub margin_percent: u32,
-    /// The most that one transaction may cost.
-    pub cap: Fri,
-}
-
-impl Default for FeePolicy {
-    /// Half as much again as estimated, and at most 10 STRK.
-    fn default() -> Self {
-        Self {
-            margin_percent: 50,
-            cap: Fri(10_000_000_000_000_000_000),
-        }
-    }
-}
 
 pub(super) type Inner = SingleOwnerAccount<Client, AccountKey>;
 pub(super) type InnerError = AccountError<<Inner as starknet::accounts::Account>::SignError>;
@@ -95,8 +79,10 @@ impl RpcAccount {
         nonce: AccountNonce,
     ) -> Result<Prepared, ChainError> {
         let execution = self.inner.execute_v3(calls).nonce(nonce.0.into());
-        let estimate = execution.estimate_fee().await;
-        let estimate = estimate.map_err(|error| self.prepare_error(error))?;
+        let estimate = match execution.estimate_fee().await {
+            Ok(estimate) => estimate,
+            Err(error) => return Err(self.estimate_error(nonce, error).await),
+        };
         let fees = self.bounds(&estimate)?;
         let execution = execution
             .l1_gas(fees.l1_gas.amount.0)
@@ -158,6 +144,33 @@ impl RpcAccount {
         }
     }
 
+    /// A nonce that is not the next one looks like a failed execution.
+    async fn estimate_error(&self, nonce: AccountNonce, error: InnerError) -> ChainError {
+        let error = self.prepare_error(error);
+        let ChainError::WouldRevert(reason) = &error else {
+            return error;
+        };
+        if reason.registry().is_some() {
+            return error;
+        }
+        match self.nonce().await {
+            Ok(next) if next != nonce => self.wrong_nonce(nonce, next),
+            _ => error,
+        }
+    }
+
+    fn wrong_nonce(&self, nonce: AccountNonce, next: AccountNonce) -> ChainError {
+        let account = self.address();
+        if next > nonce {
+            return ChainError::NonceTaken { account, nonce };
+        }
+        ChainError::NonceAhead {
+            account,
+            nonce,
+            next,
+        }
+    }
+
     fn execution_error(&self, reason: RevertReason) -> ChainError {
         // Only the account itself looks at the signature; the registry never reverts with this.
         if reason.registry().is_none() && reason.text().to_lowercase().contains("signature") {
@@ -207,16 +220,8 @@ impl RpcAccount {
         if self.chain.status(transaction.hash).await? != TransactionStatus::Unknown {
             return Ok(Sent::AlreadyThere);
         }
-        let (account, nonce) = (self.address(), transaction.nonce);
         let next = self.nonce().await?;
-        if next > nonce {
-            return Err(ChainError::NonceTaken { account, nonce });
-        }
-        Err(ChainError::NonceAhead {
-            account,
-            nonce,
-            next,
-        })
+        Err(self.wrong_nonce(transaction.nonce, next))
     }
 }
 
@@ -267,88 +272,6 @@ impl Account for RpcAccount {
             ))),
             Err(error) => self.send_error(transaction, error).await,
         }
-    }
-}
-
-impl Call {
-    fn to_starknet(&self) -> Result<StarknetCall, ChainError> {
-        match self {
-            Self::Anchor {
-                registry,
-                expected_head,
-                root,
-                leaf_count,
-            } => Ok(StarknetCall {
-                to: registry.felt(),
-                selector: selector("anchor"),
-                calldata: vec![expected_head.felt(), root.felt(), leaf_count.0.into()],
-            }),
-            Self::Revoke { registry, openings } => {
-                let count = openings.len();
-                let pairs = openings.iter();
-                let pairs = pairs.flat_map(|(secret, key)| [secret.reveal(), key.felt()]);
-                let (name, calldata) = match count {
-                    1 => ("revoke", pairs.collect()),
-                    2..=REVOCATIONS_MAX => {
-                        let count = std::iter::once(Felt::from(count));
-                        ("revoke_many", count.chain(pairs).collect())
-                    }
-                    _ => {
-                        return Err(ChainError::Openings {
-                            count,
-                            max: REVOCATIONS_MAX,
-                        });
-                    }
-                };
-                Ok(StarknetCall {
-                    to: registry.felt(),
-                    selector: selector(name),
-                    calldata,
-                })
-            }
-        }
-    }
-}
-
-impl FeePolicy {
-    fn bounds(&self, estimate: &FeeEstimate) -> Result<FeeBounds, ChainError> {
-        let bound = |amount: u64, price: u128| {
-            let amount = self.with_margin(amount.into())?;
-            Ok(GasBound {
-                amount: Gas(u64::try_from(amount)
-                    .map_err(|_| ChainError::FeeOutOfRange("an amount of gas"))?),
-                price: Fri(self.with_margin(price)?),
-            })
-        };
-        Ok(FeeBounds {
-            l2_gas: bound(estimate.l2_gas_consumed, estimate.l2_gas_price)?,
-            l1_data_gas: bound(estimate.l1_data_gas_consumed, estimate.l1_data_gas_price)?,
-            l1_gas: bound(estimate.l1_gas_consumed, estimate.l1_gas_price)?,
-        })
-    }
-
-    fn with_margin(&self, value: u128) -> Result<u128, ChainError> {
-        let margin = value.checked_mul(self.margin_percent.into());
-        margin
-            .and_then(|margin| value.checked_add(margin.div_ceil(100)))
-            .ok_or(ChainError::FeeOutOfRange("an amount or a price"))
-    }
-}
-
-impl FeeBounds {
-    /// What the transaction costs if it uses everything that it may.
-    ///
-    /// # Errors
-    /// [`ChainError::FeeOutOfRange`] if that is no number below 2^128.
-    pub fn total(&self) -> Result<Fri, ChainError> {
-        let bounds = [self.l2_gas, self.l1_data_gas, self.l1_gas];
-        bounds
-            .iter()
-            .try_fold(0u128, |sum, bound| {
-                sum.checked_add(bound.price.0.checked_mul(bound.amount.0.into())?)
-            })
-            .map(Fri)
-            .ok_or(ChainError::FeeOutOfRange("the sum"))
     }
 }
 

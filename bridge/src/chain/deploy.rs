@@ -31,7 +31,7 @@ mod artifact;
 pub use artifact::Artifact;
 
 /// Starknet's universal deployer, the same on every chain.
-const DEPLOYER: Felt = 
+const DEPLOYER: Felt =
     Felt::from_hex_unchecked("0x2ceed65a4bd731034c01113685c831b01c15d7d432f71afb1cf1634b53a2125");
 /// How often the chain is asked whether a step has taken effect.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

@@ -318,7 +318,10 @@ impl Chain for RpcChain {
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.right_chain().await?;
-        let answer = self.client.get_transaction_receipt(transaction.felt()).await;
+        let answer = self
+            .client
+            .get_transaction_receipt(transaction.felt())
+            .await;
         let receipt = match answer {
             Ok(receipt) => receipt,
             Err(ProviderError::StarknetError(StarknetError::TransactionHashNotFound)) => {

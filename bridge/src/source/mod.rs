@@ -24,6 +24,8 @@ mod http;
 mod model;
 mod names;
 mod node;
+#[cfg(test)]
+mod sample;
 mod walk;
 
 use async_trait::async_trait;

@@ -32,10 +32,16 @@ const HEADER_WORDS: usize = VERSION_WORDS + 2;
 /// A program whose dictionary is malformed, or in which the repair changed a constant.
 pub fn branch_targets(class: &mut ContractClass) -> anyhow::Result<()> {
     let words = &mut class.sierra_program;
-    let length = words.get(VERSION_WORDS).context("the program has no dictionary")?;
+    let length = words
+        .get(VERSION_WORDS)
+        .context("the program has no dictionary")?;
     let length = usize::try_from(&length.value)?;
-    let end = HEADER_WORDS.checked_add(length).context("the dictionary has no end")?;
-    let dictionary = words.get_mut(HEADER_WORDS..end).context("the dictionary is cut off")?;
+    let end = HEADER_WORDS
+        .checked_add(length)
+        .context("the dictionary has no end")?;
+    let dictionary = words
+        .get_mut(HEADER_WORDS..end)
+        .context("the dictionary is cut off")?;
 
     let (old, new) = (BigUint::from(MARK_32), BigUint::from(MARK_64));
     if dictionary.iter().any(|word| word.value == new) {
@@ -50,8 +56,14 @@ pub fn branch_targets(class: &mut ContractClass) -> anyhow::Result<()> {
 }
 
 fn refuse_changed_constants(program: &Program) -> anyhow::Result<()> {
-    let types = program.type_declarations.iter().map(|ty| &ty.long_id.generic_args);
-    let libfuncs = program.libfunc_declarations.iter().map(|libfunc| &libfunc.long_id.generic_args);
+    let types = program
+        .type_declarations
+        .iter()
+        .map(|ty| &ty.long_id.generic_args);
+    let libfuncs = program
+        .libfunc_declarations
+        .iter()
+        .map(|libfunc| &libfunc.long_id.generic_args);
     let mark = BigInt::from(MARK_64);
     for arg in types.chain(libfuncs).flatten() {
         ensure!(
@@ -123,7 +135,10 @@ mod tests {
     fn a_constant_that_looks_like_the_mark_is_refused() {
         let mut ambiguous = by_32_bits(class(MARK_64));
         let error = branch_targets(&mut ambiguous).expect_err("a changed constant");
-        assert!(error.to_string().contains("a constant of the source"), "{error}");
+        assert!(
+            error.to_string().contains("a constant of the source"),
+            "{error}"
+        );
     }
 
     #[test]

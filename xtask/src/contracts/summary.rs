@@ -37,8 +37,15 @@ pub struct Sizes {
 
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sierra_felts, casm_felts, class_bytes } = self;
-        write!(f, "{sierra_felts} Sierra felts, {casm_felts} CASM felts, {class_bytes} bytes")
+        let Self {
+            sierra_felts,
+            casm_felts,
+            class_bytes,
+        } = self;
+        write!(
+            f,
+            "{sierra_felts} Sierra felts, {casm_felts} CASM felts, {class_bytes} bytes"
+        )
     }
 }
 
@@ -97,7 +104,10 @@ impl Summary {
         if tracked == self.text()? {
             return Ok(());
         }
-        let Tracked { cairo_version, class_hash } = serde_json::from_str(&tracked)?;
+        let Tracked {
+            cairo_version,
+            class_hash,
+        } = serde_json::from_str(&tracked)?;
         if cairo_version != self.cairo_version {
             bail!(
                 "{shown} is of Cairo {cairo_version}, this build is of {}: compile with \

@@ -45,8 +45,9 @@ impl AccountKey {
     /// # Errors
     /// [`ChainError::Key`] for a file that others may read, or that holds no key.
     pub fn read(path: &Path) -> Result<Self, ChainError> {
-        let wrong =
-            |detail: &dyn std::fmt::Display| ChainError::Key(format!("{}: {detail}", path.display()));
+        let wrong = |detail: &dyn std::fmt::Display| {
+            ChainError::Key(format!("{}: {detail}", path.display()))
+        };
         // The open file is checked, not the path, which could be exchanged in between.
         let file = File::open(path).map_err(|error| wrong(&error))?;
         #[cfg(unix)]

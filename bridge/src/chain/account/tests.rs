@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::chain::fake::{Answer, Fake, felt};
-use crate::chain::{Class, RegistryRevert};
+use crate::chain::{Class, Fri, Gas, GasBound, REVOCATIONS_MAX, RegistryRevert};
 
 const SENDER: u64 = 0xacc;
 
@@ -59,7 +59,9 @@ async fn estimating() -> Fake {
 
 async fn prepared() -> Prepared {
     let fake = estimating().await;
-    let prepared = account(&fake, 10_000).prepare(&anchor(), AccountNonce(4)).await;
+    let prepared = account(&fake, 10_000)
+        .prepare(&anchor(), AccountNonce(4))
+        .await;
     prepared.expect("a transaction")
 }
 
@@ -67,7 +69,10 @@ async fn prepared() -> Prepared {
 async fn a_prepared_transaction_is_priced_signed_and_not_sent() {
     let fake = estimating().await;
     let account = account(&fake, 10_000);
-    let prepared = account.prepare(&anchor(), AccountNonce(4)).await.expect("a transaction");
+    let prepared = account
+        .prepare(&anchor(), AccountNonce(4))
+        .await
+        .expect("a transaction");
     let bound = |amount, price| GasBound {
         amount: Gas(amount),
         price: Fri(price),
@@ -76,19 +81,39 @@ async fn a_prepared_transaction_is_priced_signed_and_not_sent() {
     assert_eq!(prepared.fees.l1_data_gas, bound(150, 8));
     assert_eq!(prepared.fees.total().expect("a sum"), Fri(8_700));
     assert_eq!(prepared.nonce, AccountNonce(4));
-    let again = account.prepare(&anchor(), AccountNonce(4)).await.expect("a transaction");
+    let again = account
+        .prepare(&anchor(), AccountNonce(4))
+        .await
+        .expect("a transaction");
     assert_eq!(again, prepared);
     let payload: Value = serde_json::from_str(&prepared.payload).expect("JSON");
     assert_eq!(payload["nonce"], json!("0x4"));
     let asked = fake.asked.lock().expect("not poisoned");
-    assert!(asked.iter().all(|(method, _)| method == "starknet_estimateFee"), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|(method, _)| method == "starknet_estimateFee"),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_transaction_above_the_cap_waits() {
     let fake = estimating().await;
-    let error = account(&fake, 8_699).prepare(&anchor(), AccountNonce(4)).await.expect_err("too dear");
-    assert!(matches!(error, ChainError::FeeAboveCap { needed: Fri(8_700), .. }), "{error:?}");
+    let error = account(&fake, 8_699)
+        .prepare(&anchor(), AccountNonce(4))
+        .await
+        .expect_err("too dear");
+    assert!(
+        matches!(
+            error,
+            ChainError::FeeAboveCap {
+                needed: Fri(8_700),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert!(error.is_retry());
 }
 
@@ -104,7 +129,9 @@ async fn a_call_that_would_revert_says_why() {
         Answer::Error(41, error("0x484541445f4d49534d41544348 ('HEAD_MISMATCH')"))
     })
     .await;
-    let answer = account(&fake, 10_000).prepare(&anchor(), AccountNonce(4)).await;
+    let answer = account(&fake, 10_000)
+        .prepare(&anchor(), AccountNonce(4))
+        .await;
     match answer.expect_err("a stale head") {
         ChainError::WouldRevert(reason) => {
             assert_eq!(reason.registry(), Some(RegistryRevert::HeadMismatch));
@@ -112,9 +139,14 @@ async fn a_call_that_would_revert_says_why() {
         other => panic!("{other:?}"),
     }
     let fake = Fake::with_tip(move |_, _| Answer::Error(41, error("invalid signature"))).await;
-    let answer = account(&fake, 10_000).prepare(&anchor(), AccountNonce(4)).await;
+    let answer = account(&fake, 10_000)
+        .prepare(&anchor(), AccountNonce(4))
+        .await;
     let error = answer.expect_err("another key");
-    assert!(matches!(error, ChainError::AccountRefuses { .. }), "{error:?}");
+    assert!(
+        matches!(error, ChainError::AccountRefuses { .. }),
+        "{error:?}"
+    );
     assert_eq!(error.class(), Class::Fatal);
 }
 
@@ -123,7 +155,10 @@ async fn a_revocation_opens_one_to_sixty_four_handles() {
     let fake = estimating().await;
     let account = account(&fake, 10_000);
     for count in [0, REVOCATIONS_MAX + 1] {
-        let error = account.prepare(&revoke(count), AccountNonce(0)).await.expect_err("no call");
+        let error = account
+            .prepare(&revoke(count), AccountNonce(0))
+            .await
+            .expect_err("no call");
         assert!(matches!(error, ChainError::Openings { .. }), "{error:?}");
     }
     for count in [1, 2, REVOCATIONS_MAX] {
@@ -134,11 +169,14 @@ async fn a_revocation_opens_one_to_sixty_four_handles() {
     }
 }
 
+/// How an endpoint answers a sending.
+type Sending = fn(&Prepared) -> Answer;
+
 /// Sends a prepared transaction to an endpoint that answers the sending, the question for its
 /// receipt and the question for the nonce as given.
 async fn sent(
     prepared: Prepared,
-    sending: fn(&Prepared) -> Answer,
+    sending: Sending,
     is_known: bool,
     nonce: &'static str,
 ) -> Result<Sent, ChainError> {
@@ -178,23 +216,35 @@ async fn sending_twice_is_recognized() {
 #[tokio::test]
 async fn a_nonce_is_taken_by_another_or_ahead() {
     let prepared = prepared().await;
-    let error = sent(prepared.clone(), bad_nonce, false, "0x5").await.expect_err("taken");
+    let error = sent(prepared.clone(), bad_nonce, false, "0x5")
+        .await
+        .expect_err("taken");
     assert!(matches!(error, ChainError::NonceTaken { .. }), "{error:?}");
     assert_eq!(error.class(), Class::FailBatch);
-    let error = sent(prepared, bad_nonce, false, "0x3").await.expect_err("ahead");
-    assert!(matches!(error, ChainError::NonceAhead { .. }) && error.is_retry(), "{error:?}");
+    let error = sent(prepared, bad_nonce, false, "0x3")
+        .await
+        .expect_err("ahead");
+    assert!(
+        matches!(error, ChainError::NonceAhead { .. }) && error.is_retry(),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn what_cannot_be_paid_says_so() {
-    let cases: [(fn(&Prepared) -> Answer, Class); 4] = [
+    let cases: [(Sending, Class); 4] = [
         (|_| Answer::Error(54, Value::Null), Class::Retry),
         (|_| Answer::Error(53, Value::Null), Class::FailBatch),
-        (|_| Answer::Error(55, json!("invalid signature")), Class::Fatal),
+        (
+            |_| Answer::Error(55, json!("invalid signature")),
+            Class::Fatal,
+        ),
         (|_| Answer::Status("503 Service Unavailable"), Class::Retry),
     ];
     for (sending, class) in cases {
-        let error = sent(prepared().await, sending, false, "0x4").await.expect_err("refused");
+        let error = sent(prepared().await, sending, false, "0x4")
+            .await
+            .expect_err("refused");
         assert_eq!(error.class(), class, "{error:?}");
     }
 }
@@ -213,12 +263,18 @@ async fn a_transaction_that_was_changed_is_not_sent() {
             payload,
             ..good.clone()
         };
-        let error = sent(changed, nothing_is_sent, false, "0x4").await.expect_err("changed");
+        let error = sent(changed, nothing_is_sent, false, "0x4")
+            .await
+            .expect_err("changed");
         assert!(matches!(error, ChainError::Payload(_)), "{error:?}");
     }
-    let error = sent(later, nothing_is_sent, false, "0x4").await.expect_err("changed");
+    let error = sent(later, nothing_is_sent, false, "0x4")
+        .await
+        .expect_err("changed");
     assert!(matches!(error, ChainError::Payload(_)), "{error:?}");
     let other = |_: &Prepared| Answer::Result(json!({"transaction_hash": "0x1"}));
-    let error = sent(good, other, false, "0x4").await.expect_err("another hash");
+    let error = sent(good, other, false, "0x4")
+        .await
+        .expect_err("another hash");
     assert!(matches!(error, ChainError::Payload(_)), "{error:?}");
 }

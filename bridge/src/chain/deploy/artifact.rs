@@ -111,7 +111,9 @@ mod tests {
     fn a_class_that_is_not_the_tracked_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(CLASS_FILE);
-        let error = Artifact::read(folder.path()).expect_err("absent").to_string();
+        let error = Artifact::read(folder.path())
+            .expect_err("absent")
+            .to_string();
         assert!(error.contains(CLASS_FILE), "{error}");
         std::fs::write(&path, "{}").expect("written");
         assert!(Artifact::read(folder.path()).is_err());
@@ -125,7 +127,9 @@ mod tests {
             "abi": []
         }"#;
         std::fs::write(&path, class).expect("written");
-        let error = Artifact::read(folder.path()).expect_err("another class").to_string();
+        let error = Artifact::read(folder.path())
+            .expect_err("another class")
+            .to_string();
         assert!(error.contains("tracked is"), "{error}");
     }
 }

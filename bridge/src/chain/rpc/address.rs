@@ -73,7 +73,11 @@ mod tests {
         for text in ["localhost:5050", "ftp://rpc.example", "file:///rpc"] {
             assert!(address(text).is_err(), "{text}");
         }
-        for text in ["http://[::1]:5050/rpc", "http://127.0.0.1:1", "http://localhost"] {
+        for text in [
+            "http://[::1]:5050/rpc",
+            "http://127.0.0.1:1",
+            "http://localhost",
+        ] {
             assert!(address(text).expect("an address").is_loopback(), "{text}");
         }
         let far = address("https://rpc.example").expect("an address");

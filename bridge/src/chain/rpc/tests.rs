@@ -12,7 +12,9 @@ const REGISTRY: ContractAddress = ContractAddress::from_felt(Felt::THREE);
 async fn facts(fake: &Fake) -> Result<Facts, ChainError> {
     let (anchorer, root) = (Anchorer::from_felt(felt(9)), Root::from_felt(felt(11)));
     let chain = fake.chain();
-    chain.facts(REGISTRY, anchorer, root, Handle::from_felt(felt(13))).await
+    chain
+        .facts(REGISTRY, anchorer, root, Handle::from_felt(felt(13)))
+        .await
 }
 
 /// A registry of class 5 whose `receipt_times` gives these felts.
@@ -41,7 +43,10 @@ async fn an_endpoint_that_is_down_is_unreachable() {
     let chain = RpcChain::new(&url.parse().expect("a URL"), chain_id()).expect("an endpoint");
     let error = chain.tip().await.expect_err("nobody listens");
     assert!(matches!(error, ChainError::Unreachable(_)), "{error:?}");
-    assert!(error.is_retry() && !error.to_string().contains("secret"), "{error}");
+    assert!(
+        error.is_retry() && !error.to_string().contains("secret"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -49,7 +54,10 @@ async fn an_endpoint_that_is_slow_is_given_up() {
     let fake = Fake::start(|_, _| Answer::Silence).await;
     let timeout = Duration::from_millis(30);
     let error = fake.chain_within(timeout).tip().await.expect_err("silence");
-    assert!(matches!(error, ChainError::Slow(after) if after == timeout), "{error:?}");
+    assert!(
+        matches!(error, ChainError::Slow(after) if after == timeout),
+        "{error:?}"
+    );
     assert!(error.is_retry());
 }
 
@@ -61,7 +69,10 @@ async fn an_endpoint_of_another_chain_is_refused_at_every_read() {
     })
     .await;
     let chain = fake.chain();
-    let status = chain.status(TransactionHash::from_felt(felt(1))).await.map(drop);
+    let status = chain
+        .status(TransactionHash::from_felt(felt(1)))
+        .await
+        .map(drop);
     let class = chain.class_hash_at(REGISTRY).await.map(drop);
     let tip = chain.tip().await.map(drop);
     let revoked = chain.revoked_at(REGISTRY, &[]).await.map(drop);
@@ -126,7 +137,10 @@ async fn both_values_are_read_at_one_block_by_its_hash() {
     assert_eq!(facts.chain.revoked_at, None);
     assert_eq!(facts.chain.block_time, facts.block.time);
     let asked = fake.asked.lock().expect("not poisoned");
-    let at: Vec<_> = asked.iter().map(|(_, params)| &params["block_id"]).collect();
+    let at: Vec<_> = asked
+        .iter()
+        .map(|(_, params)| &params["block_id"])
+        .collect();
     let hash = json!({"block_hash": block_hash(7)});
     assert_eq!(at, [&Value::Null, &json!("latest"), &hash, &hash]);
 }
@@ -139,8 +153,14 @@ async fn values_that_cannot_be_are_refused() {
         assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
     }
     // A call that saw another block than its hash names, and events after the block.
-    for times in [["0x0", "0x0", "0x3e9"], ["0x3e9", "0x0", "0x3e8"], ["0x0", "0x3e9", "0x3e8"]] {
-        let error = facts(&registry(json!(times)).await).await.expect_err("impossible");
+    for times in [
+        ["0x0", "0x0", "0x3e9"],
+        ["0x3e9", "0x0", "0x3e8"],
+        ["0x0", "0x3e9", "0x3e8"],
+    ] {
+        let error = facts(&registry(json!(times)).await)
+            .await
+            .expect_err("impossible");
         assert!(matches!(error, ChainError::Contradiction(_)), "{error:?}");
         assert!(error.is_retry());
     }
@@ -166,28 +186,55 @@ async fn an_open_block_is_not_a_tip() {
 #[tokio::test]
 async fn an_address_without_the_registry_is_named() {
     let fake = Fake::with_tip(|_, _| Answer::Error(20, Value::Null)).await;
-    assert_eq!(fake.chain().class_hash_at(REGISTRY).await.expect("an answer"), None);
+    assert_eq!(
+        fake.chain()
+            .class_hash_at(REGISTRY)
+            .await
+            .expect("an answer"),
+        None
+    );
     let error = facts(&fake).await.expect_err("no contract");
-    assert!(matches!(error, ChainError::NoContract(at) if at == REGISTRY), "{error:?}");
-    let head = fake.chain().head_of(REGISTRY, Anchorer::from_felt(felt(9))).await;
+    assert!(
+        matches!(error, ChainError::NoContract(at) if at == REGISTRY),
+        "{error:?}"
+    );
+    let head = fake
+        .chain()
+        .head_of(REGISTRY, Anchorer::from_felt(felt(9)))
+        .await;
     let error = head.expect_err("no contract");
-    assert!(matches!(error, ChainError::NoContract(at) if at == REGISTRY), "{error:?}");
+    assert!(
+        matches!(error, ChainError::NoContract(at) if at == REGISTRY),
+        "{error:?}"
+    );
     let fake = Fake::with_tip(|_, _| Answer::Error(21, Value::Null)).await;
-    let revoked = fake.chain().revoked_at(REGISTRY, &[Handle::from_felt(felt(1))]).await;
+    let revoked = fake
+        .chain()
+        .revoked_at(REGISTRY, &[Handle::from_felt(felt(1))])
+        .await;
     let error = revoked.expect_err("another contract");
-    assert!(matches!(error, ChainError::NotARegistry(at) if at == REGISTRY), "{error:?}");
+    assert!(
+        matches!(error, ChainError::NotARegistry(at) if at == REGISTRY),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn many_handles_come_back_in_order() {
     let fake = Fake::with_tip(|_, params| {
         let handle = params["request"]["calldata"][0].clone();
-        let is_even = handle.as_str().is_some_and(|text| text.ends_with(['0', '2', '4']));
+        let is_even = handle
+            .as_str()
+            .is_some_and(|text| text.ends_with(['0', '2', '4']));
         Answer::Result(json!([if is_even { handle } else { json!("0x0") }]))
     })
     .await;
     let handles: Vec<_> = (1..=0x25).map(|n| Handle::from_felt(felt(n))).collect();
-    let (times, block) = fake.chain().revoked_at(REGISTRY, &handles).await.expect("times");
+    let (times, block) = fake
+        .chain()
+        .revoked_at(REGISTRY, &handles)
+        .await
+        .expect("times");
     assert_eq!(block.number, BlockNumber(7));
     let expected = (1..=0x25u64).map(|n| [0, 2, 4].contains(&(n % 16)).then_some(UnixSeconds(n)));
     assert_eq!(times, expected.collect::<Vec<_>>());
@@ -218,7 +265,11 @@ async fn what_became_of_a_transaction() {
     let received = Answer::Result(json!({"finality_status": "RECEIVED"}));
     let received = status(absent(), received).await.expect("an answer");
     assert_eq!(received, TransactionStatus::Received);
-    let accepted = status(found("0x77", json!({"execution_status": "SUCCEEDED"})), absent()).await;
+    let accepted = status(
+        found("0x77", json!({"execution_status": "SUCCEEDED"})),
+        absent(),
+    )
+    .await;
     let accepted = accepted.expect("an answer");
     assert!(matches!(accepted, TransactionStatus::Accepted { block } if block.number.0 == 7));
     let why = "0x484541445f4d49534d41544348 ('HEAD_MISMATCH')";
@@ -229,8 +280,15 @@ async fn what_became_of_a_transaction() {
         }
         other => panic!("{other:?}"),
     }
-    let other = status(found("0x78", json!({"execution_status": "SUCCEEDED"})), absent()).await;
-    assert!(matches!(other, Err(ChainError::Contradiction(_))), "{other:?}");
+    let other = status(
+        found("0x78", json!({"execution_status": "SUCCEEDED"})),
+        absent(),
+    )
+    .await;
+    assert!(
+        matches!(other, Err(ChainError::Contradiction(_))),
+        "{other:?}"
+    );
 }
 
 fn receipt(hash: &str, execution: Value) -> Value {
@@ -246,6 +304,9 @@ fn receipt(hash: &str, execution: Value) -> Value {
         "block_number": 7,
     });
     let execution = execution.as_object().expect("an object").clone();
-    receipt.as_object_mut().expect("an object").extend(execution);
+    receipt
+        .as_object_mut()
+        .expect("an object")
+        .extend(execution);
     receipt
 }

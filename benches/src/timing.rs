@@ -1,0 +1,43 @@
+//! Times that can be compared although the machine has other things to do.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// How long a comparison goes on, however fast its parts are.
+const BUDGET: Duration = Duration::from_millis(600);
+/// How often each part runs, however slow it is.
+const ROUNDS_MIN: u32 = 3;
+
+/// The shortest time of each of several tasks, which run in turns: what else the machine does
+/// hits all of them alike, and the shortest time is the one that it hit least.
+pub fn shortest<const N: usize>(mut tasks: [&mut dyn FnMut(); N]) -> [Duration; N] {
+    let mut times = [Duration::MAX; N];
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < ROUNDS_MIN || start.elapsed() < BUDGET {
+        for (task, time) in tasks.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            task();
+            *time = start.elapsed().min(*time);
+        }
+        rounds += 1;
+    }
+    times
+}
+
+/// Runs a function `count` times and keeps the compiler from leaving any of them out.
+pub fn repeat<T>(count: usize, mut function: impl FnMut(usize) -> T) {
+    for number in 0..count {
+        black_box(function(black_box(number)));
+    }
+}
+
+/// A time in nanoseconds, shared among `count`.
+pub fn nanoseconds(time: Duration, count: usize) -> f64 {
+    time.as_secs_f64() * 1e9 / count as f64
+}
+
+/// A time in milliseconds.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

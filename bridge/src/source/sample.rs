@@ -1,0 +1,248 @@
+//! Values of the app's interface for tests: whole, and true to each other.
+
+use medsync_protocol::codes::Code;
+use medsync_protocol::consent::{Commitment, Grant, Opening, Registry, SignedGrant};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{
+    AddressBytes, Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, Nonce,
+    RecordId, SealKey, Sha256Digest, UnixSeconds, to_base64,
+};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
+use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
+use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
+use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use medsync_protocol::tree::Tree;
+use serde_json::{Value, json};
+
+use super::abi::{AnchorInput, CircleInput, RecordInput};
+use super::names::Cursor;
+
+pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
+
+pub(super) fn felt(value: u64) -> Felt {
+    Felt::from(value)
+}
+
+pub(super) fn key(byte: u8) -> String {
+    format!("0x{}", hex::encode([byte; 32]))
+}
+
+pub(super) fn cursor() -> Cursor {
+    "consent.1.x".parse().expect("a cursor")
+}
+
+pub(super) fn patient() -> SecretKey {
+    SecretKey::from_scalar(&[3; 32]).expect("a scalar")
+}
+
+pub(super) fn registry() -> Registry {
+    Registry {
+        chain_id: ChainId::from_felt(felt(5)),
+        registry: ContractAddress::from_felt(felt(6)),
+    }
+}
+
+pub(super) fn anchorer() -> Anchorer {
+    Anchorer::from_felt(felt(7))
+}
+
+pub(super) fn circle_input() -> CircleInput {
+    CircleInput {
+        invitation_key: PublicKey::from_felt(felt(1)),
+        custodian_address: anchorer(),
+        author_key: PublicKey::from_felt(felt(2)),
+        seal_key: SealKey([8; 32]),
+        chain_id: registry().chain_id,
+        registry: registry().registry,
+    }
+}
+
+pub(super) fn enrolment() -> Enrolment {
+    let public = patient().public_key();
+    Enrolment {
+        member: MemberId([9; 32]),
+        party_key: public,
+        recovery_key: public,
+        login_key: public,
+        author_key: public,
+        seal_key: SealKey([8; 32]),
+    }
+}
+
+pub(super) fn terms() -> Terms {
+    Terms {
+        version: TERMS_VERSION,
+        nonce: Nonce([1; 32]),
+        context: CONTEXT,
+        custodian_member: MemberId([3; 32]),
+        custodian_address: AddressBytes::of(anchorer()),
+        policy_uri: "https://example.org/policy".into(),
+        policy_sha256: Sha256Digest([5; 32]),
+        provision: Provision::everything(ProvisionKind::Permit),
+        exceptions: Vec::new(),
+    }
+}
+
+pub(super) fn granted() -> SignedGrant {
+    let grant = Grant {
+        terms: terms().digest().expect("sound terms"),
+        anchorer: anchorer(),
+        grantee: PublicKey::from_felt(felt(11)),
+        not_before: UnixSeconds(1),
+        not_after: UnixSeconds(0),
+    };
+    let seed = Seed::from_bytes(&[1; 32]).expect("a felt");
+    grant
+        .sign(registry(), &patient(), &seed, DeviceNumber(0), Counter(0))
+        .expect("a sound opening")
+}
+
+pub(super) fn opening() -> Opening {
+    granted().opening
+}
+
+pub(super) fn signature() -> Signature {
+    granted().signature
+}
+
+pub(super) fn circle_view() -> Value {
+    let enrolled =
+        json!({ "key": key(1), "enrolment": enrolment(), "recorded_at": 10 });
+    json!({
+        "context": CONTEXT,
+        "kind": "circle",
+        "custodian_member": MemberId([3; 32]),
+        "custodian": circle_input(),
+        "enrolments": [enrolled],
+        "patient": enrolled,
+        "frozen": false,
+        "ignored": 0,
+        "counts": {
+            "enrolments": 1, "consents": 2, "revocations": 3, "anchors": 4, "records": 5,
+        },
+        "now": 20,
+    })
+}
+
+pub(super) fn consent_view() -> Value {
+    let SignedGrant { opening, commitment, signature, .. } = granted();
+    json!({
+        "key": key(1),
+        "commitment": commitment,
+        "terms": to_base64(&terms().encode().expect("sound terms")),
+        "opening": opening,
+        "signature": signature,
+        "state": "revoked",
+        "recorded_at": 10,
+        "revoked_at": 12,
+        "anchors": [anchor_view(commitment, &signature)],
+    })
+}
+
+fn anchor_view(commitment: Commitment, signature: &Signature) -> Value {
+    let leaf = commitment.leaf(signature);
+    let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
+    let proof = tree.proof(1).expect("two leaves");
+    json!({
+        "key": key(2),
+        "root": tree.root(),
+        "index": proof.index,
+        "siblings": proof.siblings,
+        "anchorer": anchorer(),
+        "stage": "anchored",
+        "sealed_at": 13,
+        "submitted_at": 14,
+        "transaction_hash": "0x1",
+        "block_number": 15,
+        "block_hash": "0x2",
+        "block_time": 16,
+    })
+}
+
+pub(super) fn anchor_input() -> AnchorInput {
+    let SignedGrant { opening, commitment, signature, .. } = granted();
+    let leaf = commitment.leaf(&signature);
+    let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
+    let proof = tree.proof(0).expect("two leaves");
+    AnchorInput {
+        commitment,
+        handle: opening.handle,
+        root: tree.root(),
+        index: proof.index,
+        siblings: proof.siblings,
+        anchorer: anchorer(),
+        stage: "anchored".into(),
+        transaction_hash: Some(TransactionHash::from_felt(felt(1))),
+        block_number: Some(BlockNumber(15)),
+        block_hash: Some(BlockHash::from_felt(felt(2))),
+        block_time: Some(UnixSeconds(16)),
+    }
+}
+
+pub(super) fn payload() -> Vec<u8> {
+    vec![0; 3]
+}
+
+pub(super) fn record_input() -> RecordInput {
+    let concepts = vec![vec![Code::new("s", "c")]];
+    RecordInput {
+        record: RecordId([1; 32]),
+        version: 1,
+        resource_type: "Observation".into(),
+        classes: concepts.clone(),
+        codes: concepts.clone(),
+        labels: concepts,
+        authors: vec![AuthorId([4; 32])],
+        data_date: Some(UnixSeconds(9)),
+        payload: to_base64(&payload()),
+        key_for_patient: "AA==".into(),
+        key_for_custodian: "AQ==".into(),
+    }
+}
+
+pub(super) fn record_view() -> Value {
+    let concepts = json!([[{ "system": "s", "code": "c" }]]);
+    json!({
+        "key": key(1),
+        "record": RecordId([1; 32]),
+        "version": 1,
+        "resource_type": "Observation",
+        "classes": concepts,
+        "codes": concepts,
+        "labels": concepts,
+        "authors": [AuthorId([4; 32])],
+        "data_date": 9,
+        "payload_sha256": Sha256Digest::of(&payload()),
+        "payload_bytes": 3,
+        "key_for_patient": "AA==",
+        "key_for_custodian": "AQ==",
+        "recorded_at": 10,
+    })
+}
+
+pub(super) fn revocation_view() -> Value {
+    let SignedGrant { opening, secrets, .. } = granted();
+    json!({
+        "key": key(1),
+        "handle": opening.handle,
+        "secret": secrets.secret.reveal_text(),
+        "claim_key": secrets.claim_key.public_key(),
+        "recorded_at": 12,
+    })
+}
+
+/// An entry of no kind: every kind's body is in it.
+pub(super) fn entry_view() -> Value {
+    json!({
+        "kind": "consent",
+        "key": key(1),
+        "owner": MemberId([9; 32]),
+        "valid": true,
+        "enrolment": { "key": key(1), "enrolment": enrolment(), "recorded_at": 10 },
+        "consent": consent_view(),
+        "revocation": revocation_view(),
+        "anchored": consent_view(),
+        "record": record_view(),
+    })
+}
