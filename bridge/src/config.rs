@@ -76,7 +76,10 @@ impl ChainConfig {
     /// What signatures are bound to.
     #[must_use]
     pub fn registry(&self) -> Registry {
-        Registry { chain_id: self.chain_id, registry: self.registry }
+        Registry {
+            chain_id: self.chain_id,
+            registry: self.registry,
+        }
     }
 }
 
@@ -104,7 +107,10 @@ impl Default for BatchConfig {
     fn default() -> Self {
         const MINUTES_10_S: u64 = 600;
         const CONSENTS_MAX: u32 = 1 << 16;
-        Self { age_s_max: MINUTES_10_S, consents_max: CONSENTS_MAX }
+        Self {
+            age_s_max: MINUTES_10_S,
+            consents_max: CONSENTS_MAX,
+        }
     }
 }
 
@@ -138,13 +144,19 @@ fn relay_after_s() -> u64 {
 
 fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = files::read_bounded(path, CONFIG_BYTES_MAX)?;
-    let malformed = |why: String| ConfigError::Malformed { path: path.to_owned(), why };
+    let malformed = |why: String| ConfigError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
     let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     toml::from_str(&text).map_err(|error| malformed(error.to_string()))
 }
 
 fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), ConfigError> {
-    let malformed = |why: String| ConfigError::Malformed { path: path.to_owned(), why };
+    let malformed = |why: String| ConfigError::Malformed {
+        path: path.to_owned(),
+        why,
+    };
     let text = toml::to_string_pretty(value).map_err(|error| malformed(error.to_string()))?;
     Ok(files::write_whole(path, text.as_bytes(), false)?)
 }
@@ -157,9 +169,10 @@ impl Config {
     pub fn load(home: &Path) -> Result<Self, ConfigError> {
         let path = home.join(CONFIG_FILE);
         let mut config: Self = load(&path)?;
-        for (name, target) in
-            [("MEDSYNC_RPC", &mut config.chain.rpc), ("MEDSYNC_NODE_API", &mut config.node.api)]
-        {
+        for (name, target) in [
+            ("MEDSYNC_RPC", &mut config.chain.rpc),
+            ("MEDSYNC_NODE_API", &mut config.node.api),
+        ] {
             if let Ok(text) = std::env::var(name) {
                 let malformed = |why: url::ParseError| ConfigError::Malformed {
                     path: PathBuf::from(name),
@@ -205,7 +218,10 @@ impl VerifierConfig {
         let config: Self = load(path)?;
         if config.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
-            return Err(ConfigError::Malformed { path: path.to_owned(), why });
+            return Err(ConfigError::Malformed {
+                path: path.to_owned(),
+                why,
+            });
         }
         Ok(config)
     }
@@ -236,7 +252,10 @@ mod tests {
         let config = Config::load(folder.path()).expect("the example");
         assert_eq!(config.role, Role::Custodian);
         config.save(folder.path()).expect("written");
-        assert_eq!(Config::load(folder.path()).expect("what was written"), config);
+        assert_eq!(
+            Config::load(folder.path()).expect("what was written"),
+            config
+        );
         let (_folder, path) = write(include_str!("../examples/verifier.toml"));
         VerifierConfig::load(&path).expect("the example");
     }
@@ -245,10 +264,15 @@ mod tests {
     fn an_unknown_key_and_a_verifier_without_endpoint_are_refused() {
         let text = include_str!("../examples/medsync.toml");
         let (folder, _) = write(&text.replace("relay_after_s", "relay_after"));
-        let error = Config::load(folder.path()).expect_err("a misspelt key").to_string();
+        let error = Config::load(folder.path())
+            .expect_err("a misspelt key")
+            .to_string();
         assert!(error.contains("relay_after"), "{error}");
         let text = include_str!("../examples/verifier.toml");
-        let line = text.lines().find(|line| line.starts_with("rpc")).expect("the key");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("rpc"))
+            .expect("the key");
         let (_folder, path) = write(&text.replace(line, "rpc = []"));
         assert!(VerifierConfig::load(&path).is_err());
     }

@@ -32,18 +32,30 @@ pub const PUBLISH_REVOCATION: &str = "publish_revocation";
 /// # Errors
 /// A home that cannot be opened. An endpoint that is down at the start is waited for.
 pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
-    let Some(pipeline) = connect(&party, stop.clone()).await? else { return Ok(()) };
+    let Some(pipeline) = connect(&party, stop.clone()).await? else {
+        return Ok(());
+    };
     let pipeline = Arc::new(pipeline);
     tracing::info!("ready");
-    let ingest = lane("ingest", stop.clone(), Arc::clone(&pipeline), |p| async move {
-        let read = ingest::ingest_all(&p).await;
-        publish_revocations(&p).await?;
-        p.store.state_fact(LAST_ROUND, &p.clock.now().to_string()).await?;
-        read
-    });
-    let relay = lane("relay", stop.clone(), Arc::clone(&pipeline), |p| async move {
-        relay::relay_round(&p).await.map(|_| ())
-    });
+    let ingest = lane(
+        "ingest",
+        stop.clone(),
+        Arc::clone(&pipeline),
+        |p| async move {
+            let read = ingest::ingest_all(&p).await;
+            publish_revocations(&p).await?;
+            p.store
+                .state_fact(LAST_ROUND, &p.clock.now().to_string())
+                .await?;
+            read
+        },
+    );
+    let relay = lane(
+        "relay",
+        stop.clone(),
+        Arc::clone(&pipeline),
+        |p| async move { relay::relay_round(&p).await.map(|_| ()) },
+    );
     let batches = lane("batches", stop, pipeline, |p| async move {
         p.batch_round().await.map(|_| ())
     });
@@ -64,7 +76,10 @@ async fn connect(
             }
             Err(error @ (PartyError::Chain(_) | PartyError::NoRegistry { .. })) => {
                 tracing::warn!(%error, "the chain is not ready");
-                party.store.state_fact(HINDRANCE, &error.to_string()).await?;
+                party
+                    .store
+                    .state_fact(HINDRANCE, &error.to_string())
+                    .await?;
             }
             Err(error) => return Err(error),
         }
@@ -125,7 +140,11 @@ async fn cut_off(stop: &mut watch::Receiver<bool>) {
 
 /// What hinders a lane is for people to see; failing to write it down hinders nothing.
 async fn note(pipeline: &Pipeline, lane: &str, why: &str) {
-    if let Err(error) = pipeline.store.state_fact(&format!("{HINDRANCE}:{lane}"), why).await {
+    if let Err(error) = pipeline
+        .store
+        .state_fact(&format!("{HINDRANCE}:{lane}"), why)
+        .await
+    {
         tracing::warn!(%error, "the state of a lane could not be written down");
     }
 }
@@ -136,11 +155,18 @@ async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let handle = subject
             .parse()
             .map_err(|_| PipelineError::Broken(format!("the outbox names no handle: {subject}")))?;
-        let Some(revocation) = pipeline.store.revocation(handle).await? else { continue };
+        let Some(revocation) = pipeline.store.revocation(handle).await? else {
+            continue;
+        };
         let row = pipeline.store.circle(revocation.context).await?;
         let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
-        circle.revoke(&revocation.secret, revocation.claim_key).await?;
-        pipeline.store.answer(PUBLISH_REVOCATION, &subject, pipeline.clock.now()).await?;
+        circle
+            .revoke(&revocation.secret, revocation.claim_key)
+            .await?;
+        pipeline
+            .store
+            .answer(PUBLISH_REVOCATION, &subject, pipeline.clock.now())
+            .await?;
     }
     Ok(())
 }

@@ -103,7 +103,10 @@ pub struct Bundle {
 /// See [`FhirError`].
 pub fn read_bundle(path: &Path) -> Result<Bundle, FhirError> {
     let size = std::fs::metadata(path)
-        .map_err(|source| FileError::Io { path: path.to_owned(), source })?
+        .map_err(|source| FileError::Io {
+            path: path.to_owned(),
+            source,
+        })?
         .len();
     if size > BUNDLE_BYTES_MAX {
         return Err(FhirError::TooLarge { bytes: size });

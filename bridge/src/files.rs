@@ -39,7 +39,10 @@ pub enum FileError {
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
-    move |source| FileError::Io { path: path.to_owned(), source }
+    move |source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Reads a file of at most `bytes_max` bytes.
@@ -50,9 +53,14 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
     let file = fs::File::open(path).map_err(io_error(path))?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file at the bound from one above it.
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io_error(path))?;
     if bytes.len() as u64 > bytes_max {
-        return Err(FileError::TooLarge { path: path.to_owned(), bytes_max });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            bytes_max,
+        });
     }
     Ok(bytes)
 }
@@ -62,9 +70,14 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read_bounded`], and [`FileError::Exposed`].
 pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
-    let mode = fs::metadata(path).map_err(io_error(path))?.permissions().mode();
+    let mode = fs::metadata(path)
+        .map_err(io_error(path))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
-        return Err(FileError::Exposed { path: path.to_owned() });
+        return Err(FileError::Exposed {
+            path: path.to_owned(),
+        });
     }
     read_bounded(path, bytes_max)
 }
@@ -84,9 +97,12 @@ pub fn write_whole(path: &Path, bytes: &[u8], secret: bool) -> Result<(), FileEr
         .map_err(io_error(path))?;
     file.write_all(bytes).map_err(io_error(path))?;
     file.as_file().sync_all().map_err(io_error(path))?;
-    file.persist(path).map_err(|error| io_error(path)(error.error))?;
+    file.persist(path)
+        .map_err(|error| io_error(path)(error.error))?;
     // The rename itself is durable only when the folder is.
-    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io_error(path))
+    fs::File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(io_error(path))
 }
 
 /// Writes a file that must not be there yet; for keys, which nothing may overwrite.
@@ -94,12 +110,16 @@ pub fn write_whole(path: &Path, bytes: &[u8], secret: bool) -> Result<(), FileEr
 /// # Errors
 /// [`FileError::Exists`], or whatever the file system refuses.
 pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let claimed = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let claimed = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     match claimed {
         Ok(_) => write_whole(path, bytes, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(FileError::Exists { path: path.to_owned() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FileError::Exists {
+            path: path.to_owned(),
+        }),
         Err(error) => Err(io_error(path)(error)),
     }
 }
@@ -123,10 +143,19 @@ mod tests {
         let path = folder.path().join("keys");
         write_new_secret(&path, b"one").expect("a new file");
         assert_eq!(read_secret(&path, 3).expect("private"), b"one");
-        assert!(matches!(write_new_secret(&path, b"two"), Err(FileError::Exists { .. })));
-        assert!(matches!(read_secret(&path, 2), Err(FileError::TooLarge { .. })));
+        assert!(matches!(
+            write_new_secret(&path, b"two"),
+            Err(FileError::Exists { .. })
+        ));
+        assert!(matches!(
+            read_secret(&path, 2),
+            Err(FileError::TooLarge { .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mine");
-        assert!(matches!(read_secret(&path, 3), Err(FileError::Exposed { .. })));
+        assert!(matches!(
+            read_secret(&path, 3),
+            Err(FileError::Exposed { .. })
+        ));
     }
 
     #[test]

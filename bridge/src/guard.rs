@@ -48,7 +48,10 @@ pub async fn enter(
     store: &Store,
     row: &CircleRow,
 ) -> Result<Box<dyn Circle>, GuardError> {
-    let alarm = |why: String| GuardError::Alarm { context: row.context, why };
+    let alarm = |why: String| GuardError::Alarm {
+        context: row.context,
+        why,
+    };
     if let Some(why) = &row.alarm {
         return Err(alarm(why.clone()));
     }
@@ -77,10 +80,17 @@ fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
             allowed.insert(*patient);
         }
     }
-    let strangers: Vec<String> =
-        pin.members.difference(&allowed).map(ToString::to_string).collect();
-    (!strangers.is_empty())
-        .then(|| format!("readers were added whom nobody invited: {}", strangers.join(", ")))
+    let strangers: Vec<String> = pin
+        .members
+        .difference(&allowed)
+        .map(ToString::to_string)
+        .collect();
+    (!strangers.is_empty()).then(|| {
+        format!(
+            "readers were added whom nobody invited: {}",
+            strangers.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -123,11 +133,20 @@ mod tests {
         }
         for row in [&patient, &custodian] {
             assert!(difference(row, &pin(&[3, 9, 7])).is_some_and(|why| why.contains("readers")));
-            let pushed = Pin { bytecode: BlobId([6; 32]), ..pin(&[3, 9]) };
+            let pushed = Pin {
+                bytecode: BlobId([6; 32]),
+                ..pin(&[3, 9])
+            };
             assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
-            let pushed = Pin { application: ApplicationId([6; 32]), ..pin(&[3, 9]) };
+            let pushed = Pin {
+                application: ApplicationId([6; 32]),
+                ..pin(&[3, 9])
+            };
             assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
-            let moved = Pin { group: GroupId([6; 32]), ..pin(&[3, 9]) };
+            let moved = Pin {
+                group: GroupId([6; 32]),
+                ..pin(&[3, 9])
+            };
             assert!(difference(row, &moved).is_some_and(|why| why.contains("group")));
         }
         assert!(difference(&patient, &pin(&[3, 7])).is_some());

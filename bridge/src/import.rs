@@ -98,7 +98,10 @@ async fn import_one(
         // Planned but not written, or not known to be: the circle says which.
         Some(row) if !row.is_written && row.payload == payload => {
             if circle.record(row.record, Some(row.version)).await.is_ok() {
-                party.store.record_written(context, resource.local_key, party.clock.now()).await?;
+                party
+                    .store
+                    .record_written(context, resource.local_key, party.clock.now())
+                    .await?;
                 return Ok(Imported::Written);
             }
             row
@@ -106,7 +109,13 @@ async fn import_one(
         Some(row) => {
             let version = RecordVersion(row.version.0 + u32::from(row.is_written));
             let secret = SealSecret::from_bytes(random_bytes(&mut random));
-            RecordRow { version, payload, secret, is_written: false, ..row }
+            RecordRow {
+                version,
+                payload,
+                secret,
+                is_written: false,
+                ..row
+            }
         }
         None => RecordRow {
             record: RecordId(random_bytes(&mut random)),
@@ -116,10 +125,16 @@ async fn import_one(
             is_written: false,
         },
     };
-    party.store.plan_record(context, resource.local_key, &row).await?;
+    party
+        .store
+        .plan_record(context, resource.local_key, &row)
+        .await?;
     let sealed = seal(context, &row, patient, resource, &mut random)?;
     circle.put_record(&sealed).await?;
-    party.store.record_written(context, resource.local_key, party.clock.now()).await?;
+    party
+        .store
+        .record_written(context, resource.local_key, party.clock.now())
+        .await?;
     Ok(Imported::Written)
 }
 

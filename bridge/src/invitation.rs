@@ -99,7 +99,9 @@ pub struct Parts {
 
 impl std::fmt::Debug for Invitation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invitation").field("says", &self.says).finish_non_exhaustive()
+        f.debug_struct("Invitation")
+            .field("says", &self.says)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +110,11 @@ impl Invitation {
     #[must_use]
     pub fn new(says: Parts, one_time: &SecretKey) -> Self {
         let one_time_secret = one_time.reveal_text();
-        Self { format: INVITATION_FORMAT.into(), says, one_time_secret }
+        Self {
+            format: INVITATION_FORMAT.into(),
+            says,
+            one_time_secret,
+        }
     }
 
     /// Writes the file, readable by its owner alone.
@@ -137,7 +143,9 @@ impl Invitation {
             InvitationError::Malformed(format!("at line {line}, column {column}"))
         })?;
         if invitation.format != INVITATION_FORMAT {
-            return Err(InvitationError::Malformed(format!("its format is {INVITATION_FORMAT}")));
+            return Err(InvitationError::Malformed(format!(
+                "its format is {INVITATION_FORMAT}"
+            )));
         }
         if invitation.says.peer.is_empty() || invitation.says.peer.len() > PEER_BYTES_MAX {
             return Err(InvitationError::Malformed("its peer is no address".into()));
@@ -251,10 +259,15 @@ mod tests {
         let (invitation, _) = invitation();
         let (class, wasm) = (ClassHash::from_felt(Felt::THREE), Sha256Digest([3; 32]));
         assert!(invitation.says.fits(registry(), class, wasm).is_ok());
-        let other = Registry { registry: ContractAddress::from_felt(Felt::ONE), ..registry() };
+        let other = Registry {
+            registry: ContractAddress::from_felt(Felt::ONE),
+            ..registry()
+        };
         let foreign = invitation.says.fits(other, class, wasm);
         assert!(matches!(foreign, Err(InvitationError::OtherRegistry)));
-        let pushed = invitation.says.fits(registry(), class, Sha256Digest([9; 32]));
+        let pushed = invitation
+            .says
+            .fits(registry(), class, Sha256Digest([9; 32]));
         assert!(matches!(pushed, Err(InvitationError::OtherApp { .. })));
     }
 }

@@ -122,7 +122,9 @@ impl Plain {
     }
 
     fn seal(&self) -> Option<SealSecret> {
-        medsync_protocol::ids::parse_bytes32(&self.seal).ok().map(SealSecret::from_bytes)
+        medsync_protocol::ids::parse_bytes32(&self.seal)
+            .ok()
+            .map(SealSecret::from_bytes)
     }
 }
 
@@ -159,7 +161,10 @@ impl PatientKeys {
         let plain = Zeroizing::new(serde_json::to_vec(&plain).map_err(malformed("the keys"))?);
         let salt = random_bytes(rng);
         let cipher = cipher(passphrase, &salt, ARGON2_MEMORY_KIB, ARGON2_PASSES)?;
-        let message = Payload { msg: plain.as_slice(), aad: SEALED_FORMAT.as_bytes() };
+        let message = Payload {
+            msg: plain.as_slice(),
+            aad: SEALED_FORMAT.as_bytes(),
+        };
         // The salt, and so the key, is fresh for each file: a nonce of zero is used once.
         let sealed = cipher
             .encrypt(&Nonce::default(), message)
@@ -194,7 +199,10 @@ impl PatientKeys {
             return Err(KeyError::Malformed(name));
         };
         let cipher = cipher(passphrase, &salt, file.memory_kib, file.passes)?;
-        let message = Payload { msg: sealed.as_slice(), aad: SEALED_FORMAT.as_bytes() };
+        let message = Payload {
+            msg: sealed.as_slice(),
+            aad: SEALED_FORMAT.as_bytes(),
+        };
         let plain = cipher
             .decrypt(&Nonce::default(), message)
             .map_err(|_| KeyError::Closed(name.clone()))?;
@@ -221,8 +229,10 @@ impl CustodianKeys {
     /// # Errors
     /// A file that is there already, or that cannot be written.
     pub fn create(path: &Path, rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
-        let keys =
-            Self { author: random_key(rng), seal: SealSecret::from_bytes(random_bytes(rng)) };
+        let keys = Self {
+            author: random_key(rng),
+            seal: SealSecret::from_bytes(random_bytes(rng)),
+        };
         write_plain(path, &keys.author, &keys.seal)?;
         Ok(keys)
     }
@@ -243,8 +253,10 @@ impl ResearcherKeys {
     /// # Errors
     /// A file that is there already, or that cannot be written.
     pub fn create(path: &Path, rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
-        let keys =
-            Self { recipient: random_key(rng), seal: SealSecret::from_bytes(random_bytes(rng)) };
+        let keys = Self {
+            recipient: random_key(rng),
+            seal: SealSecret::from_bytes(random_bytes(rng)),
+        };
         write_plain(path, &keys.recipient, &keys.seal)?;
         Ok(keys)
     }
@@ -260,7 +272,11 @@ impl ResearcherKeys {
 }
 
 fn write_plain(path: &Path, key: &SecretKey, seal: &SealSecret) -> Result<(), KeyError> {
-    let plain = Plain { seed: None, keys: vec![key.reveal_text()], seal: seal_text(seal) };
+    let plain = Plain {
+        seed: None,
+        keys: vec![key.reveal_text()],
+        seal: seal_text(seal),
+    };
     let bytes = Zeroizing::new(serde_json::to_vec_pretty(&plain).map_err(malformed("the keys"))?);
     Ok(files::write_new_secret(path, &bytes)?)
 }
@@ -269,7 +285,10 @@ fn read_plain(path: &Path) -> Result<(SecretKey, SealSecret), KeyError> {
     let name = path.display().to_string();
     let bytes = Zeroizing::new(files::read_secret(path, KEY_FILE_BYTES_MAX)?);
     let plain: Plain = serde_json::from_slice(&bytes).map_err(malformed(&name))?;
-    plain.key(0).zip(plain.seal()).ok_or(KeyError::Malformed(name))
+    plain
+        .key(0)
+        .zip(plain.seal())
+        .ok_or(KeyError::Malformed(name))
 }
 
 /// A parser's own error may quote a secret, so that it is not passed on.
@@ -316,7 +335,10 @@ mod tests {
         let wrong = PatientKeys::open(&path, "another long passphrase");
         assert!(matches!(wrong, Err(KeyError::Closed(_))));
         files::write_whole(&path, b"{}", true).expect("written");
-        assert!(matches!(PatientKeys::open(&path, PASSPHRASE), Err(KeyError::Malformed(_))));
+        assert!(matches!(
+            PatientKeys::open(&path, PASSPHRASE),
+            Err(KeyError::Malformed(_))
+        ));
     }
 
     #[test]
@@ -324,7 +346,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys");
         let keys = CustodianKeys::create(&path, &mut system_random()).expect("new keys");
-        assert_eq!(CustodianKeys::read(&path).expect("the keys").author, keys.author);
+        assert_eq!(
+            CustodianKeys::read(&path).expect("the keys").author,
+            keys.author
+        );
         assert!(CustodianKeys::create(&path, &mut system_random()).is_err());
         assert!(!format!("{keys:?}").contains("0x"));
     }

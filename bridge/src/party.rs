@@ -118,7 +118,11 @@ impl Party {
         let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
         let found = chain.chain_id().await?;
         if found != believed.chain_id {
-            return Err(ChainError::OtherChain { expected: believed.chain_id, found }.into());
+            return Err(ChainError::OtherChain {
+                expected: believed.chain_id,
+                found,
+            }
+            .into());
         }
         if chain.class_hash_at(believed.registry).await? != Some(believed.class_hash) {
             return Err(PartyError::NoRegistry {
@@ -136,7 +140,9 @@ impl Party {
     pub async fn pipeline(&self) -> Result<Pipeline, PartyError> {
         let chain = self.chain().await?;
         let account = |config: &Option<AccountConfig>| -> Result<_, PartyError> {
-            let Some(config) = config else { return Ok(None) };
+            let Some(config) = config else {
+                return Ok(None);
+            };
             let key = AccountKey::read(&config.key_file)?;
             let account: Arc<dyn Account> =
                 Arc::new(RpcAccount::new(Arc::clone(&chain), config.address, key));

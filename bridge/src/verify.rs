@@ -20,7 +20,9 @@ pub enum VerifyError {
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
     /// The receipt speaks of another chain or contract than the verifier believes in.
-    #[error("the receipt is for chain {chain} and registry {registry}; this verifier accepts {own}")]
+    #[error(
+        "the receipt is for chain {chain} and registry {registry}; this verifier accepts {own}"
+    )]
     OtherRegistry {
         /// The receipt's chain.
         chain: String,
@@ -107,11 +109,16 @@ pub async fn verify(
     for chain in chains {
         let found = chain.chain_id().await?;
         if found != config.chain_id {
-            return Err(ChainError::OtherChain { expected: config.chain_id, found }.into());
+            return Err(ChainError::OtherChain {
+                expected: config.chain_id,
+                found,
+            }
+            .into());
         }
         let (anchorer, root) = (receipt.anchorer, receipt.root);
-        let facts =
-            chain.facts(config.registry, anchorer, root, receipt.opening.handle).await?;
+        let facts = chain
+            .facts(config.registry, anchorer, root, receipt.opening.handle)
+            .await?;
         if facts.class_hash != config.class_hash {
             return Err(ChainError::OtherClass {
                 contract: config.registry,
@@ -145,7 +152,10 @@ fn report(
     let facts = receipt.facts(chain).map_err(JudgeError::from)?;
     let opening = &receipt.opening;
     let time = |time: Option<UnixSeconds>| {
-        time.map_or_else(|| "not as of this block".to_owned(), |time| format!("at {time}"))
+        time.map_or_else(
+            || "not as of this block".to_owned(),
+            |time| format!("at {time}"),
+        )
     };
     let check = |what, holds, found| Check { what, holds, found };
     let checks = vec![

@@ -111,7 +111,11 @@ impl Settings {
 
     /// The file that `init` writes: every key, with what it means.
     pub fn to_annotated_toml(&self) -> String {
-        let peers: Vec<String> = self.peers.iter().map(|peer| format!("\"{peer}\"")).collect();
+        let peers: Vec<String> = self
+            .peers
+            .iter()
+            .map(|peer| format!("\"{peer}\""))
+            .collect();
         format!(
             "# Settings of one medsync-node. Flags and MEDSYNC_NODE_* variables override them.\n\n\
              # TCP ports on 127.0.0.1; 0 picks a free one at each start.\n\

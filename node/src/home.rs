@@ -56,18 +56,22 @@ impl Home {
         if !is_absent_or_empty(root)? {
             return Err(HomeError::Exists(root.to_owned()));
         }
-        let name = root.file_name().ok_or_else(|| HomeError::Nameless(root.to_owned()))?;
+        let name = root
+            .file_name()
+            .ok_or_else(|| HomeError::Nameless(root.to_owned()))?;
         let parent = root.parent().unwrap_or(Utf8Path::new("."));
         fs::create_dir_all(parent).map_err(at(parent))?;
 
         let draft = Self(root.with_file_name(format!(".{name}.init-{}", std::process::id())));
-        let made = draft.fill(settings).and_then(|()| match fs::rename(&draft.0, root) {
-            // The system refuses to rename over a folder that someone filled meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                Err(HomeError::Exists(root.to_owned()))
-            }
-            other => other.map_err(at(root)),
-        });
+        let made = draft
+            .fill(settings)
+            .and_then(|()| match fs::rename(&draft.0, root) {
+                // The system refuses to rename over a folder that someone filled meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    Err(HomeError::Exists(root.to_owned()))
+                }
+                other => other.map_err(at(root)),
+            });
         if let Err(error) = made {
             // The draft is ours alone; leaving it would only leave secrets of no home behind.
             let _ = fs::remove_dir_all(&draft.0);
@@ -94,7 +98,9 @@ impl Home {
     /// A home that exists; the store folders of `path` are made absolute here, so that a later
     /// change of the working folder cannot move them.
     pub fn open(root: &Utf8Path) -> Result<Self, HomeError> {
-        let root = root.canonicalize_utf8().map_err(|_| HomeError::Missing(root.to_owned()))?;
+        let root = root
+            .canonicalize_utf8()
+            .map_err(|_| HomeError::Missing(root.to_owned()))?;
         let home = Self(root);
         if !home.config().is_file() {
             return Err(HomeError::Missing(home.0));
@@ -178,7 +184,11 @@ fn is_absent_or_empty(root: &Utf8Path) -> Result<bool, HomeError> {
 fn write_private(path: &Utf8Path, bytes: &[u8]) -> Result<(), HomeError> {
     let write = || {
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

@@ -44,7 +44,9 @@ pub fn install(directives: &str) -> Result<(), LogError> {
         .map_err(|error| LogError::Directives(directives.to_owned(), error))?;
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let filter = chosen.and(filter_fn(may_pass));
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()?;
     Ok(())
 }
 
@@ -55,7 +57,9 @@ fn may_pass(line: &Metadata<'_>) -> bool {
 /// Levels are ordered by verbosity: `TRACE`, where libraries print whole frames, is the greatest.
 fn passes(target: &str, level: Level) -> bool {
     let within = |module: &str| {
-        target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        target
+            .strip_prefix(module)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
     level < Level::TRACE
         && !CONTENT.into_iter().any(within)

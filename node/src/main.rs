@@ -11,7 +11,9 @@ mod logging;
 mod ready;
 mod start;
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -70,7 +72,7 @@ fn init(target: Target) -> anyhow::Result<()> {
         "credential": home.credential(),
         "peer_id": home.identity()?.public().to_peer_id().to_string(),
     });
-    print_line(&line)
+    print_line(&mut std::io::stdout(), &line)
 }
 
 fn run(target: Target) -> anyhow::Result<()> {
@@ -78,6 +80,7 @@ fn run(target: Target) -> anyhow::Result<()> {
     let settings = home.settings()?.with(target.overrides);
     settings.check()?;
     logging::install(&settings.log)?;
+    let mut stdout = take_stdout().context("cannot keep stdout for the ready line")?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -85,7 +88,7 @@ fn run(target: Target) -> anyhow::Result<()> {
         .context("cannot start the async runtime")?;
     let outcome = runtime.block_on(start::run(&home, &settings, |ready| {
         // Nobody may be waiting for the line any more; the node serves all the same.
-        if let Err(error) = print_line(ready) {
+        if let Err(error) = print_line(&mut stdout, ready) {
             tracing::warn!("cannot print the ready line: {error:#}");
         }
     }));
@@ -95,9 +98,16 @@ fn run(target: Target) -> anyhow::Result<()> {
     Ok(outcome?)
 }
 
+/// Keeps stdout for the ready line and sends what anyone else prints there to stderr: Calimero's
+/// authentication prints lines of its own, and would panic once the reader has closed the pipe.
+fn take_stdout() -> std::io::Result<File> {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
+    Ok(File::from(stdout))
+}
+
 /// Prints one JSON line and flushes it, because a program that waits for it reads a pipe.
-fn print_line(line: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print_line(out: &mut impl Write, line: &impl serde::Serialize) -> anyhow::Result<()> {
     writeln!(out, "{}", serde_json::to_string(line)?)?;
     out.flush()?;
     Ok(())

@@ -94,7 +94,10 @@ impl Ports {
         };
         // Both are held until both are known, so that two free ones are two.
         let (api, swarm) = (bind(settings.api_port)?, bind(settings.swarm_port)?);
-        Ok(Self { api: actual(&api)?, swarm: actual(&swarm)? })
+        Ok(Self {
+            api: actual(&api)?,
+            swarm: actual(&swarm)?,
+        })
     }
 }
 
@@ -111,12 +114,16 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     calimero_utils_actix::init_global_runtime().map_err(StartError::Node)?;
 
-    home.read_credential()?.ensure_root_key(&home.auth_store()).await?;
+    home.read_credential()?
+        .ensure_root_key(&home.auth_store())
+        .await?;
     let identity = home.identity()?;
     let peer = identity.public().to_peer_id();
     let ports = Ports::claim(settings)?;
 
-    let mut node = pin!(calimero_node::start(node_config(home, settings, identity, ports)));
+    let mut node = pin!(calimero_node::start(node_config(
+        home, settings, identity, ports
+    )));
     let serve = async {
         tokio::select! {
             ended = &mut node => return ended,
@@ -142,7 +149,11 @@ fn node_config(home: &Home, settings: &Settings, identity: Keypair, ports: Ports
         blobstore: BlobStoreConfig::new(home.blob_store()),
         context: ContextConfig {
             client: ClientConfig {
-                signer: ClientSigner { local: LocalConfig { protocols: BTreeMap::new() } },
+                signer: ClientSigner {
+                    local: LocalConfig {
+                        protocols: BTreeMap::new(),
+                    },
+                },
             },
             migration_v2: true,
         },
@@ -178,7 +189,11 @@ fn network(identity: Keypair, settings: &Settings, port: u16) -> NetworkConfig {
 /// One interval serves as both of Calimero's: how often it looks for contexts that are due, and
 /// how long a context rests between two comparisons.
 fn sync(interval: Duration) -> SyncConfig {
-    SyncConfig { interval, frequency: interval, ..SyncConfig::default() }
+    SyncConfig {
+        interval,
+        frequency: interval,
+        ..SyncConfig::default()
+    }
 }
 
 fn server(home: &Home, identity: Keypair, port: u16) -> ServerConfig {

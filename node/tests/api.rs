@@ -24,7 +24,10 @@ async fn nobody_passes_without_a_token() -> Result<()> {
     let place = Place::with_home().await?;
     let node = place.start(&[]).await?;
 
-    let health = node.request(Method::GET, "/admin-api/health").send().await?;
+    let health = node
+        .request(Method::GET, "/admin-api/health")
+        .send()
+        .await?;
     assert_eq!(health.status(), StatusCode::OK);
     for (method, path) in closed_paths() {
         // The upgrade headers make the WebSocket path a real attempt; the others ignore them.
@@ -35,10 +38,20 @@ async fn nobody_passes_without_a_token() -> Result<()> {
             .header("Sec-WebSocket-Version", "13")
             .header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
             .json(&call("x"));
-        let forged = request.try_clone().map(|forged| forged.bearer_auth("a.b.c"));
-        assert_eq!(request.send().await?.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let forged = request
+            .try_clone()
+            .map(|forged| forged.bearer_auth("a.b.c"));
+        assert_eq!(
+            request.send().await?.status(),
+            StatusCode::UNAUTHORIZED,
+            "{path}"
+        );
         if let Some(forged) = forged {
-            assert_eq!(forged.send().await?.status(), StatusCode::UNAUTHORIZED, "{path}");
+            assert_eq!(
+                forged.send().await?.status(),
+                StatusCode::UNAUTHORIZED,
+                "{path}"
+            );
         }
     }
     Ok(())
@@ -55,20 +68,35 @@ async fn the_credential_opens_the_api_and_no_other_does() -> Result<()> {
     wrong["password"] = json!("0".repeat(64));
     let stranger = json!({ "username": "stranger", "password": "first come, first served" });
     for refused in [&stranger, &wrong] {
-        assert_eq!(node.log_in(refused).await?.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            node.log_in(refused).await?.status(),
+            StatusCode::UNAUTHORIZED
+        );
     }
 
     let token = node.token(&credential).await?;
-    let contexts = node.request(Method::GET, "/admin-api/contexts").bearer_auth(&token);
+    let contexts = node
+        .request(Method::GET, "/admin-api/contexts")
+        .bearer_auth(&token);
     let contexts: Value = contexts.send().await?.error_for_status()?.json().await?;
     assert_eq!(contexts, json!({ "data": { "contexts": [] } }));
 
-    let stream = node.request(Method::GET, "/sse").bearer_auth(&token).send().await?;
+    let stream = node
+        .request(Method::GET, "/sse")
+        .bearer_auth(&token)
+        .send()
+        .await?;
     assert_eq!(stream.status(), StatusCode::OK);
 
-    let reply = node.request(Method::POST, "/jsonrpc").bearer_auth(&token).json(&call("x"));
+    let reply = node
+        .request(Method::POST, "/jsonrpc")
+        .bearer_auth(&token)
+        .json(&call("x"));
     let reply: Value = reply.send().await?.error_for_status()?.json().await?;
-    assert!(reply["error"].is_object(), "a call on no context succeeded: {reply}");
+    assert!(
+        reply["error"].is_object(),
+        "a call on no context succeeded: {reply}"
+    );
     Ok(())
 }
 
@@ -76,17 +104,25 @@ async fn the_credential_opens_the_api_and_no_other_does() -> Result<()> {
 async fn no_log_directive_shows_the_arguments_of_a_call() -> Result<()> {
     const SECRET: &str = "a-diagnosis-nobody-may-read";
     let place = Place::with_home().await?;
-    let node = place.start(&["--log", "trace,calimero_server::jsonrpc=trace"]).await?;
+    let node = place
+        .start(&["--log", "trace,calimero_server::jsonrpc=trace"])
+        .await?;
     let token = node.token(&place.credential()?).await?;
     let malformed = json!({ "jsonrpc": "2.0", "id": 1, "method": SECRET, "params": SECRET });
     for body in [call(SECRET), malformed] {
-        let request = node.request(Method::POST, "/jsonrpc").bearer_auth(&token).json(&body);
+        let request = node
+            .request(Method::POST, "/jsonrpc")
+            .bearer_auth(&token)
+            .json(&body);
         request.send().await?.error_for_status()?;
     }
     node.terminate().await?;
 
     let log = place.log()?;
-    assert!(log.contains("calimero"), "the log is empty, so this test shows nothing");
+    assert!(
+        log.contains("calimero"),
+        "the log is empty, so this test shows nothing"
+    );
     assert!(!log.contains(SECRET), "{log}");
     Ok(())
 }

@@ -15,10 +15,15 @@ async fn init_makes_a_private_credential_and_never_overwrites() -> Result<()> {
     let place = Place::with_home().await?;
     let credential = place.credential()?;
     for secret in ["credential.json", "identity.key"] {
-        let mode = fs::metadata(place.home().join(secret))?.permissions().mode();
+        let mode = fs::metadata(place.home().join(secret))?
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
-    assert_eq!(fs::metadata(place.home())?.permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(place.home())?.permissions().mode() & 0o777,
+        0o700
+    );
 
     let again = place.init().await?;
     assert!(!again.status.success());
@@ -38,8 +43,14 @@ async fn a_killed_node_starts_again_as_the_same_one() -> Result<()> {
 
     let second = place.start(&[]).await?;
     assert_eq!(second.peer_id(), peer_id);
-    let contexts = second.request(Method::GET, "/admin-api/contexts").bearer_auth(token);
-    assert_eq!(contexts.send().await?.status(), StatusCode::OK, "a token outlives the process");
+    let contexts = second
+        .request(Method::GET, "/admin-api/contexts")
+        .bearer_auth(token);
+    assert_eq!(
+        contexts.send().await?.status(),
+        StatusCode::OK,
+        "a token outlives the process"
+    );
     Ok(())
 }
 
@@ -92,7 +103,11 @@ async fn two_nodes_meet_by_a_peer_address() -> Result<()> {
     let b = two.start(&["--peer", a.swarm()]).await?;
     let token = b.token(&two.credential()?).await?;
     loop {
-        let peers = b.request(Method::GET, "/admin-api/peers").bearer_auth(&token).send().await?;
+        let peers = b
+            .request(Method::GET, "/admin-api/peers")
+            .bearer_auth(&token)
+            .send()
+            .await?;
         let peers: Value = peers.error_for_status()?.json().await?;
         if peers["count"].as_u64().context("no count of peers")? > 0 {
             return Ok(());
@@ -110,14 +125,23 @@ async fn every_socket_of_a_node_is_on_loopback() -> Result<()> {
     let mut inodes = Vec::new();
     for entry in fs::read_dir(process.join("fd"))? {
         // A descriptor may close while the folder is read.
-        let Ok(target) = fs::read_link(entry?.path()) else { continue };
+        let Ok(target) = fs::read_link(entry?.path()) else {
+            continue;
+        };
         let target = target.to_string_lossy().into_owned();
-        inodes.extend(target.strip_prefix("socket:[").map(|rest| rest.replace(']', "")));
+        inodes.extend(
+            target
+                .strip_prefix("socket:[")
+                .map(|rest| rest.replace(']', "")),
+        );
     }
 
     let mut seen = 0;
     for table in ["tcp", "tcp6", "udp", "udp6"] {
-        for line in fs::read_to_string(process.join("net").join(table))?.lines().skip(1) {
+        for line in fs::read_to_string(process.join("net").join(table))?
+            .lines()
+            .skip(1)
+        {
             let columns: Vec<&str> = line.split_whitespace().collect();
             let (local, inode) = (columns[1], columns[9]);
             if inodes.iter().any(|held| held == inode) {
@@ -127,6 +151,9 @@ async fn every_socket_of_a_node_is_on_loopback() -> Result<()> {
             }
         }
     }
-    assert!(seen >= 2, "saw {seen} sockets, but the API and the swarm listen");
+    assert!(
+        seen >= 2,
+        "saw {seen} sockets, but the API and the swarm listen"
+    );
     Ok(())
 }

@@ -22,7 +22,11 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
             let own = std::env::current_exe()?;
             let folder = own.parent().context("a program is in a folder")?;
             // Tests run from the folder `deps` beside the programs.
-            if folder.ends_with("deps") { folder.join("..") } else { folder.to_owned() }
+            if folder.ends_with("deps") {
+                folder.join("..")
+            } else {
+                folder.to_owned()
+            }
         }
     };
     let path = folder.join(name);
@@ -52,7 +56,11 @@ impl Answer {
         if self.code != 0 {
             bail!("exit code {}: {}", self.code, self.err.trim());
         }
-        let line = self.out.lines().last().context("the command printed nothing")?;
+        let line = self
+            .out
+            .lines()
+            .last()
+            .context("the command printed nothing")?;
         serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))
     }
 }
@@ -62,7 +70,11 @@ impl Answer {
 /// # Errors
 /// A program that cannot be started.
 pub fn medsync<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Answer> {
-    let Output { status, stdout, stderr } = Command::new(program("medsync")?)
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(program("medsync")?)
         .args(arguments)
         .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
         .stdin(Stdio::null())
@@ -87,7 +99,10 @@ impl Daemon {
     /// # Errors
     /// A program that cannot be started.
     pub fn start(home: &Path) -> anyhow::Result<Self> {
-        Ok(Self { home: home.to_owned(), child: spawn(home)? })
+        Ok(Self {
+            home: home.to_owned(),
+            child: spawn(home)?,
+        })
     }
 
     /// Kills the daemon without a warning and starts it again.
@@ -103,7 +118,10 @@ impl Daemon {
 }
 
 fn spawn(home: &Path) -> anyhow::Result<Child> {
-    let log = File::options().create(true).append(true).open(home.join("daemon.log"))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("daemon.log"))?;
     Ok(Command::new(program("medsync")?)
         .args([OsStr::new("daemon"), OsStr::new("--home"), home.as_os_str()])
         .stdin(Stdio::null())

@@ -4,7 +4,7 @@
 //! started again, it has the same addresses, so that whoever knew them before still does.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
@@ -67,14 +67,26 @@ impl Node {
         if !home.join("config.toml").exists() {
             let any_ports = ["--api-port", "0", "--swarm-port", "0"];
             let rare = ["--sync-interval-s", SYNC_INTERVAL_S];
-            let made = command("init", home)?.args(any_ports).args(rare).args(flags).output()?;
+            let made = command("init", home)?
+                .args(any_ports)
+                .args(rare)
+                .args(flags)
+                .output()?;
             if !made.status.success() {
-                bail!("medsync-node init: {}", String::from_utf8_lossy(&made.stderr).trim());
+                bail!(
+                    "medsync-node init: {}",
+                    String::from_utf8_lossy(&made.stderr).trim()
+                );
             }
         }
         let (process, ready) = run(home, flags)?;
         let credential = home.join("credential.json");
-        Ok(Self { process, home: home.to_owned(), credential, ready })
+        Ok(Self {
+            process,
+            home: home.to_owned(),
+            credential,
+            ready,
+        })
     }
 
     /// The base address of its API.
@@ -117,7 +129,11 @@ fn command(verb: &str, home: &Path) -> anyhow::Result<Command> {
         None => program("medsync-node")?,
     };
     let mut command = Command::new(path);
-    command.arg(verb).arg("--home").arg(home).stdin(Stdio::null());
+    command
+        .arg(verb)
+        .arg("--home")
+        .arg(home)
+        .stdin(Stdio::null());
     Ok(command)
 }
 
@@ -126,9 +142,16 @@ fn run(home: &Path, flags: &[&str]) -> anyhow::Result<(Child, Ready)> {
     let log = home.with_extension("log");
     let stderr = OpenOptions::new().create(true).append(true).open(&log)?;
     let mut command = command("run", home)?;
-    let mut process = command.args(flags).stdout(Stdio::piped()).stderr(stderr).spawn()?;
-    let stdout = process.stdout.take().context("a piped child has a stdout")?;
-    let ready = first_line(stdout)
+    let mut process = command
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()?;
+    let stdout = process
+        .stdout
+        .take()
+        .context("a piped child has a stdout")?;
+    let ready = ready_line(stdout)
         .and_then(|line| serde_json::from_str(&line).with_context(|| format!("it said {line}")));
     match ready {
         Ok(ready) => Ok((process, ready)),
@@ -139,13 +162,16 @@ fn run(home: &Path, flags: &[&str]) -> anyhow::Result<(Child, Ready)> {
     }
 }
 
-/// The first line of a child, waited for in a thread because a pipe cannot be waited for shortly.
-fn first_line(stdout: ChildStdout) -> anyhow::Result<String> {
+/// The ready line of a node, waited for in a thread because a pipe cannot be waited for shortly.
+/// Calimero's authentication prints a line of its own before it.
+fn ready_line(stdout: ChildStdout) -> anyhow::Result<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stdout).lines();
         // Nobody may be waiting any more. Reading on keeps the pipe open for whatever follows.
-        let _ = sender.send(lines.next());
+        let is_ready =
+            |line: &io::Result<String>| line.as_ref().map_or(true, |l| l.starts_with('{'));
+        let _ = sender.send(lines.find(is_ready));
         lines.for_each(drop);
     });
     match receiver.recv_timeout(PATIENCE) {

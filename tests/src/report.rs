@@ -48,9 +48,17 @@ impl Report {
         let done = done.map_err(|error| error.context(format!("step {number}: {name}")))?;
         println!("{number:2}. [{part}] {name} ({seconds:.1} s)");
         for (what, figure) in &figures {
-            println!("      {what}: {}", figure.as_str().map_or(figure.to_string(), Into::into));
+            println!(
+                "      {what}: {}",
+                figure.as_str().map_or(figure.to_string(), Into::into)
+            );
         }
-        self.steps.push(Step { name, part, seconds, figures });
+        self.steps.push(Step {
+            name,
+            part,
+            seconds,
+            figures,
+        });
         Ok(done)
     }
 

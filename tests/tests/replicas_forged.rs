@@ -304,7 +304,7 @@ fn a_record_under_another_stamp_is_ignored_and_a_false_stamp_is_dropped() {
 
 #[test]
 fn rubbish_in_a_shard_does_not_stop_a_revocation() {
-    let (mut custodian, mut patient) = enrolled(CONTEXT);
+    let (custodian, mut patient) = enrolled(CONTEXT);
     let forger = custodian.join(66);
     let consent = Consent::sound(&custodian, 1);
     patient.call("grant", &consent.grant_arguments()).unwrap();

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
+use medsync::source::CalimeroNode;
 use medsync::source::{
     AnchorReport, BlobId, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind,
     NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError, StageReport,
     all_changes, all_consents, all_records,
 };
-use medsync::source::CalimeroNode;
-use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::codes::Code;
+use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, MemberId, RecordId, SealKey, UnixSeconds};
 use medsync_protocol::receipt::Stage;
 use medsync_protocol::seal::RecordVersion;
@@ -46,7 +46,11 @@ where
         if let Some(found) = look().await? {
             return Ok(found);
         }
-        ensure!(Instant::now() < until, "{what}: not within {} s", ARRIVES_WITHIN.as_secs());
+        ensure!(
+            Instant::now() < until,
+            "{what}: not within {} s",
+            ARRIVES_WITHIN.as_secs()
+        );
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -108,7 +112,9 @@ fn built_app() -> PathBuf {
 }
 
 fn in_an_hour() -> UnixSeconds {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     UnixSeconds(now.as_secs() + 3600)
 }
 
@@ -133,8 +139,12 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     let opened = hospital.open_circle(namespace).await?;
     assert_eq!(opened.bytecode, BlobId::of(&std::fs::read(built_app())?));
     let (circle, member) = patient.join(&hospital, &opened).await?;
-    let both =
-        Both { hospital: hospital.node.circle(opened.context), patient: circle, opened, member };
+    let both = Both {
+        hospital: hospital.node.circle(opened.context),
+        patient: circle,
+        opened,
+        member,
+    };
 
     both.pins_agree().await?;
     both.enrol().await?;
@@ -153,7 +163,11 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
 async fn nobody_enters_without_a_token(party: &Party) -> anyhow::Result<()> {
     let client = reqwest::Client::new();
     let url = |path: &str| format!("{}{path}", party.process.api());
-    for path in ["/admin-api/contexts", "/admin-api/peers", "/admin-api/applications"] {
+    for path in [
+        "/admin-api/contexts",
+        "/admin-api/peers",
+        "/admin-api/applications",
+    ] {
         for token in ["", "forged.token.here"] {
             let answer = client.get(url(path)).bearer_auth(token).send().await?;
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
@@ -193,8 +207,13 @@ impl Both {
         let written = self.patient.enrol(&enrolment, &signature).await?;
         assert!(!written.existing);
         assert!(self.patient.enrol(&enrolment, &signature).await?.existing);
-        let state = self.arrives("the enrolment", |state| state.patient.is_some()).await?;
-        assert_eq!(state.patient.map(|patient| patient.enrolment), Some(enrolment));
+        let state = self
+            .arrives("the enrolment", |state| state.patient.is_some())
+            .await?;
+        assert_eq!(
+            state.patient.map(|patient| patient.enrolment),
+            Some(enrolment)
+        );
         Ok(())
     }
 
@@ -216,17 +235,27 @@ impl Both {
 
     async fn grant(&self) -> anyhow::Result<Consent> {
         let before = self.patient.state_hash().await?;
-        let forged = Plan { signer: HOSPITAL, ..Plan::sound(1) }.sign(&self.terms());
+        let forged = Plan {
+            signer: HOSPITAL,
+            ..Plan::sound(1)
+        }
+        .sign(&self.terms());
         for circle in [&self.hospital, &self.patient] {
             assert_refused(grant(circle, &forged).await, "foreign_key");
         }
-        assert_eq!(self.patient.state_hash().await?, before, "a refusal writes nothing");
+        assert_eq!(
+            self.patient.state_hash().await?,
+            before,
+            "a refusal writes nothing"
+        );
         let consent = Plan::sound(1).sign(&self.terms());
         let granted = grant(&self.patient, &consent).await?;
         assert_eq!(granted.commitment, consent.signed.commitment);
         assert_ne!(self.patient.state_hash().await?, before);
         assert!(grant(&self.patient, &consent).await?.existing);
-        let found = self.consent_on(&self.hospital, ConsentState::InForce).await?;
+        let found = self
+            .consent_on(&self.hospital, ConsentState::InForce)
+            .await?;
         assert_eq!(found.opening, consent.signed.opening);
         assert!(found.is_signed(registry()));
         Ok(consent)
@@ -272,7 +301,10 @@ impl Both {
         .await?;
         assert_eq!(whole.payload, Some(payload));
         assert_eq!(whole.record.key_for_patient, record.key_for_patient);
-        assert_eq!(all_records(&self.patient, Some("Observation")).await?, [whole.record]);
+        assert_eq!(
+            all_records(&self.patient, Some("Observation")).await?,
+            [whole.record]
+        );
         assert_eq!(all_records(&self.patient, Some("Patient")).await?, []);
         Ok(())
     }
@@ -292,12 +324,20 @@ impl Both {
         assert!(!self.hospital.record_anchor(&report).await?.existing);
         let found = eventually("the position", || async {
             let consents = all_consents(&self.patient).await?;
-            Ok(consents.into_iter().find(|consent| !consent.anchors.is_empty()))
+            Ok(consents
+                .into_iter()
+                .find(|consent| !consent.anchors.is_empty()))
         })
         .await?;
         let position = &found.anchors[0];
-        assert_eq!((position.stage(), position.root), (Stage::Sealed, tree.root()));
-        let wrong = AnchorReport { proof: tree.proof(0).context("two leaves")?, ..report };
+        assert_eq!(
+            (position.stage(), position.root),
+            (Stage::Sealed, tree.root())
+        );
+        let wrong = AnchorReport {
+            proof: tree.proof(0).context("two leaves")?,
+            ..report
+        };
         assert_refused(self.hospital.record_anchor(&wrong).await, "not_included");
         Ok(())
     }
@@ -305,8 +345,19 @@ impl Both {
     async fn revoke(&self, consent: &Consent) -> anyhow::Result<()> {
         let secrets = &consent.signed.secrets;
         let claim_key: PublicKey = secrets.claim_key.public_key();
-        assert!(!self.patient.revoke(&secrets.secret, claim_key).await?.existing);
-        assert!(self.patient.revoke(&secrets.secret, claim_key).await?.existing);
+        assert!(
+            !self
+                .patient
+                .revoke(&secrets.secret, claim_key)
+                .await?
+                .existing
+        );
+        assert!(
+            self.patient
+                .revoke(&secrets.secret, claim_key)
+                .await?
+                .existing
+        );
         for circle in [&self.patient, &self.hospital] {
             let found = self.consent_on(circle, ConsentState::Revoked).await?;
             assert!(found.revoked_at.is_some());
@@ -317,11 +368,17 @@ impl Both {
     /// Both nodes hold the same state, and each entry of it can be read by its key.
     async fn walks_agree(&self) -> anyhow::Result<()> {
         let walk = eventually("both walks", || async {
-            let (here, there) = (all_changes(&self.hospital).await?, all_changes(&self.patient).await?);
+            let (here, there) = (
+                all_changes(&self.hospital).await?,
+                all_changes(&self.patient).await?,
+            );
             Ok((here == there).then_some(here))
         })
         .await?;
-        assert_eq!(self.hospital.state_hash().await?, self.patient.state_hash().await?);
+        assert_eq!(
+            self.hospital.state_hash().await?,
+            self.patient.state_hash().await?
+        );
         let kinds: BTreeSet<EntryKind> = walk.entries.iter().map(|entry| entry.kind).collect();
         assert_eq!(kinds, BTreeSet::from(EntryKind::ALL));
         for change in &walk.entries {
@@ -332,7 +389,10 @@ impl Both {
             }
         }
         let first = self.patient.changes(None, PageLimit::new(1)?).await?;
-        let second = self.patient.changes(first.next.as_ref(), PageLimit::new(1)?).await?;
+        let second = self
+            .patient
+            .changes(first.next.as_ref(), PageLimit::new(1)?)
+            .await?;
         assert_eq!([first.entries, second.entries].concat(), walk.entries[..2]);
         Ok(())
     }
@@ -342,7 +402,13 @@ async fn grant(
     circle: &NodeCircle,
     consent: &Consent,
 ) -> Result<medsync::source::Granted, SourceError> {
-    circle.grant(&consent.terms, &consent.signed.opening, &consent.signed.signature).await
+    circle
+        .grant(
+            &consent.terms,
+            &consent.signed.opening,
+            &consent.signed.signature,
+        )
+        .await
 }
 
 fn assert_refused<T: Debug>(answer: Result<T, SourceError>, code: &str) {
@@ -366,8 +432,13 @@ async fn a_stranger_sees_only_its_own(
     let (foreign, group) = (first.opened.context, first.opened.group);
 
     // List: neither the context nor the group with its members.
-    let listed: Vec<ContextId> =
-        stranger.node.contexts().await?.into_iter().map(|listed| listed.context).collect();
+    let listed: Vec<ContextId> = stranger
+        .node
+        .contexts()
+        .await?
+        .into_iter()
+        .map(|listed| listed.context)
+        .collect();
     assert_eq!(listed, [own.context]);
     let members = stranger.node.members(group).await;
     assert!(members.is_err(), "{members:?}");
@@ -410,8 +481,14 @@ async fn groups_of(party: &Party, namespace: NamespaceId) -> anyhow::Result<Valu
     });
     let client = reqwest::Client::new();
     let url = |path: &str| format!("{}{path}", party.process.api());
-    let token: Value =
-        client.post(url("/auth/token")).json(&log_in).send().await?.error_for_status()?.json().await?;
+    let token: Value = client
+        .post(url("/auth/token"))
+        .json(&log_in)
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await?;
     let token = token["data"]["access_token"].as_str().context("no token")?;
     let path = format!("/admin-api/namespaces/{namespace}/groups");
     let answer = client.get(url(&path)).bearer_auth(token).send().await?;

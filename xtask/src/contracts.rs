@@ -6,6 +6,7 @@
 mod repair;
 mod summary;
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,10 +40,9 @@ impl Contracts {
     /// # Errors
     /// A missing or malformed input, a class that Starknet would refuse, a summary that differs.
     pub fn run(&self) -> anyhow::Result<()> {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        let top = top.context("xtask is a folder of the workspace")?;
+        let top = checkout()?;
         for name in CONTRACTS {
-            let paths = Paths::of(top, name);
+            let paths = Paths::of(&top, name);
             let summary = build(&paths).with_context(|| format!("contract {name}"))?;
             if self.check {
                 summary.check(&paths.summary)?;
@@ -54,6 +54,16 @@ impl Contracts {
         }
         Ok(())
     }
+}
+
+/// The checkout that this is run in. Not the one that this program was built in: checkouts may
+/// share a build folder, and then the program too.
+fn checkout() -> anyhow::Result<PathBuf> {
+    let here = env::current_dir()?;
+    here.ancestors()
+        .find(|folder| folder.join("contracts/Scarb.toml").is_file())
+        .map(Path::to_owned)
+        .with_context(|| format!("{} is in no checkout of MedSync", here.display()))
 }
 
 /// Where one contract's files are.

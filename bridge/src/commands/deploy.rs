@@ -39,7 +39,10 @@ impl Deploy {
         let deployment = deploy(&self.rpc, self.account, key, &self.artifacts).await?;
         let json = serde_json::to_vec_pretty(&deployment)?;
         files::write_whole(&self.out, &json, false).context("the deployment file")?;
-        println!("registry {} of class {}", deployment.registry, deployment.class_hash);
+        println!(
+            "registry {} of class {}",
+            deployment.registry, deployment.class_hash
+        );
         Ok(())
     }
 }

@@ -86,13 +86,11 @@ pub struct InitParts {
 
 impl InitParts {
     /// The node's and the chain's part of a configuration.
-    pub(super) fn config(
-        &self,
-        peer: Option<String>,
-    ) -> anyhow::Result<(NodeConfig, ChainConfig)> {
+    pub(super) fn config(&self, peer: Option<String>) -> anyhow::Result<(NodeConfig, ChainConfig)> {
         let deployment = Deployment::read(&self.deployment)?;
         let absolute = |path: &Path| {
-            path.canonicalize().with_context(|| format!("{} is not there", path.display()))
+            path.canonicalize()
+                .with_context(|| format!("{} is not there", path.display()))
         };
         let node = NodeConfig {
             api: self.node_api.clone(),
@@ -173,8 +171,9 @@ impl Init {
         }
         let (node, chain) = self.parts.config(Some(self.peer))?;
         let account = |address, key: &Path| -> anyhow::Result<_> {
-            let key_file =
-                key.canonicalize().with_context(|| format!("{} is not there", key.display()))?;
+            let key_file = key
+                .canonicalize()
+                .with_context(|| format!("{} is not there", key.display()))?;
             Ok(Some(AccountConfig { address, key_file }))
         };
         let config = Config {
@@ -184,7 +183,10 @@ impl Init {
             anchor_account: account(self.anchor_account, &self.anchor_key)?,
             revoke_account: account(self.revoke_account, &self.revoke_key)?,
             relay_after_s: 0,
-            batch: BatchConfig { age_s_max: self.batch_age_s, ..BatchConfig::default() },
+            batch: BatchConfig {
+                age_s_max: self.batch_age_s,
+                ..BatchConfig::default()
+            },
         };
         files::private_folder(&self.home.home)?;
         let keys = CustodianKeys::create(&self.home.home.join(KEY_FILE), &mut system_random())?;
@@ -200,7 +202,10 @@ impl Init {
 impl Open {
     async fn run(self) -> anyhow::Result<()> {
         if self.out.exists() {
-            bail!("{} is there already and is not overwritten", self.out.display());
+            bail!(
+                "{} is there already and is not overwritten",
+                self.out.display()
+            );
         }
         let party = Party::open(&self.home.home).await?;
         let (Some(account), Some(peer)) =
@@ -218,7 +223,10 @@ impl Open {
             registry: party.config.chain.registry(),
         };
         let namespace = namespace(&party).await?;
-        let opened = party.node.create_circle(namespace, &party.config.node.app, &pins).await?;
+        let opened = party
+            .node
+            .create_circle(namespace, &party.config.node.app, &pins)
+            .await?;
         let now = party.clock.now();
         let expires_at = UnixSeconds(now.0 + self.hours * 3600);
         let row = CircleRow {
@@ -260,7 +268,10 @@ async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
         return Ok(known.parse()?);
     }
     let namespace = party.node.create_namespace(&party.config.node.app).await?;
-    party.store.state_fact(NAMESPACE, &namespace.to_string()).await?;
+    party
+        .store
+        .state_fact(NAMESPACE, &namespace.to_string())
+        .await?;
     Ok(namespace)
 }
 
@@ -284,7 +295,9 @@ impl Import {
                 Imported::Unchanged => "unchanged",
                 Imported::Refused(_) => "refused",
             };
-            *counts.entry(format!("{} {what}", line.resource_type)).or_default() += 1;
+            *counts
+                .entry(format!("{} {what}", line.resource_type))
+                .or_default() += 1;
         }
         if !self.json {
             for line in &report {
@@ -312,8 +325,10 @@ impl Status {
         }
         let last_round = party.store.fact(LAST_ROUND).await?;
         if self.json {
-            let alarms: BTreeMap<String, &Option<String>> =
-                circles.iter().map(|c| (c.context.to_string(), &c.alarm)).collect();
+            let alarms: BTreeMap<String, &Option<String>> = circles
+                .iter()
+                .map(|c| (c.context.to_string(), &c.alarm))
+                .collect();
             return print_json(&serde_json::json!({
                 "last_round_at": last_round,
                 "counts": counts.into_iter().collect::<BTreeMap<_, _>>(),
@@ -329,7 +344,9 @@ impl Status {
             println!("{count:6} {what}");
         }
         for circle in circles {
-            let state = circle.alarm.map_or_else(|| "well".into(), |why| format!("ALARM: {why}"));
+            let state = circle
+                .alarm
+                .map_or_else(|| "well".into(), |why| format!("ALARM: {why}"));
             println!("circle {} ({}): {state}", circle.context, circle.label);
         }
         for why in hindrances {

@@ -158,7 +158,10 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
     match party.store.circles().await?.as_slice() {
         [] => bail!("no circle was joined yet: medsync patient join --invitation FILE"),
         [circle] => {
-            let invitation = circle.invitation.as_deref().context("the circle has no invitation")?;
+            let invitation = circle
+                .invitation
+                .as_deref()
+                .context("the circle has no invitation")?;
             Ok((circle.context, serde_json::from_str(invitation)?))
         }
         _ => bail!("this home is in several circles; a patient's home is in one"),
@@ -167,5 +170,6 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
 
 /// Reads a record's name.
 fn record_id(text: &str) -> Result<RecordId, String> {
-    text.parse().map_err(|error: medsync_protocol::ids::BytesError| error.to_string())
+    text.parse()
+        .map_err(|error: medsync_protocol::ids::BytesError| error.to_string())
 }

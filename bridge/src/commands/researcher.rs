@@ -46,11 +46,15 @@ impl Researcher {
     /// Keys that are there already or not at all.
     pub fn run(self) -> anyhow::Result<()> {
         let keys = match self {
-            Self::Init { home, deployment, rpc, custodian } => {
+            Self::Init {
+                home,
+                deployment,
+                rpc,
+                custodian,
+            } => {
                 let deployment = Deployment::read(&deployment)?;
                 files::private_folder(&home.home)?;
-                let keys =
-                    ResearcherKeys::create(&home.home.join(KEY_FILE), &mut system_random())?;
+                let keys = ResearcherKeys::create(&home.home.join(KEY_FILE), &mut system_random())?;
                 VerifierConfig {
                     rpc,
                     chain_id: deployment.chain_id,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use medsync_protocol::codes::{Code, CodeSet};
-use medsync_protocol::decide::{Attributes, Candidate, Concept, Decision, Outcome, Request, decide};
+use medsync_protocol::decide::{
+    Attributes, Candidate, Concept, Decision, Outcome, Request, decide,
+};
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use medsync_protocol::verdict::Verdict;
@@ -80,7 +82,10 @@ impl Verify {
         let report = verify(&config, &chains, &receipt, self.at.map(UnixSeconds)).await?;
         let decision = self.decide(&receipt, &report)?;
         if self.json {
-            print_json(&Answer { report: &report, decision: decision.as_ref() })?;
+            print_json(&Answer {
+                report: &report,
+                decision: decision.as_ref(),
+            })?;
         } else {
             print(&report, decision.as_ref());
         }
@@ -125,7 +130,12 @@ impl Verify {
 
 fn print(report: &Report, decision: Option<&Decision>) {
     for check in &report.checks {
-        println!("[{}] {} ({})", if check.holds { "ok" } else { "NO" }, check.what, check.found);
+        println!(
+            "[{}] {} ({})",
+            if check.holds { "ok" } else { "NO" },
+            check.what,
+            check.found
+        );
     }
     println!(
         "{:?} at {}, by block {} of time {}",

@@ -25,11 +25,22 @@ const ATTRIBUTE_BYTES_MAX: usize = 24 * 1024;
 
 /// The elements that say what a resource is about. Results and parts of it (`value`, `component`,
 /// `item`) are not in here: a permit has to hold all values, and nobody lists every result.
-const CODES: [&str; 5] =
-    ["code", "medicationCodeableConcept", "vaccineCode", "type", "reasonCode"];
+const CODES: [&str; 5] = [
+    "code",
+    "medicationCodeableConcept",
+    "vaccineCode",
+    "type",
+    "reasonCode",
+];
 /// The elements that say who made a resource.
-const AUTHORS: [&str; 6] =
-    ["performer", "author", "participant", "recorder", "asserter", "requester"];
+const AUTHORS: [&str; 6] = [
+    "performer",
+    "author",
+    "participant",
+    "recorder",
+    "asserter",
+    "requester",
+];
 /// Where the reference stands in an author that is an element with parts.
 const AUTHOR_PARTS: [&str; 4] = ["actor", "individual", "member", "party"];
 
@@ -72,7 +83,9 @@ fn each(value: &Value) -> std::slice::Iter<'_, Value> {
 fn codings<'a>(codings: impl IntoIterator<Item = &'a Value>) -> Concept {
     let text = |coding: &Value, field: &str| {
         let text = coding[field].as_str()?;
-        (1..=CODE_TEXT_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
+        (1..=CODE_TEXT_BYTES_MAX)
+            .contains(&text.len())
+            .then(|| text.to_owned())
     };
     let code = |coding| Some(Code::new(text(coding, "system")?, text(coding, "code")?));
     Concept(codings.into_iter().filter_map(code).collect())
@@ -134,18 +147,27 @@ fn check(attributes: &Attributes) -> Result<(), AttributesError> {
     let mut bytes = attributes.authors.len() * size_of::<AuthorId>();
     for (what, concepts) in concepts {
         if concepts.len() > VALUES_LEN_MAX {
-            return Err(AttributesError::TooMany { what, is: concepts.len() });
+            return Err(AttributesError::TooMany {
+                what,
+                is: concepts.len(),
+            });
         }
         for Concept(codes) in concepts {
             if codes.len() > CODINGS_LEN_MAX {
                 return Err(AttributesError::TooManyCodings(codes.len()));
             }
-            bytes += codes.iter().map(|code| code.system.len() + code.code.len()).sum::<usize>();
+            bytes += codes
+                .iter()
+                .map(|code| code.system.len() + code.code.len())
+                .sum::<usize>();
         }
     }
     if attributes.authors.len() > VALUES_LEN_MAX {
         let is = attributes.authors.len();
-        return Err(AttributesError::TooMany { what: "authors", is });
+        return Err(AttributesError::TooMany {
+            what: "authors",
+            is,
+        });
     }
     if bytes > ATTRIBUTE_BYTES_MAX {
         return Err(AttributesError::TooLong(bytes));

@@ -61,7 +61,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries<'de>, A::Error> {
                 let mut entries = Entries::default();
                 while entries.kept.len() < ENTRIES_LEN_MAX {
-                    let Some(entry) = seq.next_element()? else { break };
+                    let Some(entry) = seq.next_element()? else {
+                        break;
+                    };
                     entries.kept.push(entry);
                 }
                 entries.total = entries.kept.len();
@@ -77,13 +79,23 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 
 /// What a parser says, without the text that it may quote from the file.
 fn not_json(error: &serde_json::Error) -> FhirError {
-    let problem = if error.is_eof() { "it ends too early" } else { "it cannot be read on" };
-    FhirError::NotJson { problem, line: error.line(), column: error.column() }
+    let problem = if error.is_eof() {
+        "it ends too early"
+    } else {
+        "it cannot be read on"
+    };
+    FhirError::NotJson {
+        problem,
+        line: error.line(),
+        column: error.column(),
+    }
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Bundle, FhirError> {
     if bytes.len() as u64 > BUNDLE_BYTES_MAX {
-        return Err(FhirError::TooLarge { bytes: bytes.len() as u64 });
+        return Err(FhirError::TooLarge {
+            bytes: bytes.len() as u64,
+        });
     }
     let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => FhirError::NotABundle(format!(
@@ -96,7 +108,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Bundle, FhirError> {
     match wire.resource_type.as_str() {
         Some("Bundle") => {}
         Some(other) => {
-            return Err(FhirError::NotABundle(format!("its resourceType is {:?}", shown(other))));
+            return Err(FhirError::NotABundle(format!(
+                "its resourceType is {:?}",
+                shown(other)
+            )));
         }
         None => return Err(FhirError::NotABundle("it has no resourceType".into())),
     }
@@ -143,21 +158,31 @@ fn read_entry(entry: &RawValue, number: usize) -> Result<Resource, Refused> {
         refused.why = why;
         refused.clone()
     };
-    let Some(raw) = entry.resource else { return Err(refuse("the entry has no resource".into())) };
+    let Some(raw) = entry.resource else {
+        return Err(refuse("the entry has no resource".into()));
+    };
     let payload = compact(raw.get());
     if payload.len() > RESOURCE_BYTES_MAX {
         let bytes = payload.len();
-        return Err(refuse(format!("it has {bytes} bytes and may have {RESOURCE_BYTES_MAX}")));
+        return Err(refuse(format!(
+            "it has {bytes} bytes and may have {RESOURCE_BYTES_MAX}"
+        )));
     }
     let resource: Value = match serde_json::from_slice(&payload) {
         Ok(resource) => resource,
         // The text is JSON already, so that depth and numbers beyond any range are what is left.
-        Err(_) => return Err(refuse("it is nested too deeply, or has a number of no size".into())),
+        Err(_) => {
+            return Err(refuse(
+                "it is nested too deeply, or has a number of no size".into(),
+            ));
+        }
     };
     let text = |field: &str| resource[field].as_str().unwrap_or_default();
     let resource_type = text("resourceType").to_owned();
     let is_type = (1..=TYPE_BYTES_MAX).contains(&resource_type.len())
-        && resource_type.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        && resource_type
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric());
     if !is_type {
         return Err(refuse("it has no resourceType".into()));
     }
@@ -165,8 +190,10 @@ fn read_entry(entry: &RawValue, number: usize) -> Result<Resource, Refused> {
     if entry.full_url.is_none() && !text("id").is_empty() {
         refused.reference = shown(&format!("{resource_type}/{}", text("id")));
     }
-    let attributes = attributes::read(&resource_type, &resource)
-        .map_err(|why| Refused { why: why.to_string(), ..refused.clone() })?;
+    let attributes = attributes::read(&resource_type, &resource).map_err(|why| Refused {
+        why: why.to_string(),
+        ..refused.clone()
+    })?;
     let url = entry.full_url.unwrap_or_default();
     Ok(Resource {
         local_key: local_key(&url, &resource_type, &resource, &payload),
@@ -239,7 +266,10 @@ mod tests {
     fn only_white_space_between_tokens_goes() {
         let json = "{ \"a b\" : [ 1.10 , \"\\\" \\\\\" ,\ttrue ] }\r\n";
         let kept = compact(json);
-        assert_eq!(String::from_utf8_lossy(&kept), "{\"a b\":[1.10,\"\\\" \\\\\",true]}");
+        assert_eq!(
+            String::from_utf8_lossy(&kept),
+            "{\"a b\":[1.10,\"\\\" \\\\\",true]}"
+        );
     }
 
     proptest! {

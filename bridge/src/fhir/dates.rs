@@ -48,7 +48,9 @@ fn parse(text: &str) -> Option<UnixSeconds> {
         4 => day(&format!("{text}-01-01")),
         7 => day(&format!("{text}-01")),
         10 => day(text),
-        _ => DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp()),
+        _ => DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|time| time.timestamp()),
     };
     u64::try_from(seconds?).ok().map(UnixSeconds)
 }
@@ -73,7 +75,15 @@ mod tests {
         assert_eq!(at("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(at("2012-03-07T20:15:35+00:00"), Some(1_331_151_335));
         assert_eq!(at("2015-02-07T13:28:17.239+02:00"), Some(1_423_308_497));
-        for none in ["", "1969-12-31", "12", "2012-13", "2012-02-30", "2012-03-07T20:15:35", "?"] {
+        for none in [
+            "",
+            "1969-12-31",
+            "12",
+            "2012-13",
+            "2012-02-30",
+            "2012-03-07T20:15:35",
+            "?",
+        ] {
             assert_eq!(at(none), None, "{none}");
         }
     }
@@ -85,7 +95,10 @@ mod tests {
             "effectivePeriod": {"start": "2019-01-01", "end": "2019-02-01"},
         });
         assert_eq!(of(&resource), parse("2019-01-01"));
-        assert_eq!(of(&json!({"period": "2019", "birthDate": "2000"})), parse("2000"));
+        assert_eq!(
+            of(&json!({"period": "2019", "birthDate": "2000"})),
+            parse("2000")
+        );
         assert_eq!(of(&json!({"period": [1], "date": 7})), None);
     }
 

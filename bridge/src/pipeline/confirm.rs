@@ -23,7 +23,9 @@ pub async fn confirm_submitted(
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let open = pipeline.store.open_batches().await?;
-    let Some(batch) = open.first() else { return Ok(()) };
+    let Some(batch) = open.first() else {
+        return Ok(());
+    };
     if let Some((block, time)) = batch.block {
         return tell(pipeline, batch, anchorer, block, time).await;
     }
@@ -32,14 +34,20 @@ pub async fn confirm_submitted(
     };
     match pipeline.chain.status(transaction).await? {
         TransactionStatus::Accepted { block } => {
-            pipeline.store.batch_landed(batch.id, block.block(), block.time).await?;
+            pipeline
+                .store
+                .batch_landed(batch.id, block.block(), block.time)
+                .await?;
             tell(pipeline, batch, anchorer, block.block(), block.time).await
         }
         TransactionStatus::Received => Ok(()),
         TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
         TransactionStatus::Reverted { reason, .. } => {
             tracing::warn!(batch = batch.id.0, %reason, "the batch's transaction reverted");
-            Ok(pipeline.store.place_batch(batch.id, Some(&reason.to_string())).await?)
+            Ok(pipeline
+                .store
+                .place_batch(batch.id, Some(&reason.to_string()))
+                .await?)
         }
     }
 }
@@ -51,13 +59,17 @@ async fn send_again(
 ) -> Result<(), PipelineError> {
     let intent = batch.intent.as_deref().and_then(Prepared::from_intent);
     let Some(prepared) = intent else {
-        return Ok(pipeline.store.place_batch(batch.id, Some("its intent was lost")).await?);
+        return Ok(pipeline
+            .store
+            .place_batch(batch.id, Some("its intent was lost"))
+            .await?);
     };
     match account.send(&prepared).await {
         Ok(_) => Ok(()),
-        Err(error) if is_dead(&error) => {
-            Ok(pipeline.store.place_batch(batch.id, Some(&error.to_string())).await?)
-        }
+        Err(error) if is_dead(&error) => Ok(pipeline
+            .store
+            .place_batch(batch.id, Some(&error.to_string()))
+            .await?),
         Err(error) => Err(error.into()),
     }
 }
@@ -76,9 +88,18 @@ async fn tell(
     time: UnixSeconds,
 ) -> Result<(), PipelineError> {
     // A batch that landed by a transaction that this store does not know says zero.
-    let transaction = batch.transaction.unwrap_or(TransactionHash::from_felt(Felt::ZERO));
-    let block_report = BlockReport { number: block.number, hash: block.hash, time };
-    let stage = StageReport::Anchored { transaction, block: block_report };
+    let transaction = batch
+        .transaction
+        .unwrap_or(TransactionHash::from_felt(Felt::ZERO));
+    let block_report = BlockReport {
+        number: block.number,
+        hash: block.hash,
+        time,
+    };
+    let stage = StageReport::Anchored {
+        transaction,
+        block: block_report,
+    };
     place::report(pipeline, batch, anchorer, stage).await?;
     pipeline.store.batch_anchored(batch.id).await?;
     tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");

@@ -41,10 +41,15 @@ async fn ingest(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineErro
     unseen.sort_by_key(|change| change.kind != EntryKind::Revocation);
     for change in unseen {
         take_in(pipeline, row, &*circle, &change).await?;
-        pipeline.store.note_seen(row.context, &change, pipeline.now()).await?;
+        pipeline
+            .store
+            .note_seen(row.context, &change, pipeline.now())
+            .await?;
     }
-    let vanished =
-        pipeline.store.finish_walk(row.context, &walk, state, pipeline.now()).await?;
+    let vanished = pipeline
+        .store
+        .finish_walk(row.context, &walk, state, pipeline.now())
+        .await?;
     for entry in vanished {
         tracing::error!(
             context = %row.context, kind = %entry.kind, key = %entry.key,

@@ -91,7 +91,9 @@ impl Pipeline {
 
     /// The address under which this party anchors.
     fn anchorer(&self) -> Option<Anchorer> {
-        self.anchor_account.as_ref().map(|account| Anchorer::from_felt(account.address().felt()))
+        self.anchor_account
+            .as_ref()
+            .map(|account| Anchorer::from_felt(account.address().felt()))
     }
 
     /// One round of the batches' lane: seals what is due, then moves every open batch as far as

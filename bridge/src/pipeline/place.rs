@@ -39,7 +39,9 @@ pub async fn report(
     let broken = |what: &str| PipelineError::Broken(format!("batch {}: {what}", batch.id.0));
     let tree = Tree::build(&batch.leaves).map_err(|error| broken(&error.to_string()))?;
     if tree.root() != batch.root {
-        return Err(broken("its leaves do not lead to its root; restore the store's backup"));
+        return Err(broken(
+            "its leaves do not lead to its root; restore the store's backup",
+        ));
     }
     for consent in pipeline.store.consents_in(batch.id).await? {
         let proof = consent

@@ -17,17 +17,26 @@ use crate::store::revocations::RevocationRow;
 /// # Errors
 /// A chain or store that does not answer; the next round does it again.
 pub async fn relay_round(pipeline: &Pipeline) -> Result<bool, PipelineError> {
-    let open = pipeline.store.open_revocations(REVOCATIONS_MAX as u32).await?;
+    let open = pipeline
+        .store
+        .open_revocations(REVOCATIONS_MAX as u32)
+        .await?;
     if open.is_empty() {
         return Ok(false);
     }
     let handles: Vec<Handle> = open.iter().map(|revocation| revocation.handle).collect();
-    let (times, _) = pipeline.chain.revoked_at(pipeline.registry.registry, &handles).await?;
+    let (times, _) = pipeline
+        .chain
+        .revoked_at(pipeline.registry.registry, &handles)
+        .await?;
     let mut waiting = Vec::new();
     for (revocation, time) in open.into_iter().zip(times) {
         match time {
             Some(time) => {
-                pipeline.store.revocation_landed(revocation.handle, time).await?;
+                pipeline
+                    .store
+                    .revocation_landed(revocation.handle, time)
+                    .await?;
                 tracing::info!(handle = %revocation.handle, at = time.0, "revoked on chain");
             }
             None => waiting.push(revocation),
@@ -37,7 +46,10 @@ pub async fn relay_round(pipeline: &Pipeline) -> Result<bool, PipelineError> {
         return Ok(false);
     }
     if let Some(account) = pipeline.revoke_account.clone() {
-        match waiting.iter().find(|revocation| revocation.transaction.is_some()) {
+        match waiting
+            .iter()
+            .find(|revocation| revocation.transaction.is_some())
+        {
             Some(out) => look_after(pipeline, &*account, out, &waiting).await?,
             None => send(pipeline, &*account, &waiting).await?,
         }
@@ -52,7 +64,9 @@ async fn look_after(
     out: &RevocationRow,
     waiting: &[RevocationRow],
 ) -> Result<(), PipelineError> {
-    let Some(transaction) = out.transaction else { return Ok(()) };
+    let Some(transaction) = out.transaction else {
+        return Ok(());
+    };
     let together: Vec<Handle> = waiting
         .iter()
         .filter(|revocation| revocation.transaction == Some(transaction))
@@ -98,12 +112,18 @@ async fn send(
     }
     let call = Call::Revoke {
         registry: pipeline.registry.registry,
-        openings: due.iter().map(|r| (r.secret.clone(), r.claim_key)).collect(),
+        openings: due
+            .iter()
+            .map(|r| (r.secret.clone(), r.claim_key))
+            .collect(),
     };
     let prepared = account.prepare(&call, account.nonce().await?).await?;
     let handles: Vec<Handle> = due.iter().map(|revocation| revocation.handle).collect();
     let intent = prepared.to_intent();
-    pipeline.store.intend_revocations(&handles, Some((&intent, prepared.hash))).await?;
+    pipeline
+        .store
+        .intend_revocations(&handles, Some((&intent, prepared.hash)))
+        .await?;
     account.send(&prepared).await?;
     tracing::info!(transaction = %prepared.hash, count = handles.len(), "revocations submitted");
     Ok(())

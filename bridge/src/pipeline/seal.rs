@@ -32,8 +32,10 @@ pub async fn seal_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let count = waiting.len();
     let (leaves, members) = arrange(waiting, &mut *pipeline.random.lock().await);
     let tree = Tree::build(&leaves).map_err(|error| PipelineError::Broken(error.to_string()))?;
-    let batch =
-        pipeline.store.keep_batch(tree.root(), &leaves, &members, pipeline.now()).await?;
+    let batch = pipeline
+        .store
+        .keep_batch(tree.root(), &leaves, &members, pipeline.now())
+        .await?;
     tracing::info!(batch = batch.0, root = %tree.root(), consents = count, "batch sealed");
     Ok(())
 }

@@ -23,14 +23,24 @@ pub async fn submit_next(
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let open = pipeline.store.open_batches().await?;
-    let Some(batch) = open.first().filter(|batch| batch.state == BatchState::Placed) else {
+    let Some(batch) = open
+        .first()
+        .filter(|batch| batch.state == BatchState::Placed)
+    else {
         return Ok(());
     };
     let registry = pipeline.registry.registry;
     // A batch that comes back here after a failure may have landed all the same.
-    if let Some(time) = pipeline.chain.anchored_at(registry, anchorer, batch.root).await? {
+    if let Some(time) = pipeline
+        .chain
+        .anchored_at(registry, anchorer, batch.root)
+        .await?
+    {
         let tip = pipeline.chain.tip().await?;
-        pipeline.store.batch_landed(batch.id, tip.block(), time).await?;
+        pipeline
+            .store
+            .batch_landed(batch.id, tip.block(), time)
+            .await?;
         return Ok(());
     }
     let call = Call::Anchor {
@@ -41,9 +51,14 @@ pub async fn submit_next(
     };
     let prepared = account.prepare(&call, account.nonce().await?).await?;
     let intent = prepared.to_intent();
-    pipeline.store.intend_batch(batch.id, &intent, prepared.hash, pipeline.now()).await?;
+    pipeline
+        .store
+        .intend_batch(batch.id, &intent, prepared.hash, pipeline.now())
+        .await?;
     account.send(&prepared).await?;
     tracing::info!(batch = batch.id.0, transaction = %prepared.hash, "batch submitted");
-    let stage = StageReport::Submitted { transaction: prepared.hash };
+    let stage = StageReport::Submitted {
+        transaction: prepared.hash,
+    };
     place::report(pipeline, batch, anchorer, stage).await
 }

@@ -31,31 +31,49 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn circle() -> Self {
-        Self { method: "circle", args: json!({}) }
+        Self {
+            method: "circle",
+            args: json!({}),
+        }
     }
 
     pub(super) fn enrol(enrolment: &Enrolment, signature: &Signature) -> Self {
         let args = json!({ "enrolment": enrolment, "signature": signature });
-        Self { method: "enrol", args }
+        Self {
+            method: "enrol",
+            args,
+        }
     }
 
     pub(super) fn grant(terms: &str, opening: &Opening, signature: &Signature) -> Self {
         let args = json!({ "terms": terms, "opening": opening, "signature": signature });
-        Self { method: "grant", args }
+        Self {
+            method: "grant",
+            args,
+        }
     }
 
     /// The secret becomes public by this call, which is its purpose.
     pub(super) fn revoke(secret: &str, claim_key: PublicKey) -> Self {
         let args = json!({ "secret": secret, "claim_key": claim_key, "handle": null });
-        Self { method: "revoke", args }
+        Self {
+            method: "revoke",
+            args,
+        }
     }
 
     pub(super) fn consents(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self { method: "consents", args: json!({ "cursor": cursor, "limit": limit }) }
+        Self {
+            method: "consents",
+            args: json!({ "cursor": cursor, "limit": limit }),
+        }
     }
 
     pub(super) fn put_record(record: &RecordInput) -> Self {
-        Self { method: "put_record", args: json!({ "record": record }) }
+        Self {
+            method: "put_record",
+            args: json!({ "record": record }),
+        }
     }
 
     pub(super) fn records(
@@ -64,23 +82,38 @@ impl Call {
         resource_type: Option<&str>,
     ) -> Self {
         let args = json!({ "cursor": cursor, "limit": limit, "resource_type": resource_type });
-        Self { method: "records", args }
+        Self {
+            method: "records",
+            args,
+        }
     }
 
     pub(super) fn record(record: RecordId, version: Option<u32>) -> Self {
-        Self { method: "record", args: json!({ "record": record, "version": version }) }
+        Self {
+            method: "record",
+            args: json!({ "record": record, "version": version }),
+        }
     }
 
     pub(super) fn record_anchor(anchor: &AnchorInput) -> Self {
-        Self { method: "record_anchor", args: json!({ "anchor": anchor }) }
+        Self {
+            method: "record_anchor",
+            args: json!({ "anchor": anchor }),
+        }
     }
 
     pub(super) fn changes(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self { method: "changes", args: json!({ "cursor": cursor, "limit": limit }) }
+        Self {
+            method: "changes",
+            args: json!({ "cursor": cursor, "limit": limit }),
+        }
     }
 
     pub(super) fn entry(kind: EntryKind, key: EntryKey) -> Self {
-        Self { method: "entry", args: json!({ "kind": kind.name(), "key": key }) }
+        Self {
+            method: "entry",
+            args: json!({ "kind": kind.name(), "key": key }),
+        }
     }
 }
 

@@ -61,13 +61,18 @@ impl NodeCircle {
         });
         let answer: Answer = self.node.http().post("/jsonrpc", &body).await?;
         match answer {
-            Answer { result: Some(Output { output }), error: None } => {
-                T::deserialize(output).map_err(|error| SourceError::malformed(method, error))
-            }
-            Answer { result: None, error: Some(failure) } => {
-                Err(failure.into_error(self.context, method))
-            }
-            _ => Err(SourceError::malformed(method, "neither a result nor an error")),
+            Answer {
+                result: Some(Output { output }),
+                error: None,
+            } => T::deserialize(output).map_err(|error| SourceError::malformed(method, error)),
+            Answer {
+                result: None,
+                error: Some(failure),
+            } => Err(failure.into_error(self.context, method)),
+            _ => Err(SourceError::malformed(
+                method,
+                "neither a result nor an error",
+            )),
         }
     }
 }
@@ -96,19 +101,32 @@ impl Failure {
         let call = || method.to_owned();
         match self.kind.as_str() {
             "ContextNotFound" => SourceError::UnknownContext(context),
-            "Unauthorized" => SourceError::NotMember { call: call(), reason: printable(&text) },
-            "Uninitialized" | "GroupKeyPending" | "UpgradeInProgress"
-            | "ApplicationNotInstalled" => {
-                SourceError::NotReady { call: call(), reason: printable(&text) }
-            }
-            "FunctionCallError" if text.contains(NO_IDENTITY) => {
-                SourceError::NotMember { call: call(), reason: printable(&text) }
-            }
+            "Unauthorized" => SourceError::NotMember {
+                call: call(),
+                reason: printable(&text),
+            },
+            "Uninitialized"
+            | "GroupKeyPending"
+            | "UpgradeInProgress"
+            | "ApplicationNotInstalled" => SourceError::NotReady {
+                call: call(),
+                reason: printable(&text),
+            },
+            "FunctionCallError" if text.contains(NO_IDENTITY) => SourceError::NotMember {
+                call: call(),
+                reason: printable(&text),
+            },
             "FunctionCallError" => refused(method, &text),
-            "ParseError" => {
-                SourceError::Node { call: call(), status: 400, reason: printable(&text) }
-            }
-            _ => SourceError::Node { call: call(), status: 200, reason: printable(&text) },
+            "ParseError" => SourceError::Node {
+                call: call(),
+                status: 400,
+                reason: printable(&text),
+            },
+            _ => SourceError::Node {
+                call: call(),
+                status: 200,
+                reason: printable(&text),
+            },
         }
     }
 }
@@ -142,7 +160,11 @@ fn told<T>(method: &'static str, converted: Result<T, ConvertError>) -> SourceRe
 
 /// Refuses what the app would refuse too, before it is sent.
 fn bounded(what: &'static str, is: usize, bytes_max: usize) -> SourceResult<()> {
-    if is > bytes_max { Err(SourceError::InputTooLarge { what, bytes_max }) } else { Ok(()) }
+    if is > bytes_max {
+        Err(SourceError::InputTooLarge { what, bytes_max })
+    } else {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -180,7 +202,10 @@ impl Circle for NodeCircle {
         let view: abi::Granted = self.call(call).await?;
         // The app took these terms, so that they can be read; else it lies.
         let anchorer = Terms::decode(terms).map_err(ConvertError::from);
-        let anchorer = told("grant", anchorer.and_then(|terms| convert::anchorer(&terms)))?;
+        let anchorer = told(
+            "grant",
+            anchorer.and_then(|terms| convert::anchorer(&terms)),
+        )?;
         let commitment = Commitment::of(Sha256Digest::of(terms), anchorer, opening);
         told("grant", convert::granted(commitment, &view))
     }
@@ -190,8 +215,9 @@ impl Circle for NodeCircle {
         secret: &RevocationSecret,
         claim_key: PublicKey,
     ) -> SourceResult<Written> {
-        let view: abi::Written =
-            self.call(Call::revoke(&secret.reveal_text(), claim_key)).await?;
+        let view: abi::Written = self
+            .call(Call::revoke(&secret.reveal_text(), claim_key))
+            .await?;
         Ok(convert::written(&view))
     }
 
@@ -205,7 +231,11 @@ impl Circle for NodeCircle {
     }
 
     async fn put_record(&self, record: &NewRecord) -> SourceResult<Written> {
-        bounded("payload", record.payload.len(), PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES)?;
+        bounded(
+            "payload",
+            record.payload.len(),
+            PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES,
+        )?;
         let call = Call::put_record(&convert::record_to_abi(record));
         let view: abi::Written = self.call(call).await?;
         Ok(convert::written(&view))
@@ -238,11 +268,7 @@ impl Circle for NodeCircle {
         Ok(convert::written(&view))
     }
 
-    async fn changes(
-        &self,
-        cursor: Option<&Cursor>,
-        limit: PageLimit,
-    ) -> SourceResult<ChangePage> {
+    async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage> {
         let page: abi::ChangePage = self.call(Call::changes(cursor, limit)).await?;
         told("changes", convert::changes(page))
     }

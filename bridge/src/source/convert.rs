@@ -6,14 +6,11 @@
 //! app shows none that does not verify; a record that is beyond its bounds is left out and
 //! counted, because its custodian may have written it past the app.
 
-use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
+mod records;
+
 use medsync_protocol::consent::{Commitment, Registry};
-use medsync_protocol::decide::{Attributes, Concept, VALUES_LEN_MAX};
 use medsync_protocol::felt::FeltError;
-use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ContextId, RecordId, Sha256Digest, parse_base64, to_base64,
-};
-use medsync_protocol::seal::{PAYLOAD_BYTES_MAX, PAYLOAD_OVERHEAD_BYTES, RecordVersion};
+use medsync_protocol::ids::{AddressBytes, Anchorer, ContextId, Sha256Digest, parse_base64};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::terms::{TERMS_BYTES_MAX, Terms, TermsError};
 use medsync_protocol::tree::{Leaf, Proof};
@@ -21,17 +18,12 @@ use medsync_protocol::tree::{Leaf, Proof};
 use super::abi;
 use super::model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, NewRecord, Position,
-    Record, RecordPage, Revocation, StageReport, Submission, Written,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, Granted, Position, Revocation, StageReport,
+    Submission, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, NameError};
-
-/// The largest sealed key, in bytes.
-const SEALED_KEY_BYTES_MAX: usize = 512;
-/// The longest FHIR resource type, in bytes.
-const RESOURCE_TYPE_BYTES_MAX: usize = 64;
-/// The most codings of one concept.
-const CODINGS_LEN_MAX: usize = 16;
+use records::record;
+pub(super) use records::{full_record, record_to_abi, records};
 
 /// Why values that parse say nothing sensible together.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +46,22 @@ pub(super) enum ConvertError {
     Name(#[from] NameError),
 }
 
-type Converted<T> = Result<T, ConvertError>;
+pub(super) type Converted<T> = Result<T, ConvertError>;
 
 fn bounded(what: &'static str, is: usize, max: usize) -> Converted<()> {
-    if is > max { Err(ConvertError::TooLong(what)) } else { Ok(()) }
+    if is > max {
+        Err(ConvertError::TooLong(what))
+    } else {
+        Ok(())
+    }
 }
 
 fn same<T: PartialEq>(what: &'static str, left: &T, right: &T) -> Converted<()> {
-    if left == right { Ok(()) } else { Err(ConvertError::Differs(what)) }
+    if left == right {
+        Ok(())
+    } else {
+        Err(ConvertError::Differs(what))
+    }
 }
 
 fn bytes(what: &'static str, text: &str, bytes_max: usize) -> Converted<Vec<u8>> {
@@ -90,23 +90,39 @@ fn pins(view: &abi::CircleInput) -> CustodianPins {
         anchorer: view.custodian_address,
         author_key: view.author_key,
         seal_key: view.seal_key,
-        registry: Registry { chain_id: view.chain_id, registry: view.registry },
+        registry: Registry {
+            chain_id: view.chain_id,
+            registry: view.registry,
+        },
     }
 }
 
 fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
-    Enrolled { key: view.key, enrolment: view.enrolment, recorded_at: view.recorded_at }
+    Enrolled {
+        key: view.key,
+        enrolment: view.enrolment,
+        recorded_at: view.recorded_at,
+    }
 }
 
 pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<CircleState> {
     same("the context", &context, &view.context)?;
     if view.kind != "circle" {
-        return Err(ConvertError::Unknown("the kind of the context", view.kind.clone()));
+        return Err(ConvertError::Unknown(
+            "the kind of the context",
+            view.kind.clone(),
+        ));
     }
     let enrolments: Vec<Enrolled> = view.enrolments.iter().map(enrolled).collect();
     let patient = view.patient.as_ref().map(enrolled);
-    let known = patient.as_ref().is_none_or(|patient| enrolments.contains(patient));
-    same("the patient", &(known && !(view.frozen && patient.is_some())), &true)?;
+    let known = patient
+        .as_ref()
+        .is_none_or(|patient| enrolments.contains(patient));
+    same(
+        "the patient",
+        &(known && !(view.frozen && patient.is_some())),
+        &true,
+    )?;
     Ok(CircleState {
         context,
         custodian_member: view.custodian_member,
@@ -127,13 +143,20 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
 }
 
 pub(super) fn written(view: &abi::Written) -> Written {
-    Written { key: view.key, existing: view.existing }
+    Written {
+        key: view.key,
+        existing: view.existing,
+    }
 }
 
 /// `expected` is what the caller granted: another name in the answer is a lie.
 pub(super) fn granted(expected: Commitment, view: &abi::Granted) -> Converted<Granted> {
     same("the commitment", &expected, &view.commitment)?;
-    Ok(Granted { key: view.key, commitment: view.commitment, existing: view.existing })
+    Ok(Granted {
+        key: view.key,
+        commitment: view.commitment,
+        existing: view.existing,
+    })
 }
 
 /// The anchorer that terms name.
@@ -150,8 +173,11 @@ pub(super) fn consent(context: ContextId, view: &abi::ConsentView) -> Converted<
     let commitment = Commitment::of(Sha256Digest::of(&terms_bytes), anchorer, &view.opening);
     same("the commitment", &commitment, &view.commitment)?;
     let leaf = commitment.leaf(&view.signature);
-    let anchors: Converted<Vec<Position>> =
-        view.anchors.iter().map(|anchor| position(anchorer, leaf, anchor)).collect();
+    let anchors: Converted<Vec<Position>> = view
+        .anchors
+        .iter()
+        .map(|anchor| position(anchorer, leaf, anchor))
+        .collect();
     Ok(Consent {
         key: view.key,
         commitment,
@@ -173,15 +199,27 @@ fn state(text: &str) -> Converted<ConsentState> {
         "not_yet" => ConsentState::NotYet,
         "expired" => ConsentState::Expired,
         "in_force" => ConsentState::InForce,
-        other => return Err(ConvertError::Unknown("the state of a consent", other.into())),
+        other => {
+            return Err(ConvertError::Unknown(
+                "the state of a consent",
+                other.into(),
+            ));
+        }
     })
 }
 
 /// The app shows the positions of exactly the signature beside them.
 fn position(anchorer: Anchorer, leaf: Leaf, view: &abi::AnchorView) -> Converted<Position> {
     same("the anchorer", &anchorer, &view.anchorer)?;
-    let proof = Proof { index: view.index, siblings: view.siblings.clone() };
-    same("the root of a path", &proof.includes(leaf, view.root), &true)?;
+    let proof = Proof {
+        index: view.index,
+        siblings: view.siblings.clone(),
+    };
+    same(
+        "the root of a path",
+        &proof.includes(leaf, view.root),
+        &true,
+    )?;
     Ok(Position {
         key: view.key,
         root: view.root,
@@ -194,16 +232,27 @@ fn position(anchorer: Anchorer, leaf: Leaf, view: &abi::AnchorView) -> Converted
 }
 
 fn submission(view: &abi::AnchorView) -> Converted<Option<Submission>> {
-    let transaction = || view.transaction_hash.ok_or(ConvertError::Missing("transaction_hash"));
+    let transaction = || {
+        view.transaction_hash
+            .ok_or(ConvertError::Missing("transaction_hash"))
+    };
     Ok(match view.stage.as_str() {
         "sealed" => None,
-        "submitted" => Some(Submission { transaction: transaction()?, block: None }),
+        "submitted" => Some(Submission {
+            transaction: transaction()?,
+            block: None,
+        }),
         "anchored" => {
-            let number = view.block_number.ok_or(ConvertError::Missing("block_number"))?;
+            let number = view
+                .block_number
+                .ok_or(ConvertError::Missing("block_number"))?;
             let hash = view.block_hash.ok_or(ConvertError::Missing("block_hash"))?;
             let time = view.block_time.ok_or(ConvertError::Missing("block_time"))?;
             let block = Some(BlockReport { number, hash, time });
-            Some(Submission { transaction: transaction()?, block })
+            Some(Submission {
+                transaction: transaction()?,
+                block,
+            })
         }
         other => return Err(ConvertError::Unknown("the stage", other.into())),
     })
@@ -233,14 +282,25 @@ pub(super) fn anchor_to_abi(report: &AnchorReport) -> abi::AnchorInput {
 }
 
 pub(super) fn consents(context: ContextId, page: abi::ConsentPage) -> Converted<ConsentPage> {
-    let consents: Converted<Vec<Consent>> =
-        page.consents.iter().map(|view| consent(context, view)).collect();
-    Ok(ConsentPage { consents: consents?, ignored: page.ignored, next: next(page.next)? })
+    let consents: Converted<Vec<Consent>> = page
+        .consents
+        .iter()
+        .map(|view| consent(context, view))
+        .collect();
+    Ok(ConsentPage {
+        consents: consents?,
+        ignored: page.ignored,
+        next: next(page.next)?,
+    })
 }
 
 fn revocation(view: &abi::RevocationView) -> Converted<Revocation> {
     let secret = RevocationSecret::parse(&view.secret)?;
-    same("the handle", &Handle::of(secret.hash(), view.claim_key), &view.handle)?;
+    same(
+        "the handle",
+        &Handle::of(secret.hash(), view.claim_key),
+        &view.handle,
+    )?;
     Ok(Revocation {
         key: view.key,
         handle: view.handle,
@@ -250,95 +310,20 @@ fn revocation(view: &abi::RevocationView) -> Converted<Revocation> {
     })
 }
 
-fn concepts_to_abi(concepts: &[Concept]) -> abi::Concepts {
-    concepts.iter().map(|Concept(codings)| codings.clone()).collect()
-}
-
-fn concepts(what: &'static str, view: &abi::Concepts) -> Converted<Vec<Concept>> {
-    bounded(what, view.len(), VALUES_LEN_MAX)?;
-    for codings in view {
-        bounded(what, codings.len(), CODINGS_LEN_MAX)?;
-        for code in codings {
-            bounded(what, code.system.len().max(code.code.len()), CODE_TEXT_BYTES_MAX)?;
-        }
-    }
-    Ok(view.iter().cloned().map(Concept).collect())
-}
-
-pub(super) fn record_to_abi(record: &NewRecord) -> abi::RecordInput {
-    let attributes = &record.attributes;
-    abi::RecordInput {
-        record: record.record,
-        version: record.version.0,
-        resource_type: record.resource_type.clone(),
-        classes: concepts_to_abi(&attributes.classes),
-        codes: concepts_to_abi(&attributes.codes),
-        labels: concepts_to_abi(&attributes.labels),
-        authors: attributes.authors.clone(),
-        data_date: attributes.data_date,
-        payload: to_base64(&record.payload),
-        key_for_patient: to_base64(&record.key_for_patient),
-        key_for_custodian: to_base64(&record.key_for_custodian),
-    }
-}
-
-fn record(view: &abi::RecordView) -> Converted<Record> {
-    bounded("resource_type", view.resource_type.len(), RESOURCE_TYPE_BYTES_MAX)?;
-    bounded("authors", view.authors.len(), VALUES_LEN_MAX)?;
-    Ok(Record {
-        key: view.key,
-        record: view.record,
-        version: RecordVersion(view.version),
-        resource_type: view.resource_type.clone(),
-        attributes: Attributes {
-            classes: concepts("classes", &view.classes)?,
-            codes: concepts("codes", &view.codes)?,
-            labels: concepts("labels", &view.labels)?,
-            authors: view.authors.clone(),
-            record: Some(view.record),
-            data_date: view.data_date,
-        },
-        payload_sha256: view.payload_sha256,
-        payload_bytes: view.payload_bytes,
-        key_for_patient: sealed_key("key_for_patient", &view.key_for_patient)?,
-        key_for_custodian: sealed_key("key_for_custodian", &view.key_for_custodian)?,
-        recorded_at: view.recorded_at,
-    })
-}
-
-fn sealed_key(what: &'static str, text: &str) -> Converted<Vec<u8>> {
-    bytes(what, text, SEALED_KEY_BYTES_MAX)
-}
-
-pub(super) fn full_record(
-    (asked, version): (RecordId, Option<RecordVersion>),
-    view: &abi::FullRecord,
-) -> Converted<FullRecord> {
-    let record = record(&view.record)?;
-    same("the record", &asked, &record.record)?;
-    same("the version", &version.unwrap_or(record.version), &record.version)?;
-    let bytes_max = PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES;
-    let payload = view.payload.as_deref().map(|text| bytes("payload", text, bytes_max));
-    let payload = payload.transpose()?;
-    if let Some(payload) = &payload {
-        same("the payload's digest", &Sha256Digest::of(payload), &record.payload_sha256)?;
-    }
-    Ok(FullRecord { record, payload })
-}
-
-pub(super) fn records(page: abi::RecordPage) -> Converted<RecordPage> {
-    let shown = page.records.len() as u64;
-    let records: Vec<Record> = page.records.iter().filter_map(|view| record(view).ok()).collect();
-    let ignored = page.ignored.saturating_add(shown - records.len() as u64);
-    Ok(RecordPage { records, ignored, next: next(page.next)? })
-}
-
 pub(super) fn changes(page: abi::ChangePage) -> Converted<ChangePage> {
     let entry = |change: &abi::Change| -> Converted<Change> {
-        Ok(Change { kind: change.kind.parse()?, key: change.key, digest: change.digest })
+        Ok(Change {
+            kind: change.kind.parse()?,
+            key: change.key,
+            digest: change.digest,
+        })
     };
     let entries: Converted<Vec<Change>> = page.entries.iter().map(entry).collect();
-    Ok(ChangePage { entries: entries?, next: next(page.next)?, digest: page.digest })
+    Ok(ChangePage {
+        entries: entries?,
+        next: next(page.next)?,
+        digest: page.digest,
+    })
 }
 
 pub(super) fn entry(
@@ -348,15 +333,20 @@ pub(super) fn entry(
 ) -> Converted<Entry> {
     same("the entry's kind", &kind.name(), &view.kind.as_str())?;
     same("the entry's key", &key, &view.key)?;
-    let body = if view.valid { Some(entry_body(context, kind, view)?) } else { None };
-    Ok(Entry { kind, key, owner: view.owner, body })
+    let body = if view.valid {
+        Some(entry_body(context, kind, view)?)
+    } else {
+        None
+    };
+    Ok(Entry {
+        kind,
+        key,
+        owner: view.owner,
+        body,
+    })
 }
 
-fn entry_body(
-    context: ContextId,
-    kind: EntryKind,
-    view: &abi::EntryView,
-) -> Converted<EntryBody> {
+fn entry_body(context: ContextId, kind: EntryKind, view: &abi::EntryView) -> Converted<EntryBody> {
     let missing = || ConvertError::Missing("the body of a valid entry");
     let consent_of = |view: &Option<abi::ConsentView>| {
         consent(context, view.as_ref().ok_or_else(missing)?).map(Box::new)

@@ -131,7 +131,10 @@ impl SourceError {
     }
 
     pub(super) fn malformed(call: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Malformed { call: call.into(), reason: printable(&reason.to_string()) }
+        Self::Malformed {
+            call: call.into(),
+            reason: printable(&reason.to_string()),
+        }
     }
 }
 
@@ -162,11 +165,21 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_told_from_what_will_not() {
-        let node = |status| SourceError::Node { call: "x".into(), status, reason: "y".into() };
+        let node = |status| SourceError::Node {
+            call: "x".into(),
+            status,
+            reason: "y".into(),
+        };
         assert!(node(503).is_retry());
         assert!(!node(404).is_retry());
         assert!(!SourceError::Unauthorized.is_retry());
         let call = String::from("x");
-        assert!(SourceError::TimedOut { call, after: Duration::from_secs(1) }.is_retry());
+        assert!(
+            SourceError::TimedOut {
+                call,
+                after: Duration::from_secs(1)
+            }
+            .is_retry()
+        );
     }
 }

@@ -39,7 +39,10 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { answer_within: Duration::from_secs(60), answer_bytes_max: 8 * 1024 * 1024 }
+        Self {
+            answer_within: Duration::from_secs(60),
+            answer_bytes_max: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -87,7 +90,13 @@ impl Http {
             .no_proxy()
             .build()
             .map_err(|error| SourceError::Address(printable(&error.to_string())))?;
-        Ok(Self { client, api: api.clone(), credential, token: Mutex::default(), limits })
+        Ok(Self {
+            client,
+            api: api.clone(),
+            credential,
+            token: Mutex::default(),
+            limits,
+        })
     }
 
     /// Asks for something.
@@ -112,11 +121,15 @@ impl Http {
     ) -> SourceResult<T> {
         let call = format!("{method} {path}");
         let token = self.token(None).await?;
-        let mut answer = self.send(&call, self.request(&method, path, body)?, &token).await?;
+        let mut answer = self
+            .send(&call, self.request(&method, path, body)?, &token)
+            .await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             // Tokens run out; the node says so to a good token too, once.
             let fresh = self.token(Some(&token)).await?;
-            answer = self.send(&call, self.request(&method, path, body)?, &fresh).await?;
+            answer = self
+                .send(&call, self.request(&method, path, body)?, &fresh)
+                .await?;
         }
         let status = answer.status();
         let bytes = self.read(&call, answer).await?;
@@ -165,7 +178,10 @@ impl Http {
         });
         let call = "POST /auth/token";
         let request = self.request(&Method::POST, "/auth/token", Some(&body))?;
-        let answer = request.send().await.map_err(|error| self.failure(call, &error))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.failure(call, &error))?;
         let status = answer.status();
         if status == StatusCode::UNAUTHORIZED {
             return Err(SourceError::Unauthorized);
@@ -186,7 +202,10 @@ impl Http {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> SourceResult<RequestBuilder> {
-        let url = self.api.join(path).map_err(|error| SourceError::malformed(path, error))?;
+        let url = self
+            .api
+            .join(path)
+            .map_err(|error| SourceError::malformed(path, error))?;
         let request = self.client.request(method.clone(), url);
         Ok(match body {
             Some(body) => request.json(body),
@@ -201,18 +220,26 @@ impl Http {
         token: &Token,
     ) -> SourceResult<Response> {
         let request = request.bearer_auth(token.as_str());
-        request.send().await.map_err(|error| self.failure(call, &error))
+        request
+            .send()
+            .await
+            .map_err(|error| self.failure(call, &error))
     }
 
     /// Reads an answer piece by piece, so that a long one is given up before it fills the memory.
     async fn read(&self, call: &str, mut answer: Response) -> SourceResult<Vec<u8>> {
         let bytes_max = self.limits.answer_bytes_max;
         let mut bytes = Vec::new();
-        while let Some(piece) =
-            answer.chunk().await.map_err(|error| self.failure(call, &error))?
+        while let Some(piece) = answer
+            .chunk()
+            .await
+            .map_err(|error| self.failure(call, &error))?
         {
             if bytes.len() + piece.len() > bytes_max {
-                return Err(SourceError::TooLarge { call: call.into(), bytes_max });
+                return Err(SourceError::TooLarge {
+                    call: call.into(),
+                    bytes_max,
+                });
             }
             bytes.extend_from_slice(&piece);
         }
@@ -221,14 +248,20 @@ impl Http {
 
     fn failure(&self, call: &str, error: &reqwest::Error) -> SourceError {
         if error.is_timeout() {
-            return SourceError::TimedOut { call: call.into(), after: self.limits.answer_within };
+            return SourceError::TimedOut {
+                call: call.into(),
+                after: self.limits.answer_within,
+            };
         }
         // The outermost text says only that something failed; the innermost says what.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        SourceError::Unreachable { call: call.into(), reason: printable(&cause.to_string()) }
+        SourceError::Unreachable {
+            call: call.into(),
+            reason: printable(&cause.to_string()),
+        }
     }
 }
 
@@ -260,7 +293,11 @@ fn refusal(call: String, status: StatusCode, bytes: &[u8]) -> SourceError {
     if reason.contains("not a member") {
         return SourceError::NotMember { call, reason };
     }
-    SourceError::Node { call, status: status.as_u16(), reason }
+    SourceError::Node {
+        call,
+        status: status.as_u16(),
+        reason,
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod calls;
 mod convert;
 mod error;
 mod http;
+mod look;
 mod model;
 mod names;
 mod node;
@@ -38,6 +39,7 @@ use medsync_protocol::signature::{PublicKey, Signature};
 
 pub use calls::NodeCircle;
 pub use error::SourceError;
+pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
     Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, NewRecord, Pin,
@@ -47,7 +49,7 @@ pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
     PageLimit, StateHash,
 };
-pub use node::{CalimeroNode, Installed, NodeContext, OpenedCircle};
+pub use node::{CalimeroNode, Installed, OpenedCircle};
 pub use walk::{ChangeWalk, all_changes, all_consents, all_records};
 
 /// What every call of this module answers with.
@@ -120,11 +122,7 @@ pub trait Circle: Send + Sync {
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written>;
 
     /// All entries by kind, key and digest, in an order that never changes.
-    async fn changes(
-        &self,
-        cursor: Option<&Cursor>,
-        limit: PageLimit,
-    ) -> SourceResult<ChangePage>;
+    async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage>;
 
     /// One entry, and whether it counts.
     async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry>;

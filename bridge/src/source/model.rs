@@ -3,22 +3,24 @@
 //! Every value of these types has passed the checks of `convert`: commitments are those of the
 //! terms and openings beside them, and paths lead from the consent's leaf to the root.
 
+mod entries;
+mod records;
+
 use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
-use medsync_protocol::decide::Attributes;
-use medsync_protocol::ids::{
-    Anchorer, ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds,
-};
+use medsync_protocol::ids::{Anchorer, ContextId, MemberId, SealKey, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, Stage, TransactionHash};
-use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
 use medsync_protocol::tree::{Leaf, Proof, Root};
 
-use super::names::{ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId};
+use super::names::{ApplicationId, BlobId, Cursor, EntryKey, GroupId};
+
+pub use entries::{Change, ChangePage, Entry, EntryBody};
+pub use records::{FullRecord, NewRecord, Record, RecordPage};
 
 /// Which code a context runs and who can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,120 +289,4 @@ pub struct Revocation {
     pub claim_key: PublicKey,
     /// When it was written, by its writer's clock.
     pub recorded_at: UnixSeconds,
-}
-
-/// A sealed record to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRecord {
-    /// The record, the same for all its versions.
-    pub record: RecordId,
-    /// 1 for a new record, else the last version and one.
-    pub version: RecordVersion,
-    /// The FHIR resource type.
-    pub resource_type: String,
-    /// What `decide` may know of it; `record` in here is not written.
-    pub attributes: Attributes,
-    /// The resource, encrypted under the record's own key.
-    pub payload: Vec<u8>,
-    /// That key, sealed to the patient.
-    pub key_for_patient: Vec<u8>,
-    /// That key, sealed to the custodian.
-    pub key_for_custodian: Vec<u8>,
-}
-
-/// A record without its payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// The entry.
-    pub key: EntryKey,
-    /// The record.
-    pub record: RecordId,
-    /// Its version.
-    pub version: RecordVersion,
-    /// The FHIR resource type.
-    pub resource_type: String,
-    /// What `decide` may know of it, with the record's own id.
-    pub attributes: Attributes,
-    /// SHA-256 of the encrypted payload.
-    pub payload_sha256: Sha256Digest,
-    /// Length of the encrypted payload.
-    pub payload_bytes: u64,
-    /// The record's key sealed to the patient.
-    pub key_for_patient: Vec<u8>,
-    /// The record's key sealed to the custodian.
-    pub key_for_custodian: Vec<u8>,
-    /// When it was written, by its writer's clock.
-    pub recorded_at: UnixSeconds,
-}
-
-/// A record with its payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FullRecord {
-    /// The description.
-    pub record: Record,
-    /// The encrypted payload, which has the described digest; nothing while it has not arrived.
-    pub payload: Option<Vec<u8>>,
-}
-
-/// A page of records, each in its latest version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordPage {
-    /// The records.
-    pub records: Vec<Record>,
-    /// Entries of this page that are not the custodian's or cannot be read.
-    pub ignored: u64,
-    /// Where the next page starts; nothing after the last.
-    pub next: Option<Cursor>,
-}
-
-/// One entry of the walk over everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Change {
-    /// What it is.
-    pub kind: EntryKind,
-    /// The entry.
-    pub key: EntryKey,
-    /// Changes if and only if the entry does.
-    pub digest: ChangeDigest,
-}
-
-/// A page of the walk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangePage {
-    /// The entries.
-    pub entries: Vec<Change>,
-    /// Where the next page starts; nothing after the last.
-    pub next: Option<Cursor>,
-    /// One digest over everything: equal to the last one seen means that nothing changed.
-    pub digest: ChangeDigest,
-}
-
-/// One entry of a circle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is.
-    pub kind: EntryKind,
-    /// The entry.
-    pub key: EntryKey,
-    /// The member who wrote it.
-    pub owner: Option<MemberId>,
-    /// What it says, if it counts.
-    pub body: Option<EntryBody>,
-}
-
-/// What an entry that counts says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryBody {
-    /// The circle's own description; [`Circle::circle`](super::Circle::circle) shows it.
-    Circle,
-    /// An enrolment.
-    Enrolment(Enrolled),
-    /// A consent with its present state.
-    Consent(Box<Consent>),
-    /// A revocation.
-    Revocation(Revocation),
-    /// The consent that an anchor entry is about.
-    Anchor(Box<Consent>),
-    /// A record.
-    Record(Box<Record>),
 }

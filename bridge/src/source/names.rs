@@ -117,6 +117,10 @@ name! {
     BlobId, from_base58, to_base58
 }
 name! {
+    /// A blob as a group names it.
+    HexBlob, from_hex, to_hex
+}
+name! {
     /// The hash of a context's whole state on one node.
     StateHash, from_base58, to_base58
 }
@@ -205,7 +209,10 @@ impl FromStr for EntryKind {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(NameError::Kind)
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or(NameError::Kind)
     }
 }
 
@@ -228,7 +235,11 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let sound = (1..=CURSOR_BYTES_MAX).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if sound { Ok(Self(text.into())) } else { Err(NameError::Cursor) }
+        if sound {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Cursor)
+        }
     }
 }
 
@@ -296,6 +307,9 @@ mod tests {
         assert_eq!("".parse::<Cursor>(), Err(NameError::Cursor));
         assert_eq!("x".repeat(129).parse::<Cursor>(), Err(NameError::Cursor));
         assert_eq!("a b".parse::<Cursor>(), Err(NameError::Cursor));
-        assert_eq!("1".repeat(1000).parse::<BlobId>(), Err(NameError::Spelling("base58")));
+        assert_eq!(
+            "1".repeat(1000).parse::<BlobId>(),
+            Err(NameError::Spelling("base58"))
+        );
     }
 }

@@ -1,9 +1,8 @@
-//! A party's own node: installing the app, opening and joining circles, and what is pinned.
+//! A party's own node: installing the app, opening and joining circles.
 //!
 //! Nothing here is idempotent on the node's side except installing and joining: an `open` that is
 //! cut off leaves an empty group or context behind, which costs a few kilobytes and harms nobody.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +19,15 @@ use super::convert;
 use super::error::SourceError;
 use super::http::{Http, Limits};
 use super::model::{CircleState, CustodianPins, Pin};
-use super::names::{
-    ApplicationId, Base58, BlobId, GroupId, NamespaceId, StateHash, to_base58,
-};
+use super::names::{ApplicationId, Base58, BlobId, GroupId, NamespaceId, to_base58};
 use super::{Circle, SourceResult};
+use crate::files;
 use crate::seams::{Clock, SystemClock};
 
 /// The largest group invitation, in bytes of JSON; a real one has about one kilobyte.
 const INVITATION_BYTES_MAX: usize = 64 * 1024;
-/// The most members of a group that are read, and how many at once. A circle has a handful.
-const MEMBERS_MAX: usize = 1_000;
-const MEMBERS_PAGE_LEN: usize = 100;
+/// The largest app that is installed, in bytes.
+const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a circle that was joined may take to arrive, and how often it is looked for.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -65,44 +62,10 @@ pub struct OpenedCircle {
     pub bytecode: BlobId,
 }
 
-/// A context on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeContext {
-    /// The context.
-    pub context: ContextId,
-    /// Its group, if it is in one.
-    pub group: Option<GroupId>,
-    /// The application that it is bound to.
-    pub application: ApplicationId,
-    /// The hash of its state on this node.
-    pub state: StateHash,
-}
-
 /// Most answers wrap what they say.
 #[derive(Deserialize)]
-struct Data<T> {
-    data: T,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContextAnswer {
-    id: Base58,
-    application_id: ApplicationId,
-    context_state_hash: StateHash,
-    #[serde(default)]
-    group_id: Option<GroupId>,
-}
-
-impl From<ContextAnswer> for NodeContext {
-    fn from(answer: ContextAnswer) -> Self {
-        Self {
-            context: ContextId(answer.id.0),
-            group: answer.group_id,
-            application: answer.application_id,
-            state: answer.context_state_hash,
-        }
-    }
+pub(super) struct Data<T> {
+    pub(super) data: T,
 }
 
 impl CalimeroNode {
@@ -116,7 +79,9 @@ impl CalimeroNode {
     }
 
     pub(super) fn with_limits(api: &Url, credential: &Path, limits: Limits) -> SourceResult<Self> {
-        Ok(Self { http: Arc::new(Http::new(api, credential, limits)?) })
+        Ok(Self {
+            http: Arc::new(Http::new(api, credential, limits)?),
+        })
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -127,18 +92,6 @@ impl CalimeroNode {
     #[must_use]
     pub fn circle(&self, context: ContextId) -> NodeCircle {
         NodeCircle::new(self.clone(), context)
-    }
-
-    /// Whether the node answers and takes the credential; with how many peers it is connected.
-    ///
-    /// # Errors
-    /// [`SourceError`], as every method here.
-    pub async fn peers(&self) -> SourceResult<usize> {
-        #[derive(Deserialize)]
-        struct Answer {
-            count: usize,
-        }
-        Ok(self.http.get::<Answer>("/admin-api/peers").await?.count)
     }
 
     /// Installs the app from a file that the node can read too; again is the same.
@@ -152,35 +105,22 @@ impl CalimeroNode {
             application_id: ApplicationId,
         }
         const CALL: &str = "/admin-api/install-dev-application";
-        let bytes = crate::files::read_bounded(wasm, WASM_BYTES_MAX)?;
+        let bytes = files::read_bounded(wasm, WASM_BYTES_MAX)?;
         let body = json!({ "path": wasm, "metadata": [] });
-        let Data { data: Answer { application_id } } = self.http.post(CALL, &body).await?;
+        let Data {
+            data: Answer { application_id },
+        } = self.http.post(CALL, &body).await?;
         let bytecode = self.bytecode(application_id).await?;
         if bytecode != BlobId::of(&bytes) {
-            return Err(SourceError::malformed(CALL, "the node installed other bytes"));
+            return Err(SourceError::malformed(
+                CALL,
+                "the node installed other bytes",
+            ));
         }
-        Ok(Installed { application: application_id, bytecode })
-    }
-
-    async fn bytecode(&self, application: ApplicationId) -> SourceResult<BlobId> {
-        #[derive(Deserialize)]
-        struct Answer {
-            application: Option<Application>,
-        }
-        #[derive(Deserialize)]
-        struct Application {
-            blob: Blob,
-        }
-        #[derive(Deserialize)]
-        struct Blob {
-            bytecode: BlobId,
-        }
-        let path = format!("/admin-api/applications/{application}");
-        let Data { data } = self.http.get::<Data<Answer>>(&path).await?;
-        match data.application {
-            Some(application) => Ok(application.blob.bytecode),
-            None => Err(SourceError::malformed(path, "the application is not there")),
-        }
+        Ok(Installed {
+            application: application_id,
+            bytecode,
+        })
     }
 
     /// Makes a custodian's namespace, which will hold a group a patient. The file as in
@@ -198,7 +138,10 @@ impl CalimeroNode {
         // Other policies push new code to members at once; this one waits for the next call,
         // before which the guard compares what it would run.
         let body = json!({ "applicationId": application, "upgradePolicy": "LazyOnAccess" });
-        let Data { data } = self.http.post::<Data<Answer>>("/admin-api/namespaces", &body).await?;
+        let Data { data } = self
+            .http
+            .post::<Data<Answer>>("/admin-api/namespaces", &body)
+            .await?;
         Ok(data.namespace_id)
     }
 
@@ -223,16 +166,24 @@ impl CalimeroNode {
             context_id: Base58,
             member_public_key: Base58,
         }
-        let Installed { application, bytecode } = self.install_app(wasm).await?;
+        let Installed {
+            application,
+            bytecode,
+        } = self.install_app(wasm).await?;
         let groups = format!("/admin-api/namespaces/{namespace}/groups");
-        let Data { data: Group { group_id } } = self.http.post(&groups, &json!({})).await?;
+        let Data {
+            data: Group { group_id },
+        } = self.http.post(&groups, &json!({})).await?;
         let init = abi::init(&convert::pins_to_abi(pins)).to_string();
         let body = json!({
             "applicationId": application,
             "groupId": group_id,
             "initializationParams": init.as_bytes(),
         });
-        let Data { data } = self.http.post::<Data<Context>>("/admin-api/contexts", &body).await?;
+        let Data { data } = self
+            .http
+            .post::<Data<Context>>("/admin-api/contexts", &body)
+            .await?;
         Ok(OpenedCircle {
             context: ContextId(data.context_id.0),
             group: group_id,
@@ -283,10 +234,7 @@ impl CalimeroNode {
     ///
     /// # Errors
     /// [`SourceError::NotReady`] if it does not arrive in two minutes.
-    pub async fn wait_until_synced(
-        &self,
-        circle: &NodeCircle,
-    ) -> SourceResult<(CircleState, Pin)> {
+    pub async fn wait_until_synced(&self, circle: &NodeCircle) -> SourceResult<(CircleState, Pin)> {
         let until = Instant::now() + ARRIVES_WITHIN;
         loop {
             match circle.circle().await {
@@ -294,7 +242,11 @@ impl CalimeroNode {
                 Err(error) if error.is_retry() && Instant::now() < until => {}
                 Err(error) => return Err(error),
             }
-            self.sync(circle.context()).await?;
+            // A sync that fails now is tried again with the next look.
+            match self.sync(circle.context()).await {
+                Err(error) if !error.is_retry() => return Err(error),
+                _ => {}
+            }
             sleep(LOOK_EVERY).await;
         }
     }
@@ -308,116 +260,7 @@ impl CalimeroNode {
         let _: Value = self.http.post(&path, &Value::Null).await?;
         Ok(())
     }
-
-    /// This node's member key in a context.
-    ///
-    /// # Errors
-    /// [`SourceError::NotMember`] if it has none.
-    pub async fn member(&self, context: ContextId) -> SourceResult<MemberId> {
-        #[derive(Deserialize)]
-        struct Answer {
-            identities: Vec<Base58>,
-        }
-        let path = format!("/admin-api/contexts/{}/identities-owned", to_base58(&context.0));
-        let Data { data } = self.http.get::<Data<Answer>>(&path).await?;
-        match data.identities.first() {
-            Some(member) => Ok(MemberId(member.0)),
-            None => Err(SourceError::NotMember { call: path, reason: "no member key".into() }),
-        }
-    }
-
-    /// Every context on this node.
-    ///
-    /// # Errors
-    /// [`SourceError`].
-    pub async fn contexts(&self) -> SourceResult<Vec<NodeContext>> {
-        #[derive(Deserialize)]
-        struct Answer {
-            contexts: Vec<ContextAnswer>,
-        }
-        let Data { data } = self.http.get::<Data<Answer>>("/admin-api/contexts").await?;
-        Ok(data.contexts.into_iter().map(NodeContext::from).collect())
-    }
-
-    /// The members of a group that this node is in.
-    ///
-    /// # Errors
-    /// [`SourceError::NotMember`] for another group.
-    pub async fn members(&self, group: GroupId) -> SourceResult<BTreeSet<MemberId>> {
-        #[derive(Deserialize)]
-        struct Answer {
-            members: Vec<Entry>,
-        }
-        #[derive(Deserialize)]
-        struct Entry {
-            identity: Base58,
-        }
-        let mut members = BTreeSet::new();
-        for offset in (0..MEMBERS_MAX).step_by(MEMBERS_PAGE_LEN) {
-            let path = format!(
-                "/admin-api/groups/{group}/members?offset={offset}&limit={MEMBERS_PAGE_LEN}"
-            );
-            let page: Answer = self.http.get(&path).await?;
-            let is_last = page.members.len() < MEMBERS_PAGE_LEN;
-            members.extend(page.members.into_iter().map(|entry| MemberId(entry.identity.0)));
-            if is_last {
-                return Ok(members);
-            }
-        }
-        let call = format!("/admin-api/groups/{group}/members");
-        Err(SourceError::malformed(call, format!("more than {MEMBERS_MAX} members")))
-    }
-
-    pub(super) async fn context(&self, context: ContextId) -> SourceResult<NodeContext> {
-        let path = format!("/admin-api/contexts/{}", to_base58(&context.0));
-        match self.http.get::<Data<ContextAnswer>>(&path).await {
-            Ok(Data { data }) if data.id.0 == context.0 => Ok(data.into()),
-            Ok(_) => Err(SourceError::malformed(path, "it is about another context")),
-            Err(SourceError::Node { status: 404, .. }) => {
-                Err(SourceError::UnknownContext(context))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What stands in [`Pin`].
-    pub(super) async fn pin(&self, context: ContextId) -> SourceResult<Pin> {
-        let id = to_base58(&context.0);
-        let NodeContext { application, .. } = self.context(context).await?;
-        let path = format!("/admin-api/contexts/{id}/group");
-        let Data { data } = self.http.get::<Data<Option<GroupId>>>(&path).await?;
-        let group = data.ok_or_else(|| SourceError::malformed(path, "it is in no group"))?;
-        Ok(Pin {
-            application,
-            bytecode: self.group_bytecode(group, application).await?,
-            group,
-            members: self.members(group).await?,
-        })
-    }
-
-    /// The wasm that a call of the group's contexts runs: what the group's admin wants; before
-    /// the group's own state has arrived, what the application is.
-    async fn group_bytecode(
-        &self,
-        group: GroupId,
-        application: ApplicationId,
-    ) -> SourceResult<BlobId> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Answer {
-            app_key: GroupId,
-        }
-        let path = format!("/admin-api/groups/{group}");
-        let Data { data } = self.http.get::<Data<Answer>>(&path).await?;
-        match data.app_key.0 {
-            [0, ..] if data.app_key.0 == [0; 32] => self.bytecode(application).await,
-            wanted => Ok(BlobId(wanted)),
-        }
-    }
 }
-
-/// The largest app that is installed, in bytes.
-const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Refuses an invitation that cannot be one by its size; what is in it is the nodes' matter.
 fn bounded(invitation: &Value) -> SourceResult<()> {

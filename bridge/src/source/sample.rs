@@ -107,8 +107,7 @@ pub(super) fn signature() -> Signature {
 }
 
 pub(super) fn circle_view() -> Value {
-    let enrolled =
-        json!({ "key": key(1), "enrolment": enrolment(), "recorded_at": 10 });
+    let enrolled = json!({ "key": key(1), "enrolment": enrolment(), "recorded_at": 10 });
     json!({
         "context": CONTEXT,
         "kind": "circle",
@@ -126,7 +125,12 @@ pub(super) fn circle_view() -> Value {
 }
 
 pub(super) fn consent_view() -> Value {
-    let SignedGrant { opening, commitment, signature, .. } = granted();
+    let SignedGrant {
+        opening,
+        commitment,
+        signature,
+        ..
+    } = granted();
     json!({
         "key": key(1),
         "commitment": commitment,
@@ -161,7 +165,12 @@ fn anchor_view(commitment: Commitment, signature: &Signature) -> Value {
 }
 
 pub(super) fn anchor_input() -> AnchorInput {
-    let SignedGrant { opening, commitment, signature, .. } = granted();
+    let SignedGrant {
+        opening,
+        commitment,
+        signature,
+        ..
+    } = granted();
     let leaf = commitment.leaf(&signature);
     let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
     let proof = tree.proof(0).expect("two leaves");
@@ -222,7 +231,9 @@ pub(super) fn record_view() -> Value {
 }
 
 pub(super) fn revocation_view() -> Value {
-    let SignedGrant { opening, secrets, .. } = granted();
+    let SignedGrant {
+        opening, secrets, ..
+    } = granted();
     json!({
         "key": key(1),
         "handle": opening.handle,

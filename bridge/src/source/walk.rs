@@ -52,7 +52,9 @@ pub async fn all_changes(circle: &dyn Circle) -> SourceResult<ChangeWalk> {
     let (mut entries, mut steps) = (Vec::new(), Steps::default());
     loop {
         entries.append(&mut page.entries);
-        let Some(next) = page.next else { return Ok(ChangeWalk { entries, digest }) };
+        let Some(next) = page.next else {
+            return Ok(ChangeWalk { entries, digest });
+        };
         steps.take("changes", &next)?;
         page = circle.changes(Some(&next), PageLimit::MAX).await?;
     }
@@ -67,7 +69,9 @@ pub async fn all_consents(circle: &dyn Circle) -> SourceResult<Vec<Consent>> {
     let (mut consents, mut steps) = (Vec::new(), Steps::default());
     loop {
         consents.append(&mut page.consents);
-        let Some(next) = page.next else { return Ok(consents) };
+        let Some(next) = page.next else {
+            return Ok(consents);
+        };
         steps.take("consents", &next)?;
         page = circle.consents(Some(&next), PageLimit::MAX).await?;
     }
@@ -85,9 +89,13 @@ pub async fn all_records(
     let (mut records, mut steps) = (Vec::new(), Steps::default());
     loop {
         records.append(&mut page.records);
-        let Some(next) = page.next else { return Ok(records) };
+        let Some(next) = page.next else {
+            return Ok(records);
+        };
         steps.take("records", &next)?;
-        page = circle.records(Some(&next), PageLimit::MAX, resource_type).await?;
+        page = circle
+            .records(Some(&next), PageLimit::MAX, resource_type)
+            .await?;
     }
 }
 

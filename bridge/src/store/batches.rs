@@ -44,7 +44,10 @@ impl BatchState {
         [Self::Sealed, Self::Placed, Self::Submitted, Self::Anchored]
             .into_iter()
             .find(|state| state.name() == name)
-            .ok_or_else(|| StoreError::Corrupt { what: "a batch state", why: name.into() })
+            .ok_or_else(|| StoreError::Corrupt {
+                what: "a batch state",
+                why: name.into(),
+            })
     }
 }
 
@@ -94,9 +97,14 @@ fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
         leaves: read_json("leaves", row.try_get("leaves")?)?,
         state: BatchState::named(row.try_get("state")?)?,
         sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
-        submitted_at: row.try_get::<Option<i64>, _>("submitted_at")?.map(unsigned).map(UnixSeconds),
+        submitted_at: row
+            .try_get::<Option<i64>, _>("submitted_at")?
+            .map(unsigned)
+            .map(UnixSeconds),
         intent: row.try_get("intent")?,
-        transaction: transaction.map(|text| read("a transaction hash", &text)).transpose()?,
+        transaction: transaction
+            .map(|text| read("a transaction hash", &text))
+            .transpose()?,
         block,
         last_error: row.try_get("last_error")?,
     })
@@ -138,7 +146,10 @@ impl Store {
             .await?;
             if marked.rows_affected() != 1 {
                 let name = consent.commitment.to_string();
-                return Err(StoreError::Absent { what: "waiting consent", name });
+                return Err(StoreError::Absent {
+                    what: "waiting consent",
+                    name,
+                });
             }
         }
         transaction.commit().await?;
@@ -165,7 +176,10 @@ impl Store {
             .bind(id.0)
             .fetch_optional(&self.pool)
             .await?;
-        let absent = || StoreError::Absent { what: "batch", name: id.0.to_string() };
+        let absent = || StoreError::Absent {
+            what: "batch",
+            name: id.0.to_string(),
+        };
         batch(&row.ok_or_else(absent)?)
     }
 
@@ -262,7 +276,11 @@ impl Store {
         }
         counts.push((
             "revocations on their way".to_owned(),
-            count(self, "SELECT COUNT(*) FROM revocations WHERE revoked_at IS NULL").await?,
+            count(
+                self,
+                "SELECT COUNT(*) FROM revocations WHERE revoked_at IS NULL",
+            )
+            .await?,
         ));
         Ok(counts)
     }

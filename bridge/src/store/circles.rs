@@ -103,7 +103,10 @@ impl Store {
         row.as_ref()
             .map(circle)
             .transpose()?
-            .ok_or_else(|| StoreError::Absent { what: "circle", name: context.to_string() })
+            .ok_or_else(|| StoreError::Absent {
+                what: "circle",
+                name: context.to_string(),
+            })
     }
 
     /// Stops a circle: nothing is read from or written to it until a person looked.
@@ -130,7 +133,11 @@ impl Store {
     ) -> Result<Vec<Change>, StoreError> {
         let known = self.seen(context).await?;
         let known: HashSet<_> = known.into_iter().collect();
-        Ok(entries.iter().filter(|entry| !known.contains(entry)).copied().collect())
+        Ok(entries
+            .iter()
+            .filter(|entry| !known.contains(entry))
+            .copied()
+            .collect())
     }
 
     async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
@@ -186,7 +193,10 @@ impl Store {
         state_hash: StateHash,
         now: UnixSeconds,
     ) -> Result<Vec<Change>, StoreError> {
-        let present: HashSet<_> = present.iter().map(|entry| (entry.kind, entry.key)).collect();
+        let present: HashSet<_> = present
+            .iter()
+            .map(|entry| (entry.kind, entry.key))
+            .collect();
         let mut vanished = self.seen(context).await?;
         vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
         let mut fresh = Vec::new();

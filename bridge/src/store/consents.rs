@@ -43,8 +43,10 @@ fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
         context: read("a context", row.try_get("context")?)?,
         handle: read("a handle", row.try_get("handle")?)?,
         leaf: read("a leaf", row.try_get("leaf")?)?,
-        terms: parse_base64(&terms)
-            .map_err(|why| StoreError::Corrupt { what: "terms", why: why.to_string() })?,
+        terms: parse_base64(&terms).map_err(|why| StoreError::Corrupt {
+            what: "terms",
+            why: why.to_string(),
+        })?,
         opening: read_json("an opening", row.try_get("opening")?)?,
         signature: read_json("a signature", row.try_get("signature")?)?,
         recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
@@ -58,11 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn keep_consent(
-        &self,
-        row: &ConsentRow,
-        now: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
              signature, recorded_at, ingested_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
@@ -96,7 +94,10 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.pool)
         .await?;
-        let since = rows.first().map(|row| row.try_get("ingested_at")).transpose()?;
+        let since = rows
+            .first()
+            .map(|row| row.try_get("ingested_at"))
+            .transpose()?;
         let consents = rows.iter().map(consent).collect::<Result<_, _>>()?;
         Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
     }
@@ -183,8 +184,10 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(KeptGrant {
-            terms: parse_base64(row.try_get("terms")?)
-                .map_err(|why| StoreError::Corrupt { what: "terms", why: why.to_string() })?,
+            terms: parse_base64(row.try_get("terms")?).map_err(|why| StoreError::Corrupt {
+                what: "terms",
+                why: why.to_string(),
+            })?,
             opening: read_json("an opening", row.try_get("opening")?)?,
             signature: read_json("a signature", row.try_get("signature")?)?,
         }))

@@ -15,12 +15,7 @@ impl Store {
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn ask(
-        &self,
-        kind: &str,
-        subject: &str,
-        now: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    pub async fn ask(&self, kind: &str, subject: &str, now: UnixSeconds) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO outbox (kind, subject, asked_at) VALUES ($1, $2, $3) \
              ON CONFLICT (kind, subject) DO NOTHING",
@@ -87,9 +82,11 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT value FROM facts WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_scalar("SELECT value FROM facts WHERE name = $1")
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?,
+        )
     }
 }

@@ -60,7 +60,10 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|why: T::Err| StoreError::Corrupt { what, why: why.to_string() })
+    text.parse().map_err(|why: T::Err| StoreError::Corrupt {
+        what,
+        why: why.to_string(),
+    })
 }
 
 /// Reads a JSON text of the store.
@@ -68,8 +71,10 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
     what: &'static str,
     text: &str,
 ) -> Result<T, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|why| StoreError::Corrupt { what, why: why.to_string() })
+    serde_json::from_str(text).map_err(|why| StoreError::Corrupt {
+        what,
+        why: why.to_string(),
+    })
 }
 
 /// Writes a JSON text for the store.
@@ -77,8 +82,10 @@ pub(crate) fn json<T: serde::Serialize>(
     what: &'static str,
     value: &T,
 ) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|why| StoreError::Corrupt { what, why: why.to_string() })
+    serde_json::to_string(value).map_err(|why| StoreError::Corrupt {
+        what,
+        why: why.to_string(),
+    })
 }
 
 /// SQL has no unsigned numbers; a time or count above 2^63 does not occur and stays at the bound.
@@ -114,8 +121,10 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(LOCK_WAIT);
-        let pool =
-            SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .connect_with(options)
+            .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Self { pool })
     }

@@ -85,14 +85,12 @@ impl Store {
         local_key: Sha256Digest,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2",
-        )
-        .bind(context.to_string())
-        .bind(local_key.to_string())
-        .bind(signed(now.0))
-        .execute(&self.pool)
-        .await?;
+        sqlx::query("UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2")
+            .bind(context.to_string())
+            .bind(local_key.to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

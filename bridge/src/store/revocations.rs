@@ -37,12 +37,16 @@ fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
     Ok(RevocationRow {
         handle: read("a handle", row.try_get("handle")?)?,
         context: read("a context", row.try_get("context")?)?,
-        secret: RevocationSecret::parse(secret)
-            .map_err(|why| StoreError::Corrupt { what: "a secret", why: why.to_string() })?,
+        secret: RevocationSecret::parse(secret).map_err(|why| StoreError::Corrupt {
+            what: "a secret",
+            why: why.to_string(),
+        })?,
         claim_key: read("a claim key", row.try_get("claim_key")?)?,
         seen_at: UnixSeconds(unsigned(row.try_get("seen_at")?)),
         intent: row.try_get("intent")?,
-        transaction: transaction.map(|text| read("a transaction hash", &text)).transpose()?,
+        transaction: transaction
+            .map(|text| read("a transaction hash", &text))
+            .transpose()?,
         revoked_at: revoked_at.map(unsigned).map(UnixSeconds),
     })
 }
@@ -118,7 +122,11 @@ impl Store {
                  WHERE handle = $1",
             )
             .bind(handle.to_string())
-            .bind(if intent.is_some() { "submitted" } else { "waiting" })
+            .bind(if intent.is_some() {
+                "submitted"
+            } else {
+                "waiting"
+            })
             .bind(intent.map(|(payload, _)| payload))
             .bind(intent.map(|(_, hash)| hash.to_string()))
             .execute(&mut *transaction)

@@ -37,7 +37,10 @@ impl Place {
     /// Runs `init` to its end.
     pub async fn init(&self) -> Result<Output> {
         let mut command = self.command("init");
-        Ok(command.args(["--api-port", "0", "--swarm-port", "0"]).output().await?)
+        Ok(command
+            .args(["--api-port", "0", "--swarm-port", "0"])
+            .output()
+            .await?)
     }
 
     /// Runs `run` to its end: for a node that must refuse to start.
@@ -56,9 +59,16 @@ impl Place {
         let stdout = child.stdout.take().context("the child has no stdout")?;
         let line = BufReader::new(stdout).lines().next_line().await?;
         let line = line.with_context(|| {
-            format!("the node ended before it was ready: {}", self.log().unwrap_or_default())
+            format!(
+                "the node ended before it was ready: {}",
+                self.log().unwrap_or_default()
+            )
         })?;
-        Ok(Node { child, ready: serde_json::from_str(&line)?, client: Client::new() })
+        Ok(Node {
+            child,
+            ready: serde_json::from_str(&line)?,
+            client: Client::new(),
+        })
     }
 
     pub fn home(&self) -> PathBuf {
@@ -81,7 +91,12 @@ impl Place {
 
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.arg(verb).arg("--home").arg(self.home()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .arg(verb)
+            .arg("--home")
+            .arg(self.home())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 }
@@ -125,7 +140,11 @@ impl Node {
             "permissions": null,
             "provider_data": credential,
         });
-        Ok(self.request(Method::POST, "/auth/token").json(&body).send().await?)
+        Ok(self
+            .request(Method::POST, "/auth/token")
+            .json(&body)
+            .send()
+            .await?)
     }
 
     /// The access token of a credential that must be right.
@@ -133,7 +152,10 @@ impl Node {
         let answer = self.log_in(credential).await?;
         ensure!(answer.status() == StatusCode::OK, "no token: {answer:?}");
         let body: Value = answer.json().await?;
-        body["data"]["access_token"].as_str().map(str::to_owned).context("no token in the answer")
+        body["data"]["access_token"]
+            .as_str()
+            .map(str::to_owned)
+            .context("no token in the answer")
     }
 
     /// Ends the node as a power cut would, and waits until it is gone.

@@ -81,11 +81,7 @@ fn refuse_changed_constants(program: &Program) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use cairo_lang_sierra::ProgramParser;
-    use cairo_lang_starknet_classes::compiler_version::{
-        current_compiler_version_id, current_sierra_version_id,
-    };
     use cairo_lang_starknet_classes::contract_class::ContractEntryPoints;
-    use cairo_lang_starknet_classes::felt252_serde::sierra_to_felt252s;
 
     use super::*;
 
@@ -102,14 +98,13 @@ mod tests {
              [0]@0([0]: [0]) -> ([0]);"
         );
         let program = ProgramParser::new().parse(&source).expect("a program");
-        let (sierra, compiler) = (current_sierra_version_id(), current_compiler_version_id());
-        ContractClass {
-            sierra_program: sierra_to_felt252s(sierra, compiler, &program).expect("felts"),
-            sierra_program_debug_info: None,
-            contract_class_version: "0.1.0".into(),
-            entry_points_by_type: ContractEntryPoints::default(),
-            abi: None,
-        }
+        ContractClass::new(
+            &program,
+            ContractEntryPoints::default(),
+            None,
+            Default::default(),
+        )
+        .expect("felts")
     }
 
     /// The same class as a 32-bit compiler writes it.

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{self, Commitment};
-use medsync_protocol::ids::{
-    AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds,
-};
+use medsync_protocol::ids::{AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
@@ -89,7 +87,9 @@ impl Grant {
             None => self.sign(&party, context, &invitation, &request).await?,
         };
         let circle = party.enter(context).await?;
-        let granted = circle.grant(&kept.terms, &kept.opening, &kept.signature).await?;
+        let granted = circle
+            .grant(&kept.terms, &kept.opening, &kept.signature)
+            .await?;
         print_json(&serde_json::json!({
             "consent": granted.commitment,
             "stage": "recorded",
@@ -122,7 +122,11 @@ impl Grant {
             .store
             .keep_grant(counter, signed.commitment, &terms, &opening, &signature)
             .await?;
-        Ok(KeptGrant { terms, opening, signature })
+        Ok(KeptGrant {
+            terms,
+            opening,
+            signature,
+        })
     }
 
     fn terms(&self, context: ContextId, invitation: &Invitation) -> anyhow::Result<Terms> {
@@ -137,7 +141,10 @@ impl Grant {
         let exceptions = if labels.is_empty() {
             Vec::new()
         } else {
-            vec![Provision { labels, ..Provision::everything(ProvisionKind::Deny) }]
+            vec![Provision {
+                labels,
+                ..Provision::everything(ProvisionKind::Deny)
+            }]
         };
         Ok(Terms {
             version: TERMS_VERSION,
@@ -167,15 +174,27 @@ impl Revoke {
         let consent = find(&all_consents(&*circle).await?, self.consent)?;
         let secrets = ConsentSecrets::from_salt(&keys.seed, consent.opening.salt);
         if secrets.handle() != consent.opening.handle {
-            bail!("the keys of this home did not grant {}; they cannot revoke it", self.consent);
+            bail!(
+                "the keys of this home did not grant {}; they cannot revoke it",
+                self.consent
+            );
         }
         let (handle, claim_key) = (secrets.handle(), secrets.claim_key.public_key());
         let now = party.clock.now();
-        party.store.keep_revocation(handle, context, &secrets.secret, claim_key, now).await?;
-        party.store.ask(PUBLISH_REVOCATION, &handle.to_string(), now).await?;
+        party
+            .store
+            .keep_revocation(handle, context, &secrets.secret, claim_key, now)
+            .await?;
+        party
+            .store
+            .ask(PUBLISH_REVOCATION, &handle.to_string(), now)
+            .await?;
         let stage = match circle.revoke(&secrets.secret, claim_key).await {
             Ok(_) => {
-                party.store.answer(PUBLISH_REVOCATION, &handle.to_string(), now).await?;
+                party
+                    .store
+                    .answer(PUBLISH_REVOCATION, &handle.to_string(), now)
+                    .await?;
                 "denied here, not yet on chain"
             }
             Err(error) if error.is_retry() => "kept; the daemon brings it into the circle",

@@ -19,14 +19,26 @@ pub async fn join(home: &Path, file: &Path) -> anyhow::Result<()> {
     let invitation = Invitation::read(file, party.clock.now())?;
     let says = &invitation.says;
     let chain = &party.config.chain;
-    invitation.says.fits(chain.registry(), chain.class_hash, party.app_digest()?)?;
-    if let Some(other) =
-        party.store.circles().await?.iter().find(|circle| circle.context != says.context)
+    invitation
+        .says
+        .fits(chain.registry(), chain.class_hash, party.app_digest()?)?;
+    if let Some(other) = party
+        .store
+        .circles()
+        .await?
+        .iter()
+        .find(|circle| circle.context != says.context)
     {
-        bail!("this home is in circle {} already; use a home of its own", other.context);
+        bail!(
+            "this home is in circle {} already; use a home of its own",
+            other.context
+        );
     }
     let installed = party.node.install_app(&party.config.node.app).await?;
-    let member = party.node.join(&says.group_invitation, says.context).await?;
+    let member = party
+        .node
+        .join(&says.group_invitation, says.context)
+        .await?;
     let circle = party.node.circle(says.context);
     let (state, pin) = party.node.wait_until_synced(&circle).await?;
     check_pins(&invitation, &state)?;
@@ -85,7 +97,11 @@ pub async fn enrol(home: &Path) -> anyhow::Result<()> {
     };
     let circle = party.enter(context).await?;
     let state = circle.circle().await?;
-    if let Some(other) = state.enrolments.iter().find(|known| known.enrolment != enrolment) {
+    if let Some(other) = state
+        .enrolments
+        .iter()
+        .find(|known| known.enrolment != enrolment)
+    {
         bail!(
             "the invitation was used: somebody enrolled with patient key {}. Nothing was written. \
              Tell the hospital; if it was not you, the circle must not be used",

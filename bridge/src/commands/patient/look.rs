@@ -58,7 +58,10 @@ async fn describe(party: &Party, consent: &Consent) -> anyhow::Result<serde_json
         .await?
         .and_then(|revocation| revocation.revoked_at);
     let mut stages = stages(consent);
-    stages.extend(revoked_on_chain.map(|at| StageTime { stage: Stage::Revoked, at }));
+    stages.extend(revoked_on_chain.map(|at| StageTime {
+        stage: Stage::Revoked,
+        at,
+    }));
     Ok(json!({
         "consent": consent.commitment,
         "state": state,
@@ -74,14 +77,24 @@ async fn describe(party: &Party, consent: &Consent) -> anyhow::Result<serde_json
 
 /// The stages that a consent has reached, with their times.
 fn stages(consent: &Consent) -> Vec<StageTime> {
-    let mut stages = vec![StageTime { stage: Stage::Recorded, at: consent.recorded_at }];
+    let mut stages = vec![StageTime {
+        stage: Stage::Recorded,
+        at: consent.recorded_at,
+    }];
     if let Some(position) = consent.anchors.first() {
-        stages.push(StageTime { stage: Stage::Sealed, at: position.sealed_at });
-        stages.extend(
-            position.submitted_at.map(|at| StageTime { stage: Stage::Submitted, at }),
-        );
+        stages.push(StageTime {
+            stage: Stage::Sealed,
+            at: position.sealed_at,
+        });
+        stages.extend(position.submitted_at.map(|at| StageTime {
+            stage: Stage::Submitted,
+            at,
+        }));
         let block = position.submission.and_then(|submission| submission.block);
-        stages.extend(block.map(|block| StageTime { stage: Stage::Anchored, at: block.time }));
+        stages.extend(block.map(|block| StageTime {
+            stage: Stage::Anchored,
+            at: block.time,
+        }));
     }
     stages
 }
@@ -129,7 +142,9 @@ impl Records {
             reader: keys.seal.public_key(),
             log: None,
         };
-        let payload = full.payload.context("the record's payload has not arrived here yet")?;
+        let payload = full
+            .payload
+            .context("the record's payload has not arrived here yet")?;
         let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
         println!("{}", String::from_utf8(key.decrypt(&place, &payload)?)?);
         Ok(())
@@ -179,7 +194,10 @@ fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receipt> {
         signature: consent.signature,
         proof: position.proof.clone(),
         root: position.root,
-        block: Block { number: block.number, hash: block.hash },
+        block: Block {
+            number: block.number,
+            hash: block.hash,
+        },
         stages: stages(consent),
     })
 }

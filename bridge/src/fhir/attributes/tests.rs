@@ -3,7 +3,12 @@ use medsync_protocol::ids::UnixSeconds;
 use serde_json::json;
 
 fn concept(codes: &[(&str, &str)]) -> Concept {
-    Concept(codes.iter().map(|(system, code)| Code::new(*system, *code)).collect())
+    Concept(
+        codes
+            .iter()
+            .map(|(system, code)| Code::new(*system, *code))
+            .collect(),
+    )
 }
 
 fn attributes(resource: &Value) -> Attributes {
@@ -42,9 +47,15 @@ fn codes_labels_authors_and_date_are_read() {
         "asserter": {"reference": "Practitioner/1"},
         "effectiveDateTime": "1970-01-02",
     }));
-    let codes = [concept(&[("http://loinc.org", "8302-2")]), concept(&[("s", "r")])];
+    let codes = [
+        concept(&[("http://loinc.org", "8302-2")]),
+        concept(&[("s", "r")]),
+    ];
     assert_eq!(read.codes, codes);
-    assert_eq!(read.labels, [concept(&[("l", "R")]), concept(&[("l", "ETH")])]);
+    assert_eq!(
+        read.labels,
+        [concept(&[("l", "R")]), concept(&[("l", "ETH")])]
+    );
     let author = |reference: &str| AuthorId(Sha256Digest::of(reference.as_bytes()).0);
     let mut authors = vec![author("Practitioner/1"), author("Practitioner/2")];
     authors.sort();
@@ -79,18 +90,31 @@ fn a_resource_beyond_the_bounds_is_refused_and_not_cut() {
     let many = json!({"type": vec![json!({"coding": [coding]}); VALUES_LEN_MAX + 1]});
     assert!(matches!(
         read("Claim", &many),
-        Err(AttributesError::TooMany { what: "codes", is: 65 })
+        Err(AttributesError::TooMany {
+            what: "codes",
+            is: 65
+        })
     ));
     let wide = json!({"code": {"coding": vec![coding; CODINGS_LEN_MAX + 1]}});
-    assert!(matches!(read("Claim", &wide), Err(AttributesError::TooManyCodings(17))));
+    assert!(matches!(
+        read("Claim", &wide),
+        Err(AttributesError::TooManyCodings(17))
+    ));
     let long = json!({"system": "s", "code": "x".repeat(CODE_TEXT_BYTES_MAX)});
     let long = json!({"type": vec![json!({"coding": vec![long; CODINGS_LEN_MAX]}); 8]});
-    assert!(matches!(read("Claim", &long), Err(AttributesError::TooLong(_))));
-    let crowd: Vec<Value> =
-        (0..=VALUES_LEN_MAX).map(|i| json!({"reference": format!("P/{i}")})).collect();
+    assert!(matches!(
+        read("Claim", &long),
+        Err(AttributesError::TooLong(_))
+    ));
+    let crowd: Vec<Value> = (0..=VALUES_LEN_MAX)
+        .map(|i| json!({"reference": format!("P/{i}")}))
+        .collect();
     let crowd = json!({"author": crowd});
     assert!(matches!(
         read("Claim", &crowd),
-        Err(AttributesError::TooMany { what: "authors", is: 65 })
+        Err(AttributesError::TooMany {
+            what: "authors",
+            is: 65
+        })
     ));
 }

@@ -24,7 +24,10 @@ fn fits(types: &Value, described: &Value, value: &Value, at: &str) {
     match described["kind"].as_str().expect("a kind") {
         "string" => assert!(value.is_string(), "{at}: {value}"),
         "bool" => assert!(value.is_boolean(), "{at}: {value}"),
-        "u32" => assert!(value.as_u64().is_some_and(|v| u32::try_from(v).is_ok()), "{at}: {value}"),
+        "u32" => assert!(
+            value.as_u64().is_some_and(|v| u32::try_from(v).is_ok()),
+            "{at}: {value}"
+        ),
         "u64" => assert!(value.is_u64(), "{at}: {value}"),
         "list" => {
             let items = value.as_array().expect("a list");
@@ -47,7 +50,12 @@ fn fits_fields(types: &Value, fields: &[Value], value: &Value, at: &str) {
     assert_eq!(found, expected, "{at}");
     for field in fields {
         let name = names(field);
-        fits(types, &field["type"], &value[&name], &format!("{at}.{name}"));
+        fits(
+            types,
+            &field["type"],
+            &value[&name],
+            &format!("{at}.{name}"),
+        );
     }
 }
 
@@ -79,8 +87,14 @@ fn methods() -> Vec<(Call, Value)> {
     let mut revoke = Call::revoke("0x1", PublicKey::from_felt(sample::felt(2)));
     revoke.args["handle"] = json!("0x3");
     vec![
-        (Call::circle(), mirrored::<CircleView>(sample::circle_view())),
-        (Call::enrol(&sample::enrolment(), &sample::signature()), written()),
+        (
+            Call::circle(),
+            mirrored::<CircleView>(sample::circle_view()),
+        ),
+        (
+            Call::enrol(&sample::enrolment(), &sample::signature()),
+            written(),
+        ),
         (
             Call::grant("AA==", &sample::opening(), &sample::signature()),
             mirrored::<Granted>(
@@ -123,15 +137,27 @@ fn methods() -> Vec<(Call, Value)> {
 fn the_mirror_is_what_the_app_describes() {
     let described = described();
     let types = &described["types"];
-    let mut left: Vec<&Value> = described["methods"].as_array().expect("methods").iter().collect();
+    let mut left: Vec<&Value> = described["methods"]
+        .as_array()
+        .expect("methods")
+        .iter()
+        .collect();
     let init = abi_method(&mut left, "init");
-    fits_fields(types, params(init), &super::init(&sample::circle_input()), "init");
+    fits_fields(
+        types,
+        params(init),
+        &super::init(&sample::circle_input()),
+        "init",
+    );
     for (call, answer) in methods() {
         let method = abi_method(&mut left, call.method);
         fits_fields(types, params(method), &call.args, call.method);
         fits(types, &method["returns"], &answer, call.method);
     }
-    assert!(left.is_empty(), "the app has methods that nobody calls: {left:?}");
+    assert!(
+        left.is_empty(),
+        "the app has methods that nobody calls: {left:?}"
+    );
 }
 
 fn abi_method<'a>(left: &mut Vec<&'a Value>, name: &str) -> &'a Value {

@@ -35,8 +35,10 @@ impl Drop for Fake {
 
 impl Fake {
     async fn start(script: Script) -> Self {
-        let limits =
-            Limits { answer_within: Duration::from_secs(20), answer_bytes_max: 64 * 1024 };
+        let limits = Limits {
+            answer_within: Duration::from_secs(20),
+            answer_bytes_max: 64 * 1024,
+        };
         Self::with_limits(script, limits).await
     }
 
@@ -54,12 +56,23 @@ impl Fake {
         let folder = tempfile::tempdir().expect("a folder");
         let credential = folder.path().join("credential.json");
         let mut options = std::fs::OpenOptions::new();
-        let file = options.create_new(true).write(true).mode(0o600).open(&credential);
+        let file = options
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&credential);
         let json = json!({ "username": "medsync-1", "password": PASSWORD }).to_string();
-        file.expect("a file").write_all(json.as_bytes()).expect("written");
+        file.expect("a file")
+            .write_all(json.as_bytes())
+            .expect("written");
         let api = format!("http://127.0.0.1:{port}").parse().expect("a URL");
         let node = CalimeroNode::with_limits(&api, &credential, limits).expect("a client");
-        Self { node, seen, server, _folder: folder }
+        Self {
+            node,
+            seen,
+            server,
+            _folder: folder,
+        }
     }
 
     fn circle(&self) -> NodeCircle {
@@ -69,7 +82,9 @@ impl Fake {
     /// The first lines of the requests so far.
     fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().expect("no panic under the lock");
-        seen.iter().map(|text| text.lines().next().unwrap_or_default().to_owned()).collect()
+        seen.iter()
+            .map(|text| text.lines().next().unwrap_or_default().to_owned())
+            .collect()
     }
 }
 
@@ -101,7 +116,8 @@ async fn request(stream: &mut TcpStream) -> std::io::Result<String> {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.trim().parse().ok())?
             });
             if body.len() >= length.unwrap_or(0) {
                 return Ok(text);
@@ -122,12 +138,18 @@ fn token() -> (u16, String) {
 
 fn output(output: &Value) -> (u16, String) {
     let result = json!({ "output": output });
-    (200, json!({ "jsonrpc": "2.0", "id": 1, "result": result }).to_string())
+    (
+        200,
+        json!({ "jsonrpc": "2.0", "id": 1, "result": result }).to_string(),
+    )
 }
 
 fn failure(kind: &str, data: &Value) -> (u16, String) {
     let error = json!({ "type": kind, "data": data });
-    (200, json!({ "jsonrpc": "2.0", "id": 1, "error": error }).to_string())
+    (
+        200,
+        json!({ "jsonrpc": "2.0", "id": 1, "error": error }).to_string(),
+    )
 }
 
 #[tokio::test]
@@ -164,7 +186,11 @@ async fn a_refused_credential_is_said_so_without_showing_it() {
         false => (401, String::new()),
     })
     .await;
-    let error = fake.circle().circle().await.expect_err("the token is refused");
+    let error = fake
+        .circle()
+        .circle()
+        .await
+        .expect_err("the token is refused");
     assert!(matches!(error, SourceError::Unauthorized), "{error}");
     assert_eq!(fake.lines().len(), 4);
 }
@@ -180,12 +206,35 @@ async fn a_token_that_is_none_is_not_quoted() {
 #[tokio::test]
 async fn garbage_is_malformed() {
     for script in [
-        (|n, _| if n == 1 { token() } else { (200, "<html>".into()) }) as Script,
+        (|n, _| {
+            if n == 1 {
+                token()
+            } else {
+                (200, "<html>".into())
+            }
+        }) as Script,
         |n, _| if n == 1 { token() } else { (200, "{}".into()) },
-        |n, _| if n == 1 { token() } else { output(&json!({ "context": "0x1" })) },
-        |n, _| if n == 1 { token() } else { output(&Value::Null) },
+        |n, _| {
+            if n == 1 {
+                token()
+            } else {
+                output(&json!({ "context": "0x1" }))
+            }
+        },
+        |n, _| {
+            if n == 1 {
+                token()
+            } else {
+                output(&Value::Null)
+            }
+        },
     ] {
-        let error = Fake::start(script).await.circle().circle().await.expect_err("no circle");
+        let error = Fake::start(script)
+            .await
+            .circle()
+            .circle()
+            .await
+            .expect_err("no circle");
         assert!(matches!(error, SourceError::Malformed { .. }), "{error}");
         assert!(!error.is_retry());
     }
@@ -193,19 +242,44 @@ async fn garbage_is_malformed() {
 
 #[tokio::test]
 async fn a_long_answer_is_given_up() {
-    let fake = Fake::start(|n, _| if n == 1 { token() } else { (200, " ".repeat(100_000)) }).await;
+    let fake = Fake::start(|n, _| {
+        if n == 1 {
+            token()
+        } else {
+            (200, " ".repeat(100_000))
+        }
+    })
+    .await;
     let error = fake.circle().circle().await.expect_err("too long");
-    assert!(matches!(error, SourceError::TooLarge { bytes_max: 65_536, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            SourceError::TooLarge {
+                bytes_max: 65_536,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_node_that_does_not_answer_is_not_waited_for() {
-    let limits = Limits { answer_within: Duration::from_millis(50), answer_bytes_max: 1024 };
+    let limits = Limits {
+        answer_within: Duration::from_millis(50),
+        answer_bytes_max: 1024,
+    };
     let fake = Fake::with_limits(|_, _| token(), limits).await;
     // The connection is taken by the system and nobody reads it.
     fake.server.abort();
     let error = fake.circle().circle().await.expect_err("nobody answers");
-    assert!(matches!(error, SourceError::TimedOut { .. } | SourceError::Unreachable { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            SourceError::TimedOut { .. } | SourceError::Unreachable { .. }
+        ),
+        "{error}"
+    );
     assert!(error.is_retry());
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -213,10 +287,18 @@ async fn a_node_that_does_not_answer_is_not_waited_for() {
     let credential = fake._folder.path().join("credential.json");
     let api = api.parse().expect("a URL");
     let silent = CalimeroNode::with_limits(&api, &credential, limits).expect("a client");
-    let error = silent.circle(sample::CONTEXT).circle().await.expect_err("nobody answers");
+    let error = silent
+        .circle(sample::CONTEXT)
+        .circle()
+        .await
+        .expect_err("nobody answers");
     assert!(matches!(error, SourceError::TimedOut { .. }), "{error}");
     drop(listener);
-    let error = silent.circle(sample::CONTEXT).circle().await.expect_err("nobody is there");
+    let error = silent
+        .circle(sample::CONTEXT)
+        .circle()
+        .await
+        .expect_err("nobody is there");
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
 }
 
@@ -228,10 +310,17 @@ async fn the_apps_refusal_comes_with_its_name_and_reason() {
         }
         let refusal = json!({ "error": "not_the_custodian", "message": "only the custodian" });
         let bytes = refusal.to_string().into_bytes();
-        failure("FunctionCallError", &json!(format!("{APP_REFUSES}{bytes:?}")))
+        failure(
+            "FunctionCallError",
+            &json!(format!("{APP_REFUSES}{bytes:?}")),
+        )
     })
     .await;
-    let error = fake.circle().put_record(&new_record()).await.expect_err("refused");
+    let error = fake
+        .circle()
+        .put_record(&new_record())
+        .await
+        .expect_err("refused");
     assert_eq!(error.refusal(), Some("not_the_custodian"));
     assert_eq!(error.to_string(), "put_record: only the custodian");
     assert!(!error.is_retry());
@@ -253,9 +342,25 @@ fn new_record() -> NewRecord {
 async fn too_large_a_payload_is_not_sent() {
     let fake = Fake::start(|_, _| token()).await;
     let payload = vec![0; PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES + 1];
-    let record = NewRecord { payload, ..new_record() };
-    let error = fake.circle().put_record(&record).await.expect_err("too large");
-    assert!(matches!(error, SourceError::InputTooLarge { what: "payload", .. }), "{error}");
+    let record = NewRecord {
+        payload,
+        ..new_record()
+    };
+    let error = fake
+        .circle()
+        .put_record(&record)
+        .await
+        .expect_err("too large");
+    assert!(
+        matches!(
+            error,
+            SourceError::InputTooLarge {
+                what: "payload",
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(fake.lines().is_empty());
 }
 
@@ -263,19 +368,36 @@ async fn too_large_a_payload_is_not_sent() {
 #[test]
 fn every_failure_of_a_node_has_its_meaning() {
     let told = |kind: &str, data: Value| {
-        Failure { kind: kind.into(), data }.into_error(sample::CONTEXT, "circle")
+        Failure {
+            kind: kind.into(),
+            data,
+        }
+        .into_error(sample::CONTEXT, "circle")
     };
-    assert!(matches!(told("ContextNotFound", Value::Null), SourceError::UnknownContext(_)));
-    for kind in ["Uninitialized", "GroupKeyPending", "ApplicationNotInstalled"] {
+    assert!(matches!(
+        told("ContextNotFound", Value::Null),
+        SourceError::UnknownContext(_)
+    ));
+    for kind in [
+        "Uninitialized",
+        "GroupKeyPending",
+        "ApplicationNotInstalled",
+    ] {
         let error = told(kind, json!({ "context_id": "x" }));
         assert!(matches!(error, SourceError::NotReady { .. }), "{error}");
         assert!(error.is_retry());
     }
     let nobody = json!("No owned identity found for this context");
-    assert!(matches!(told("FunctionCallError", nobody), SourceError::NotMember { .. }));
+    assert!(matches!(
+        told("FunctionCallError", nobody),
+        SourceError::NotMember { .. }
+    ));
     let panicked = told("FunctionCallError", json!("guest panicked: \"CIRCLE\""));
     assert_eq!(panicked.refusal(), Some("failed"));
-    let broken = told("FunctionCallError", json!(format!("{APP_REFUSES}[1, 2, 999]")));
+    let broken = told(
+        "FunctionCallError",
+        json!(format!("{APP_REFUSES}[1, 2, 999]")),
+    );
     assert_eq!(broken.refusal(), Some("failed"));
     assert!(!told("ParseError", json!("missing field")).is_retry());
     assert!(told("InternalError", Value::Null).is_retry());
@@ -290,7 +412,11 @@ async fn a_grant_that_the_node_names_otherwise_is_no_grant() {
     .await;
     let terms = sample::terms().encode().expect("sound terms");
     let (opening, signature) = (sample::opening(), sample::signature());
-    let error = fake.circle().grant(&terms, &opening, &signature).await.expect_err("a lie");
+    let error = fake
+        .circle()
+        .grant(&terms, &opening, &signature)
+        .await
+        .expect_err("a lie");
     assert!(matches!(error, SourceError::Malformed { .. }), "{error}");
 }
 
@@ -300,11 +426,20 @@ async fn a_credential_is_private_and_whole() {
     let api = "http://127.0.0.1:1".parse().expect("a URL");
     let path = folder.path().join("credential.json");
     crate::files::write_whole(&path, b"{}", false).expect("written");
-    assert!(matches!(CalimeroNode::new(&api, &path), Err(SourceError::CredentialFile(_))));
+    assert!(matches!(
+        CalimeroNode::new(&api, &path),
+        Err(SourceError::CredentialFile(_))
+    ));
     crate::files::write_whole(&path, b"{}", true).expect("written");
-    assert!(matches!(CalimeroNode::new(&api, &path), Err(SourceError::Credential(_))));
+    assert!(matches!(
+        CalimeroNode::new(&api, &path),
+        Err(SourceError::Credential(_))
+    ));
     let away = "http://example.org".parse().expect("a URL");
-    assert!(matches!(CalimeroNode::new(&away, &path), Err(SourceError::Address(_))));
+    assert!(matches!(
+        CalimeroNode::new(&away, &path),
+        Err(SourceError::Address(_))
+    ));
 }
 
 #[tokio::test]
@@ -314,6 +449,8 @@ async fn a_walk_that_goes_in_circles_ends() {
         _ => output(&json!({ "consents": [], "ignored": 0, "next": "c" })),
     })
     .await;
-    let error = super::super::all_consents(&fake.circle()).await.expect_err("no end");
+    let error = super::super::all_consents(&fake.circle())
+        .await
+        .expect_err("no end");
     assert!(matches!(error, SourceError::Malformed { .. }), "{error}");
 }

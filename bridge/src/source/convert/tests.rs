@@ -1,4 +1,8 @@
+use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
+use medsync_protocol::decide::VALUES_LEN_MAX;
+use medsync_protocol::ids::{RecordId, to_base64};
 use medsync_protocol::receipt::BlockNumber;
+use medsync_protocol::seal::RecordVersion;
 use serde_json::{Value, json};
 
 use super::super::names::ChangeDigest;
@@ -6,7 +10,10 @@ use super::super::sample;
 use super::*;
 
 fn read_consent(view: Value) -> Converted<Consent> {
-    consent(sample::CONTEXT, &serde_json::from_value(view).expect("the mirror takes it"))
+    consent(
+        sample::CONTEXT,
+        &serde_json::from_value(view).expect("the mirror takes it"),
+    )
 }
 
 #[test]
@@ -34,14 +41,32 @@ fn a_consent_whose_parts_do_not_belong_together_is_refused() {
         }
     };
     differs(|view| view["commitment"] = json!("0x1"), "the commitment");
-    differs(|view| view["opening"]["not_before"] = json!(2), "the commitment");
-    differs(|view| view["signature"]["r"] = json!("0x1"), "the root of a path");
-    differs(|view| view["anchors"][0]["root"] = json!("0x1"), "the root of a path");
-    differs(|view| view["anchors"][0]["index"] = json!(2), "the root of a path");
-    differs(|view| view["anchors"][0]["anchorer"] = json!("0x1"), "the anchorer");
+    differs(
+        |view| view["opening"]["not_before"] = json!(2),
+        "the commitment",
+    );
+    differs(
+        |view| view["signature"]["r"] = json!("0x1"),
+        "the root of a path",
+    );
+    differs(
+        |view| view["anchors"][0]["root"] = json!("0x1"),
+        "the root of a path",
+    );
+    differs(
+        |view| view["anchors"][0]["index"] = json!(2),
+        "the root of a path",
+    );
+    differs(
+        |view| view["anchors"][0]["anchorer"] = json!("0x1"),
+        "the anchorer",
+    );
     let other = ContextId([9; 32]);
     let view = serde_json::from_value(sample::consent_view()).expect("the mirror takes it");
-    assert!(matches!(consent(other, &view), Err(ConvertError::Differs("the terms' context"))));
+    assert!(matches!(
+        consent(other, &view),
+        Err(ConvertError::Differs("the terms' context"))
+    ));
 }
 
 #[test]
@@ -65,11 +90,17 @@ fn a_circle_is_this_one_and_its_patient_is_enrolled() {
     let read = |change: fn(&mut Value)| {
         let mut view = sample::circle_view();
         change(&mut view);
-        circle(sample::CONTEXT, &serde_json::from_value(view).expect("the mirror takes it"))
+        circle(
+            sample::CONTEXT,
+            &serde_json::from_value(view).expect("the mirror takes it"),
+        )
     };
     let state = read(|_| ()).expect("a sound view");
     assert_eq!(state.custodian.registry, sample::registry());
-    assert_eq!(state.patient.map(|patient| patient.enrolment), Some(sample::enrolment()));
+    assert_eq!(
+        state.patient.map(|patient| patient.enrolment),
+        Some(sample::enrolment())
+    );
     assert!(read(|view| view["context"] = json!(sample::key(9))).is_err());
     assert!(read(|view| view["kind"] = json!("exchange")).is_err());
     assert!(read(|view| view["frozen"] = json!(true)).is_err());
@@ -81,12 +112,20 @@ fn a_payload_has_the_described_digest() {
     let id = RecordId([1; 32]);
     let read = |asked, payload: Value| {
         let view = json!({ "record": sample::record_view(), "payload": payload });
-        full_record(asked, &serde_json::from_value(view).expect("the mirror takes it"))
+        full_record(
+            asked,
+            &serde_json::from_value(view).expect("the mirror takes it"),
+        )
     };
     let whole = read((id, None), json!(to_base64(&sample::payload()))).expect("a sound view");
     assert_eq!(whole.payload, Some(sample::payload()));
     assert_eq!(whole.record.attributes.record, Some(id));
-    assert!(read((id, Some(RecordVersion(1))), Value::Null).expect("sound").payload.is_none());
+    assert!(
+        read((id, Some(RecordVersion(1))), Value::Null)
+            .expect("sound")
+            .payload
+            .is_none()
+    );
     assert!(read((id, None), json!("AQ==")).is_err());
     assert!(read((id, Some(RecordVersion(2))), Value::Null).is_err());
     let other = RecordId([2; 32]);
@@ -117,8 +156,14 @@ fn an_entry_is_the_one_that_was_asked_for() {
         entry(sample::CONTEXT, (kind, key), &view)
     };
     for kind in EntryKind::ALL {
-        assert!(read(kind, key, true).expect("a sound view").body.is_some(), "{kind}");
-        assert!(read(kind, key, false).expect("a sound view").body.is_none(), "{kind}");
+        assert!(
+            read(kind, key, true).expect("a sound view").body.is_some(),
+            "{kind}"
+        );
+        assert!(
+            read(kind, key, false).expect("a sound view").body.is_none(),
+            "{kind}"
+        );
         assert!(read(kind, EntryKey([2; 32]), true).is_err(), "{kind}");
     }
     let view = serde_json::from_value(sample::entry_view()).expect("the mirror takes it");
@@ -129,10 +174,16 @@ fn an_entry_is_the_one_that_was_asked_for() {
 fn a_revocation_opens_its_handle() {
     let mut view = sample::revocation_view();
     let good = serde_json::from_value(view.clone()).expect("the mirror takes it");
-    assert_eq!(revocation(&good).expect("sound").handle, sample::opening().handle);
+    assert_eq!(
+        revocation(&good).expect("sound").handle,
+        sample::opening().handle
+    );
     view["secret"] = json!("0x1");
     let bad = serde_json::from_value(view).expect("the mirror takes it");
-    assert!(matches!(revocation(&bad), Err(ConvertError::Differs("the handle"))));
+    assert!(matches!(
+        revocation(&bad),
+        Err(ConvertError::Differs("the handle"))
+    ));
 }
 
 #[test]
@@ -144,9 +195,16 @@ fn a_walk_has_known_kinds_and_sound_cursors() {
             digest: ChangeDigest([2; 32]),
         }];
         let digest = ChangeDigest([3; 32]);
-        changes(abi::ChangePage { entries, next: Some(next.into()), digest })
+        changes(abi::ChangePage {
+            entries,
+            next: Some(next.into()),
+            digest,
+        })
     };
-    assert_eq!(page("record", "c").expect("sound").entries[0].kind, EntryKind::Record);
+    assert_eq!(
+        page("record", "c").expect("sound").entries[0].kind,
+        EntryKind::Record
+    );
     assert!(page("payload", "c").is_err());
     assert!(page("record", "").is_err());
 }

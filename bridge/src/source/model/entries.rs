@@ -1,0 +1,58 @@
+//! The walk over everything, and single entries.
+
+use medsync_protocol::ids::MemberId;
+
+use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
+use super::{Consent, Enrolled, Record, Revocation};
+
+/// One entry of the walk over everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Change {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The entry.
+    pub key: EntryKey,
+    /// Changes if and only if the entry does.
+    pub digest: ChangeDigest,
+}
+
+/// A page of the walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangePage {
+    /// The entries.
+    pub entries: Vec<Change>,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<Cursor>,
+    /// One digest over everything: equal to the last one seen means that nothing changed.
+    pub digest: ChangeDigest,
+}
+
+/// One entry of a circle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The entry.
+    pub key: EntryKey,
+    /// The member who wrote it.
+    pub owner: Option<MemberId>,
+    /// What it says, if it counts.
+    pub body: Option<EntryBody>,
+}
+
+/// What an entry that counts says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryBody {
+    /// The circle's own description; [`Circle::circle`](crate::source::Circle::circle) shows it.
+    Circle,
+    /// An enrolment.
+    Enrolment(Enrolled),
+    /// A consent with its present state.
+    Consent(Box<Consent>),
+    /// A revocation.
+    Revocation(Revocation),
+    /// The consent that an anchor entry is about.
+    Anchor(Box<Consent>),
+    /// A record.
+    Record(Box<Record>),
+}
