@@ -17,7 +17,7 @@ use starknet_types_core::felt::Felt;
 use starknet_types_core::hash::{Poseidon, StarkHash};
 
 use crate::report::{Figure, Report};
-use crate::timing::{nanoseconds, repeat, shortest};
+use crate::timing::{Clock, nanoseconds, repeat, shortest};
 use crate::trees;
 
 /// Checks in one turn.
@@ -63,12 +63,15 @@ fn measure_at(report: &mut Report, depth: usize) -> anyhow::Result<()> {
         let (r, s) = (signature.r.felt(), signature.s.felt());
         starknet_crypto::verify(&key.felt(), &message.felt(), &r, &s).is_ok_and(|is_good| is_good)
     };
-    let times = shortest([
-        &mut || repeat(CHECKS, |_| bare_hashes()),
-        &mut || repeat(CHECKS, |_| bare_signature()),
-        &mut || repeat(CHECKS, |_| receipt.judge(&CHAIN, AT)),
-        &mut || repeat(CHECKS, |_| Receipt::parse(json.as_bytes())),
-    ]);
+    let times = shortest(
+        Clock::Thread,
+        [
+            &mut || repeat(CHECKS, |_| bare_hashes()),
+            &mut || repeat(CHECKS, |_| bare_signature()),
+            &mut || repeat(CHECKS, |_| receipt.judge(&CHAIN, AT)),
+            &mut || repeat(CHECKS, |_| Receipt::parse(json.as_bytes())),
+        ],
+    );
     let [hashes, signature, judge, parse] = times.map(|time| nanoseconds(time, CHECKS) / 1e3);
     add(report, depth, [hashes, signature, judge, parse]);
     Ok(())

@@ -39,6 +39,17 @@ pub struct Refused {
     pub message: String,
 }
 
+/// Checks that a call was refused for this reason.
+///
+/// # Panics
+/// If it was not.
+pub fn refused<T>(answer: Result<(Value, T), Refused>, error: &str) {
+    match answer {
+        Ok((answer, _)) => panic!("expected the refusal {error}, got {answer}"),
+        Err(refused) => assert_eq!(refused.error, error, "{}", refused.message),
+    }
+}
+
 /// One member's node.
 pub struct Replica {
     store: Rc<RefCell<InMemoryStorage>>,

@@ -6,15 +6,8 @@ use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, Plan, circle_input, enrol_arguments, enrolled,
     enrolment, open, registry, secret_key, terms,
 };
-use medsync_tests::replica::{Refused, Replica};
+use medsync_tests::replica::{Replica, refused};
 use serde_json::{Value, json};
-
-fn refused(answer: Result<(Value, impl Sized), Refused>, error: &str) {
-    match answer {
-        Ok((answer, _)) => panic!("expected {error}, got {answer}"),
-        Err(refused) => assert_eq!(refused.error, error, "{}", refused.message),
-    }
-}
 
 fn consents(replica: &Replica) -> Vec<Value> {
     let page = replica.view("consents", &json!({})).expect("a page");

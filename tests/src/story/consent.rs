@@ -1,0 +1,211 @@
+//! A consent's life: granted, anchored, verified, tampered with, revoked, verified again.
+
+use std::fs;
+
+use anyhow::{Context, ensure};
+use medsync_protocol::codes::CodeSet;
+use medsync_protocol::receipt::Receipt;
+use serde_json::Value;
+
+use super::{Story, expect_code, insist, text, verify, wait_for};
+use crate::medsync::medsync;
+
+const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH";
+const OTHER_PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HMARKT";
+const CLASS: &str = "http://hl7.org/fhir/resource-types|Observation";
+const OTHER_CLASS: &str = "http://hl7.org/fhir/resource-types|Condition";
+const VALID: i32 = 0;
+const BAD_SIGNATURE: i32 = 10;
+const REVOKED: i32 = 13;
+
+impl Story {
+    pub(super) fn circle(&self) -> anyhow::Result<String> {
+        let shown = insist(&[
+            "patient",
+            "show",
+            "--home",
+            &self.path_text("patient"),
+            "--json",
+        ])?;
+        text(&shown, "circle")
+    }
+
+    pub(super) fn grantee(&self) -> anyhow::Result<String> {
+        let home = self.path_text("researcher");
+        text(
+            &medsync(&["researcher", "show", "--home", &home])?.json()?,
+            "grantee",
+        )
+    }
+
+    pub(super) fn grant(&mut self) -> anyhow::Result<()> {
+        let (home, grantee) = (self.path_text("patient"), self.grantee()?);
+        let policy = self.path_text("policy.txt");
+        fs::write(
+            &policy,
+            "Data may be used for the study; nobody may be re-identified.\n",
+        )?;
+        self.report
+            .step("patient", "grant HRESCH on Observation", |figures| {
+                let granted = insist(&[
+                    "patient",
+                    "grant",
+                    "--home",
+                    &home,
+                    "--to",
+                    &grantee,
+                    "--purpose",
+                    PURPOSE,
+                    "--class",
+                    CLASS,
+                    "--days",
+                    "365",
+                    "--policy",
+                    &policy,
+                    "--policy-uri",
+                    "https://example.org/policy/study",
+                    "--request",
+                    "the story's consent",
+                ])?;
+                figures.insert("consent".into(), granted["consent"].clone());
+                Ok(())
+            })
+    }
+
+    /// The story's one consent, as the patient sees it.
+    pub(super) fn consent(&self) -> anyhow::Result<Value> {
+        let home = self.path_text("patient");
+        let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
+        shown["consents"]
+            .get(0)
+            .cloned()
+            .context("the patient sees no consent")
+    }
+
+    pub(super) fn wait_for_anchor(&mut self) -> anyhow::Result<()> {
+        let home = self.path_text("patient");
+        self.report
+            .step("hospital", "wait for the anchor", |figures| {
+                let stages = wait_for("the anchor", || {
+                    let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
+                    let stages = shown["consents"][0]["stages"].clone();
+                    let anchored = stages
+                        .as_array()
+                        .is_some_and(|s| s.iter().any(|stage| stage["stage"] == "anchored"));
+                    Ok(anchored.then_some(stages))
+                })?;
+                figures.insert("stages".into(), stages);
+                Ok(())
+            })
+    }
+
+    pub(super) fn write_receipt(&mut self) -> anyhow::Result<()> {
+        let consent = text(&self.consent()?, "consent")?;
+        let (home, out) = (self.path_text("patient"), self.path_text("receipt.json"));
+        self.report
+            .step("patient", "export the receipt", |figures| {
+                insist(&[
+                    "patient", "receipt", "--home", &home, &consent, "--out", &out,
+                ])?;
+                figures.insert("bytes".into(), fs::metadata(&out)?.len().into());
+                Ok(())
+            })
+    }
+
+    pub(super) fn verifier(&self) -> String {
+        self.path("researcher")
+            .join("verifier.toml")
+            .display()
+            .to_string()
+    }
+
+    pub(super) fn verify_valid(&mut self) -> anyhow::Result<()> {
+        let (config, receipt) = (self.verifier(), self.path_text("receipt.json"));
+        self.report
+            .step("researcher", "verify: Valid, and permitted", |figures| {
+                const NO_CONSENT: i32 = 21;
+                for (what, purpose, class, code) in [
+                    ("HRESCH on Observation", PURPOSE, CLASS, VALID),
+                    ("HMARKT on Observation", OTHER_PURPOSE, CLASS, NO_CONSENT),
+                    ("HRESCH on Condition", PURPOSE, OTHER_CLASS, NO_CONSENT),
+                ] {
+                    let about = ["--purpose", purpose, "--class", class];
+                    let answer = expect_code(&verify(&config, &receipt, &about)?, code)?;
+                    figures.insert("verdict".into(), answer["verdict"].clone());
+                    figures.insert(what.into(), answer["decision"]["outcome"].clone());
+                }
+                Ok(())
+            })
+    }
+
+    pub(super) fn tamper(&mut self) -> anyhow::Result<()> {
+        let (config, tampered) = (self.verifier(), self.path_text("tampered.json"));
+        let original = self.path("receipt.json");
+        self.report
+            .step("researcher", "tamper with one term: refused", |figures| {
+                let mut receipt = Receipt::parse(&fs::read(original)?)?;
+                // Any purpose instead of one; the readable terms are changed with the signed ones.
+                receipt.terms.provision.purposes = CodeSet::default();
+                fs::write(&tampered, receipt.to_json()?)?;
+                let refused = expect_code(&verify(&config, &tampered, &[])?, BAD_SIGNATURE)?;
+                figures.insert("verdict".into(), refused["verdict"].clone());
+                Ok(())
+            })
+    }
+
+    pub(super) fn revoke(&mut self) -> anyhow::Result<()> {
+        let consent = text(&self.consent()?, "consent")?;
+        let home = self.path_text("patient");
+        self.report.step(
+            "patient",
+            "revoke, and wait until the chain has it",
+            |figures| {
+                let revoked = insist(&["patient", "revoke", "--home", &home, &consent])?;
+                figures.insert("at once".into(), revoked["stage"].clone());
+                let at = wait_for("the revocation on chain", || {
+                    let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
+                    let stages = shown["consents"][0]["stages"].as_array().cloned();
+                    let revoked = stages
+                        .unwrap_or_default()
+                        .into_iter()
+                        .find(|stage| stage["stage"] == "revoked");
+                    Ok(revoked.map(|stage| stage["at"].clone()))
+                })?;
+                figures.insert("revoked on chain at".into(), at);
+                Ok(())
+            },
+        )
+    }
+
+    pub(super) fn verify_revoked(&mut self) -> anyhow::Result<()> {
+        let (config, receipt) = (self.verifier(), self.path_text("receipt.json"));
+        self.report
+            .step("researcher", "verify: Revoked", |figures| {
+                let revoked = expect_code(&verify(&config, &receipt, &[])?, REVOKED)?;
+                figures.insert("verdict".into(), revoked["verdict"].clone());
+                Ok(())
+            })
+    }
+
+    pub(super) fn verify_before(&mut self) -> anyhow::Result<()> {
+        let (config, receipt) = (self.verifier(), self.path_text("receipt.json"));
+        self.report.step(
+            "researcher",
+            "verify: the same receipt was Valid before",
+            |figures| {
+                let revoked = expect_code(&verify(&config, &receipt, &[])?, REVOKED)?;
+                let at = revoked["revoked_at"]
+                    .as_u64()
+                    .context("no time of revocation")?
+                    - 1;
+                let before = verify(&config, &receipt, &["--at", &at.to_string()])?;
+                figures.insert("at".into(), at.into());
+                figures.insert(
+                    "verdict".into(),
+                    expect_code(&before, VALID)?["verdict"].clone(),
+                );
+                Ok(())
+            },
+        )
+    }
+}
