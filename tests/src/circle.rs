@@ -5,8 +5,8 @@ use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, SealKey,
-    Sha256Digest, UnixSeconds, to_base64,
+    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, RecordId,
+    SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
@@ -272,4 +272,23 @@ impl Consent {
     pub fn name(&self) -> String {
         self.signed.commitment.to_string()
     }
+}
+
+/// The arguments of put_record: an Observation.
+#[must_use]
+pub fn record_arguments(id: [u8; 32], version: u32, payload: &[u8]) -> Value {
+    let coding = json!({ "system": "http://loinc.org", "code": "8480-6" });
+    json!({ "record": {
+        "record": RecordId(id).to_string(),
+        "version": version,
+        "resource_type": "Observation",
+        "classes": [[coding]],
+        "codes": [[coding, { "system": "http://snomed.info/sct", "code": "271649006" }]],
+        "labels": [],
+        "authors": [RecordId([6; 32]).to_string()],
+        "data_date": 1_600_000_000,
+        "payload": to_base64(payload),
+        "key_for_patient": to_base64(b"sealed to the patient"),
+        "key_for_custodian": to_base64(b"sealed to the custodian"),
+    } })
 }

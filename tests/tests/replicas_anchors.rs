@@ -2,7 +2,7 @@
 
 use medsync_protocol::felt::Felt;
 use medsync_protocol::tree::{Leaf, Tree};
-use medsync_tests::circle::{CONTEXT, Consent, anchorer, enrolled};
+use medsync_tests::circle::{CONTEXT, Consent, anchorer, enrolled, record_arguments};
 use medsync_tests::replica::{Replica, refused};
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ fn the_walk_meets_every_entry_once_and_its_digest_moves_with_any_change() {
     custodian.apply(&delta);
     custodian.call("record_anchor", &batch(&first).1).unwrap();
     custodian
-        .call("put_record", &record(id(1, 1), 1, b"x"))
+        .call("put_record", &record_arguments([5; 32], 1, b"x"))
         .unwrap();
 
     let walk = |limit: u32| {

@@ -4,26 +4,9 @@ use std::collections::BTreeSet;
 
 use medsync_app::limits::{PAGE_LEN_MAX, PAYLOAD_BYTES_MAX, SHARD_LEN_MAX};
 use medsync_protocol::ids::{RecordId, to_base64};
-use medsync_tests::circle::{CONTEXT, enrolled, open};
+use medsync_tests::circle::{CONTEXT, enrolled, open, record_arguments};
 use medsync_tests::replica::refused;
 use serde_json::{Value, json};
-
-fn record(id: [u8; 32], version: u32, payload: &[u8]) -> Value {
-    let coding = json!({ "system": "http://loinc.org", "code": "8480-6" });
-    json!({ "record": {
-        "record": RecordId(id).to_string(),
-        "version": version,
-        "resource_type": "Observation",
-        "classes": [[coding]],
-        "codes": [[coding, { "system": "http://snomed.info/sct", "code": "271649006" }]],
-        "labels": [],
-        "authors": [RecordId([6; 32]).to_string()],
-        "data_date": 1_600_000_000,
-        "payload": to_base64(payload),
-        "key_for_patient": to_base64(b"sealed to the patient"),
-        "key_for_custodian": to_base64(b"sealed to the custodian"),
-    } })
-}
 
 fn id(first: u8, last: u8) -> [u8; 32] {
     let mut id = [0; 32];
@@ -36,13 +19,13 @@ fn id(first: u8, last: u8) -> [u8; 32] {
 fn a_record_comes_back_as_it_was_put_and_only_in_versions() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let (put, delta) = custodian
-        .call("put_record", &record(id(1, 1), 1, b"one"))
+        .call("put_record", &record_arguments(id(1, 1), 1, b"one"))
         .unwrap();
     assert_eq!(put["existing"], false);
     patient.apply(&delta);
     assert_eq!(patient.root_hash, custodian.root_hash);
     let again = custodian
-        .call("put_record", &record(id(1, 1), 1, b"one"))
+        .call("put_record", &record_arguments(id(1, 1), 1, b"one"))
         .unwrap()
         .0;
     assert_eq!(
@@ -51,19 +34,19 @@ fn a_record_comes_back_as_it_was_put_and_only_in_versions() {
     );
     // Another content of the same version, a gap, and a first version that is not 1.
     refused(
-        custodian.call("put_record", &record(id(1, 1), 1, b"two")),
+        custodian.call("put_record", &record_arguments(id(1, 1), 1, b"two")),
         "record_version",
     );
     refused(
-        custodian.call("put_record", &record(id(1, 1), 3, b"two")),
+        custodian.call("put_record", &record_arguments(id(1, 1), 3, b"two")),
         "record_version",
     );
     refused(
-        custodian.call("put_record", &record(id(2, 1), 0, b"two")),
+        custodian.call("put_record", &record_arguments(id(2, 1), 0, b"two")),
         "record_version",
     );
     let (_, delta) = custodian
-        .call("put_record", &record(id(1, 1), 2, b"two"))
+        .call("put_record", &record_arguments(id(1, 1), 2, b"two"))
         .unwrap();
     patient.apply(&delta);
 
@@ -74,7 +57,7 @@ fn a_record_comes_back_as_it_was_put_and_only_in_versions() {
         .view("record", &json!({ "record": name, "version": 1 }))
         .unwrap();
     assert_eq!(first["payload"], to_base64(b"one"));
-    let given = &record(id(1, 1), 1, b"one")["record"];
+    let given = &record_arguments(id(1, 1), 1, b"one")["record"];
     for field in [
         "record",
         "classes",
@@ -103,12 +86,12 @@ fn a_record_comes_back_as_it_was_put_and_only_in_versions() {
 fn a_record_is_bounded_and_the_custodians_alone() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     refused(
-        patient.call("put_record", &record(id(1, 1), 1, b"x")),
+        patient.call("put_record", &record_arguments(id(1, 1), 1, b"x")),
         "not_the_custodian",
     );
     let largest = vec![7; PAYLOAD_BYTES_MAX];
     let (_, delta) = custodian
-        .call("put_record", &record(id(1, 1), 1, &largest))
+        .call("put_record", &record_arguments(id(1, 1), 1, &largest))
         .unwrap();
     patient.apply(&delta);
     let name = RecordId(id(1, 1)).to_string();
@@ -116,7 +99,7 @@ fn a_record_is_bounded_and_the_custodians_alone() {
     assert_eq!(shown["payload"], to_base64(&largest));
     let too_large = vec![7; PAYLOAD_BYTES_MAX + 1];
     refused(
-        custodian.call("put_record", &record(id(2, 1), 1, &too_large)),
+        custodian.call("put_record", &record_arguments(id(2, 1), 1, &too_large)),
         "too_large",
     );
     for (field, value, error) in [
@@ -159,7 +142,7 @@ fn a_record_is_bounded_and_the_custodians_alone() {
         ("payload", json!("not base64"), "malformed"),
         ("record", json!("0x07"), "malformed"),
     ] {
-        let mut bad = record(id(3, 1), 1, b"x");
+        let mut bad = record_arguments(id(3, 1), 1, b"x");
         bad["record"][field] = value;
         refused(custodian.call("put_record", &bad), error);
     }
@@ -171,12 +154,12 @@ fn a_full_shard_says_so_and_others_go_on() {
     let full = u8::try_from(SHARD_LEN_MAX - 1).unwrap();
     for first in 0..=full {
         custodian
-            .call("put_record", &record(id(first, 9), 1, b"x"))
+            .call("put_record", &record_arguments(id(first, 9), 1, b"x"))
             .unwrap();
     }
     let mut other = id(1, 9);
     other[1] = 1;
-    let answer = custodian.call("put_record", &record(other, 1, b"x"));
+    let answer = custodian.call("put_record", &record_arguments(other, 1, b"x"));
     assert!(
         answer
             .as_ref()
@@ -184,7 +167,7 @@ fn a_full_shard_says_so_and_others_go_on() {
     );
     refused(answer, "full");
     custodian
-        .call("put_record", &record(id(1, 10), 1, b"x"))
+        .call("put_record", &record_arguments(id(1, 10), 1, b"x"))
         .unwrap();
 
     // Pages of any size see every record once.
