@@ -1,5 +1,6 @@
 //! Which Poseidon: the implementations that Starknet's crates offer, side by side.
 
+use anyhow::ensure;
 use other_types_core::felt::Felt as OtherFelt;
 use other_types_core::hash::{Poseidon as OtherPoseidon, StarkHash as _};
 use starknet_types_core::felt::Felt;
@@ -11,44 +12,49 @@ use crate::timing::{Clock, nanoseconds, repeat, shortest};
 const HASHES: usize = 2_000;
 const HOW: &str =
     "2,000 hashes of two felts, each of the one before; processor time, shortest of turns";
-const USED: &str = "poseidon_types_core_0_2_4, which is used";
+/// What the protocol hashes with.
+const USED: &str = "poseidon_types_core_0_2_4";
 
 /// Hashes two felts many times over with each implementation.
 pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     report.measuring("Poseidon implementations");
-    let mut used = Felt::ONE;
-    let mut other = OtherFelt::ONE;
-    let mut crypto = Felt::ONE;
-    let times = shortest(
-        Clock::Thread,
-        [
-            &mut || {
-                used = Felt::ONE;
-                repeat(HASHES, |_| used = Poseidon::hash(&used, &Felt::TWO));
-            },
-            &mut || {
-                other = OtherFelt::ONE;
-                repeat(HASHES, |_| {
-                    other = OtherPoseidon::hash(&other, &OtherFelt::TWO)
-                });
-            },
-            &mut || {
-                crypto = Felt::ONE;
-                repeat(HASHES, |_| {
-                    crypto = starknet_crypto::poseidon_hash(crypto, Felt::TWO)
-                });
-            },
-        ],
-    );
-    anyhow::ensure!(
-        used == crypto && used.to_bytes_be() == other.to_bytes_be(),
-        "the implementations of Poseidon differ"
-    );
-    let [used, other, crypto] = times.map(|time| nanoseconds(time, HASHES));
-    report.add(Figure::new("poseidon_types_core_0_2_4", "ns", used, HOW));
-    let figure = Figure::new("poseidon_types_core_1_0", "ns", other, HOW);
-    report.add(figure.against(USED, used));
-    let figure = Figure::new("poseidon_starknet_crypto", "ns", crypto, HOW);
-    report.add(figure.against(USED, used));
+    let (mut used, mut fork, mut older) = (Felt::ONE, Felt::ONE, Felt::ONE);
+    let mut newer = OtherFelt::ONE;
+    let mut use_used = || {
+        used = Felt::ONE;
+        repeat(HASHES, |_| used = Poseidon::hash(&used, &Felt::TWO));
+    };
+    let mut use_newer = || {
+        newer = OtherFelt::ONE;
+        repeat(HASHES, |_| {
+            newer = OtherPoseidon::hash(&newer, &OtherFelt::TWO)
+        });
+    };
+    let mut use_fork = || {
+        fork = Felt::ONE;
+        repeat(HASHES, |_| {
+            fork = starknet_crypto::poseidon_hash(fork, Felt::TWO)
+        });
+    };
+    let mut use_older = || {
+        older = Felt::ONE;
+        repeat(HASHES, |_| {
+            older = other_starknet_crypto::poseidon_hash(older, Felt::TWO)
+        });
+    };
+    let tasks: [&mut dyn FnMut(); 4] =
+        [&mut use_used, &mut use_newer, &mut use_fork, &mut use_older];
+    let times = shortest(Clock::Thread, tasks);
+    let are_same = used == fork && used == older && used.to_bytes_be() == newer.to_bytes_be();
+    ensure!(are_same, "the implementations of Poseidon differ");
+    let [used, newer, fork, older] = times.map(|time| nanoseconds(time, HASHES));
+    report.add(Figure::new(USED, "ns", used, HOW));
+    for (name, time) in [
+        ("poseidon_types_core_1_0_0", newer),
+        ("poseidon_starknet_rust_crypto_0_20_1", fork),
+        ("poseidon_starknet_crypto_0_8_1", older),
+    ] {
+        report.add(Figure::new(name, "ns", time, HOW).against(USED, used));
+    }
     Ok(())
 }

@@ -11,10 +11,17 @@ import { Worker, isMainThread, parentPort, workerData } from 'node:worker_thread
 const COMPILERS_CRATE = 'astro::';
 const CRATE = 'medsync_contracts::';
 
+/** The source does not compile. The compiler keeps the reasons to itself. */
+export class CompilationError extends Error {
+  constructor() {
+    super('the source does not compile (this build of the compiler gives no reasons)');
+  }
+}
+
 /** Compiles the one contract of `source` to a Sierra contract class, as JSON text. */
 export async function compileContract(source) {
   const text = await inThread({ call: 'compile', source });
-  if (!text.startsWith('{')) throw new Error(`the compiler said: ${text} (it gives no reasons)`);
+  if (!text.startsWith('{')) throw new CompilationError();
   // The names in the ABI are those that Scarb writes, whichever of the two compiled.
   const contract = JSON.parse(text, (_, value) =>
     typeof value === 'string' ? value.replaceAll(COMPILERS_CRATE, CRATE) : value,
@@ -32,6 +39,7 @@ export async function runTests(source, filter) {
 }
 
 function parseReport(text) {
+  if (text.includes('Compilation failed')) throw new CompilationError();
   const summary = /(\d+) passed; (\d+) failed; (\d+) ignored/.exec(text);
   if (summary === null) throw new Error(`the test runner said: ${text.trim()}`);
   const [passed, failed, ignored] = summary.slice(1).map(Number);
@@ -48,7 +56,7 @@ function inThread(request) {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL(import.meta.url), { workerData: request, stdout: true });
     worker.once('message', resolve);
-    worker.once('error', (error) => reject(new Error(`the Cairo compiler died: ${error}`)));
+    worker.once('error', (error) => reject(new Error(`the test runner died: ${error}`)));
   });
 }
 

@@ -92,7 +92,10 @@ fn a_signature_that_makes_no_sense_is_an_answer_and_no_panic() {
     let mut sample = anchored_consent(0, 0, NOW);
     let Signature { r, s } = sample.signature;
     for signature in array![
-        Signature { r: 0, s }, Signature { r, s: 0 }, Signature { r: -1, s }, Signature { r, s: -1 },
+        Signature { r: 0, s },
+        Signature { r, s: 0 },
+        Signature { r: -1, s },
+        Signature { r, s: -1 },
     ] {
         sample.signature = signature;
         assert_eq!(sample.verdict_at(NOW), Verdict::BadSignature);

@@ -1,5 +1,5 @@
 use crate::hashes::secret_hash;
-use crate::signature::is_valid_signature;
+use crate::signature::{UPPER_BOUND, is_valid_signature};
 use crate::tests::signer::{public_key, sign};
 use crate::types::Signature;
 
@@ -11,7 +11,7 @@ const BOUND: felt252 = 0x8000000000000000000000000000000000000000000000000000000
 /// not start in every runner.
 fn signed() -> (felt252, felt252, Signature) {
     let message = secret_hash('message');
-    assert!(message.into() < 0x800000000000000000000000000000000000000000000000000000000000000_u256);
+    assert!(message.into() < UPPER_BOUND, "the sample must be in range");
     (message, public_key(SECRET_KEY), sign(message, SECRET_KEY))
 }
 
