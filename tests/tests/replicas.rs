@@ -1,10 +1,12 @@
 //! The circle on two and three replicas: enrolling, granting, revoking, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use medsync_protocol::ids::{ContextId, MemberId};
 use medsync_protocol::terms::Terms;
 use medsync_tests::circle::{
-    CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, Plan, circle_input, enrol_arguments, enrolled,
-    enrolment, open, registry, secret_key, terms,
+    CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, Plan, enrol_arguments, enrolled, enrolment,
+    registry, secret_key, terms,
 };
 use medsync_tests::replica::{Replica, refused};
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Opening a circle and enrolling in it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use medsync_protocol::ids::ContextId;
 use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, circle_input, enrol_arguments, enrolment, open,

@@ -3,9 +3,13 @@
 //! Entries are forged on the storage layer's own apply path: made from real ones, altered, and
 //! signed by the forger's own member key.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{SignatureData, StorageType};
+use medsync_protocol::signature::{Signature, SignatureHalf};
+use medsync_protocol::tree::Tree;
 use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, Plan, enrol_arguments, enrolled, enrolment,
     terms,
@@ -206,12 +210,12 @@ fn a_consent_that_was_forged_into_the_state_does_not_count() {
 fn a_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
     use starknet_types_core::felt::Felt;
     let (mut custodian, mut patient) = enrolled(CONTEXT);
-    let forger = custodian.join(66);
+    let mut forger = custodian.join(66);
     let consent = Consent::sound(&custodian, 1);
     let (_, granted) = patient.call("grant", &consent.grant_arguments()).unwrap();
     custodian.apply(&granted);
     let leaf = consent.signed.commitment.leaf(&consent.signed.signature);
-    let tree = medsync_protocol::tree::Tree::build(&[leaf]).unwrap();
+    let tree = Tree::build(&[leaf]).unwrap();
     let anchor = json!({ "anchor": {
         "commitment": consent.name(), "handle": consent.signed.opening.handle.to_string(),
         "root": tree.root().to_string(), "index": 0, "siblings": [],
@@ -233,13 +237,28 @@ fn a_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
             .expect("it is there");
         data[at..at + 32].copy_from_slice(&twin);
     };
-    // Under both a smaller and a larger key than the original's.
+    // Under both smaller and larger keys than the original's.
     for tag in 0..8 {
-        let copy = forge(&forger, entries(&granted)[0], tag, alter);
-        patient.apply(&Delta(vec![copy]));
+        let copy = Delta(vec![forge(&forger, entries(&granted)[0], tag, alter)]);
+        patient.apply(&copy);
+        forger.apply(&copy);
         assert_eq!(consents(&patient)["consents"], before["consents"]);
     }
     assert_eq!(consents(&patient)["ignored"], 8);
+
+    // A batch of the twin alone proves itself, but no witness stands for it.
+    forger.apply(&granted);
+    let s = SignatureHalf::from_bytes(&twin).unwrap();
+    let twin = Signature {
+        r: consent.signed.signature.r,
+        s,
+    };
+    let alone = Tree::build(&[consent.signed.commitment.leaf(&twin)]).unwrap();
+    let mut false_batch = anchor;
+    false_batch["anchor"]["root"] = alone.root().to_string().into();
+    let (_, written) = forger.call("record_anchor", &false_batch).unwrap();
+    patient.apply(&written);
+    assert_eq!(consents(&patient)["consents"], before["consents"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Sealed records, their bounds and pages.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::collections::BTreeSet;
 
 use medsync_app::limits::{PAGE_LEN_MAX, PAYLOAD_BYTES_MAX, SHARD_LEN_MAX};

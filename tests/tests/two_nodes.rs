@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 use medsync::source::CalimeroNode;
 use medsync::source::{
-    AnchorReport, BlobId, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind,
-    NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError, StageReport,
-    all_changes, all_consents, all_records,
+    AnchorReport, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind,
+    Installed, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError,
+    StageReport, all_changes, all_consents, all_records,
 };
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
@@ -137,7 +137,15 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
 
     let namespace = hospital.node.create_namespace(&hospital.app).await?;
     let opened = hospital.open_circle(namespace).await?;
-    assert_eq!(opened.bytecode, BlobId::of(&std::fs::read(built_app())?));
+    // The parties have the app in different places, and it is the same app.
+    let installed = patient.node.install_app(&patient.app).await?;
+    assert_eq!(
+        installed,
+        Installed {
+            application: opened.application,
+            bytecode: opened.bytecode
+        }
+    );
     let (circle, member) = patient.join(&hospital, &opened).await?;
     let both = Both {
         hospital: hospital.node.circle(opened.context),

@@ -28,7 +28,7 @@ const NAMESPACE: &str = "namespace";
 #[derive(Debug, Subcommand)]
 pub enum Hospital {
     /// Set up a hospital's home: configuration and keys.
-    Init(Init),
+    Init(Box<Init>),
     /// Open a circle for one patient and write the invitation file.
     Open(Open),
     /// Import a FHIR R4 bundle into a circle, as sealed records.

@@ -29,7 +29,7 @@ const KEY_FILE: &str = "patient-keys.json";
 #[derive(Debug, Subcommand)]
 pub enum Patient {
     /// Set up a patient's home: configuration, keys, recovery file.
-    Init(Init),
+    Init(Box<Init>),
     /// Join the circle of an invitation file: pins it, installs the app, joins.
     Join {
         /// Where the party lives.

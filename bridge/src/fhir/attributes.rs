@@ -48,11 +48,11 @@ const AUTHOR_PARTS: [&str; 4] = ["actor", "individual", "member", "party"];
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttributesError {
     #[error("it has {is} {what} and may have {VALUES_LEN_MAX}")]
-    TooMany { what: &'static str, is: usize },
+    Values { what: &'static str, is: usize },
     #[error("one of its values has {0} codings and may have {CODINGS_LEN_MAX}")]
-    TooManyCodings(usize),
+    Codings(usize),
     #[error("its codes and authors have {0} bytes and may have {ATTRIBUTE_BYTES_MAX}")]
-    TooLong(usize),
+    Length(usize),
 }
 
 pub(super) fn read(resource_type: &str, resource: &Value) -> Result<Attributes, AttributesError> {
@@ -147,14 +147,14 @@ fn check(attributes: &Attributes) -> Result<(), AttributesError> {
     let mut bytes = attributes.authors.len() * size_of::<AuthorId>();
     for (what, concepts) in concepts {
         if concepts.len() > VALUES_LEN_MAX {
-            return Err(AttributesError::TooMany {
+            return Err(AttributesError::Values {
                 what,
                 is: concepts.len(),
             });
         }
         for Concept(codes) in concepts {
             if codes.len() > CODINGS_LEN_MAX {
-                return Err(AttributesError::TooManyCodings(codes.len()));
+                return Err(AttributesError::Codings(codes.len()));
             }
             bytes += codes
                 .iter()
@@ -164,13 +164,13 @@ fn check(attributes: &Attributes) -> Result<(), AttributesError> {
     }
     if attributes.authors.len() > VALUES_LEN_MAX {
         let is = attributes.authors.len();
-        return Err(AttributesError::TooMany {
+        return Err(AttributesError::Values {
             what: "authors",
             is,
         });
     }
     if bytes > ATTRIBUTE_BYTES_MAX {
-        return Err(AttributesError::TooLong(bytes));
+        return Err(AttributesError::Length(bytes));
     }
     Ok(())
 }

@@ -81,6 +81,9 @@ pub enum SourceError {
         /// What the node says.
         reason: String,
     },
+    /// The app could not be put where the node reads it.
+    #[error("the app cannot be handed to the node: {0}")]
+    Package(#[from] std::io::Error),
     /// The context's state, key or code has not arrived yet.
     #[error("{call}: the context is not ready yet: {reason}")]
     NotReady {

@@ -25,6 +25,7 @@ mod look;
 mod model;
 mod names;
 mod node;
+mod package;
 #[cfg(test)]
 mod sample;
 mod walk;

@@ -25,11 +25,10 @@ pub use records::{FullRecord, NewRecord, Record, RecordPage};
 /// Which code a context runs and who can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// The application that the context is bound to on this node. It names the file that the
-    /// wasm was first installed from as well, so that it tells nothing across nodes.
+    /// The application that the context is bound to; the same for every version of the app.
     pub application: ApplicationId,
-    /// The wasm that the next call runs, by content: a group's admin who pushes other code shows
-    /// here before any of it has run.
+    /// The version that the next call runs, by content: a group's admin who pushes other code
+    /// shows here before any of it has run.
     pub bytecode: BlobId,
     /// The group of the context.
     pub group: GroupId,

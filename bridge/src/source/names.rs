@@ -109,7 +109,7 @@ name! {
     Base58, from_base58, to_base58
 }
 name! {
-    /// An installed application; the same wasm has the same one on every node.
+    /// An installed application, whatever its version.
     ApplicationId, from_base58, to_base58
 }
 name! {
@@ -146,7 +146,7 @@ const BLOB_CHUNK_BYTES: usize = 1024 * 1024;
 
 impl BlobId {
     /// The name under which every node keeps these bytes: the SHA-256 of the SHA-256 of each
-    /// mebibyte. It lets a patient hold a node to a wasm file without believing any node.
+    /// mebibyte. It lets a patient hold a node to a file without believing any node.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut whole = Sha256::new();

@@ -20,7 +20,7 @@ use super::error::SourceError;
 use super::http::{Http, Limits};
 use super::model::{CircleState, CustodianPins, Pin};
 use super::names::{ApplicationId, Base58, BlobId, GroupId, NamespaceId, to_base58};
-use super::{Circle, SourceResult};
+use super::{Circle, SourceResult, package};
 use crate::files;
 use crate::seams::{Clock, SystemClock};
 
@@ -41,9 +41,9 @@ pub struct CalimeroNode {
 /// The app on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed {
-    /// Under which name this node knows it; another node may know it under another.
+    /// Its name, which is the same for every version of it.
     pub application: ApplicationId,
-    /// Its wasm, by content.
+    /// This version, by content.
     pub bytecode: BlobId,
 }
 
@@ -56,9 +56,9 @@ pub struct OpenedCircle {
     pub group: GroupId,
     /// The custodian's member key in it.
     pub member: MemberId,
-    /// The app on this node.
+    /// The app.
     pub application: ApplicationId,
-    /// Its wasm.
+    /// Its version, by content.
     pub bytecode: BlobId,
 }
 
@@ -94,10 +94,10 @@ impl CalimeroNode {
         NodeCircle::new(self.clone(), context)
     }
 
-    /// Installs the app from a file that the node can read too; again is the same.
+    /// Installs the app from a file; again is the same, and on every node the same.
     ///
     /// # Errors
-    /// Also if the node keeps other bytes than those of the file.
+    /// Also if the node keeps other bytes than those that it was given.
     pub async fn install_app(&self, wasm: &Path) -> SourceResult<Installed> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -105,20 +105,21 @@ impl CalimeroNode {
             application_id: ApplicationId,
         }
         const CALL: &str = "/admin-api/install-dev-application";
-        let bytes = files::read_bounded(wasm, WASM_BYTES_MAX)?;
-        let body = json!({ "path": wasm, "metadata": [] });
-        let Data {
-            data: Answer { application_id },
-        } = self.http.post(CALL, &body).await?;
-        let bytecode = self.bytecode(application_id).await?;
-        if bytecode != BlobId::of(&bytes) {
+        let package = package::pack(&files::read_bounded(wasm, WASM_BYTES_MAX)?);
+        // The node reads the file before it answers; then nobody needs it any more.
+        let file = package::put(&package)?;
+        let body = json!({ "path": file.path(), "metadata": [] });
+        let Data { data } = self.http.post::<Data<Answer>>(CALL, &body).await?;
+        let application = data.application_id;
+        let bytecode = self.bytecode(application).await?;
+        if bytecode != BlobId::of(&package) {
             return Err(SourceError::malformed(
                 CALL,
                 "the node installed other bytes",
             ));
         }
         Ok(Installed {
-            application: application_id,
+            application,
             bytecode,
         })
     }

@@ -21,8 +21,11 @@ pub struct Plan {
     pub fault: Fault,
 }
 
+/// How often each operation was called, and what is planned.
+type Inner = (HashMap<&'static str, u32>, Vec<Plan>);
+
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<(HashMap<&'static str, u32>, Vec<Plan>)>>);
+pub struct Faults(Arc<Mutex<Inner>>);
 
 impl Faults {
     pub fn planned(plans: Vec<Plan>) -> Self {

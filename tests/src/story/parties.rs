@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{Story, insist, wait_for};
+use super::{APP, Story, insist, wait_for};
 use crate::medsync::{Daemon, medsync};
 use crate::node::Node;
 
@@ -30,6 +30,8 @@ impl Story {
                     &credential,
                     "--peer",
                     node.swarm(),
+                    "--app",
+                    APP,
                     "--rpc",
                     &rpc,
                     "--deployment",
@@ -76,6 +78,8 @@ impl Story {
                     node.api(),
                     "--node-credential",
                     &credential,
+                    "--app",
+                    APP,
                     "--rpc",
                     &rpc,
                     "--deployment",

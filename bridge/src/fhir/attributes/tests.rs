@@ -90,7 +90,7 @@ fn a_resource_beyond_the_bounds_is_refused_and_not_cut() {
     let many = json!({"type": vec![json!({"coding": [coding]}); VALUES_LEN_MAX + 1]});
     assert!(matches!(
         read("Claim", &many),
-        Err(AttributesError::TooMany {
+        Err(AttributesError::Values {
             what: "codes",
             is: 65
         })
@@ -98,13 +98,13 @@ fn a_resource_beyond_the_bounds_is_refused_and_not_cut() {
     let wide = json!({"code": {"coding": vec![coding; CODINGS_LEN_MAX + 1]}});
     assert!(matches!(
         read("Claim", &wide),
-        Err(AttributesError::TooManyCodings(17))
+        Err(AttributesError::Codings(17))
     ));
     let long = json!({"system": "s", "code": "x".repeat(CODE_TEXT_BYTES_MAX)});
     let long = json!({"type": vec![json!({"coding": vec![long; CODINGS_LEN_MAX]}); 8]});
     assert!(matches!(
         read("Claim", &long),
-        Err(AttributesError::TooLong(_))
+        Err(AttributesError::Length(_))
     ));
     let crowd: Vec<Value> = (0..=VALUES_LEN_MAX)
         .map(|i| json!({"reference": format!("P/{i}")}))
@@ -112,7 +112,7 @@ fn a_resource_beyond_the_bounds_is_refused_and_not_cut() {
     let crowd = json!({"author": crowd});
     assert!(matches!(
         read("Claim", &crowd),
-        Err(AttributesError::TooMany {
+        Err(AttributesError::Values {
             what: "authors",
             is: 65
         })
