@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long a comparison goes on, however fast its parts are.
 const BUDGET: Duration = Duration::from_millis(600);
 /// How often each part runs, however slow it is.
-const ROUNDS_MIN: u32 = 3;
+const ROUNDS_MIN: u32 = 5;
 
 /// What is read before and after.
 #[derive(Clone, Copy)]

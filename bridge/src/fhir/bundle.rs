@@ -274,7 +274,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn compacting_changes_no_value(text in ".{0,40}", number: i64, padding in "[ \t\r\n]{0,4}") {
+        fn compacting_changes_no_value(
+            text in ".{0,40}",
+            number: i64,
+            padding in "[ \t\r\n]{0,4}",
+        ) {
             let value = serde_json::json!({ "t": text, "n": [number, null] });
             let pretty = serde_json::to_string_pretty(&value).expect("JSON");
             let kept = compact(&format!("{padding}{pretty}{padding}"));

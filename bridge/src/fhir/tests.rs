@@ -197,7 +197,8 @@ fn depth_is_refused_and_no_stack_ends() {
 #[test]
 fn decimals_keep_their_digits() {
     let text = r#"{"resourceType": "Bundle", "type": "transaction",
-        "entry": [{"resource": {"resourceType": "Observation", "valueQuantity": {"value": 1.10}}}]}"#;
+        "entry": [{"resource":
+            {"resourceType": "Observation", "valueQuantity": {"value": 1.10}}}]}"#;
     let bundle = parse_bundle(text.as_bytes()).expect("a bundle");
     let payload = String::from_utf8_lossy(&bundle.resources[0].payload).into_owned();
     assert!(payload.contains("{\"value\":1.10}"), "{payload}");

@@ -46,9 +46,10 @@ fn manifest(wasm: &[u8]) -> String {
     // Nodes unpack a version once: other content has to be another version.
     let version = json!(format!("1.0.0+{}", &hash[..16]));
     let (hash, size) = (json!(hash), wasm.len());
-    format!(
-        r#"{{"version":"1.0","package":"{PACKAGE}","appVersion":{version},"minRuntimeVersion":"0.1.0","wasm":{{"path":"{WASM}","hash":{hash},"size":{size}}}}}"#
-    )
+    // Written by hand, since the order of the fields is part of what is hashed.
+    let wasm = format!(r#"{{"path":"{WASM}","hash":{hash},"size":{size}}}"#);
+    let names = format!(r#""version":"1.0","package":"{PACKAGE}","appVersion":{version}"#);
+    format!(r#"{{{names},"minRuntimeVersion":"0.1.0","wasm":{wasm}}}"#)
 }
 
 /// Adds a file to a tar archive: its header, and its bytes up to a whole block.
