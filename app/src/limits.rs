@@ -10,8 +10,10 @@ pub const PAGE_LEN_MAX: u32 = 100;
 pub const PAGE_LEN_DEFAULT: u32 = 50;
 /// The longest base64 of terms: three bytes take four characters.
 pub const TERMS_TEXT_BYTES_MAX: usize = medsync_protocol::terms::TERMS_BYTES_MAX.div_ceil(3) * 4;
-/// The largest sealed payload of one record, in bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// The largest sealed payload of one record, in bytes: 32 KiB and a tag. With its description it has to fit into one
+/// message between nodes, which holds 64 KiB: a larger write would stay on the node that made it
+/// until the next comparison of states.
+pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024 + 16;
 /// The longest base64 of a sealed payload.
 pub const PAYLOAD_TEXT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX.div_ceil(3) * 4;
 /// The largest sealed key, in bytes: an encapsulated key, a key and a tag, with room.
@@ -25,7 +27,7 @@ pub const RECORD_VALUES_LEN_MAX: usize = 64;
 /// The most codings of one concept.
 pub const CODINGS_LEN_MAX: usize = 16;
 /// The largest description of a record (everything but payload and sealed keys), in bytes.
-pub const RECORD_BYTES_MAX: usize = 32 * 1024;
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// The longest hexadecimal text: `0x` and 64 digits.
 pub const HEX_TEXT_BYTES_MAX: usize = 66;
 /// The longest cursor: a kind, a shard and a key.

@@ -18,6 +18,8 @@ use crate::store::facts::{HINDRANCE, LAST_ROUND};
 
 /// How long a lane rests after a round.
 const ROUND_REST: Duration = Duration::from_millis(500);
+/// The same for the look at the node's connections.
+const PEERS_REST: Duration = Duration::from_secs(5);
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
@@ -36,9 +38,11 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         return Ok(());
     };
     let pipeline = Arc::new(pipeline);
+    let node = Arc::clone(&party.node);
     tracing::info!("ready");
     let ingest = lane(
         "ingest",
+        ROUND_REST,
         stop.clone(),
         Arc::clone(&pipeline),
         |p| async move {
@@ -50,16 +54,27 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             read
         },
     );
+    let peers = lane(
+        "peers",
+        PEERS_REST,
+        stop.clone(),
+        Arc::clone(&pipeline),
+        move |_| {
+            let node = Arc::clone(&node);
+            async move { Ok(node.reach_peers().await?) }
+        },
+    );
     let relay = lane(
         "relay",
+        ROUND_REST,
         stop.clone(),
         Arc::clone(&pipeline),
         |p| async move { relay::relay_round(&p).await.map(|_| ()) },
     );
-    let batches = lane("batches", stop, pipeline, |p| async move {
+    let batches = lane("batches", ROUND_REST, stop, pipeline, |p| async move {
         p.batch_round().await.map(|_| ())
     });
-    tokio::join!(ingest, relay, batches);
+    tokio::join!(ingest, peers, relay, batches);
     Ok(())
 }
 
@@ -98,6 +113,7 @@ async fn rest(stop: &mut watch::Receiver<bool>, how_long: Duration) -> bool {
 
 async fn lane<R>(
     name: &'static str,
+    round_rest: Duration,
     mut stop: watch::Receiver<bool>,
     pipeline: Arc<Pipeline>,
     round: impl Fn(Arc<Pipeline>) -> R,
@@ -115,7 +131,7 @@ async fn lane<R>(
             Ok(()) => {
                 failure_rest = FAILURE_REST;
                 note(&pipeline, name, "").await;
-                ROUND_REST
+                round_rest
             }
             Err(error) => {
                 tracing::warn!(lane = name, %error, "a round failed and will be done again");

@@ -20,8 +20,9 @@ use crate::audit::EntryDigest;
 use crate::ids::{ContextId, RecordId, SealKey};
 
 const INFO: &[u8] = b"MEDSYNC_SEAL_V1";
-/// The largest payload, in bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// The largest payload, in bytes: a record travels between nodes as one message of a Calimero
+/// topic, which holds 64 KiB.
+pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
 /// How much longer a sealed payload is than the payload.
 pub const PAYLOAD_OVERHEAD_BYTES: usize = 16;
 /// The length of a sealed key: the encapsulated key, the record key and a tag.

@@ -21,6 +21,8 @@ const BOUND: Felt =
 /// The order of the curve's group.
 pub(crate) const ORDER: Felt =
     Felt::from_hex_unchecked("0x800000000000010ffffffffffffffffb781126dcae7b2321e66a241adc64d2f");
+/// What crypto-cpp-py, with which the reference signs, puts into the nonce besides key and message.
+const FIRST_ADDITIONAL_DATA: u64 = 32;
 
 felt_newtype! {
     /// A Stark public key: the x-coordinate of a point. Whether it is on the curve shows when a
@@ -92,7 +94,8 @@ impl SecretKey {
         PublicKey::from_felt(starknet_crypto::get_public_key(&self.reveal()))
     }
 
-    /// Signs a message with the nonce of RFC 6979.
+    /// Signs a message with the nonce of RFC 6979, section 3.6, whose additional data is that of the
+    /// reference: the same message and key give the same signature everywhere.
     ///
     /// # Errors
     /// [`SignError::MessageTooLarge`] if the message is 2^251 or more.
@@ -102,9 +105,9 @@ impl SecretKey {
         }
         let (secret, message) = (self.reveal(), message.felt());
         // A nonce that gives an r or s out of range (odds 2^-55) is followed by the next one.
-        for attempt in 0u64.. {
-            let seed = (attempt > 0).then(|| Felt::from(attempt));
-            let k = rfc6979_generate_k(&message, &secret, seed.as_ref());
+        for additional_data in FIRST_ADDITIONAL_DATA.. {
+            let seed = Felt::from(additional_data);
+            let k = rfc6979_generate_k(&message, &secret, Some(&seed));
             if let Ok(signature) = starknet_crypto::sign(&secret, &message, &k) {
                 return Ok(Signature {
                     r: SignatureHalf::from_felt(signature.r),
@@ -112,7 +115,7 @@ impl SecretKey {
                 });
             }
         }
-        unreachable!("some nonce below 2^64 gives a signature")
+        unreachable!("some nonce gives a signature")
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use medsync_app::limits::{PAGE_LEN_MAX, PAYLOAD_BYTES_MAX, SHARD_LEN_MAX};
 use medsync_protocol::ids::{RecordId, to_base64};
+use medsync_protocol::seal;
 use medsync_tests::circle::{CONTEXT, enrolled, open, record_arguments};
 use medsync_tests::replica::refused;
 use serde_json::{Value, json};
@@ -90,6 +91,10 @@ fn a_record_is_bounded_and_the_custodians_alone() {
     refused(
         patient.call("put_record", &record_arguments(id(1, 1), 1, b"x")),
         "not_the_custodian",
+    );
+    assert_eq!(
+        PAYLOAD_BYTES_MAX,
+        seal::PAYLOAD_BYTES_MAX + seal::PAYLOAD_OVERHEAD_BYTES
     );
     let largest = vec![7; PAYLOAD_BYTES_MAX];
     let (_, delta) = custodian

@@ -3,7 +3,9 @@
 use medsync_tests::story::{Part, Story};
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
-const KILLS: [(usize, Part); 5] = [
+const KILLS: [(usize, Part); 6] = [
+    // A circle is open: the hospital's node restarts before the patient's joins.
+    (6, Part::HospitalNode),
     // Enrolled: the patient's node restarts before the records come.
     (8, Part::PatientNode),
     // Granted: the hospital's daemon dies with the consent on its way.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -28,6 +29,8 @@ use crate::seams::{Clock, SystemClock};
 const INVITATION_BYTES_MAX: usize = 64 * 1024;
 /// The largest app that is installed, in bytes.
 const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long the first answer of another node may take, which may be restarting just now.
+const JOINS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a circle that was joined may take to arrive, and how often it is looked for.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -225,7 +228,20 @@ impl CalimeroNode {
         }
         bounded(invitation)?;
         let body = json!({ "invitation": invitation });
-        let _: Value = self.http.post("/admin-api/groups/join", &body).await?;
+        let until = Instant::now() + JOINS_WITHIN;
+        loop {
+            self.reach_peers().await?;
+            match self
+                .http
+                .post::<Value>("/admin-api/groups/join", &body)
+                .await
+            {
+                Ok(_) => break,
+                Err(error) if error.is_retry() && Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+            sleep(LOOK_EVERY).await;
+        }
         let path = format!("/admin-api/contexts/{}/join", to_base58(&context.0));
         let Data { data } = self.http.post::<Data<Answer>>(&path, &Value::Null).await?;
         Ok(MemberId(data.member_public_key.0))
@@ -249,6 +265,25 @@ impl CalimeroNode {
                 _ => {}
             }
             sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Lets a node that is connected with nobody dial the peers that it knows.
+    ///
+    /// Calimero dials its first peers when it starts, and then never if they went away meanwhile.
+    /// A look-up in its Kademlia does: this one is for a blob that nobody has.
+    ///
+    /// # Errors
+    /// [`SourceError`]. Having found nobody is none.
+    pub async fn reach_peers(&self) -> SourceResult<()> {
+        if self.peers().await? > 0 {
+            return Ok(());
+        }
+        let nothing = to_base58(&[0; 32]);
+        let look_up = format!("/admin-api/blobs/{nothing}?context_id={nothing}");
+        match self.http.get::<IgnoredAny>(&look_up).await {
+            Ok(_) | Err(SourceError::Node { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
