@@ -95,6 +95,7 @@ impl Circle {
             chain_id: self.registry.chain_id.to_bytes(),
             registry: self.registry.registry.to_bytes(),
         };
+        store::plant()?;
         store::insert_fixed(Kind::Circle, &body)
     }
 

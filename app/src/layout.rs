@@ -3,9 +3,8 @@
 //! The tree is context root → kind → shard → entry. Calimero keeps the children of a node in
 //! one index value (about 230 bytes a child) that every insert below it rewrites, so that no node
 //! has more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children: the root has one a
-//! kind, a kind has one a shard, and a shard has its entries. Kinds and shards come into being
-//! with their first entry, under ids that every node computes alike, so that two nodes that make
-//! one at the same time make the same one.
+//! kind, a kind has one a shard, and a shard has its entries. Init makes all kinds and shards, under
+//! ids that every node computes alike; from then on only entries come.
 //!
 //! The shard of an entry follows from its content: consents, revocations and anchors go by their
 //! handle, records by their record id. Everything about one consent is therefore found by reading
@@ -41,6 +40,17 @@ pub enum Kind {
 /// One part of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shard(pub u8);
+
+/// Every kind.
+pub const ALL: [Kind; 7] = [
+    Kind::Circle,
+    Kind::Enrolments,
+    Kind::Consents,
+    Kind::Revocations,
+    Kind::Anchors,
+    Kind::Records,
+    Kind::Payloads,
+];
 
 /// The kinds that `changes` walks, in its order.
 pub const WALKED: [Kind; 6] = [
@@ -94,12 +104,17 @@ impl Kind {
     pub const fn shards(self) -> u16 {
         match self {
             Self::Circle | Self::Enrolments => 1,
-            // 128 shards of 256: 32,768 consents a patient. The fewer shards, the less the kind's
-            // own index weighs; at ten thousand entries this is the least to rewrite in sum.
-            Self::Consents | Self::Revocations | Self::Anchors => 128,
-            // 256 shards of 256: 65,536 versions of records.
-            Self::Records | Self::Payloads => 256,
+            // 64 shards of 256: 16,384 consents a patient. Every insert rewrites the index of its
+            // kind (15 kB here) and of its shard.
+            Self::Consents | Self::Revocations | Self::Anchors => 64,
+            // 128 shards of 256: 32,768 versions of records.
+            Self::Records | Self::Payloads => 128,
         }
+    }
+
+    /// Every shard of the kind, in order.
+    pub fn all_shards(self) -> impl Iterator<Item = Shard> {
+        (0..self.shards()).map_while(|shard| u8::try_from(shard).ok().map(Shard))
     }
 
     /// The shard of content that is named by these bytes. Handles and record ids are uniform in
@@ -146,24 +161,13 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 7] = [
-        Kind::Circle,
-        Kind::Enrolments,
-        Kind::Consents,
-        Kind::Revocations,
-        Kind::Anchors,
-        Kind::Records,
-        Kind::Payloads,
-    ];
-
     #[test]
     fn every_node_has_its_own_id() {
         let mut ids = std::collections::BTreeSet::new();
         for kind in ALL {
             assert!(ids.insert(*kind.id().as_bytes()));
             assert!(ids.insert(*kind.fixed_entry_id().as_bytes()));
-            for shard in 0..kind.shards() {
-                let shard = Shard(u8::try_from(shard).expect("at most 256 shards"));
+            for shard in kind.all_shards() {
                 let id = kind.shard_id(shard);
                 assert!(ids.insert(*id.as_bytes()));
                 assert_eq!(kind.shard_named(id), Some(shard));

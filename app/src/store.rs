@@ -21,7 +21,7 @@ use calimero_storage::store::MainStorage;
 use medsync_protocol::ids::{MemberId, Sha256Digest};
 
 use crate::host;
-use crate::layout::{Kind, Shard};
+use crate::layout::{Kind, Shard, ALL};
 use crate::limits::{REVOCATION_SHARD_LEN_MAX, SHARD_LEN_MAX};
 use crate::refusal::Refusal;
 
@@ -126,7 +126,20 @@ fn insert_at<T: BorshSerialize>(
     Ok(Key(*id.as_bytes()))
 }
 
-/// Makes an inner node if it is not there yet.
+/// Makes every kind and shard. The custodian does so at init, when nobody else is there yet: nodes
+/// that compare their trees send each other leaves only, and an inner node that one of them had to
+/// make up on the way would keep a hash of its own for ever.
+pub fn plant() -> Result<(), Refusal> {
+    for kind in ALL {
+        grow(Id::root(), kind.id())?;
+        for shard in kind.all_shards() {
+            grow(kind.id(), kind.shard_id(shard))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes an inner node if it is not there, or not there any more.
 fn grow(parent: Id, id: Id) -> Result<(), Refusal> {
     if Index::<MainStorage>::get_index(id)?.is_some_and(|index| index.deleted_at.is_none()) {
         return Ok(());
@@ -171,7 +184,7 @@ pub fn keys(kind: Kind, shard: Shard) -> Vec<(Key, Sha256Digest)> {
     keys
 }
 
-/// The shards of a kind that hold anything, in order, each with the number of its entries.
+/// The shards of a kind that are there, in order.
 pub fn shards(kind: Kind) -> Vec<Shard> {
     let mut shards: Vec<_> = children(kind.id())
         .iter()

@@ -237,6 +237,16 @@ async fn what_is_in_no_block_has_not_happened() {
     );
 }
 
+/// The time that the contract noted is that of its block. Devnet runs a transaction before it
+/// closes the block, and may read its clock anew for the header.
+fn assert_is_time_of(noted: Option<UnixSeconds>, header: UnixSeconds) {
+    let noted = noted.expect("the contract noted a time");
+    assert!(
+        noted == header || noted.0 + 1 == header.0,
+        "noted {noted}, header {header}"
+    );
+}
+
 #[tokio::test]
 async fn an_anchor_that_is_sent_twice_lands_once() {
     let world = world().await;
@@ -265,7 +275,7 @@ async fn an_anchor_that_is_sent_twice_lands_once() {
         .chain
         .anchored_at(world.registry, world.anchorer(1), root(11))
         .await;
-    assert_eq!(anchored.expect("an answer"), Some(time));
+    assert_is_time_of(anchored.expect("an answer"), time);
     assert_eq!(hospital.nonce().await.expect("a nonce"), nonce.next());
 
     let other = hospital
@@ -410,7 +420,7 @@ async fn facts_are_those_of_one_block() {
         .await;
     let anchored = world.accepted_at(anchor.hash).await;
     let before = world.facts(root(31), secrets.handle()).await;
-    assert_eq!(before.chain.anchored_at, Some(anchored));
+    assert_is_time_of(before.chain.anchored_at, anchored);
     assert_eq!(before.chain.revoked_at, None);
     assert_eq!(before.chain.block_time, before.block.time);
 
@@ -422,8 +432,8 @@ async fn facts_are_those_of_one_block() {
     let revoke = world.send(&world.account(2), &revoke).await;
     let revoked = world.accepted_at(revoke.hash).await;
     let after = world.facts(root(31), secrets.handle()).await;
-    assert_eq!(after.chain.anchored_at, Some(anchored));
-    assert_eq!(after.chain.revoked_at, Some(revoked));
+    assert_eq!(after.chain.anchored_at, before.chain.anchored_at);
+    assert_is_time_of(after.chain.revoked_at, revoked);
     assert_eq!(after.class_hash, before.class_hash);
     after
         .block
