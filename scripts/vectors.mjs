@@ -8,7 +8,9 @@ const [module, vectors] = process.argv.slice(2);
 const { instance } = await WebAssembly.instantiate(await readFile(module), {});
 const { memory, buffer, check, reason } = instance.exports;
 const json = await readFile(vectors);
-new Uint8Array(memory.buffer).set(json, buffer(json.length));
+// Making room may move the memory, so it comes before the memory is looked at.
+const start = buffer(json.length);
+new Uint8Array(memory.buffer).set(json, start);
 const held = check();
 if (held <= 0) {
   const bytes = [];

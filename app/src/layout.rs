@@ -3,8 +3,8 @@
 //! The tree is context root → kind → shard → entry. Calimero keeps the children of a node in
 //! one index value (about 230 bytes a child) that every insert below it rewrites, so that no node
 //! has more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children: the root has one a
-//! kind, a kind has one a shard, and a shard has its entries. Init makes all kinds and shards, under
-//! ids that every node computes alike; from then on only entries come.
+//! kind, a kind has one a shard, and a shard has its entries. Init makes all kinds and shards,
+//! under ids that every node computes alike; from then on only entries come.
 //!
 //! The shard of an entry follows from its content: consents, revocations and anchors go by their
 //! handle, records by their record id. Everything about one consent is therefore found by reading

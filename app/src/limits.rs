@@ -10,9 +10,9 @@ pub const PAGE_LEN_MAX: u32 = 100;
 pub const PAGE_LEN_DEFAULT: u32 = 50;
 /// The longest base64 of terms: three bytes take four characters.
 pub const TERMS_TEXT_BYTES_MAX: usize = medsync_protocol::terms::TERMS_BYTES_MAX.div_ceil(3) * 4;
-/// The largest sealed payload of one record, in bytes: 32 KiB and a tag. With its description it has to fit into one
-/// message between nodes, which holds 64 KiB: a larger write would stay on the node that made it
-/// until the next comparison of states.
+/// The largest sealed payload of one record, in bytes: 32 KiB and a tag. With its description it
+/// has to fit into one message between nodes, which holds 64 KiB: a larger write would stay on the
+/// node that made it until the next comparison of states.
 pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024 + 16;
 /// The longest base64 of a sealed payload.
 pub const PAYLOAD_TEXT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX.div_ceil(3) * 4;

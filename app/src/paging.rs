@@ -127,7 +127,7 @@ mod tests {
     fn a_cursor_reads_back_and_nothing_else_is_one() {
         let place = Place {
             kind: Kind::Records,
-            shard: Shard(255),
+            shard: Shard(127),
             key: Key([7; 32]),
         };
         assert_eq!(Place::parse(&place.cursor()), Ok(place));
@@ -135,8 +135,8 @@ mod tests {
         for text in [
             String::new(),
             "record.1".into(),
-            format!("record.256.{key}"),
-            format!("consent.128.{key}"),
+            format!("record.128.{key}"),
+            format!("consent.64.{key}"),
             format!("payload.1.{key}"),
             format!("record.1.{key}."),
             format!("record.-1.{key}"),

@@ -94,8 +94,8 @@ impl SecretKey {
         PublicKey::from_felt(starknet_crypto::get_public_key(&self.reveal()))
     }
 
-    /// Signs a message with the nonce of RFC 6979, section 3.6, whose additional data is that of the
-    /// reference: the same message and key give the same signature everywhere.
+    /// Signs a message with the nonce of RFC 6979, section 3.6, whose additional data is that of
+    /// the reference: the same message and key give the same signature everywhere.
     ///
     /// # Errors
     /// [`SignError::MessageTooLarge`] if the message is 2^251 or more.
