@@ -207,6 +207,15 @@ pub struct VerifierConfig {
     pub class_hash: ClassHash,
     /// The custodians whose word on who their patients are is accepted.
     pub custodians: Vec<Anchorer>,
+    /// How old an endpoint's newest block may be for a verdict about now, in seconds.
+    #[serde(default = "block_age_s_max")]
+    pub block_age_s_max: u64,
+}
+
+/// Starknet makes a block within seconds; an hour leaves room for clocks and outages.
+#[must_use]
+pub const fn block_age_s_max() -> u64 {
+    60 * 60
 }
 
 impl VerifierConfig {

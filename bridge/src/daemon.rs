@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::guard;
 use crate::party::{Party, PartyError};
+use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay};
 use crate::store::facts::{HINDRANCE, LAST_ROUND};
 
@@ -20,6 +21,10 @@ use crate::store::facts::{HINDRANCE, LAST_ROUND};
 const ROUND_REST: Duration = Duration::from_millis(500);
 /// The same for the look at the node's connections.
 const PEERS_REST: Duration = Duration::from_secs(5);
+/// The same for the question to the chain about revocations past everybody here.
+const WATCH_REST: Duration = Duration::from_secs(30);
+/// The lanes, as their hindrances are named.
+pub const LANES: [&str; 5] = ["ingest", "peers", "relay", "watch", "batches"];
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
@@ -71,10 +76,17 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         Arc::clone(&pipeline),
         |p| async move { relay::relay_round(&p).await.map(|_| ()) },
     );
+    let watch = lane(
+        "watch",
+        WATCH_REST,
+        stop.clone(),
+        Arc::clone(&pipeline),
+        |p| async move { watch_round(&p).await },
+    );
     let batches = lane("batches", ROUND_REST, stop, pipeline, |p| async move {
         p.batch_round().await.map(|_| ())
     });
-    tokio::join!(ingest, peers, relay, batches);
+    tokio::join!(ingest, peers, relay, watch, batches);
     Ok(())
 }
 

@@ -144,18 +144,27 @@ impl Invitation {
         })?;
         if invitation.format != INVITATION_FORMAT {
             return Err(InvitationError::Malformed(format!(
-                "its format is {INVITATION_FORMAT}"
+                "its format is not {INVITATION_FORMAT}"
             )));
         }
         if invitation.says.peer.is_empty() || invitation.says.peer.len() > PEER_BYTES_MAX {
             return Err(InvitationError::Malformed("its peer is no address".into()));
         }
         invitation.one_time_key()?;
-        if now >= invitation.says.expires_at {
-            let expired = invitation.says.expires_at;
+        invitation.check_time(now)?;
+        Ok(invitation)
+    }
+
+    /// Whether it may still be used.
+    ///
+    /// # Errors
+    /// [`InvitationError::Expired`].
+    pub fn check_time(&self, now: UnixSeconds) -> Result<(), InvitationError> {
+        let expired = self.says.expires_at;
+        if now >= expired {
             return Err(InvitationError::Expired { expired, now });
         }
-        Ok(invitation)
+        Ok(())
     }
 
     /// The one-time key, which signs the enrolment.

@@ -37,6 +37,19 @@ pub enum VerifyError {
     /// The chain did not answer, or not as the verifier believes.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The newest block that an endpoint serves is too old to say anything about now.
+    #[error(
+        "the endpoint's newest block is of time {block}, and now is {now}: more than {age_s_max} s \
+         (block_age_s_max). It lags or lies; what happened since would not show"
+    )]
+    OldBlock {
+        /// The block's time.
+        block: UnixSeconds,
+        /// The verifier's clock.
+        now: UnixSeconds,
+        /// The bound.
+        age_s_max: u64,
+    },
     /// The time asked about lies beyond the block that was read.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -95,7 +108,8 @@ pub fn accept(config: &VerifierConfig, json: &[u8]) -> Result<Receipt, VerifyErr
     Ok(receipt)
 }
 
-/// Verifies an accepted receipt at a time, by default that of the newest block.
+/// Verifies an accepted receipt at a time, by default that of the newest block, which must then
+/// not be old by the verifier's own clock.
 ///
 /// # Errors
 /// See [`VerifyError`]; none of them is a verdict.
@@ -104,6 +118,7 @@ pub async fn verify(
     chains: &[&dyn Chain],
     receipt: &Receipt,
     at: Option<UnixSeconds>,
+    now: UnixSeconds,
 ) -> Result<Report, VerifyError> {
     let mut agreed: Option<Report> = None;
     for chain in chains {
@@ -126,6 +141,15 @@ pub async fn verify(
                 found: facts.class_hash,
             }
             .into());
+        }
+        let block = facts.block.time;
+        let age_s_max = config.block_age_s_max;
+        if at.is_none() && now.0.saturating_sub(block.0) > age_s_max {
+            return Err(VerifyError::OldBlock {
+                block,
+                now,
+                age_s_max,
+            });
         }
         let at = at
             .or(agreed.as_ref().map(|report| report.at))

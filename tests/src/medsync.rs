@@ -105,6 +105,14 @@ impl Daemon {
         })
     }
 
+    /// Whether it has not ended by itself.
+    ///
+    /// # Errors
+    /// A system that does not say.
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Kills the daemon without a warning and starts it again.
     ///
     /// # Errors

@@ -113,7 +113,20 @@ impl Node {
     /// # Errors
     /// A node that does not come back.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.restart()
+    }
+
+    /// Kills it without a warning.
+    pub fn kill(&mut self) {
         kill(&mut self.process);
+    }
+
+    /// Starts it again after [`Node::kill`], at the same addresses.
+    ///
+    /// # Errors
+    /// A node that does not come back.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
         let api = self.ready.api.rsplit(':').next().unwrap_or_default();
         let swarm = self.ready.swarm.split('/').nth(4).unwrap_or_default();
         let (process, ready) = run(&self.home, &["--api-port", api, "--swarm-port", swarm])?;

@@ -137,11 +137,15 @@ impl Story {
         })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file or folder of the story.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn path_text(&self, name: &str) -> String {
+    /// The same as text.
+    #[must_use]
+    pub fn path_text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
@@ -205,6 +209,44 @@ impl Story {
         }
     }
 
+    /// Does something while the patient's node is dead, and starts it again.
+    ///
+    /// # Errors
+    /// What was done, or a node that does not come back.
+    pub fn without_patient_node<T>(
+        &mut self,
+        act: impl FnOnce(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if let Some(node) = &mut self.patient_node {
+            node.kill();
+        }
+        let done = act(self);
+        if let Some(node) = &mut self.patient_node {
+            node.restart()?;
+        }
+        done
+    }
+
+    /// The patient's node, once it runs.
+    #[must_use]
+    pub fn patient_node(&self) -> Option<&Node> {
+        self.patient_node.as_ref()
+    }
+
+    /// Whether no daemon has ended by itself.
+    ///
+    /// # Errors
+    /// A system that does not say.
+    pub fn daemons_run(&mut self) -> anyhow::Result<bool> {
+        let mut daemons = [&mut self.hospital_daemon, &mut self.patient_daemon];
+        for daemon in daemons.iter_mut().filter_map(|daemon| daemon.as_mut()) {
+            if !daemon.is_running()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Where the parts answer.
     #[must_use]
     pub fn addresses(&self) -> Vec<(&'static str, String)> {
@@ -244,7 +286,11 @@ impl Story {
         self.devnet.as_ref().context("the devnet is not started")
     }
 
-    fn rpc(&self) -> anyhow::Result<String> {
+    /// The chain's endpoint.
+    ///
+    /// # Errors
+    /// A story without a chain yet.
+    pub fn rpc(&self) -> anyhow::Result<String> {
         Ok(self.devnet()?.rpc().to_string())
     }
 

@@ -32,4 +32,5 @@ fn the_story_ends_though_every_process_is_killed_once() {
         panic!("{error:#}");
     }
     assert_eq!(story.report.steps.len(), 17);
+    assert!(story.daemons_run().expect("an answer"));
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use medsync_protocol::ids::{ChainId, ClassHash, ContractAddress};
-use medsync_protocol::receipt::{BlockNumber, TransactionHash};
+use medsync_protocol::receipt::TransactionHash;
 
 use super::{AccountNonce, Fri, RevertReason};
 
@@ -117,17 +117,6 @@ pub enum ChainError {
         expected: ChainId,
         /// The chain that answered.
         found: ChainId,
-    },
-    /// The endpoint serves a block that is older than one that was seen.
-    #[error(
-        "the Starknet RPC serves block {}, but block {} was already seen; it lags or lies",
-        served.0, seen.0
-    )]
-    OldBlock {
-        /// The block that was served.
-        served: BlockNumber,
-        /// The newest block that was seen.
-        seen: BlockNumber,
     },
     /// The endpoint contradicts itself within one answer.
     #[error("the Starknet RPC contradicts itself: {0}")]
@@ -242,7 +231,6 @@ impl ChainError {
             | Self::TooLong(_)
             | Self::Malformed { .. }
             | Self::Refused { .. }
-            | Self::OldBlock { .. }
             | Self::Contradiction(_)
             // Fees fall again, and an account can be funded while the daemon runs.
             | Self::FeeAboveCap { .. }

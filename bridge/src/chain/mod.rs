@@ -2,7 +2,7 @@
 //!
 //! The rest of the program sees two traits. [`Chain`] reads; what it returns is checked for form
 //! and for the right chain, but a node can still lie or lag, so that every answer that matters
-//! names its block and the caller refuses a block older than one it has seen. [`Account`] writes:
+//! names its block, by whose time the caller can tell that it is old. [`Account`] writes:
 //! a transaction is prepared (signed and priced) apart from being sent, so that the caller can
 //! make it durable in between, and sending the same one again is recognized.
 //!
@@ -53,20 +53,6 @@ impl BlockAt {
             number: self.number,
             hash: self.hash,
         }
-    }
-
-    /// Refuses a block that lies before one that was already seen.
-    ///
-    /// # Errors
-    /// [`ChainError::OldBlock`].
-    pub fn not_before(&self, seen: BlockNumber) -> Result<(), ChainError> {
-        if self.number < seen {
-            return Err(ChainError::OldBlock {
-                served: self.number,
-                seen,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -183,7 +169,7 @@ pub trait Chain: Send + Sync {
     /// time bounds the times that a verdict may be asked for.
     ///
     /// # Errors
-    /// [`ChainError::NoContract`] where there is no contract; see also [`BlockAt::not_before`].
+    /// [`ChainError::NoContract`] where there is no contract.
     async fn facts(
         &self,
         registry: ContractAddress,

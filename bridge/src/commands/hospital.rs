@@ -11,11 +11,13 @@ use url::Url;
 use super::{Home, print_json};
 use crate::chain::Deployment;
 use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
+use crate::daemon::LANES;
 use crate::files;
 use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
 use crate::keys::CustodianKeys;
 use crate::party::Party;
+use crate::pipeline::ingest::frozen_fact;
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::circles::CircleRow;
@@ -319,16 +321,17 @@ impl Status {
         let counts = party.store.anchoring_counts().await?;
         let circles = party.store.circles().await?;
         let mut hindrances = Vec::new();
-        for lane in ["", ":ingest", ":relay", ":batches"] {
-            let fact = party.store.fact(&format!("{HINDRANCE}{lane}")).await?;
+        let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
+        for name in names.iter().map(String::as_str).chain([HINDRANCE]) {
+            let fact = party.store.fact(name).await?;
             hindrances.extend(fact.filter(|why| !why.is_empty()));
         }
         let last_round = party.store.fact(LAST_ROUND).await?;
+        let mut alarms = BTreeMap::new();
+        for circle in &circles {
+            alarms.insert(circle.context.to_string(), alarm(&party, circle).await?);
+        }
         if self.json {
-            let alarms: BTreeMap<String, &Option<String>> = circles
-                .iter()
-                .map(|c| (c.context.to_string(), &c.alarm))
-                .collect();
             return print_json(&serde_json::json!({
                 "last_round_at": last_round,
                 "counts": counts.into_iter().collect::<BTreeMap<_, _>>(),
@@ -344,14 +347,26 @@ impl Status {
             println!("{count:6} {what}");
         }
         for circle in circles {
-            let state = circle
-                .alarm
-                .map_or_else(|| "well".into(), |why| format!("ALARM: {why}"));
-            println!("circle {} ({}): {state}", circle.context, circle.label);
+            let context = circle.context.to_string();
+            let state = match alarms.get(&context) {
+                Some(Some(why)) => format!("ALARM: {why}"),
+                _ => "well".into(),
+            };
+            println!("circle {context} ({}): {state}", circle.label);
         }
         for why in hindrances {
             println!("hindered: {why}");
         }
         Ok(())
     }
+}
+
+/// What a person has to look at in a circle.
+async fn alarm(party: &Party, circle: &CircleRow) -> anyhow::Result<Option<String>> {
+    if circle.alarm.is_some() {
+        return Ok(circle.alarm.clone());
+    }
+    let frozen = party.store.fact(&frozen_fact(circle.context)).await?;
+    Ok(frozen
+        .map(|since| format!("frozen since {since}: two different enrolments; no consent counts")))
 }

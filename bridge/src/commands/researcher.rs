@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{Home, print_json};
 use crate::chain::Deployment;
-use crate::config::VerifierConfig;
+use crate::config::{VerifierConfig, block_age_s_max};
 use crate::files;
 use crate::keys::ResearcherKeys;
 use crate::seams::system_random;
@@ -61,6 +61,7 @@ impl Researcher {
                     registry: deployment.registry,
                     class_hash: deployment.class_hash,
                     custodians: custodian,
+                    block_age_s_max: block_age_s_max(),
                 }
                 .save(&home.home.join("verifier.toml"))?;
                 keys

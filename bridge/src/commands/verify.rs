@@ -15,11 +15,12 @@ use super::print_json;
 use crate::chain::{Chain, RpcChain};
 use crate::config::VerifierConfig;
 use crate::files;
+use crate::seams::{Clock, SystemClock};
 use crate::verify::{Report, VerifyError, accept, verify};
 
 /// Check a receipt. Exit code 0: valid (and permitted, if a purpose is asked about); 10 bad
 /// signature, 11 unknown anchor, 12 not included, 13 revoked, 14 not yet valid, 15 expired, 20
-/// denied, 21 not covered; 2 no receipt or not one that is accepted; 1 anything else.
+/// denied, 21 not covered; 3 no receipt or not one that is accepted; 1 anything else.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     /// The receipt.
@@ -79,7 +80,8 @@ impl Verify {
             .map(|rpc| RpcChain::new(rpc, config.chain_id))
             .collect::<Result<_, _>>()?;
         let chains: Vec<&dyn Chain> = chains.iter().map(|chain| chain as &dyn Chain).collect();
-        let report = verify(&config, &chains, &receipt, self.at.map(UnixSeconds)).await?;
+        let at = self.at.map(UnixSeconds);
+        let report = verify(&config, &chains, &receipt, at, SystemClock.now()).await?;
         let decision = self.decide(&receipt, &report)?;
         if self.json {
             print_json(&Answer {
@@ -93,7 +95,7 @@ impl Verify {
     }
 
     fn refuse(&self, error: &VerifyError) -> anyhow::Result<u8> {
-        const NO_RECEIPT: u8 = 2;
+        const NO_RECEIPT: u8 = 3;
         if self.json {
             print_json(&serde_json::json!({ "refused": error.to_string() }))?;
         } else {

@@ -6,7 +6,8 @@
 //!
 //! Nothing is noted as seen before it was taken in, so that a crash in between reads it again.
 
-use medsync_protocol::ids::AddressBytes;
+use medsync_protocol::ids::{AddressBytes, ContextId};
+use medsync_protocol::signature::PublicKey;
 
 use super::{Pipeline, PipelineError};
 use crate::guard;
@@ -39,12 +40,16 @@ async fn ingest(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineErro
     let walk = all_changes(&*circle).await?.entries;
     let mut unseen = pipeline.store.unseen(row.context, &walk).await?;
     unseen.sort_by_key(|change| change.kind != EntryKind::Revocation);
-    for change in unseen {
-        take_in(pipeline, row, &*circle, &change).await?;
-        pipeline
-            .store
-            .note_seen(row.context, &change, pipeline.now())
-            .await?;
+    if !unseen.is_empty() {
+        let patient = patient_of(pipeline, row, &*circle).await?;
+        for change in unseen {
+            if take_in(pipeline, row, &*circle, patient, &change).await? {
+                pipeline
+                    .store
+                    .note_seen(row.context, &change, pipeline.now())
+                    .await?;
+            }
+        }
     }
     let vanished = pipeline
         .store
@@ -59,15 +64,43 @@ async fn ingest(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineErro
     Ok(())
 }
 
+/// The enrolled patient's key. A circle with two different enrolments has none, and says so once.
+async fn patient_of(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+) -> Result<Option<PublicKey>, PipelineError> {
+    let state = circle.circle().await?;
+    let fact = frozen_fact(row.context);
+    if state.frozen && pipeline.store.fact(&fact).await?.is_none() {
+        let since = pipeline.now().to_string();
+        pipeline.store.state_fact(&fact, &since).await?;
+        tracing::error!(
+            context = %row.context,
+            "ALARM: somebody enrolled a second time with other keys; no consent of the circle counts",
+        );
+    }
+    let patient = state.patient.filter(|_| !state.frozen);
+    Ok(patient.map(|patient| patient.enrolment.party_key))
+}
+
+/// Under which name it is kept that a circle is frozen, and since when.
+#[must_use]
+pub fn frozen_fact(context: ContextId) -> String {
+    format!("frozen:{context}")
+}
+
+/// Takes an entry in; answers whether that is settled, so that it need not be read again.
 async fn take_in(
     pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
+    patient: Option<PublicKey>,
     change: &Change,
-) -> Result<(), PipelineError> {
+) -> Result<bool, PipelineError> {
     // Records and positions are read from the circle when somebody asks for them.
     if !matches!(change.kind, EntryKind::Consent | EntryKind::Revocation) {
-        return Ok(());
+        return Ok(true);
     }
     match circle.entry(change.kind, change.key).await?.body {
         Some(EntryBody::Revocation(revocation)) => {
@@ -78,10 +111,14 @@ async fn take_in(
                 .await?;
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
         }
-        Some(EntryBody::Consent(consent)) => take_in_consent(pipeline, row, &consent).await?,
+        Some(EntryBody::Consent(consent)) => {
+            take_in_consent(pipeline, row, patient, &consent).await?;
+        }
+        // It may have come before the enrolment that it counts by.
+        _ if change.kind == EntryKind::Consent => return Ok(patient.is_some()),
         _ => {}
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Only what can become a valid receipt of this custodian is kept: the node's word that an entry
@@ -89,6 +126,7 @@ async fn take_in(
 async fn take_in_consent(
     pipeline: &Pipeline,
     row: &CircleRow,
+    patient: Option<PublicKey>,
     consent: &Consent,
 ) -> Result<(), PipelineError> {
     let foreign_anchorer = pipeline
@@ -96,6 +134,7 @@ async fn take_in_consent(
         .is_some_and(|own| consent.terms.custodian_address != AddressBytes::of(own));
     if consent.terms.context != row.context
         || foreign_anchorer
+        || patient != Some(consent.opening.patient_key)
         || !consent.is_signed(pipeline.registry)
     {
         tracing::warn!(

@@ -1,9 +1,10 @@
 //! The pipeline: from a circle to the chain and back.
 //!
-//! Three lanes run beside each other over one store, so that no lane waits for another:
+//! The lanes run beside each other over one store, so that no lane waits for another:
 //!
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
+//! - [`watch`]: what the chain says was revoked past everybody here;
 //! - [`seal`] → [`place`] → [`submit`] → [`confirm`]: consents become batches, positions, one
 //!   transaction, and receipts.
 //!
@@ -29,6 +30,7 @@ pub mod place;
 pub mod relay;
 pub mod seal;
 pub mod submit;
+pub mod watch;
 
 /// When a batch closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -102,6 +102,37 @@ impl Store {
         Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
     }
 
+    /// The handles of all consents that have no revocation here.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unrevoked_handles(&self) -> Result<Vec<Handle>, StoreError> {
+        let handles: Vec<String> = sqlx::query_scalar(
+            "SELECT handle FROM consents WHERE handle NOT IN (SELECT handle FROM revocations) \
+             ORDER BY handle",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        handles.iter().map(|text| read("a handle", text)).collect()
+    }
+
+    /// What a consent of this store opens to: one that was granted here or came from the circle.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn opening_of(&self, commitment: Commitment) -> Result<Option<Opening>, StoreError> {
+        let opening: Option<String> = sqlx::query_scalar(
+            "SELECT opening FROM grants WHERE commitment = $1 \
+             UNION SELECT opening FROM consents WHERE commitment = $1 LIMIT 1",
+        )
+        .bind(commitment.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        opening
+            .map(|text| read_json("an opening", &text))
+            .transpose()
+    }
+
     /// The consents of a batch.
     ///
     /// # Errors

@@ -88,6 +88,22 @@ impl FakeChain {
             .collect()
     }
 
+    /// Somebody who holds the opening sends it from an account of their own.
+    pub fn revoke_past_everybody(&self, handle: Handle, at: UnixSeconds) {
+        let mut state = self.state.lock().expect("one test");
+        state.revoked.insert(handle, at);
+    }
+
+    /// Closes empty blocks.
+    pub fn grow(&self, blocks: u64) {
+        self.state.lock().expect("one test").height += blocks;
+    }
+
+    /// The time of the newest block.
+    pub fn time(&self) -> UnixSeconds {
+        Self::tip(&self.state.lock().expect("one test")).time
+    }
+
     fn tip(state: &State) -> BlockAt {
         BlockAt {
             number: BlockNumber(state.height),

@@ -7,12 +7,15 @@ use async_trait::async_trait;
 use medsync::guard::Circles;
 use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangeDigest, ChangePage, Circle, CircleState,
-    Consent, ConsentPage, Cursor, Entry, EntryBody, EntryKey, EntryKind, FullRecord, Granted,
-    GroupId, NewRecord, PageLimit, Pin, RecordPage, Revocation, SourceError, SourceResult,
-    StateHash, Written,
+    Consent, ConsentPage, Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey,
+    EntryKind, FullRecord, Granted, GroupId, NewRecord, PageLimit, Pin, RecordPage, Revocation,
+    SourceError, SourceResult, StateHash, Written,
 };
-use medsync_protocol::consent::Opening;
-use medsync_protocol::ids::{ContextId, MemberId, RecordId};
+use medsync_protocol::consent::{Opening, Registry};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{
+    Anchorer, ChainId, ContextId, ContractAddress, MemberId, RecordId, SealKey, UnixSeconds,
+};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::RevocationSecret;
@@ -28,6 +31,9 @@ struct State {
     entries: Vec<(Change, EntryBody)>,
     reports: Vec<AnchorReport>,
     members: BTreeSet<MemberId>,
+    /// Of each valid enrolment; two freeze the circle.
+    patient_keys: Vec<PublicKey>,
+    pushed_code: bool,
 }
 
 #[derive(Clone)]
@@ -51,10 +57,11 @@ fn unused<T>(call: &str) -> SourceResult<T> {
 }
 
 impl FakeCircle {
-    pub fn new(faults: Faults) -> Self {
+    pub fn new(faults: Faults, patient: PublicKey) -> Self {
         let members = [CUSTODIAN, MemberId([2; 32])].into();
         let state = State {
             members,
+            patient_keys: vec![patient],
             ..State::default()
         };
         Self {
@@ -83,12 +90,37 @@ impl FakeCircle {
         self.state.lock().expect("one test").entries.clear();
     }
 
+    /// Somebody else uses the invitation too.
+    pub fn enrol_again(&self, key: PublicKey) {
+        self.state.lock().expect("one test").patient_keys.push(key);
+    }
+
+    /// The group's admin replaces the app, or puts the old one back.
+    pub fn push_code(&self, pushed: bool) {
+        self.state.lock().expect("one test").pushed_code = pushed;
+    }
+
     pub fn add_member(&self, member: MemberId) {
         self.state.lock().expect("one test").members.insert(member);
     }
 
     pub fn reports(&self) -> Vec<AnchorReport> {
         self.state.lock().expect("one test").reports.clone()
+    }
+}
+
+fn enrolled(party_key: PublicKey) -> Enrolled {
+    Enrolled {
+        key: EntryKey([8; 32]),
+        enrolment: Enrolment {
+            member: MemberId([2; 32]),
+            party_key,
+            recovery_key: party_key,
+            login_key: party_key,
+            author_key: party_key,
+            seal_key: SealKey([2; 32]),
+        },
+        recorded_at: UnixSeconds(0),
     }
 }
 
@@ -116,16 +148,46 @@ impl Circle for FakeCircle {
     }
 
     async fn pin(&self) -> SourceResult<Pin> {
+        let state = self.state.lock().expect("one test");
         Ok(Pin {
             application: ApplicationId([4; 32]),
-            bytecode: BlobId([5; 32]),
+            bytecode: BlobId([if state.pushed_code { 55 } else { 5 }; 32]),
             group: GroupId([6; 32]),
-            members: self.state.lock().expect("one test").members.clone(),
+            members: state.members.clone(),
         })
     }
 
     async fn circle(&self) -> SourceResult<CircleState> {
-        unused("circle")
+        self.faults
+            .before("circle")
+            .map_err(|()| broken("circle"))?;
+        let state = self.state.lock().expect("one test");
+        let enrolments: Vec<Enrolled> = state
+            .patient_keys
+            .iter()
+            .map(|key| enrolled(*key))
+            .collect();
+        let frozen = enrolments.len() > 1;
+        Ok(CircleState {
+            context: CONTEXT,
+            custodian_member: CUSTODIAN,
+            custodian: CustodianPins {
+                invitation_key: PublicKey::from_felt(Felt::ONE),
+                anchorer: Anchorer::from_felt(Felt::ONE),
+                author_key: PublicKey::from_felt(Felt::ONE),
+                seal_key: SealKey([1; 32]),
+                registry: Registry {
+                    chain_id: ChainId::from_felt(Felt::ONE),
+                    registry: ContractAddress::from_felt(Felt::ONE),
+                },
+            },
+            patient: enrolments.first().filter(|_| !frozen).cloned(),
+            enrolments,
+            frozen,
+            ignored: 0,
+            counts: Counts::default(),
+            now: UnixSeconds(0),
+        })
     }
 
     async fn enrol(&self, _: &Enrolment, _: &Signature) -> SourceResult<Written> {

@@ -7,11 +7,12 @@
 mod chain;
 mod circle;
 mod faults;
+mod verifier;
 
 use std::sync::Arc;
 
 use medsync::guard::GuardError;
-use medsync::pipeline::{BatchBounds, Pipeline, PipelineError, ingest, relay};
+use medsync::pipeline::{BatchBounds, Pipeline, PipelineError, ingest, relay, watch};
 use medsync::seams::{Clock, system_random};
 use medsync::source::{
     ApplicationId, BlobId, Consent, ConsentState, EntryKey, GroupId, Revocation, StageReport,
@@ -22,7 +23,8 @@ use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ContractAddress, MemberId, Nonce, Sha256Digest, UnixSeconds,
+    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, Sha256Digest,
+    UnixSeconds,
 };
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::SecretKey;
@@ -70,7 +72,7 @@ async fn world(plans: Vec<Plan>) -> World {
     store.enter_circle(&row()).await.expect("entered");
     let (chain, circle) = (
         FakeChain::new(faults.clone()),
-        FakeCircle::new(faults.clone()),
+        FakeCircle::new(faults.clone(), patient().public_key()),
     );
     let account = |address: u64| {
         let address = ContractAddress::from_felt(Felt::from(address));
@@ -119,14 +121,28 @@ fn row() -> CircleRow {
     }
 }
 
+fn patient() -> SecretKey {
+    SecretKey::from_scalar(&[3; 32]).expect("a scalar")
+}
+
 fn consent(number: u64) -> (Consent, SignedGrant) {
+    consent_of(&patient(), number, CONTEXT, anchorer())
+}
+
+/// A consent that `patient` signed, for a circle and a custodian of one's choice.
+fn consent_of(
+    patient: &SecretKey,
+    number: u64,
+    context: ContextId,
+    anchorer: Anchorer,
+) -> (Consent, SignedGrant) {
     let purposes = CodeSet::collect([Code::new("act", "HRESCH")]).expect("short");
     let terms = Terms {
         version: TERMS_VERSION,
         nonce: Nonce([number as u8; 32]),
-        context: CONTEXT,
+        context,
         custodian_member: CUSTODIAN,
-        custodian_address: AddressBytes::of(anchorer()),
+        custodian_address: AddressBytes::of(anchorer),
         policy_uri: "https://example.org".into(),
         policy_sha256: Sha256Digest([0; 32]),
         provision: Provision {
@@ -135,23 +151,16 @@ fn consent(number: u64) -> (Consent, SignedGrant) {
         },
         exceptions: Vec::new(),
     };
-    let patient = SecretKey::from_scalar(&[3; 32]).expect("a scalar");
     let grant = Grant {
         terms: terms.digest().expect("sound"),
-        anchorer: anchorer(),
+        anchorer,
         grantee: patient.public_key(),
         not_before: UnixSeconds(0),
         not_after: UnixSeconds(0),
     };
     let seed = Seed::from_bytes(&[5; 32]).expect("a felt");
     let signed = grant
-        .sign(
-            registry(),
-            &patient,
-            &seed,
-            DeviceNumber(0),
-            Counter(number),
-        )
+        .sign(registry(), patient, &seed, DeviceNumber(0), Counter(number))
         .expect("sound");
     let consent = Consent {
         key: EntryKey([number as u8; 32]),
@@ -269,6 +278,7 @@ async fn hostile_weather_every_call_fails_once_in_each_way() {
     for (operation, has_effect) in [
         ("state_hash", false),
         ("changes", false),
+        ("circle", false),
         ("entry", false),
         ("record_anchor", true),
         ("head_of", false),
@@ -335,11 +345,73 @@ async fn hostile_hospital_adds_a_reader_and_the_circle_stops() {
 }
 
 #[tokio::test]
-async fn hostile_node_serves_an_unsigned_consent_and_it_is_left_out() {
+async fn hostile_hospital_pushes_code_and_the_circle_stops_for_good() {
+    let world = world(Vec::new()).await;
+    fill(&world.circle);
+    world.circle.push_code(true);
+    for pushed in [true, false] {
+        world.circle.push_code(pushed);
+        let stopped = ingest::ingest_all(&world.pipeline).await;
+        assert!(matches!(
+            stopped,
+            Err(PipelineError::Guard(GuardError::Alarm { .. }))
+        ));
+    }
+    let row = world.pipeline.store.circle(CONTEXT).await.expect("a row");
+    assert!(row.alarm.is_some_and(|why| why.contains("code")));
+    assert!(world.chain.anchored().is_empty());
+}
+
+#[tokio::test]
+async fn hostile_node_serves_consents_that_do_not_count_and_they_are_left_out() {
     let world = world(Vec::new()).await;
     let (mut forged, _) = consent(0);
     forged.signature.s = forged.signature.r;
-    world.circle.add_consent(forged);
+    let other = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    let stranger = Anchorer::from_felt(Felt::from(101));
+    for consent in [
+        forged,
+        consent_of(&other, 1, CONTEXT, anchorer()).0,
+        consent_of(&patient(), 2, ContextId([77; 32]), anchorer()).0,
+        consent_of(&patient(), 3, CONTEXT, stranger).0,
+    ] {
+        world.circle.add_consent(consent);
+    }
     run(&world).await;
     assert!(world.chain.anchored().is_empty());
+}
+
+#[tokio::test]
+async fn hostile_second_enrolment_freezes_the_circle_and_is_told() {
+    let world = world(Vec::new()).await;
+    fill(&world.circle);
+    let other = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    world.circle.enrol_again(other.public_key());
+    run(&world).await;
+    assert!(world.chain.anchored().is_empty());
+    assert_eq!(
+        world.chain.revoked().len(),
+        1,
+        "revoking works all the same"
+    );
+    let fact = ingest::frozen_fact(CONTEXT);
+    let since = world.pipeline.store.fact(&fact).await.expect("the store");
+    assert_eq!(since.as_deref(), Some("5000"));
+}
+
+#[tokio::test]
+async fn a_revocation_past_everybody_here_is_seen() {
+    let world = world(Vec::new()).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&world).await;
+    let handle = signed.secrets.handle();
+    let seen = || watch::revoked_by_others(&world.pipeline.store, handle);
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    assert_eq!(seen().await.expect("the store"), None);
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(1_001));
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    assert_eq!(seen().await.expect("the store"), Some(UnixSeconds(1_001)));
 }

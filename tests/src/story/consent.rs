@@ -19,7 +19,11 @@ const BAD_SIGNATURE: i32 = 10;
 const REVOKED: i32 = 13;
 
 impl Story {
-    pub(super) fn circle(&self) -> anyhow::Result<String> {
+    /// The story's circle.
+    ///
+    /// # Errors
+    /// A patient who has not joined.
+    pub fn circle(&self) -> anyhow::Result<String> {
         let shown = insist(&[
             "patient",
             "show",
@@ -30,7 +34,11 @@ impl Story {
         text(&shown, "circle")
     }
 
-    pub(super) fn grantee(&self) -> anyhow::Result<String> {
+    /// The researcher's key.
+    ///
+    /// # Errors
+    /// A researcher without keys.
+    pub fn grantee(&self) -> anyhow::Result<String> {
         let home = self.path_text("researcher");
         text(
             &medsync(&["researcher", "show", "--home", &home])?.json()?,
@@ -73,7 +81,10 @@ impl Story {
     }
 
     /// The story's one consent, as the patient sees it.
-    pub(super) fn consent(&self) -> anyhow::Result<Value> {
+    ///
+    /// # Errors
+    /// A circle without a consent.
+    pub fn consent(&self) -> anyhow::Result<Value> {
         let home = self.path_text("patient");
         let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
         shown["consents"]
@@ -112,7 +123,9 @@ impl Story {
             })
     }
 
-    pub(super) fn verifier(&self) -> String {
+    /// The researcher's configuration.
+    #[must_use]
+    pub fn verifier(&self) -> String {
         self.path("researcher")
             .join("verifier.toml")
             .display()

@@ -84,15 +84,6 @@ async fn an_endpoint_of_another_chain_is_refused_at_every_read() {
 }
 
 #[tokio::test]
-async fn an_old_block_is_seen_by_who_knows_a_newer_one() {
-    let fake = registry(json!(["0x0", "0x0", "0x3e8"])).await;
-    let block = facts(&fake).await.expect("facts").block;
-    block.not_before(BlockNumber(7)).expect("the same block");
-    let error = block.not_before(BlockNumber(8)).expect_err("older");
-    assert!(matches!(error, ChainError::OldBlock { .. }) && error.is_retry());
-}
-
-#[tokio::test]
 async fn nonsense_is_malformed() {
     let deep = || Answer::Body("[".repeat(60_000).into_bytes());
     let cases: [fn() -> Answer; 7] = [

@@ -83,7 +83,8 @@ impl Grant {
             None => hex::encode(random_bytes(&mut system_random())),
         };
         let kept = match party.store.kept_grant(&request).await? {
-            Some(kept) => kept,
+            Some(kept) if self.is_same(&kept, context, &invitation)? => kept,
+            Some(_) => bail!("the request {request:?} granted something else; take another name"),
             None => self.sign(&party, context, &invitation, &request).await?,
         };
         let circle = party.enter(context).await?;
@@ -129,6 +130,24 @@ impl Grant {
         })
     }
 
+    /// Whether what was signed under this request's name is what is asked for now.
+    fn is_same(
+        &self,
+        kept: &KeptGrant,
+        context: ContextId,
+        invitation: &Invitation,
+    ) -> anyhow::Result<bool> {
+        let (signed, opening) = (Terms::decode(&kept.terms)?, &kept.opening);
+        let asked = Terms {
+            nonce: signed.nonce,
+            ..self.terms(context, invitation)?
+        };
+        let seconds = (opening.not_after.0).saturating_sub(opening.not_before.0);
+        Ok(signed == asked
+            && opening.grantee == self.to
+            && seconds == self.days.map_or(0, |days| days * DAY_S))
+    }
+
     fn terms(&self, context: ContextId, invitation: &Invitation) -> anyhow::Result<Terms> {
         let policy = files::read_bounded(&self.policy, POLICY_BYTES_MAX)?;
         let provision = Provision {
@@ -164,16 +183,22 @@ impl Revoke {
     /// Revokes: kept here first, then in the circle; the daemon sees to the rest.
     ///
     /// # Errors
-    /// A consent that is not the patient's own. A node that is down is no error: the daemon brings
-    /// the revocation into the circle when it can.
+    /// A consent that is not the patient's own. A node that is down, or a circle that is stopped
+    /// by an alarm, is no error: the daemon sends the revocation to the chain all the same, and
+    /// brings it into the circle when it can.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
         let keys = open_keys(&self.home.home)?;
-        let circle = party.enter(context).await?;
-        let consent = find(&all_consents(&*circle).await?, self.consent)?;
-        let secrets = ConsentSecrets::from_salt(&keys.seed, consent.opening.salt);
-        if secrets.handle() != consent.opening.handle {
+        let opening = match party.store.opening_of(self.consent).await? {
+            Some(opening) => opening,
+            None => {
+                let circle = party.enter(context).await?;
+                find(&all_consents(&*circle).await?, self.consent)?.opening
+            }
+        };
+        let secrets = ConsentSecrets::from_salt(&keys.seed, opening.salt);
+        if secrets.handle() != opening.handle {
             bail!(
                 "the keys of this home did not grant {}; they cannot revoke it",
                 self.consent
@@ -189,21 +214,24 @@ impl Revoke {
             .store
             .ask(PUBLISH_REVOCATION, &handle.to_string(), now)
             .await?;
-        let stage = match circle.revoke(&secrets.secret, claim_key).await {
-            Ok(_) => {
+        let (stage, hindrance) = match publish(&party, context, &secrets, claim_key).await {
+            Ok(()) => {
                 party
                     .store
                     .answer(PUBLISH_REVOCATION, &handle.to_string(), now)
                     .await?;
-                "denied here, not yet on chain"
+                ("denied here, not yet on chain", None)
             }
-            Err(error) if error.is_retry() => "kept; the daemon brings it into the circle",
-            Err(error) => return Err(error.into()),
+            Err(error) => (
+                "kept; the daemon brings it to the chain and into the circle",
+                Some(format!("{error:#}")),
+            ),
         };
         // What anyone can send, should nobody relay it: it opens the handle and does nothing else.
         print_json(&serde_json::json!({
             "consent": self.consent,
             "stage": stage,
+            "hindrance": hindrance,
             "anyone_can_send": {
                 "registry": party.config.chain.registry,
                 "function": "revoke",
@@ -212,6 +240,18 @@ impl Revoke {
             },
         }))
     }
+}
+
+/// Brings a revocation into its circle.
+async fn publish(
+    party: &Party,
+    context: ContextId,
+    secrets: &ConsentSecrets,
+    claim_key: PublicKey,
+) -> anyhow::Result<()> {
+    let circle = party.enter(context).await?;
+    circle.revoke(&secrets.secret, claim_key).await?;
+    Ok(())
 }
 
 /// One consent of a circle by its name.

@@ -86,6 +86,7 @@ fn check_pins(invitation: &Invitation, state: &CircleState) -> anyhow::Result<()
 pub async fn enrol(home: &Path) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
+    invitation.check_time(party.clock.now())?;
     let keys = open_keys(home)?;
     let enrolment = Enrolment {
         member: party.store.circle(context).await?.member,

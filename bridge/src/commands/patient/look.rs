@@ -14,6 +14,7 @@ use super::{open_keys, own_circle, record_id};
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
+use crate::pipeline::watch::revoked_by_others;
 use crate::source::{Consent, ConsentState, all_consents, all_records};
 
 /// Show the circle and every consent in it.
@@ -52,11 +53,11 @@ async fn describe(party: &Party, consent: &Consent) -> anyhow::Result<serde_json
         ConsentState::Expired => "expired",
         ConsentState::InForce => "in_force",
     };
-    let revoked_on_chain = party
-        .store
-        .revocation(consent.opening.handle)
-        .await?
-        .and_then(|revocation| revocation.revoked_at);
+    let handle = consent.opening.handle;
+    let revoked_on_chain = match party.store.revocation(handle).await? {
+        Some(revocation) => revocation.revoked_at,
+        None => revoked_by_others(&party.store, handle).await?,
+    };
     let mut stages = stages(consent);
     stages.extend(revoked_on_chain.map(|at| StageTime {
         stage: Stage::Revoked,

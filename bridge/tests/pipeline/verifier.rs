@@ -1,0 +1,142 @@
+//! A verifier against what a hostile receipt, configuration or endpoint can be.
+
+use medsync::chain::{Chain, ChainError};
+use medsync::config::{VerifierConfig, block_age_s_max};
+use medsync::source::StageReport;
+use medsync::verify::{VerifyError, accept, verify};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::{Block, Receipt};
+use medsync_protocol::verdict::Verdict;
+
+use super::chain::FakeChain;
+use super::faults::Faults;
+use super::{World, anchorer, consent, fill, registry, run, world};
+
+/// The second consent: the first is revoked.
+const NUMBER: u64 = 1;
+
+fn receipt(world: &World) -> Receipt {
+    let (consent, signed) = consent(NUMBER);
+    let reports = world.circle.reports();
+    let (report, block) = reports
+        .iter()
+        .filter(|report| report.commitment == signed.commitment)
+        .find_map(|report| match &report.stage {
+            StageReport::Anchored { block, .. } => Some((report, *block)),
+            _ => None,
+        })
+        .expect("it is anchored");
+    Receipt {
+        registry: registry(),
+        anchorer: anchorer(),
+        terms: consent.terms,
+        opening: consent.opening,
+        signature: consent.signature,
+        proof: report.proof.clone(),
+        root: report.root,
+        block: Block {
+            number: block.number,
+            hash: block.hash,
+        },
+        stages: Vec::new(),
+    }
+}
+
+fn config() -> VerifierConfig {
+    VerifierConfig {
+        rpc: Vec::new(),
+        chain_id: registry().chain_id,
+        registry: registry().registry,
+        class_hash: ClassHash::from_felt(Felt::ONE),
+        custodians: vec![anchorer()],
+        block_age_s_max: block_age_s_max(),
+    }
+}
+
+async fn anchored() -> (World, Receipt) {
+    let world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&world).await;
+    let receipt = receipt(&world);
+    (world, receipt)
+}
+
+/// The block's time is about 1,000; this is soon after.
+const SOON: UnixSeconds = UnixSeconds(2_000);
+
+#[tokio::test]
+async fn hostile_receipts_of_another_chain_registry_or_custodian_are_refused() {
+    let (world, receipt) = anchored().await;
+    let json = receipt.to_json().expect("JSON");
+    let accepted = accept(&config(), json.as_bytes()).expect("its own");
+    let chains: [&dyn Chain; 1] = [&world.chain];
+    let report = verify(&config(), &chains, &accepted, None, SOON).await;
+    assert_eq!(report.expect("a verdict").verdict, Verdict::Valid);
+
+    let other_chain = VerifierConfig {
+        chain_id: ChainId::from_felt(Felt::THREE),
+        ..config()
+    };
+    let other_registry = VerifierConfig {
+        registry: ContractAddress::from_felt(Felt::THREE),
+        ..config()
+    };
+    for config in [other_chain, other_registry] {
+        let refused = accept(&config, json.as_bytes());
+        assert!(matches!(refused, Err(VerifyError::OtherRegistry { .. })));
+    }
+    let other_custodian = VerifierConfig {
+        custodians: vec![Anchorer::from_felt(Felt::THREE)],
+        ..config()
+    };
+    let refused = accept(&other_custodian, json.as_bytes());
+    assert!(matches!(refused, Err(VerifyError::OtherCustodian(_))));
+    let truncated = accept(&config(), &json.as_bytes()[..json.len() / 2]);
+    assert!(matches!(truncated, Err(VerifyError::Receipt(_))));
+}
+
+#[tokio::test]
+async fn hostile_endpoint_serves_another_class() {
+    let (world, receipt) = anchored().await;
+    let config = VerifierConfig {
+        class_hash: ClassHash::from_felt(Felt::TWO),
+        ..config()
+    };
+    let refused = verify(&config, &[&world.chain], &receipt, None, SOON).await;
+    assert!(matches!(
+        refused,
+        Err(VerifyError::Chain(ChainError::OtherClass { .. }))
+    ));
+}
+
+#[tokio::test]
+async fn hostile_endpoint_serves_an_old_block() {
+    let (world, receipt) = anchored().await;
+    let late = UnixSeconds(SOON.0 + block_age_s_max());
+    let refused = verify(&config(), &[&world.chain], &receipt, None, late).await;
+    assert!(matches!(refused, Err(VerifyError::OldBlock { .. })));
+    // About a time that the block covers it may speak, however old it is.
+    let at = Some(world.chain.time());
+    let report = verify(&config(), &[&world.chain], &receipt, at, late).await;
+    assert_eq!(report.expect("a verdict").verdict, Verdict::Valid);
+    // About a later time it may not.
+    let refused = verify(&config(), &[&world.chain], &receipt, Some(late), late).await;
+    assert!(matches!(refused, Err(VerifyError::Judge(_))));
+}
+
+#[tokio::test]
+async fn endpoints_that_disagree_are_both_refused() {
+    let (world, receipt) = anchored().await;
+    let forked = FakeChain::new(Faults::planned(Vec::new()));
+    forked.grow(100);
+    let chains: [&dyn Chain; 2] = [&world.chain, &forked];
+    let answer = verify(&config(), &chains, &receipt, None, SOON).await;
+    assert!(matches!(
+        answer,
+        Err(VerifyError::Disagreement(
+            Verdict::Valid,
+            Verdict::UnknownAnchor
+        ))
+    ));
+}

@@ -1,0 +1,203 @@
+//! The story, while people hand its programs what they should not: each time one clear error, and
+//! nothing half written.
+
+use std::fs::{self, File};
+
+use anyhow::{Context, ensure};
+use medsync_tests::medsync::{Answer, medsync};
+use medsync_tests::story::Story;
+use serde_json::{Value, json};
+
+/// No verdict, no receipt: exit codes of `medsync`.
+const FAILED: i32 = 1;
+const NO_RECEIPT: i32 = 3;
+const HUGE_BUNDLE_BYTES: u64 = 50 * 1024 * 1024;
+const PRIME: &str = "0x800000000000011000000000000000000000000000000000000000000000001";
+
+#[test]
+fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
+    let mut story = Story::new().expect("a folder");
+    let played = story.play(&mut |step, story| match step {
+        6 => invitations(story),
+        8 => used_invitation(story).and_then(|()| bundles(story)),
+        10 => a_request_twice(story),
+        12 => receipts(story),
+        14 => revocations(story),
+        _ => Ok(()),
+    });
+    if let Err(error) = played {
+        story.print_logs();
+        panic!("{error:#}");
+    }
+    assert!(story.daemons_run().expect("an answer"));
+}
+
+fn expect(answer: &Answer, code: i32, words: &str) -> anyhow::Result<()> {
+    let said = format!("{}{}", answer.out, answer.err);
+    ensure!(
+        answer.code == code && said.contains(words),
+        "expected code {code} and {words:?}, got {}: {said}",
+        answer.code,
+    );
+    Ok(())
+}
+
+fn read(story: &Story, name: &str) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(story.path(name))?)?)
+}
+
+/// Before the patient joins with the right one.
+fn invitations(story: &Story) -> anyhow::Result<()> {
+    let (home, file) = (story.path_text("patient"), story.path_text("bad.json"));
+    let sound = read(story, "invitation.json")?;
+    let key = sound["says"]["seal_key"].clone();
+    for (field, value, words) in [
+        ("format", json!("medsync/invitation/v9"), "format"),
+        ("expires_at", json!(1), "expired"),
+        ("class_hash", json!("0x1"), "registry"),
+        ("wasm_sha256", key, "app"),
+        (
+            "author_key",
+            json!("0x1"),
+            "not the one that the invitation",
+        ),
+    ] {
+        let mut bad = sound.clone();
+        if field == "format" {
+            bad[field] = value;
+        } else {
+            bad["says"][field] = value;
+        }
+        fs::write(&file, bad.to_string())?;
+        let joined = medsync(&["patient", "join", "--home", &home, "--invitation", &file])?;
+        expect(&joined, FAILED, words).context(field)?;
+        let shown = medsync(&["patient", "show", "--home", &home, "--json"])?;
+        expect(&shown, FAILED, "no circle was joined yet").context(field)?;
+    }
+    Ok(())
+}
+
+/// Somebody else at the patient's own node: a home with other keys.
+fn used_invitation(story: &Story) -> anyhow::Result<()> {
+    let node = story.patient_node().context("it runs")?;
+    let credential = node.credential().display().to_string();
+    let (home, file) = (story.path_text("thief"), story.path_text("invitation.json"));
+    let answer = medsync(&[
+        "patient",
+        "init",
+        "--home",
+        &home,
+        "--node-api",
+        node.api(),
+        "--node-credential",
+        &credential,
+        "--app",
+        &app(),
+        "--rpc",
+        &story.rpc()?,
+        "--deployment",
+        &story.path_text("deployment.json"),
+        "--recovery",
+        &story.path_text("thief-recovery.json"),
+    ])?;
+    answer.json()?;
+    medsync(&["patient", "join", "--home", &home, "--invitation", &file])?.json()?;
+    let enrolled = medsync(&["patient", "enrol", "--home", &home])?;
+    expect(&enrolled, FAILED, "the invitation was used")?;
+    let patient = story.path_text("patient");
+    let shown = medsync(&["patient", "show", "--home", &patient, "--json"])?.json()?;
+    ensure!(shown["frozen"] == false, "{shown}");
+    Ok(())
+}
+
+fn app() -> String {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    format!("{folder}/../target/app/medsync_app.wasm")
+}
+
+fn bundles(story: &Story) -> anyhow::Result<()> {
+    let (home, circle) = (story.path_text("hospital"), story.circle()?);
+    let file = story.path_text("bad-bundle.json");
+    let import = || {
+        medsync(&[
+            "hospital", "import", "--home", &home, "--circle", &circle, &file,
+        ])
+    };
+    for (text, words) in [
+        ("<Bundle/>", "JSON"),
+        (r#"{"resourceType": "Patient", "id": "1"}"#, "Bundle"),
+        (r#"{"resourceType": "Bundle", "type": "collection""#, "JSON"),
+    ] {
+        fs::write(&file, text)?;
+        expect(&import()?, FAILED, words).context(text)?;
+    }
+    File::create(&file)?.set_len(HUGE_BUNDLE_BYTES)?;
+    expect(&import()?, FAILED, "bytes")?;
+    let patient = story.path_text("patient");
+    let records = medsync(&["patient", "records", "--home", &patient])?;
+    expect(&records, 0, "")?;
+    ensure!(records.out.is_empty(), "{}", records.out);
+    Ok(())
+}
+
+/// The name of the story's own request, with another recipient.
+fn a_request_twice(story: &Story) -> anyhow::Result<()> {
+    let granted = medsync(&[
+        "patient",
+        "grant",
+        "--home",
+        &story.path_text("patient"),
+        "--to",
+        "0x1",
+        "--purpose",
+        "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH",
+        "--policy",
+        &story.path_text("policy.txt"),
+        "--policy-uri",
+        "https://example.org/policy/study",
+        "--request",
+        "the story's consent",
+    ])?;
+    expect(&granted, FAILED, "granted something else")
+}
+
+fn receipts(story: &Story) -> anyhow::Result<()> {
+    let (config, file) = (story.verifier(), story.path_text("bad-receipt.json"));
+    let sound = fs::read_to_string(story.path("receipt.json"))?;
+    let json: Value = serde_json::from_str(&sound)?;
+    let with = |field: &str, value: &str| {
+        let mut bad = json.clone();
+        bad[field] = value.into();
+        bad.to_string()
+    };
+    for (what, text) in [
+        ("truncated", sound[..sound.len() / 2].to_owned()),
+        ("another chain", with("chain_id", "0x1")),
+        ("another registry", with("registry", "0x1")),
+        ("another anchorer", with("anchorer", "0x1")),
+        ("a felt at the prime", with("root", PRIME)),
+    ] {
+        ensure!(text != json.to_string(), "{what}: nothing was changed");
+        fs::write(&file, text)?;
+        let answer = medsync(&["verify", &file, "--config", &config, "--json"])?;
+        expect(&answer, NO_RECEIPT, "refused").context(what)?;
+    }
+    Ok(())
+}
+
+fn revocations(story: &mut Story) -> anyhow::Result<()> {
+    let consent = story.consent()?["consent"].clone();
+    let consent = consent.as_str().context("a consent has a name")?;
+    let thief = story.path_text("thief");
+    let revoked = medsync(&["patient", "revoke", "--home", &thief, consent])?;
+    expect(&revoked, FAILED, "cannot revoke")?;
+    ensure!(story.consent()?["state"] == "in_force", "it is in force");
+    // A revocation is kept though the node is dead; the daemon does the rest.
+    let kept = story.without_patient_node(|story| {
+        let home = story.path_text("patient");
+        medsync(&["patient", "revoke", "--home", &home, consent])?.json()
+    })?;
+    let stage = kept["stage"].as_str().unwrap_or_default();
+    ensure!(stage.starts_with("kept"), "{kept}");
+    Ok(())
+}
