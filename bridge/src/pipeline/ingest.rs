@@ -77,7 +77,7 @@ async fn patient_of(
         pipeline.store.state_fact(&fact, &since).await?;
         tracing::error!(
             context = %row.context,
-            "ALARM: somebody enrolled a second time with other keys; no consent of the circle counts",
+            "ALARM: somebody enrolled again with other keys; no consent of the circle counts",
         );
     }
     let patient = state.patient.filter(|_| !state.frozen);
