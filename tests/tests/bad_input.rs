@@ -177,7 +177,11 @@ fn receipts(story: &Story) -> anyhow::Result<()> {
         ("another anchorer", with("anchorer", "0x1")),
         ("a felt at the prime", with("root", PRIME)),
     ] {
-        ensure!(text != json.to_string(), "{what}: nothing was changed");
+        let changed = serde_json::from_str::<Value>(&text).ok();
+        ensure!(
+            changed.as_ref() != Some(&json),
+            "{what}: nothing was changed"
+        );
         fs::write(&file, text)?;
         let answer = medsync(&["verify", &file, "--config", &config, "--json"])?;
         expect(&answer, NO_RECEIPT, "refused").context(what)?;

@@ -13,19 +13,28 @@ use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
 use crate::source::{BlockReport, StageReport};
 use crate::store::batches::{BatchRow, BatchState};
 
-/// Looks after the first open batch, if it was submitted or has landed.
+/// Looks after every batch that was submitted or has landed.
 ///
 /// # Errors
-/// A chain, node or store that does not answer.
+/// A chain, node or store that does not answer, after all were looked after.
 pub async fn confirm_submitted(
     pipeline: &Pipeline,
     account: &dyn Account,
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
-    let open = pipeline.store.open_batches().await?;
-    let Some(batch) = open.first() else {
-        return Ok(());
-    };
+    let mut outcome = Ok(());
+    for batch in pipeline.store.open_batches().await? {
+        outcome = outcome.and(look_after(pipeline, account, anchorer, &batch).await);
+    }
+    outcome
+}
+
+async fn look_after(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<(), PipelineError> {
     if let Some((block, time)) = batch.block {
         return tell(pipeline, batch, anchorer, block, time).await;
     }

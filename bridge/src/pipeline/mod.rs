@@ -108,9 +108,11 @@ impl Pipeline {
             return Ok(false);
         };
         seal::seal_due(self).await?;
-        place::place_sealed(self, anchorer).await?;
-        submit::submit_next(self, &*account, anchorer).await?;
-        confirm::confirm_submitted(self, &*account, anchorer).await?;
+        // What hinders one batch must not keep the others.
+        let placed = place::place_sealed(self, anchorer).await;
+        let submitted = submit::submit_next(self, &*account, anchorer).await;
+        let confirmed = confirm::confirm_submitted(self, &*account, anchorer).await;
+        placed.and(submitted).and(confirmed)?;
         Ok(!self.store.open_batches().await?.is_empty())
     }
 }

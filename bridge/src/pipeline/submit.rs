@@ -23,10 +23,15 @@ pub async fn submit_next(
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let open = pipeline.store.open_batches().await?;
-    let Some(batch) = open
-        .first()
-        .filter(|batch| batch.state == BatchState::Placed)
-    else {
+    // A batch that has landed only waits for its circles.
+    let mut at_sea = open.iter().filter(|batch| batch.block.is_none());
+    if at_sea
+        .clone()
+        .any(|batch| batch.state == BatchState::Submitted)
+    {
+        return Ok(());
+    }
+    let Some(batch) = at_sea.find(|batch| batch.state == BatchState::Placed) else {
         return Ok(());
     };
     let registry = pipeline.registry.registry;

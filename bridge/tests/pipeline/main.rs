@@ -362,6 +362,27 @@ async fn hostile_hospital_pushes_code_and_the_circle_stops_for_good() {
     assert!(world.chain.anchored().is_empty());
 }
 
+/// Whoever can stop a circle must not stop the other patients' batches with it.
+#[tokio::test]
+async fn hostile_reader_stops_a_circle_and_no_batch() {
+    let world = world(Vec::new()).await;
+    fill(&world.circle);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    world.circle.add_member(MemberId([66; 32]));
+    for _ in 0..ROUNDS_MAX {
+        world.pipeline.batch_round().await.expect("nothing hinders");
+    }
+    assert_eq!(
+        world.chain.anchored().len(),
+        2,
+        "three consents, two a batch"
+    );
+    assert!(
+        world.circle.reports().is_empty(),
+        "the circle is left alone"
+    );
+}
+
 #[tokio::test]
 async fn hostile_node_serves_consents_that_do_not_count_and_they_are_left_out() {
     let world = world(Vec::new()).await;
