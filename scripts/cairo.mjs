@@ -3,9 +3,10 @@
 // [filter]`, which runs the test modules that hold a test with `filter` in its path.
 //
 // `compile` writes target/contracts/consent_registry.sierra.raw.json, which `cargo xtask
-// contracts` repairs, checks and turns into what is declared. Where Scarb is installed it
-// compiles, unless MEDSYNC_CAIRO_COMPILER=wasm asks for the compiler of the lock file. The tests
-// always run on that one, so that their gas figures can be compared between machines.
+// contracts` repairs, checks and turns into what is declared. The compiler is the one of the lock
+// file, because another makes another class; MEDSYNC_CAIRO_COMPILER=scarb compiles with an installed
+// Scarb all the same. The tests always run on that of the lock file, so that their gas figures can
+// be compared between machines.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

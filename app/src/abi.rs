@@ -360,8 +360,6 @@ pub struct ChangePage {
     pub entries: Vec<Change>,
     /// Where the next page starts; nothing after the last.
     pub next: Option<String>,
-    /// One digest over everything: equal to the last one seen means that nothing changed.
-    pub digest: String,
 }
 
 /// One entry, as its kind shows it.

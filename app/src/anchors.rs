@@ -151,14 +151,11 @@ pub fn record(input: &AnchorInput) -> Result<(Written, Commitment), Refusal> {
     }
     let shard = shard_of(Kind::Anchors, anchor.handle);
     let standing = Standing::load(&circle, &members, shard);
-    let leaves = standing.leaves(anchor.commitment);
-    if leaves.is_empty() {
+    let mut leaves = standing.leaves(anchor.commitment).peekable();
+    if leaves.peek().is_none() {
         return Err(Refusal::UnknownConsent);
     }
-    if !leaves
-        .iter()
-        .any(|leaf| anchor.proof.includes(*leaf, anchor.root))
-    {
+    if !leaves.any(|leaf| anchor.proof.includes(leaf, anchor.root)) {
         return Err(Refusal::NotIncluded);
     }
     let now = host::now().0;

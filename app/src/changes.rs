@@ -1,8 +1,7 @@
 //! The walk over everything, and single entries.
 //!
 //! A reader walks all entries by key and digest, compares with what it has seen, and fetches what
-//! is new. Because every walk is a full one, an entry that vanishes is noticed too. A digest over
-//! everything lets a reader stop after the first page when nothing changed at all.
+//! is new. Because every walk is a full one, an entry that vanishes is noticed too.
 
 use medsync_protocol::ids::parse_bytes32;
 
@@ -28,11 +27,7 @@ pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refu
             digest: digest.to_string(),
         })
         .collect();
-    Ok(ChangePage {
-        entries,
-        next,
-        digest: store::digest(&WALKED).to_string(),
-    })
+    Ok(ChangePage { entries, next })
 }
 
 /// One entry.
@@ -41,7 +36,7 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
     let key = Key(parse_bytes32(key).map_err(|error| Refusal::malformed("key", error))?);
     let shard = store::shard_of_key(kind, key).ok_or(Refusal::UnknownEntry)?;
     let circle = Circle::load()?;
-    let owner = store::load(key).and_then(|stored| stored.owner);
+    let owner = store::load(key).and_then(|stored| stored.owner());
     let view = EntryView {
         kind: kind.name().into(),
         key: key.to_string(),

@@ -111,7 +111,7 @@ impl Circle {
     fn load_entry(here: ContextId) -> Option<Self> {
         let stored = store::load(Key(*Kind::Circle.fixed_entry_id().as_bytes()))?;
         let body: CircleBody = stored.decode()?;
-        let owned = stored.owner == Some(MemberId(body.custodian_member));
+        let owned = stored.owner() == Some(MemberId(body.custodian_member));
         if !owned || body.context != here.0 {
             return None;
         }

@@ -6,7 +6,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::{AddressBytes, Anchorer, Salt, Sha256Digest, UnixSeconds};
+use medsync_protocol::ids::{AddressBytes, Anchorer, MemberId, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
@@ -128,13 +128,28 @@ pub fn shard_of(kind: Kind, handle: Handle) -> Shard {
     kind.shard_of(&handle.to_bytes())
 }
 
-/// One consent and when it was written, if it is there and may count.
-pub fn load(circle: &Circle, shard: Shard, key: Key) -> Option<(Consent, UnixSeconds)> {
-    let body: ConsentBody = store::load(key)?.decode()?;
+/// A consent as it was written down.
+pub struct Found {
+    /// The consent.
+    pub consent: Consent,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: UnixSeconds,
+    /// Who wrote it.
+    pub writer: Option<MemberId>,
+}
+
+/// One consent, if it is there and may count.
+pub fn load(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
+    let stored = store::load(key)?;
+    let body: ConsentBody = stored.decode()?;
     let recorded_at = UnixSeconds(body.recorded_at);
     let consent = body.read(circle)?;
     // A consent in another shard than its handle's would miss its own revocation.
-    (shard_of(Kind::Consents, consent.opening.handle) == shard).then_some((consent, recorded_at))
+    (shard_of(Kind::Consents, consent.opening.handle) == shard).then(|| Found {
+        consent,
+        recorded_at,
+        writer: stored.owner(),
+    })
 }
 
 /// Grants a consent.

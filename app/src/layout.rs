@@ -2,9 +2,11 @@
 //!
 //! The tree is context root → kind → shard → entry. Calimero keeps the children of a node in
 //! one index value (about 230 bytes a child) that every insert below it rewrites, so that no node
-//! has more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children: the root has one a
-//! kind, a kind has one a shard, and a shard has its entries. Init makes all kinds and shards,
-//! under ids that every node computes alike; from then on only entries come.
+//! gets more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children from one member: the
+//! root has one a kind, a kind has one a shard, and a shard has its entries. Init makes all kinds
+//! and shards, under ids that every node computes alike; from then on only entries come. Readers
+//! go by those ids and never by what a node lists, so that nothing can be hidden by taking a shard
+//! off its kind.
 //!
 //! The shard of an entry follows from its content: consents, revocations and anchors go by their
 //! handle, records by their record id. Everything about one consent is therefore found by reading
@@ -104,8 +106,9 @@ impl Kind {
     pub const fn shards(self) -> u16 {
         match self {
             Self::Circle | Self::Enrolments => 1,
-            // 64 shards of 256: 16,384 consents a patient. Every insert rewrites the index of its
-            // kind (15 kB here) and of its shard.
+            // 64 shards of 256: 16,384 consents a patient, of which some 5,400 can be anchored,
+            // since each takes three entries there. Every insert rewrites the index of its kind
+            // (15 kB here) and of its shard.
             Self::Consents | Self::Revocations | Self::Anchors => 64,
             // 128 shards of 256: 32,768 versions of records.
             Self::Records | Self::Payloads => 128,

@@ -45,6 +45,7 @@ pub mod store;
 mod text;
 
 use calimero_sdk::app;
+use calimero_storage::collections::Root;
 
 use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
@@ -56,10 +57,16 @@ use layout::Kind;
 use members::Members;
 use refusal::Refusal;
 
-/// The root of the state. It has no fields on purpose: every member may overwrite the root, so
-/// that nothing may depend on it. Entries stand in the tree that [`layout`] describes.
+/// The root of the state. It has no fields on purpose: every member may overwrite or delete the
+/// root, so that nothing may depend on it. Entries stand in the tree that [`layout`] describes, and
+/// no method takes `self`: Calimero's wrapper would read the root first and end without it.
 #[app::state(emits = Event)]
 pub struct MedSync {}
+
+/// Hands over what a call wrote; to be called after the last write of a call that succeeds.
+fn commit() {
+    Root::<MedSync>::commit_headless();
+}
 
 #[app::logic]
 impl MedSync {
@@ -76,7 +83,7 @@ impl MedSync {
     }
 
     /// The circle at a glance.
-    pub fn circle(&self) -> Result<CircleView, Refusal> {
+    pub fn circle() -> Result<CircleView, Refusal> {
         let circle = Circle::load()?;
         let members = Members::load(&circle);
         Ok(CircleView {
@@ -104,23 +111,19 @@ impl MedSync {
     }
 
     /// Publishes the patient's keys, signed by the invitation's one-time key.
-    pub fn enrol(
-        &mut self,
-        enrolment: EnrolmentInput,
-        signature: SignatureInput,
-    ) -> Result<Written, Refusal> {
+    pub fn enrol(enrolment: EnrolmentInput, signature: SignatureInput) -> Result<Written, Refusal> {
         let written = members::enrol(&enrolment, &signature)?;
         if !written.existing {
             app::emit!(Event::Enrolled {
                 key: written.key.clone()
             });
+            commit();
         }
         Ok(written)
     }
 
     /// Grants a consent that the patient signed. `terms` is base64.
     pub fn grant(
-        &mut self,
         terms: String,
         opening: OpeningInput,
         signature: SignatureInput,
@@ -129,6 +132,7 @@ impl MedSync {
         if !granted.existing {
             let (key, commitment) = (granted.key.clone(), granted.commitment.clone());
             app::emit!(Event::Granted { key, commitment });
+            commit();
         }
         Ok(granted)
     }
@@ -136,7 +140,6 @@ impl MedSync {
     /// Revokes what goes by the handle that `secret` and `claim_key` open, known here or not. A
     /// `handle` that is passed must be that one.
     pub fn revoke(
-        &mut self,
         secret: String,
         claim_key: String,
         handle: Option<String>,
@@ -146,33 +149,30 @@ impl MedSync {
             app::emit!(Event::Revoked {
                 key: written.key.clone()
             });
+            commit();
         }
         Ok(written)
     }
 
     /// The consents that count, page by page, each with its state.
-    pub fn consents(
-        &self,
-        cursor: Option<String>,
-        limit: Option<u32>,
-    ) -> Result<ConsentPage, Refusal> {
+    pub fn consents(cursor: Option<String>, limit: Option<u32>) -> Result<ConsentPage, Refusal> {
         standing::page(cursor.as_deref(), limit)
     }
 
     /// Writes a version of a sealed record; the custodian's alone.
-    pub fn put_record(&mut self, record: RecordInput) -> Result<Written, Refusal> {
+    pub fn put_record(record: RecordInput) -> Result<Written, Refusal> {
         let written = records::put(&record)?;
         if !written.existing {
             app::emit!(Event::RecordPut {
                 key: written.key.clone()
             });
+            commit();
         }
         Ok(written)
     }
 
     /// The records' descriptions, page by page, each in its latest version.
     pub fn records(
-        &self,
         cursor: Option<String>,
         limit: Option<u32>,
         resource_type: Option<String>,
@@ -181,31 +181,28 @@ impl MedSync {
     }
 
     /// One record with its sealed payload, in its latest version or a named one.
-    pub fn record(&self, record: String, version: Option<u32>) -> Result<FullRecord, Refusal> {
+    pub fn record(record: String, version: Option<u32>) -> Result<FullRecord, Refusal> {
         records::record(&record, version)
     }
 
     /// Records where a consent stands in a batch, and how far that batch is.
-    pub fn record_anchor(&mut self, anchor: AnchorInput) -> Result<Written, Refusal> {
+    pub fn record_anchor(anchor: AnchorInput) -> Result<Written, Refusal> {
         let (written, commitment) = anchors::record(&anchor)?;
         if !written.existing {
             let (key, commitment) = (written.key.clone(), commitment.to_string());
             app::emit!(Event::Anchored { key, commitment });
+            commit();
         }
         Ok(written)
     }
 
     /// All entries by kind, key and digest, page by page, in an order that never changes.
-    pub fn changes(
-        &self,
-        cursor: Option<String>,
-        limit: Option<u32>,
-    ) -> Result<ChangePage, Refusal> {
+    pub fn changes(cursor: Option<String>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
         changes::page(cursor.as_deref(), limit)
     }
 
     /// One entry, and whether it counts.
-    pub fn entry(&self, kind: String, key: String) -> Result<EntryView, Refusal> {
+    pub fn entry(kind: String, key: String) -> Result<EntryView, Refusal> {
         changes::entry(&kind, &key)
     }
 }

@@ -33,11 +33,16 @@ pub const HEX_TEXT_BYTES_MAX: usize = 66;
 /// The longest cursor: a kind, a shard and a key.
 pub const CURSOR_BYTES_MAX: usize = 128;
 
-/// The most entries that an honest node puts into one shard. A shard's children stand in one
-/// index value of about 230 bytes a child that every insert rewrites.
+/// The most entries that one member's honest node puts into one shard. A shard's children stand in
+/// one index value of about 230 bytes a child that every insert rewrites.
 pub const SHARD_LEN_MAX: usize = 256;
-/// The same for revocations: whoever fills a shard with rubbish must not be able to stop a
-/// patient from revoking, so that these may go far beyond what any honest use comes to.
-pub const REVOCATION_SHARD_LEN_MAX: usize = 4096;
+/// The most entries of a shard in all. A value of storage has 10 MiB, which is some 45,000
+/// children: beyond that even reading would fail.
+pub const SHARD_ROOM_MAX: usize = 32 * 1024;
+/// The most copies of one consent whose place in a batch is looked for, of the patient's own and
+/// of others each.
+pub const COPIES_LOOKED_AT_MAX: usize = 4;
+/// The most positions of a shard that are looked at though no witness wrote them.
+pub const UNWITNESSED_LOOKED_AT_MAX: usize = 16;
 /// The most positions that one consent's view shows.
 pub const POSITIONS_SHOWN_MAX: usize = 8;

@@ -1,8 +1,9 @@
 //! Who belongs to the circle: who enrolled.
 //!
-//! An enrolment counts if the invitation's one-time key signed it, whoever wrote it down. Two
-//! different ones mean that the key was used twice, by the custodian or by a thief: nobody can
-//! say which patient is the right one, so that the circle freezes and no consent counts.
+//! An enrolment counts if the invitation's one-time key signed it and the member that it names
+//! wrote it down. Two different ones mean that the key was used twice, by the custodian or by a
+//! thief: nobody can say which patient is the right one, so that the circle freezes and no consent
+//! counts. Whoever finds the invitation used enrols all the same, and thereby freezes it.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::ids::{MemberId, SealKey, UnixSeconds};
@@ -116,20 +117,29 @@ impl Members {
             .any(|enrolled| enrolled.enrolment.party_key == key)
     }
 
+    /// Whether this member enrolled.
+    #[must_use]
+    pub fn has_member(&self, member: MemberId) -> bool {
+        self.enrolled
+            .iter()
+            .any(|enrolled| enrolled.enrolment.member == member)
+    }
+
     /// Whether this member's word on what the chain says is shown.
     #[must_use]
     pub fn is_witness(&self, circle: &Circle, member: MemberId) -> bool {
-        member == circle.custodian_member
-            || self
-                .enrolled
-                .iter()
-                .any(|enrolled| enrolled.enrolment.member == member)
+        member == circle.custodian_member || self.has_member(member)
     }
 }
 
 /// One enrolment, if it is there and counts.
 pub fn load_enrolment(circle: &Circle, key: Key) -> Option<Enrolled> {
-    let body: EnrolmentBody = store::load(key)?.decode()?;
+    let stored = store::load(key)?;
+    let body: EnrolmentBody = stored.decode()?;
+    // The cheap check first: a member's rubbish costs no more than its own stamp.
+    if stored.owner() != Some(MemberId(body.member)) {
+        return None;
+    }
     let (enrolment, signature) = body.read()?;
     circle.admit(&enrolment, &signature).ok()?;
     Some(Enrolled {
@@ -163,8 +173,8 @@ pub fn enrol(input: &EnrolmentInput, signature: &SignatureInput) -> Result<Writt
             existing: true,
         });
     }
-    if !members.enrolled.is_empty() {
-        return Err(Refusal::AlreadyEnrolled);
+    if members.is_frozen() {
+        return Err(Refusal::Frozen);
     }
     let body = EnrolmentBody {
         member: enrolment.member.0,

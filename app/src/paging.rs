@@ -95,7 +95,7 @@ impl Page {
             if self.after.is_some_and(|after| kind < after.kind) {
                 continue;
             }
-            for shard in store::shards(kind) {
+            for shard in kind.all_shards() {
                 if self
                     .after
                     .is_some_and(|after| (kind, shard) < (after.kind, after.shard))

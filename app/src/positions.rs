@@ -3,6 +3,8 @@
 //! A position counts if its path leads from the leaf of a consent that counts to the root; that
 //! is the protocol's rule and anybody can check it, so that anybody may write it down.
 //!
+//! Rubbish costs whoever reads it: of positions that no witness wrote only a few are looked at.
+//!
 //! What a chain says cannot be checked in here. It is a witness's word (the custodian's or the
 //! patient's member, by the stamp of the entry) and tells how far a batch is; a verifier asks the
 //! chain itself.
@@ -18,6 +20,7 @@ use medsync_protocol::tree::{Leaf, Proof, Root, Sibling, DEPTH_MAX};
 use crate::abi::AnchorView;
 use crate::circle::Circle;
 use crate::layout::{Kind, Shard};
+use crate::limits::UNWITNESSED_LOOKED_AT_MAX;
 use crate::members::Members;
 use crate::store::{self, Key};
 
@@ -39,6 +42,14 @@ pub struct News {
     pub transaction: [u8; 32],
     /// The block, once there is one.
     pub block: Option<Block>,
+}
+
+impl News {
+    /// Whether its hashes can be read by whoever is shown them.
+    fn is_sound(&self) -> bool {
+        let block = self.block.map_or([0; 32], |block| block.hash);
+        felt::from_bytes(&self.transaction).is_ok() && felt::from_bytes(&block).is_ok()
+    }
 }
 
 /// An entry about a consent's place in a batch.
@@ -85,6 +96,7 @@ pub struct Position {
     pub proof: Proof,
     witnessed: bool,
     sealed_at: UnixSeconds,
+    heard: Vec<News>,
     submitted: Option<(UnixSeconds, News)>,
     anchored: Option<(UnixSeconds, News)>,
 }
@@ -113,17 +125,13 @@ impl Position {
         if known.is_none_or(|(before, _)| before <= at) {
             *known = Some((at, news));
         }
+        self.heard.push(news);
     }
 
-    /// Whether this news is what is known already.
+    /// Whether this news was written down already.
     #[must_use]
     pub fn has_heard(&self, news: News) -> bool {
-        let known = if news.block.is_some() {
-            self.anchored
-        } else {
-            self.submitted
-        };
-        known.is_some_and(|(_, known)| known == news)
+        self.heard.contains(&news)
     }
 
     /// As the interface shows it.
@@ -181,28 +189,36 @@ pub fn in_shard(
 ) -> Vec<Position> {
     let mut positions: Vec<Position> = Vec::new();
     let mut heard = Vec::new();
+    let mut unwitnessed = 0;
     for (key, _) in store::keys(Kind::Anchors, shard) {
         let Some(stored) = store::load(key) else {
             continue;
         };
+        let Some(body) = stored.decode() else {
+            continue;
+        };
         let witnessed = stored
-            .owner
+            .owner()
             .is_some_and(|owner| members.is_witness(circle, owner));
-        match stored.decode() {
-            Some(body @ AnchorBody::Position { .. }) => {
+        match body {
+            body @ AnchorBody::Position { .. } => {
+                unwitnessed += usize::from(!witnessed);
+                if !witnessed && unwitnessed > UNWITNESSED_LOOKED_AT_MAX {
+                    continue;
+                }
                 if let Some(position) = read_position(key, witnessed, body, leaves) {
                     keep_the_better(&mut positions, position);
                 }
             }
-            Some(AnchorBody::News {
+            AnchorBody::News {
                 commitment,
                 root,
                 news,
                 recorded_at,
-            }) if witnessed => {
+            } if witnessed && news.is_sound() => {
                 heard.push((commitment, root, news, UnixSeconds(recorded_at)));
             }
-            _ => {}
+            AnchorBody::News { .. } => {}
         }
     }
     for (commitment, root, news, at) in heard {
@@ -263,6 +279,7 @@ fn read_position(
         proof,
         witnessed,
         sealed_at: UnixSeconds(recorded_at),
+        heard: Vec::new(),
         submitted: None,
         anchored: None,
     })
@@ -340,7 +357,8 @@ mod tests {
         further.hear(UnixSeconds(8), news(block(1)));
         assert!(further.rank() > submitted.rank());
         assert!(further.has_heard(news(block(2))));
-        assert!(!further.has_heard(news(block(1))));
+        assert!(further.has_heard(news(block(1))));
+        assert!(!further.has_heard(news(block(3))));
         assert!(further.has_heard(news(None)));
         assert!(!sealed.has_heard(news(None)));
     }

@@ -2,7 +2,7 @@
 //!
 //! A record's description is small and its payload is not, so that they are two entries: lists
 //! read descriptions alone. The payload and the keys to it are sealed before they come here. Both
-//! entries count only under the custodian's stamp, which the merging nodes check. A description
+//! entries count only under the custodian's stamp, whose signature is checked. A description
 //! carries its context, so that one that is replayed into another circle is ignored there.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -48,17 +48,20 @@ struct RecordBody {
 #[derive(BorshSerialize, BorshDeserialize)]
 struct PayloadBody(Vec<u8>);
 
+/// What borsh writes before the bytes of a payload.
+const LENGTH_BYTES: usize = 4;
+
 struct Found {
     key: Key,
     body: RecordBody,
 }
 
 fn load_record(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
-    let stored = store::load(key)?;
+    let stored = store::load(key).filter(|stored| stored.body.len() <= RECORD_BYTES_MAX)?;
     let body: RecordBody = stored.decode()?;
-    let counts = stored.owner == Some(circle.custodian_member)
-        && body.context == circle.context.0
-        && Kind::Records.shard_of(&body.record) == shard;
+    let counts = body.context == circle.context.0
+        && Kind::Records.shard_of(&body.record) == shard
+        && stored.owner() == Some(circle.custodian_member);
     counts.then_some(Found { key, body })
 }
 
@@ -261,7 +264,11 @@ pub fn view(circle: &Circle, shard: Shard, key: Key) -> Option<RecordView> {
 impl Found {
     /// The sealed payload, if it is here and is the one that was described.
     fn payload(&self) -> Option<Vec<u8>> {
-        let PayloadBody(bytes) = store::load(Key(self.body.payload_key))?.decode()?;
+        let stored = store::load(Key(self.body.payload_key))?;
+        if stored.body.len() > PAYLOAD_BYTES_MAX + LENGTH_BYTES {
+            return None;
+        }
+        let PayloadBody(bytes) = stored.decode()?;
         (Sha256Digest::of(&bytes).0 == self.body.payload_sha256).then_some(bytes)
     }
 

@@ -56,9 +56,6 @@ pub enum Refusal {
          member and all five keys"
     )]
     EnrolmentSignature,
-    /// Somebody else is enrolled.
-    #[error("another enrolment is in force; a circle has one patient, a second one freezes it")]
-    AlreadyEnrolled,
     /// Two different enrolments are in the state.
     #[error("two different valid enrolments froze this circle: no consent counts in it any more")]
     Frozen,
@@ -192,7 +189,6 @@ impl Refusal {
             Self::NotTheMember { .. } => "not_the_member",
             Self::CustodianEnrols => "custodian_enrols",
             Self::EnrolmentSignature => "enrolment_signature",
-            Self::AlreadyEnrolled => "already_enrolled",
             Self::Frozen => "frozen",
             Self::NotEnrolled => "not_enrolled",
             Self::Terms(_) => "terms",

@@ -1,9 +1,13 @@
 //! How consents stand: what is shown of them, and in which state.
 //!
 //! The same consent can be written down more than once, also with the twin of its signature. One
-//! copy is shown: one whose signature is in a batch before others, then the smallest key.
+//! copy is shown: one whose signature is in a batch before others, then the patient's own, then the
+//! smallest key. The order is also what keeps rubbish cheap: copies that a hostile member makes
+//! come after the one that verifies, and no signature is checked twice.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::UnixSeconds;
@@ -16,7 +20,7 @@ use crate::circle::Circle;
 use crate::consents::load;
 use crate::host;
 use crate::layout::{Kind, Shard};
-use crate::limits::POSITIONS_SHOWN_MAX;
+use crate::limits::{COPIES_LOOKED_AT_MAX, POSITIONS_SHOWN_MAX};
 use crate::members::Members;
 use crate::paging::Page;
 use crate::positions::{self, Position};
@@ -32,6 +36,7 @@ struct Seen {
     patient_key: PublicKey,
     commitment: Commitment,
     signature: Signature,
+    by_patient: bool,
 }
 
 impl Seen {
@@ -48,6 +53,7 @@ pub struct Standing<'a> {
     seen: Vec<Seen>,
     revoked: revocations::Revoked,
     positions: Vec<Position>,
+    verified: RefCell<BTreeMap<Leaf, bool>>,
 }
 
 impl<'a> Standing<'a> {
@@ -55,21 +61,19 @@ impl<'a> Standing<'a> {
     pub fn load(circle: &'a Circle, members: &'a Members, shard: Shard) -> Self {
         let mut seen = Vec::new();
         for (key, _) in store::keys(Kind::Consents, shard) {
-            if let Some((consent, _)) = load(circle, shard, key) {
+            if let Some(found) = load(circle, shard, key) {
+                let consent = found.consent;
                 seen.push(Seen {
                     key,
                     handle: consent.opening.handle,
                     patient_key: consent.opening.patient_key,
                     commitment: consent.commitment,
                     signature: consent.signature,
+                    by_patient: found.writer.is_some_and(|by| members.has_member(by)),
                 });
             }
         }
-        let leaves: Vec<(Commitment, Leaf)> = seen
-            .iter()
-            .map(|copy| (copy.commitment, copy.leaf()))
-            .collect();
-        let positions = positions::in_shard(circle, members, shard, &leaves);
+        let positions = positions::in_shard(circle, members, shard, &candidates(&seen));
         Self {
             circle,
             members,
@@ -77,21 +81,30 @@ impl<'a> Standing<'a> {
             seen,
             revoked: revocations::in_shard(shard),
             positions,
+            verified: RefCell::default(),
         }
     }
 
     fn verifies(&self, copy: &Seen) -> bool {
-        self.members.has_patient_key(copy.patient_key)
+        // The leaf is a digest of commitment and signature, and the commitment one of the key.
+        let leaf = copy.leaf();
+        if let Some(known) = self.verified.borrow().get(&leaf) {
+            return *known;
+        }
+        let verifies = self.members.has_patient_key(copy.patient_key)
             && copy.patient_key.verifies(
                 copy.commitment.grant_message(self.circle.registry),
                 &copy.signature,
-            )
+            );
+        self.verified.borrow_mut().insert(leaf, verifies);
+        verifies
     }
 
-    /// The less, the sooner it is shown: by how far its own batch is, then by key.
+    /// The less, the sooner it is shown: by how far its own batch is, then the patient's own, then
+    /// by key.
     fn rank(&self, copy: &Seen) -> impl Ord {
         let furthest = self.positions_of(copy.leaf()).map(Position::rank).max();
-        (Reverse(furthest), copy.key)
+        (Reverse(furthest), !copy.by_patient, copy.key)
     }
 
     fn positions_of(&self, leaf: Leaf) -> impl Iterator<Item = &Position> {
@@ -124,20 +137,31 @@ impl<'a> Standing<'a> {
         if self.revoked.at(handle).is_some() {
             return Err(Refusal::HandleRevoked);
         }
-        let mut holders = self.seen.iter().filter(|copy| copy.handle == handle);
-        if holders.any(|copy| self.verifies(copy)) {
+        let mut holders: Vec<&Seen> = self
+            .seen
+            .iter()
+            .filter(|copy| copy.handle == handle)
+            .collect();
+        holders.sort_by_key(|copy| !copy.by_patient);
+        if holders.into_iter().any(|copy| self.verifies(copy)) {
             return Err(Refusal::HandleUsed);
         }
         Ok(())
     }
 
-    /// The signatures of this consent that verify, and so the leaves by which it can be anchored.
-    pub fn leaves(&self, commitment: Commitment) -> Vec<Leaf> {
-        self.seen
+    /// The signatures of this consent that verify, and so the leaves by which it can be anchored;
+    /// the patient's own copies first, each checked only when it is asked for.
+    pub fn leaves(&self, commitment: Commitment) -> impl Iterator<Item = Leaf> + '_ {
+        let mut copies: Vec<&Seen> = self
+            .seen
             .iter()
-            .filter(|copy| copy.commitment == commitment && self.verifies(copy))
+            .filter(|copy| copy.commitment == commitment)
+            .collect();
+        copies.sort_by_key(|copy| !copy.by_patient);
+        copies
+            .into_iter()
+            .filter(|copy| self.verifies(copy))
             .map(Seen::leaf)
-            .collect()
     }
 
     /// The positions of this shard's consents.
@@ -151,7 +175,8 @@ impl<'a> Standing<'a> {
         if self.shown(commitment)?.key != key {
             return None;
         }
-        let (consent, recorded_at) = load(self.circle, self.shard, key)?;
+        let found = load(self.circle, self.shard, key)?;
+        let (consent, recorded_at) = (found.consent, found.recorded_at);
         let leaf = consent.commitment.leaf(&consent.signature);
         let revoked_at = self.revoked.at(consent.opening.handle);
         let state = state(revoked_at, self.members.is_frozen(), &consent.opening, now);
@@ -178,6 +203,23 @@ impl<'a> Standing<'a> {
     pub fn view_of(&self, commitment: Commitment, now: UnixSeconds) -> Option<ConsentView> {
         self.view(self.shown(commitment)?.key, now)
     }
+}
+
+/// The leaves whose place in a batch is looked for: of each consent the first few copies by the
+/// patient and by others.
+fn candidates(seen: &[Seen]) -> Vec<(Commitment, Leaf)> {
+    let mut counts: BTreeMap<(Commitment, bool), usize> = BTreeMap::new();
+    let mut leaves = Vec::new();
+    for copy in seen {
+        let count = counts
+            .entry((copy.commitment, copy.by_patient))
+            .or_default();
+        *count += 1;
+        if *count <= COPIES_LOOKED_AT_MAX {
+            leaves.push((copy.commitment, copy.leaf()));
+        }
+    }
+    leaves
 }
 
 /// The state of a consent that counts: the first that applies. Revocation comes first, whatever

@@ -1,9 +1,9 @@
 //! Entries in Calimero's storage: written under the caller's stamp, read without trust.
 //!
 //! Every entry carries the storage domain `User` of the member who wrote it. Nodes that merge it
-//! check that member's signature, and refuse changes and deletions by anyone else. That is defence
-//! in depth for what a signature inside the entry already says, and it is what makes a record the
-//! custodian's.
+//! check that member's signature, and refuse changes and deletions by anyone else. There are ways
+//! past that check (an inner node that is made up on the way takes whatever metadata a peer names),
+//! so that [`Stored::owner`] checks the signature again, over the entry as it stands.
 //!
 //! A hostile member's node can write anything at all below its own stamp. Reading therefore never
 //! fails on an entry: what cannot be decoded is reported as absent, and whoever lists it counts it.
@@ -14,7 +14,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use calimero_sdk::PublicKey;
 use calimero_storage::address::Id;
 use calimero_storage::collections::CrdtType;
-use calimero_storage::entities::{ChildInfo, Data, Element, StorageType};
+use calimero_storage::entities::{ChildInfo, Data, Element, Metadata, StorageType};
 use calimero_storage::index::Index;
 use calimero_storage::interface::MainInterface;
 use calimero_storage::store::MainStorage;
@@ -22,7 +22,7 @@ use medsync_protocol::ids::{MemberId, Sha256Digest};
 
 use crate::host;
 use crate::layout::{Kind, Shard, ALL};
-use crate::limits::{REVOCATION_SHARD_LEN_MAX, SHARD_LEN_MAX};
+use crate::limits::{SHARD_LEN_MAX, SHARD_ROOM_MAX};
 use crate::refusal::Refusal;
 
 /// The name of an entry: random, and the same on every node.
@@ -37,13 +37,23 @@ impl std::fmt::Display for Key {
 
 /// An entry as it was found.
 pub struct Stored {
-    /// Who wrote it, as the merging nodes checked; nothing if the entry is public.
-    pub owner: Option<MemberId>,
     /// The body's borsh.
     pub body: Vec<u8>,
+    id: Id,
+    raw: Vec<u8>,
+    metadata: Metadata,
 }
 
 impl Stored {
+    /// Who wrote it: whose stamp it carries, with a signature that verifies over just this entry.
+    pub fn owner(&self) -> Option<MemberId> {
+        // Storage exempts its own book-keeping from the check; no entry of ours is of that type.
+        let is_entry = self.metadata.crdt_type == Some(entry_type());
+        let owner = claimed_owner(&self.metadata).filter(|_| is_entry)?;
+        MainInterface::verify_snapshot_entity_signature(self.id, &self.raw, &self.metadata).ok()?;
+        Some(owner)
+    }
+
     /// The body, if these bytes are one.
     pub fn decode<T: BorshDeserialize>(&self) -> Option<T> {
         borsh::from_slice(&self.body).ok()
@@ -85,17 +95,52 @@ macro_rules! stored_data {
 stored_data!(Entry);
 stored_data!(Branch);
 
+/// Every way in which nodes compare their trees carries an entry of a named type.
+fn entry_type() -> CrdtType {
+    CrdtType::lww_register("medsync::Entry")
+}
+
+/// Whose stamp metadata carries; its signature is yet to be checked.
+fn claimed_owner(metadata: &Metadata) -> Option<MemberId> {
+    match &metadata.storage_type {
+        StorageType::User { owner, .. } => Some(MemberId(*owner.digest())),
+        _ => None,
+    }
+}
+
 /// Writes a body into a shard under a fresh random key.
 pub fn insert<T: BorshSerialize>(kind: Kind, shard: Shard, body: &T) -> Result<Key, Refusal> {
-    let max = capacity(kind);
-    if children(kind.shard_id(shard)).len() >= max {
-        return Err(Refusal::Full {
-            kind: kind.name(),
-            max,
-            advice: advice(kind),
-        });
-    }
+    check_room(kind, shard)?;
     insert_at(kind, shard, Id::random(), body)
+}
+
+/// Each member has room of its own in a shard, so that nobody's rubbish keeps another from
+/// writing: least of all a patient from revoking.
+fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
+    let full = |max| Refusal::Full {
+        kind: kind.name(),
+        max,
+        advice: advice(kind),
+    };
+    let children = children(kind.shard_id(shard));
+    if children.len() >= SHARD_ROOM_MAX {
+        return Err(full(SHARD_ROOM_MAX));
+    }
+    let me = host::executor();
+    let mine = || {
+        children
+            .iter()
+            .filter(|child| claimed_owner(&child.metadata) == Some(me))
+    };
+    // Stamps that claim to be mine are checked only when they come to too many.
+    let is_mine = |child: &&ChildInfo| {
+        let stored = load(Key(*child.id().as_bytes()));
+        stored.is_some_and(|stored| stored.owner() == Some(me))
+    };
+    if mine().count() >= SHARD_LEN_MAX && mine().filter(is_mine).count() >= SHARD_LEN_MAX {
+        return Err(full(SHARD_LEN_MAX));
+    }
+    Ok(())
 }
 
 /// Writes the one body whose key is fixed, when nobody else is there yet.
@@ -112,9 +157,7 @@ fn insert_at<T: BorshSerialize>(
     grow(Id::root(), kind.id())?;
     grow(kind.id(), kind.shard_id(shard))?;
     let body = borsh::to_vec(body).map_err(|error| Refusal::Storage(error.to_string()))?;
-    // The type is named so that every way in which nodes compare their trees carries the entry.
-    let crdt = CrdtType::lww_register("medsync::Entry");
-    let mut storage = Element::new_with_field_name_and_crdt_type(Some(id), None, crdt);
+    let mut storage = Element::new_with_field_name_and_crdt_type(Some(id), None, entry_type());
     let created_at = storage.created_at();
     storage.set_user_domain(PublicKey::from(host::executor().0));
     // Stamping counts as a change; a new entry is one whose two times are equal.
@@ -152,21 +195,30 @@ fn grow(parent: Id, id: Id) -> Result<(), Refusal> {
 
 /// The entry of a key, wherever it stands; nothing if it is missing or cannot be read.
 pub fn load(key: Key) -> Option<Stored> {
-    let entry: Entry = MainInterface::find_by_id(Id::new(key.0)).ok()??;
-    let owner = match &entry.storage.metadata().storage_type {
-        StorageType::User { owner, .. } => Some(MemberId(*owner.digest())),
-        _ => None,
-    };
+    let id = Id::new(key.0);
+    let raw = MainInterface::find_by_id_raw(id)?;
+    let entry: Entry = MainInterface::find_by_id(id).ok()??;
     Some(Stored {
-        owner,
         body: entry.body,
+        id,
+        raw,
+        metadata: entry.storage.metadata().clone(),
     })
 }
 
-/// The shard of this kind in which a key stands.
+/// The shard of this kind that lists a key. What an entry says of its parent is a peer's word.
 pub fn shard_of_key(kind: Kind, key: Key) -> Option<Shard> {
-    let index = Index::<MainStorage>::get_index(Id::new(key.0)).ok()??;
-    kind.shard_named(index.parent_id()?)
+    let id = Id::new(key.0);
+    let holds = |shard: &Shard| {
+        children(kind.shard_id(*shard))
+            .iter()
+            .any(|child| child.id() == id)
+    };
+    let index = Index::<MainStorage>::get_index(id).ok().flatten();
+    let named = index.and_then(|index| kind.shard_named(index.parent_id()?));
+    named
+        .filter(holds)
+        .or_else(|| kind.all_shards().find(holds))
 }
 
 /// The keys of a shard with the digests of their entries, in the order of the keys.
@@ -184,46 +236,16 @@ pub fn keys(kind: Kind, shard: Shard) -> Vec<(Key, Sha256Digest)> {
     keys
 }
 
-/// The shards of a kind that are there, in order.
-pub fn shards(kind: Kind) -> Vec<Shard> {
-    let mut shards: Vec<_> = children(kind.id())
-        .iter()
-        .filter_map(|child| kind.shard_named(child.id()))
-        .collect();
-    shards.sort_unstable();
-    shards
-}
-
 /// How many entries of a kind there are, valid or not.
 pub fn count(kind: Kind) -> u64 {
-    shards(kind)
-        .into_iter()
+    kind.all_shards()
         .map(|shard| children(kind.shard_id(shard)).len() as u64)
         .sum()
-}
-
-/// One digest over everything that is stored; equal digests mean equal entries.
-pub fn digest(kinds: &[Kind]) -> Sha256Digest {
-    let mut bytes = Vec::with_capacity(kinds.len() * 32);
-    for kind in kinds {
-        let hashes = Index::<MainStorage>::get_hashes_for(kind.id())
-            .ok()
-            .flatten();
-        bytes.extend_from_slice(&hashes.unwrap_or_default().0);
-    }
-    Sha256Digest::of(&bytes)
 }
 
 /// A node that is not there has no children, and neither has one that cannot be read.
 fn children(id: Id) -> Vec<ChildInfo> {
     Index::<MainStorage>::get_children_of(id).unwrap_or_default()
-}
-
-const fn capacity(kind: Kind) -> usize {
-    match kind {
-        Kind::Revocations => REVOCATION_SHARD_LEN_MAX,
-        _ => SHARD_LEN_MAX,
-    }
 }
 
 const fn advice(kind: Kind) -> &'static str {

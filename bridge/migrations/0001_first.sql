@@ -1,6 +1,5 @@
 -- The store of one party's medsync. Felts and 32-byte values are texts in the protocol's one
--- spelling, times are unix seconds. Everything here but pins, evidence and keys can be made anew
--- from the contexts and the chain.
+-- spelling, times are unix seconds.
 
 -- The circles that this party is in, and what it pinned when it entered.
 CREATE TABLE circles (
@@ -13,6 +12,7 @@ CREATE TABLE circles (
     bytecode TEXT NOT NULL,
     invitation TEXT,
     entered_at BIGINT NOT NULL,
+    patient_member TEXT,
     state_hash TEXT,
     alarm TEXT
 );
@@ -25,6 +25,7 @@ CREATE TABLE seen (
     digest TEXT NOT NULL,
     first_seen_at BIGINT NOT NULL,
     vanished_at BIGINT,
+    replaced_at BIGINT,
     PRIMARY KEY (context, kind, entry_key)
 );
 
@@ -39,8 +40,14 @@ CREATE TABLE consents (
     signature TEXT NOT NULL,
     recorded_at BIGINT NOT NULL,
     ingested_at BIGINT NOT NULL,
+    -- Not sealed before: its circle did not take its place in a batch.
+    seal_after BIGINT NOT NULL DEFAULT 0,
     batch INTEGER,
-    position BIGINT
+    position BIGINT,
+    -- When its circle heard that the batch is on chain, or is told next and after how many failures.
+    told_at BIGINT,
+    tell_after BIGINT NOT NULL DEFAULT 0,
+    tell_failures INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX consents_by_batch ON consents (batch);
 CREATE INDEX consents_by_handle ON consents (handle);
@@ -62,7 +69,8 @@ CREATE TABLE batches (
     last_error TEXT
 );
 
--- Revocations: seen in a context, made here, or seen on chain.
+-- Revocations: seen in a context or made here. One of a consent that nobody here knows is `held`
+-- once its circle has had its share of those.
 CREATE TABLE revocations (
     handle TEXT PRIMARY KEY,
     context TEXT NOT NULL,
@@ -72,9 +80,9 @@ CREATE TABLE revocations (
     state TEXT NOT NULL,
     intent TEXT,
     transaction_hash TEXT,
-    revoked_at BIGINT,
-    last_error TEXT
+    revoked_at BIGINT
 );
+CREATE INDEX revocations_by_state ON revocations (state, context);
 
 -- The patient's own grants: the counter is spent before anything is signed with it.
 CREATE TABLE grants (
@@ -88,17 +96,25 @@ CREATE TABLE grants (
     made_at BIGINT NOT NULL
 );
 
--- Imported resources, so that a second import of one bundle writes nothing twice. The private
--- half of the custodian's key for a record is here and nowhere else.
+-- Imported resources, so that a second import of one bundle writes nothing twice.
 CREATE TABLE records (
     context TEXT NOT NULL,
     local_key TEXT NOT NULL,
     record TEXT NOT NULL,
     version INTEGER NOT NULL,
     payload_sha256 TEXT NOT NULL,
-    custodian_secret TEXT NOT NULL,
     written_at BIGINT,
     PRIMARY KEY (context, local_key)
+);
+
+-- The private half of the custodian's key for each version of a record: here and nowhere else,
+-- and destroyed at erasure.
+CREATE TABLE record_keys (
+    context TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    custodian_secret TEXT NOT NULL,
+    PRIMARY KEY (context, record, version)
 );
 
 -- What the command line asks the daemon to do on chain.

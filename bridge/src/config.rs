@@ -184,6 +184,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Refuses a home that is set up; the configuration is the last thing that a set-up writes.
+    ///
+    /// # Errors
+    /// [`FileError::Exists`].
+    pub fn check_absent(home: &Path) -> Result<(), ConfigError> {
+        let path = home.join(CONFIG_FILE);
+        if path.exists() {
+            return Err(FileError::Exists { path }.into());
+        }
+        Ok(())
+    }
+
     /// Writes the configuration into a home folder.
     ///
     /// # Errors

@@ -1,21 +1,22 @@
 //! The daemon: the lanes of the pipeline, each in its own loop, until it is told to stop.
 //!
 //! A lane that cannot do its work says why, waits, and tries again: neither a dead node nor a
-//! dead endpoint ends the daemon. Lanes are interrupted between rounds only; a round that is cut
+//! dead endpoint ends the daemon, and neither keeps the lanes waiting that do not need it. The
+//! lanes that speak to the chain first make sure, once, that it is the right one. Lanes are interrupted between rounds only; a round that is cut
 //! off all the same is done again at the next start.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
 
 use crate::guard;
 use crate::party::{Party, PartyError};
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay};
-use crate::store::facts::{HINDRANCE, LAST_ROUND};
+use crate::store::facts::{HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
 const ROUND_REST: Duration = Duration::from_millis(500);
@@ -31,19 +32,14 @@ const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
 /// How long the lanes have to come to the end of their rounds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
-/// What the command line asks for: a revocation that has to come into its circle.
-pub const PUBLISH_REVOCATION: &str = "publish_revocation";
-
 /// Runs until `stop` becomes true.
 ///
 /// # Errors
 /// A home that cannot be opened. An endpoint that is down at the start is waited for.
 pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
-    let Some(pipeline) = connect(&party, stop.clone()).await? else {
-        return Ok(());
-    };
-    let pipeline = Arc::new(pipeline);
+    let pipeline = Arc::new(party.pipeline()?);
     let node = Arc::clone(&party.node);
+    let right_chain = Arc::new(OnceCell::new());
     tracing::info!("ready");
     let ingest = lane(
         "ingest",
@@ -51,12 +47,12 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         stop.clone(),
         Arc::clone(&pipeline),
         |p| async move {
-            let read = ingest::ingest_all(&p).await;
-            publish_revocations(&p).await?;
+            ingest::ingest_all(&p).await?;
+            let published = publish_revocations(&p).await;
             p.store
                 .state_fact(LAST_ROUND, &p.clock.now().to_string())
                 .await?;
-            read
+            published
         },
     );
     let peers = lane(
@@ -74,45 +70,47 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         ROUND_REST,
         stop.clone(),
         Arc::clone(&pipeline),
-        |p| async move { relay::relay_round(&p).await.map(|_| ()) },
+        on_chain(&right_chain, |p| async move {
+            relay::relay_round(&p).await.map(|_| ())
+        }),
     );
     let watch = lane(
         "watch",
         WATCH_REST,
         stop.clone(),
         Arc::clone(&pipeline),
-        |p| async move { watch_round(&p).await },
+        on_chain(&right_chain, |p| async move { watch_round(&p).await }),
     );
-    let batches = lane("batches", ROUND_REST, stop, pipeline, |p| async move {
-        p.batch_round().await.map(|_| ())
-    });
+    let batches = lane(
+        "batches",
+        ROUND_REST,
+        stop,
+        pipeline,
+        on_chain(&right_chain, |p| async move {
+            p.batch_round().await.map(|_| ())
+        }),
+    );
     tokio::join!(ingest, peers, relay, watch, batches);
     Ok(())
 }
 
-/// Waits for the chain: a party must be able to start before its endpoint.
-async fn connect(
-    party: &Party,
-    mut stop: watch::Receiver<bool>,
-) -> Result<Option<Pipeline>, PartyError> {
-    loop {
-        match party.pipeline().await {
-            Ok(pipeline) => {
-                party.store.state_fact(HINDRANCE, "").await?;
-                return Ok(Some(pipeline));
-            }
-            Err(error @ (PartyError::Chain(_) | PartyError::NoRegistry { .. })) => {
-                tracing::warn!(%error, "the chain is not ready");
-                party
-                    .store
-                    .state_fact(HINDRANCE, &error.to_string())
-                    .await?;
-            }
-            Err(error) => return Err(error),
-        }
-        if rest(&mut stop, FAILURE_REST).await {
-            return Ok(None);
-        }
+/// A round that first makes sure, until it was sure once, that the chain is the right one.
+fn on_chain<R>(
+    right_chain: &Arc<OnceCell<()>>,
+    round: impl Fn(Arc<Pipeline>) -> R + Copy + 'static,
+) -> impl Fn(Arc<Pipeline>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), PipelineError>>>>
+where
+    R: Future<Output = Result<(), PipelineError>> + 'static,
+{
+    let right_chain = Arc::clone(right_chain);
+    move |pipeline| {
+        let right_chain = Arc::clone(&right_chain);
+        Box::pin(async move {
+            right_chain
+                .get_or_try_init(|| pipeline.check_chain())
+                .await?;
+            round(pipeline).await
+        })
     }
 }
 
@@ -177,24 +175,37 @@ async fn note(pipeline: &Pipeline, lane: &str, why: &str) {
     }
 }
 
-/// Brings revocations into their circles that the command line could not bring there itself.
-async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
+/// Brings revocations into their circles that are not there, or not any more. One that cannot be
+/// brought does not keep the others out.
+///
+/// # Errors
+/// The first that could not be brought, after all were tried.
+pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let mut outcome = Ok(());
     for subject in pipeline.store.asked(PUBLISH_REVOCATION).await? {
-        let handle = subject
-            .parse()
-            .map_err(|_| PipelineError::Broken(format!("the outbox names no handle: {subject}")))?;
-        let Some(revocation) = pipeline.store.revocation(handle).await? else {
-            continue;
-        };
-        let row = pipeline.store.circle(revocation.context).await?;
-        let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
-        circle
-            .revoke(&revocation.secret, revocation.claim_key)
-            .await?;
-        pipeline
-            .store
-            .answer(PUBLISH_REVOCATION, &subject, pipeline.clock.now())
-            .await?;
+        outcome = outcome.and(publish(pipeline, &subject).await);
     }
-    Ok(())
+    outcome
+}
+
+async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError> {
+    let handle = subject
+        .parse()
+        .map_err(|_| PipelineError::Broken(format!("the outbox names no handle: {subject}")))?;
+    let Some(revocation) = pipeline.store.revocation(handle).await? else {
+        return Ok(());
+    };
+    let row = pipeline.store.circle(revocation.context).await?;
+    let entered = guard::enter_for_revocations(&*pipeline.circles, &row).await?;
+    let Some(circle) = entered else {
+        return Ok(());
+    };
+    circle
+        .revoke(&revocation.secret, revocation.claim_key)
+        .await?;
+    let now = pipeline.clock.now();
+    Ok(pipeline
+        .store
+        .answer(PUBLISH_REVOCATION, subject, now)
+        .await?)
 }

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// The largest file of keys.
+const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,40 +91,64 @@ pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// Whatever the file system refuses; the old file is then still whole.
 pub fn write_whole(path: &Path, bytes: &[u8], secret: bool) -> Result<(), FileError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    let mode = if secret { 0o600 } else { 0o644 };
-    let mut file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(io_error(path))?;
-    file.write_all(bytes).map_err(io_error(path))?;
-    file.as_file().sync_all().map_err(io_error(path))?;
+    let file = draft(path, bytes, secret)?;
     file.persist(path)
         .map_err(|error| io_error(path)(error.error))?;
-    // The rename itself is durable only when the folder is.
-    fs::File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(io_error(path))
+    make_durable(path)
 }
 
-/// Writes a file that must not be there yet; for keys, which nothing may overwrite.
+/// Writes a file that must not be there yet, whole or not at all; for keys, which nothing may
+/// overwrite.
 ///
 /// # Errors
 /// [`FileError::Exists`], or whatever the file system refuses.
 pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let claimed = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match claimed {
-        Ok(_) => write_whole(path, bytes, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FileError::Exists {
-            path: path.to_owned(),
-        }),
-        Err(error) => Err(io_error(path)(error)),
+    let file = draft(path, bytes, true)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => make_durable(path),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(FileError::Exists {
+                path: path.to_owned(),
+            })
+        }
+        Err(error) => Err(io_error(path)(error.error)),
     }
+}
+
+/// Copies a file that holds a secret to a new name; one that is there already must be the same.
+///
+/// # Errors
+/// [`FileError::Exists`] for another one, or whatever the file system refuses.
+pub fn copy_new_secret(from: &Path, to: &Path) -> Result<(), FileError> {
+    let bytes = read_secret(from, SECRET_BYTES_MAX)?;
+    match write_new_secret(to, &bytes) {
+        Err(FileError::Exists { .. }) if read_secret(to, SECRET_BYTES_MAX)? == bytes => Ok(()),
+        done => done,
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
+}
+
+/// The whole content, durable under a name that nobody looks for.
+fn draft(path: &Path, bytes: &[u8], secret: bool) -> Result<tempfile::NamedTempFile, FileError> {
+    let mode = if secret { 0o600 } else { 0o644 };
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder_of(path))
+        .map_err(io_error(path))?;
+    file.write_all(bytes).map_err(io_error(path))?;
+    file.as_file().sync_all().map_err(io_error(path))?;
+    Ok(file)
+}
+
+/// A rename is durable only when its folder is.
+fn make_durable(path: &Path) -> Result<(), FileError> {
+    fs::File::open(folder_of(path))
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error(path))
 }
 
 /// Makes a folder that only its owner may enter.

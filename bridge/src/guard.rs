@@ -64,17 +64,62 @@ pub async fn enter(
     Ok(circle)
 }
 
-/// What differs between a circle and what was pinned, in words for a person.
-fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
+/// Opens a circle for revocations alone, also one that is stopped because of its readers: a
+/// revocation proves itself, is no secret, and must not wait for a person. Nothing if it runs
+/// other code, or is in another group, than was pinned.
+///
+/// # Errors
+/// A node that does not answer.
+pub async fn enter_for_revocations(
+    circles: &dyn Circles,
+    row: &CircleRow,
+) -> Result<Option<Box<dyn Circle>>, GuardError> {
+    let circle = circles.open(row.context);
+    let pin = circle.pin().await?;
+    Ok(replaced(row, &pin).is_none().then_some(circle))
+}
+
+/// Looks at a circle that was stopped, when a person asks for it: it goes on if it is again what
+/// was pinned.
+///
+/// # Errors
+/// [`GuardError::Alarm`] with what still differs.
+pub async fn resume(
+    circles: &dyn Circles,
+    store: &Store,
+    row: &CircleRow,
+) -> Result<(), GuardError> {
+    let pin = circles.open(row.context).pin().await?;
+    match difference(row, &pin) {
+        None => Ok(store.clear_alarm(row.context).await?),
+        Some(why) => Err(GuardError::Alarm {
+            context: row.context,
+            why,
+        }),
+    }
+}
+
+/// Whether the code or the group is another than was pinned, in words for a person.
+fn replaced(row: &CircleRow, pin: &Pin) -> Option<String> {
     if pin.application != row.application || pin.bytecode != row.bytecode {
         return Some("its custodian replaced the code that decides over the consents".into());
     }
-    if pin.group != row.group {
+    if pin.group != Some(row.group) {
         return Some("its context was moved to another group".into());
     }
+    None
+}
+
+/// What differs between a circle and what was pinned, in words for a person.
+#[must_use]
+pub fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
+    if let Some(why) = replaced(row, pin) {
+        return Some(why);
+    }
     let mut allowed: BTreeSet<MemberId> = [row.custodian_member, row.member].into();
-    if row.member == row.custodian_member {
-        // The custodian does not know the patient's member key before the patient joins.
+    allowed.extend(row.patient_member);
+    if row.member == row.custodian_member && row.patient_member.is_none() {
+        // The custodian does not know the patient's member key before the patient enrols.
         let others: Vec<_> = pin.members.difference(&allowed).copied().collect();
         if let [patient] = others.as_slice() {
             allowed.insert(*patient);
@@ -85,10 +130,12 @@ fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
         .difference(&allowed)
         .map(ToString::to_string)
         .collect();
+    const NAMED_MAX: usize = 8;
     (!strangers.is_empty()).then(|| {
         format!(
-            "readers were added whom nobody invited: {}",
-            strangers.join(", ")
+            "{} readers were added whom nobody invited: {}",
+            strangers.len(),
+            strangers[..strangers.len().min(NAMED_MAX)].join(", ")
         )
     })
 }
@@ -109,6 +156,7 @@ mod tests {
             application: ApplicationId([4; 32]),
             bytecode: BlobId([5; 32]),
             invitation: None,
+            patient_member: None,
             entered_at: UnixSeconds(0),
             state_hash: None,
             alarm: None,
@@ -119,7 +167,7 @@ mod tests {
         Pin {
             application: ApplicationId([4; 32]),
             bytecode: BlobId([5; 32]),
-            group: GroupId([2; 32]),
+            group: Some(GroupId([2; 32])),
             members: members.iter().map(|m| MemberId([*m; 32])).collect(),
         }
     }
@@ -143,12 +191,21 @@ mod tests {
                 ..pin(&[3, 9])
             };
             assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
-            let moved = Pin {
-                group: GroupId([6; 32]),
-                ..pin(&[3, 9])
-            };
-            assert!(difference(row, &moved).is_some_and(|why| why.contains("group")));
+            for group in [Some(GroupId([6; 32])), None] {
+                let moved = Pin {
+                    group,
+                    ..pin(&[3, 9])
+                };
+                assert!(difference(row, &moved).is_some_and(|why| why.contains("group")));
+            }
         }
         assert!(difference(&patient, &pin(&[3, 7])).is_some());
+        // Once the patient enrolled, nobody else takes the one place.
+        let enrolled = CircleRow {
+            patient_member: Some(MemberId([9; 32])),
+            ..row(3)
+        };
+        assert_eq!(difference(&enrolled, &pin(&[3, 9])), None);
+        assert!(difference(&enrolled, &pin(&[3, 7])).is_some());
     }
 }

@@ -3,7 +3,7 @@
 //! Each resource is encrypted under a fresh key; that key is sealed to the patient and to a fresh
 //! key pair of the custodian, whose private half stays in this store. Identity and key are stored
 //! before anything is written, so that an import that is run again, after a crash or on purpose,
-//! writes nothing twice.
+//! writes nothing twice. A resource that the circle refuses is reported and keeps no other out.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::fhir::{self, Resource};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
-use crate::source::{Circle, NewRecord};
+use crate::source::{Circle, NewRecord, SourceError};
 use crate::store::records::RecordRow;
 
 /// What became of one resource.
@@ -91,51 +91,85 @@ async fn import_one(
     resource: &Resource,
 ) -> anyhow::Result<Imported> {
     let payload = Sha256Digest::of(&resource.payload);
-    let known = party.store.record(context, resource.local_key).await?;
+    let key = resource.local_key;
+    let mut known = party.store.record(context, key).await?;
+    // Planned and not known to be written: the circle says which, also if the resource is another
+    // by now.
+    if let Some(row) = known.as_mut().filter(|row| !row.is_written)
+        && has_version(circle, row).await?
+    {
+        let now = party.clock.now();
+        party.store.record_written(context, key, now).await?;
+        row.is_written = true;
+        if row.payload == payload {
+            return Ok(Imported::Written);
+        }
+    }
     let mut random = system_random();
-    let row = match known {
+    let mut row = match known {
         Some(row) if row.is_written && row.payload == payload => return Ok(Imported::Unchanged),
-        // Planned but not written, or not known to be: the circle says which.
-        Some(row) if !row.is_written && row.payload == payload => {
-            if circle.record(row.record, Some(row.version)).await.is_ok() {
-                party
-                    .store
-                    .record_written(context, resource.local_key, party.clock.now())
-                    .await?;
+        Some(row) if row.is_written => RecordRow {
+            version: RecordVersion(row.version.0 + 1),
+            ..fresh_key(row, &mut random)
+        },
+        Some(row) => fresh_key(row, &mut random),
+        None => new_row(&mut random),
+    };
+    row.payload = payload;
+    for _ in 0..SHARDS_TRIED_MAX {
+        party.store.plan_record(context, key, &row).await?;
+        let sealed = seal(context, &row, patient, resource, &mut random)?;
+        match circle.put_record(&sealed).await {
+            Ok(_) => {
+                let now = party.clock.now();
+                party.store.record_written(context, key, now).await?;
                 return Ok(Imported::Written);
             }
-            row
-        }
-        Some(row) => {
-            let version = RecordVersion(row.version.0 + u32::from(row.is_written));
-            let secret = SealSecret::from_bytes(random_bytes(&mut random));
-            RecordRow {
-                version,
-                payload,
-                secret,
-                is_written: false,
-                ..row
+            // A record of another name has another place.
+            Err(error) if error.refusal() == Some("full") && row.version == FIRST_VERSION => {
+                row = RecordRow {
+                    payload,
+                    ..new_row(&mut random)
+                };
             }
+            Err(error @ SourceError::Refused { .. }) => {
+                return Ok(Imported::Refused(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
         }
-        None => RecordRow {
-            record: RecordId(random_bytes(&mut random)),
-            version: RecordVersion(1),
-            payload,
-            secret: SealSecret::from_bytes(random_bytes(&mut random)),
-            is_written: false,
-        },
-    };
-    party
-        .store
-        .plan_record(context, resource.local_key, &row)
-        .await?;
-    let sealed = seal(context, &row, patient, resource, &mut random)?;
-    circle.put_record(&sealed).await?;
-    party
-        .store
-        .record_written(context, resource.local_key, party.clock.now())
-        .await?;
-    Ok(Imported::Written)
+    }
+    Ok(Imported::Refused("the circle is full".into()))
+}
+
+/// How many names are tried for a new record whose place is full.
+const SHARDS_TRIED_MAX: usize = 8;
+const FIRST_VERSION: RecordVersion = RecordVersion(1);
+
+async fn has_version(circle: &dyn Circle, row: &RecordRow) -> anyhow::Result<bool> {
+    match circle.record(row.record, Some(row.version)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.refusal() == Some("unknown_record") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn new_row(random: &mut impl CryptoRng) -> RecordRow {
+    RecordRow {
+        record: RecordId(random_bytes(random)),
+        version: FIRST_VERSION,
+        payload: Sha256Digest([0; 32]),
+        secret: SealSecret::from_bytes(random_bytes(random)),
+        is_written: false,
+    }
+}
+
+/// Nothing is known to be sealed to the planned key, or the version is a new one.
+fn fresh_key(row: RecordRow, random: &mut impl CryptoRng) -> RecordRow {
+    RecordRow {
+        secret: SealSecret::from_bytes(random_bytes(random)),
+        is_written: false,
+        ..row
+    }
 }
 
 fn seal(

@@ -2,7 +2,7 @@
 //!
 //! A patient's keys and seed live in one file that is sealed by a passphrase: Argon2id (RFC 9106,
 //! 64 MiB, 3 passes) makes the key, ChaCha20-Poly1305 seals. The recovery file is the same file,
-//! kept elsewhere: from it alone every consent can be revoked. A custodian's and a researcher's
+//! kept elsewhere: with it alone every consent can be revoked. A custodian's and a researcher's
 //! keys live in files that only their owner may read.
 
 use std::path::Path;
@@ -268,6 +268,23 @@ impl ResearcherKeys {
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let (recipient, seal) = read_plain(path)?;
         Ok(Self { recipient, seal })
+    }
+}
+
+/// Keys that `read` finds, or that `create` makes where there are none: an interrupted set-up goes
+/// on with the keys that it made.
+///
+/// # Errors
+/// A file that is none of ours, or that cannot be read or written.
+pub fn read_or_create<T>(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<T, KeyError>,
+    create: impl FnOnce(&Path) -> Result<T, KeyError>,
+) -> Result<T, KeyError> {
+    if path.exists() {
+        read(path)
+    } else {
+        create(path)
     }
 }
 

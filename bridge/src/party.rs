@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, Sha256Digest};
 use tokio::sync::Mutex;
 
-use crate::chain::{Account, AccountKey, Chain, ChainError, RpcAccount, RpcChain};
+use crate::chain::{Account, AccountKey, ChainError, RpcAccount, RpcChain};
 use crate::config::{AccountConfig, Config, ConfigError, Role};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
+use crate::pipeline::ingest::Readings;
 use crate::pipeline::{BatchBounds, Pipeline};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
@@ -40,14 +41,6 @@ pub enum PartyError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The endpoint's registry is not the one that is believed in.
-    #[error("there is no contract of class {class} at {registry} on the configured chain")]
-    NoRegistry {
-        /// The address.
-        registry: String,
-        /// The class.
-        class: String,
-    },
 }
 
 /// A party at its home.
@@ -97,7 +90,38 @@ impl Party {
     /// A circle that is unknown, changed, or not answering.
     pub async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PartyError> {
         let row = self.store.circle(context).await?;
-        Ok(guard::enter(&NodeCircles(Arc::clone(&self.node)), &self.store, &row).await?)
+        Ok(guard::enter(&self.circles(), &self.store, &row).await?)
+    }
+
+    /// Enters a circle for revocations alone; see [`guard::enter_for_revocations`].
+    ///
+    /// # Errors
+    /// A circle that is unknown, runs other code, or does not answer.
+    pub async fn enter_for_revocations(
+        &self,
+        context: ContextId,
+    ) -> Result<Box<dyn Circle>, PartyError> {
+        let row = self.store.circle(context).await?;
+        let circle = guard::enter_for_revocations(&self.circles(), &row).await?;
+        circle.ok_or_else(|| {
+            PartyError::Guard(GuardError::Alarm {
+                context,
+                why: "its code or its group was replaced".into(),
+            })
+        })
+    }
+
+    /// Lets a stopped circle go on, if it is again what was pinned.
+    ///
+    /// # Errors
+    /// What still differs; a circle that is unknown or not answering.
+    pub async fn resume(&self, context: ContextId) -> Result<(), PartyError> {
+        let row = self.store.circle(context).await?;
+        Ok(guard::resume(&self.circles(), &self.store, &row).await?)
+    }
+
+    fn circles(&self) -> NodeCircles {
+        NodeCircles(Arc::clone(&self.node))
     }
 
     /// SHA-256 of this party's copy of the app.
@@ -109,36 +133,13 @@ impl Party {
         Ok(Sha256Digest::of(&wasm))
     }
 
-    /// Connects to the chain that this party believes in.
+    /// The pipeline of this party, with its accounts; asks nobody anything yet.
     ///
     /// # Errors
-    /// An endpoint that is down, of another chain, or without the registry.
-    pub async fn chain(&self) -> Result<Arc<RpcChain>, PartyError> {
+    /// An endpoint's address that is none, and key files that cannot be read.
+    pub fn pipeline(&self) -> Result<Pipeline, PartyError> {
         let believed = &self.config.chain;
-        let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
-        let found = chain.chain_id().await?;
-        if found != believed.chain_id {
-            return Err(ChainError::OtherChain {
-                expected: believed.chain_id,
-                found,
-            }
-            .into());
-        }
-        if chain.class_hash_at(believed.registry).await? != Some(believed.class_hash) {
-            return Err(PartyError::NoRegistry {
-                registry: believed.registry.to_string(),
-                class: believed.class_hash.to_string(),
-            });
-        }
-        Ok(Arc::new(chain))
-    }
-
-    /// The pipeline of this party, with its accounts.
-    ///
-    /// # Errors
-    /// As [`Party::chain`], and key files that cannot be read.
-    pub async fn pipeline(&self) -> Result<Pipeline, PartyError> {
-        let chain = self.chain().await?;
+        let chain = Arc::new(RpcChain::new(&believed.rpc, believed.chain_id)?);
         let account = |config: &Option<AccountConfig>| -> Result<_, PartyError> {
             let Some(config) = config else {
                 return Ok(None);
@@ -150,10 +151,11 @@ impl Party {
         };
         Ok(Pipeline {
             store: self.store.clone(),
-            circles: Arc::new(NodeCircles(Arc::clone(&self.node))),
+            circles: Arc::new(self.circles()),
             clock: Arc::clone(&self.clock),
             random: Arc::new(Mutex::new(system_random())),
-            registry: self.config.chain.registry(),
+            registry: believed.registry(),
+            class_hash: believed.class_hash,
             anchor_account: account(&self.config.anchor_account)?,
             revoke_account: account(&self.config.revoke_account)?,
             relay_after_s: match self.config.role {
@@ -165,6 +167,7 @@ impl Party {
                 consents_max: self.config.batch.consents_max.max(1),
             },
             chain,
+            readings: Readings::default(),
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything but two values is checked here, without asking anybody. The two values are read
 //! from every endpoint that the verifier names, at one block each; all have to come to the same
-//! verdict. The hospital is asked for nothing.
+//! verdict. About now each is asked as of its own newest block, so that one that is behind cannot
+//! hide what another has seen since. The hospital is asked for nothing.
 
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
@@ -54,7 +55,10 @@ pub enum VerifyError {
     #[error(transparent)]
     Judge(#[from] JudgeError),
     /// The endpoints disagree.
-    #[error("the endpoints disagree: {0:?} and {1:?}; believe neither until that is explained")]
+    #[error(
+        "the endpoints disagree: {0:?} and {1:?}. One may be a block behind: ask again; believe \
+         neither until they agree"
+    )]
     Disagreement(Verdict, Verdict),
 }
 
@@ -108,8 +112,8 @@ pub fn accept(config: &VerifierConfig, json: &[u8]) -> Result<Receipt, VerifyErr
     Ok(receipt)
 }
 
-/// Verifies an accepted receipt at a time, by default that of the newest block, which must then
-/// not be old by the verifier's own clock.
+/// Verifies an accepted receipt at a time, by default that of each endpoint's newest block, which
+/// must then not be old by the verifier's own clock.
 ///
 /// # Errors
 /// See [`VerifyError`]; none of them is a verdict.
@@ -151,16 +155,14 @@ pub async fn verify(
                 age_s_max,
             });
         }
-        let at = at
-            .or(agreed.as_ref().map(|report| report.at))
-            .unwrap_or(facts.chain.block_time);
+        let at = at.unwrap_or(facts.chain.block_time);
         let report = report(receipt, &facts.chain, facts.block, at)?;
         match &agreed {
             Some(first) if first.verdict != report.verdict => {
                 return Err(VerifyError::Disagreement(first.verdict, report.verdict));
             }
-            Some(_) => {}
-            None => agreed = Some(report),
+            Some(first) if first.block.time >= report.block.time => {}
+            _ => agreed = Some(report),
         }
     }
     agreed.ok_or_else(|| ChainError::Unreachable("no endpoint was named".into()).into())

@@ -138,8 +138,11 @@ pub enum RequestError {
     #[error("a request names at least one class (the resource type)")]
     NoClass,
     /// More values than are looked at.
-    #[error("a request has at most {VALUES_LEN_MAX} values of one kind")]
+    #[error("a request has at most {VALUES_LEN_MAX} values of one kind, and each as many codings")]
     TooManyValues,
+    /// A value has no coding: a denial could not tell whether it holds it.
+    #[error("each value has at least one coding")]
+    NoCoding,
 }
 
 /// Decides one request for one resource over a patient's consents.
@@ -200,7 +203,22 @@ fn check(request: &Request, resource: &Attributes) -> Result<(), RequestError> {
         resource.labels.len(),
         resource.authors.len(),
     ];
-    if lengths.into_iter().any(|len| len > VALUES_LEN_MAX) {
+    let concepts = [
+        &request.purposes,
+        &resource.classes,
+        &resource.codes,
+        &resource.labels,
+    ];
+    let mut codings = concepts
+        .into_iter()
+        .flatten()
+        .map(|concept| concept.0.len());
+    if codings.clone().any(|len| len == 0) {
+        return Err(RequestError::NoCoding);
+    }
+    if lengths.into_iter().any(|len| len > VALUES_LEN_MAX)
+        || codings.any(|len| len > VALUES_LEN_MAX)
+    {
         return Err(RequestError::TooManyValues);
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -86,6 +87,24 @@ pub fn medsync<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Answer> {
     })
 }
 
+/// Runs `medsync` and kills it after a while, wherever it is then.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn medsync_killed<A: AsRef<OsStr>>(arguments: &[A], after: Duration) -> anyhow::Result<()> {
+    let mut child = Command::new(program("medsync")?)
+        .args(arguments)
+        .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(after);
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
 /// A running daemon; killed when it is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -101,7 +120,7 @@ impl Daemon {
     pub fn start(home: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             home: home.to_owned(),
-            child: spawn(home)?,
+            child: spawn(home, None)?,
         })
     }
 
@@ -118,20 +137,29 @@ impl Daemon {
     /// # Errors
     /// A program that cannot be started.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.restart_with_rpc(None)
+    }
+
+    /// The same, with another Starknet endpoint than the configured one.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn restart_with_rpc(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = spawn(&self.home)?;
+        self.child = spawn(&self.home, rpc)?;
         Ok(())
     }
 }
 
-fn spawn(home: &Path) -> anyhow::Result<Child> {
+fn spawn(home: &Path, rpc: Option<&str>) -> anyhow::Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(home.join("daemon.log"))?;
     Ok(Command::new(program("medsync")?)
         .args([OsStr::new("daemon"), OsStr::new("--home"), home.as_os_str()])
+        .envs(rpc.map(|rpc| ("MEDSYNC_RPC", rpc)))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

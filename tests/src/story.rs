@@ -79,7 +79,10 @@ fn insist(arguments: &[&str]) -> anyhow::Result<Value> {
 }
 
 /// Looks until something is there.
-fn wait_for<T>(
+///
+/// # Errors
+/// A look that fails, or nothing after [`WAIT`].
+pub fn wait_for<T>(
     what: &str,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
@@ -225,6 +228,15 @@ impl Story {
             node.restart()?;
         }
         done
+    }
+
+    /// Restarts the patient's daemon, with another Starknet endpoint if one is named.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn restart_patient_daemon(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
+        let daemon = self.patient_daemon.as_mut().context("it runs")?;
+        daemon.restart_with_rpc(rpc)
     }
 
     /// The patient's node, once it runs.

@@ -2,15 +2,21 @@
 //! nothing half written.
 
 use std::fs::{self, File};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use medsync_tests::medsync::{Answer, medsync};
-use medsync_tests::story::Story;
+use medsync_tests::medsync::{Answer, medsync, medsync_killed};
+use medsync_tests::story::{Story, wait_for};
 use serde_json::{Value, json};
 
 /// No verdict, no receipt: exit codes of `medsync`.
 const FAILED: i32 = 1;
 const NO_RECEIPT: i32 = 3;
+const REVOKED: i32 = 13;
+const BUNDLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/data/fhir/clemente-kreiger.json"
+);
 const HUGE_BUNDLE_BYTES: u64 = 50 * 1024 * 1024;
 const PRIME: &str = "0x800000000000011000000000000000000000000000000000000000000000001";
 
@@ -20,6 +26,7 @@ fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
     let played = story.play(&mut |step, story| match step {
         6 => invitations(story),
         8 => used_invitation(story).and_then(|()| bundles(story)),
+        9 => imported_once(story),
         10 => a_request_twice(story),
         12 => receipts(story),
         14 => revocations(story),
@@ -137,7 +144,42 @@ fn bundles(story: &Story) -> anyhow::Result<()> {
     let records = medsync(&["patient", "records", "--home", &patient])?;
     expect(&records, 0, "")?;
     ensure!(records.out.is_empty(), "{}", records.out);
+    // Killed in the middle of the right one, several times; the story then imports it whole.
+    for after in [200, 400, 800].map(Duration::from_millis) {
+        medsync_killed(
+            &[
+                "hospital", "import", "--home", &home, "--circle", &circle, BUNDLE,
+            ],
+            after,
+        )?;
+    }
     Ok(())
+}
+
+/// After the story's own import: each resource is one record, and another run writes nothing.
+fn imported_once(story: &Story) -> anyhow::Result<()> {
+    let again = medsync(&[
+        "hospital",
+        "import",
+        "--home",
+        &story.path_text("hospital"),
+        "--circle",
+        &story.circle()?,
+        "--json",
+        BUNDLE,
+    ])?;
+    let unchanged = again.out.matches(r#""outcome":"unchanged""#).count();
+    ensure!(unchanged > 0 && !again.out.contains(r#""outcome":"written""#));
+    let patient = story.path_text("patient");
+    wait_for("the records to reach the patient", || {
+        let records = medsync(&["patient", "records", "--home", &patient])?;
+        let count = records.out.lines().count();
+        ensure!(
+            count <= unchanged,
+            "{count} records of {unchanged} resources"
+        );
+        Ok((count == unchanged).then_some(()))
+    })
 }
 
 /// The name of the story's own request, with another recipient.
@@ -196,12 +238,31 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
     let revoked = medsync(&["patient", "revoke", "--home", &thief, consent])?;
     expect(&revoked, FAILED, "cannot revoke")?;
     ensure!(story.consent()?["state"] == "in_force", "it is in force");
-    // A revocation is kept though the node is dead; the daemon does the rest.
+    // A revocation is kept though the node is dead and the daemon has no endpoint; it brings it
+    // into the circle all the same, and the hospital's sends it.
+    story.restart_patient_daemon(Some("http://127.0.0.1:9/rpc"))?;
     let kept = story.without_patient_node(|story| {
         let home = story.path_text("patient");
         medsync(&["patient", "revoke", "--home", &home, consent])?.json()
     })?;
     let stage = kept["stage"].as_str().unwrap_or_default();
     ensure!(stage.starts_with("kept"), "{kept}");
-    Ok(())
+    // The recovery file alone opens the same handle.
+    let (recovery, opening) = (story.path_text("recovery.json"), &kept["anyone_can_send"]);
+    let opened = medsync(&[
+        "patient",
+        "openings",
+        "--recovery",
+        &recovery,
+        "--grants",
+        "2",
+    ])?;
+    let secret = opening["secret"].as_str().context("what anyone can send")?;
+    expect(&opened, 0, secret).context("openings")?;
+    let (config, receipt) = (story.verifier(), story.path_text("receipt.json"));
+    wait_for("the hospital's relay", || {
+        let answer = medsync(&["verify", &receipt, "--config", &config, "--json"])?;
+        Ok((answer.code == REVOKED).then_some(()))
+    })?;
+    story.restart_patient_daemon(None)
 }

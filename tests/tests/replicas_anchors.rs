@@ -120,7 +120,7 @@ fn a_position_that_does_not_lead_to_the_root_is_refused() {
 }
 
 #[test]
-fn the_walk_meets_every_entry_once_and_its_digest_moves_with_any_change() {
+fn the_walk_meets_every_entry_once() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     for number in 1..=5 {
         let consent = Consent::sound(&custodian, number);
@@ -144,11 +144,11 @@ fn the_walk_meets_every_entry_once_and_its_digest_moves_with_any_change() {
             entries.extend(page["entries"].as_array().unwrap().iter().cloned());
             cursor = page["next"].clone();
             if cursor.is_null() {
-                return (entries, page["digest"].clone());
+                return entries;
             }
         }
     };
-    let (entries, digest) = walk(100);
+    let entries = walk(100);
     let kinds: Vec<&str> = entries
         .iter()
         .map(|e| e["kind"].as_str().unwrap())
@@ -158,7 +158,7 @@ fn the_walk_meets_every_entry_once_and_its_digest_moves_with_any_change() {
     expected.extend(["revocation", "anchor", "record"]);
     assert_eq!(kinds, expected);
     for limit in 1..5 {
-        assert_eq!(walk(limit), (entries.clone(), digest.clone()));
+        assert_eq!(walk(limit), entries);
     }
     for entry in &entries {
         let arguments = json!({ "kind": entry["kind"], "key": entry["key"] });
@@ -181,5 +181,4 @@ fn the_walk_meets_every_entry_once_and_its_digest_moves_with_any_change() {
         behind["entries"].as_array().unwrap().len(),
         entries.len() - 2
     );
-    assert_ne!(behind["digest"], digest);
 }

@@ -52,7 +52,7 @@ fn init_with_a_wrong_argument_makes_no_circle() {
 }
 
 #[test]
-fn a_second_different_enrolment_is_refused_and_freezes_where_it_gets_in() {
+fn a_second_different_enrolment_freezes_the_circle() {
     let mut custodian = open(CONTEXT);
     let mut patient = custodian.join(102);
     let mut thief = custodian.join(103);
@@ -111,5 +111,9 @@ fn an_enrolment_that_does_not_fit_is_refused() {
         .call("enrol", &enrol_arguments(&mine, CONTEXT, INVITATION))
         .unwrap();
     let second = enrol_arguments(&enrolment(patient.member(), HOSPITAL), CONTEXT, INVITATION);
-    refused(patient.call("enrol", &second), "already_enrolled");
+    // Whoever finds the invitation used freezes the circle, and nobody un-freezes it.
+    patient.call("enrol", &second).unwrap();
+    assert_eq!(circle(&patient)["frozen"], true);
+    let third = enrol_arguments(&enrolment(patient.member(), 30), CONTEXT, INVITATION);
+    refused(patient.call("enrol", &third), "frozen");
 }

@@ -170,13 +170,12 @@ impl World {
             INVITATION,
         );
         let fact = Fact::Enrolled(key);
-        let others = self.heard[by]
-            .iter()
-            .any(|f| matches!(f, Fact::Enrolled(_)) && *f != fact);
-        let expected = match (self.heard[by].contains(&fact), others) {
+        let heard = &self.heard[by];
+        let enrolments = heard.iter().filter(|f| matches!(f, Fact::Enrolled(_)));
+        let expected = match (heard.contains(&fact), enrolments.count()) {
             (true, _) => Ok(true),
-            (false, true) => Err("already_enrolled"),
-            (false, false) => Ok(false),
+            (false, 2..) => Err("frozen"),
+            (false, _) => Ok(false),
         };
         self.call(by, ("enrol", &arguments), fact, expected);
     }

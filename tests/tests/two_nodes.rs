@@ -93,13 +93,14 @@ impl Party {
         opened: &OpenedCircle,
     ) -> anyhow::Result<(NodeCircle, MemberId)> {
         let invitation = host.node.invite(opened.group, in_an_hour()).await?;
-        self.node.install_app(&self.app).await?;
+        let installed = self.node.install_app(&self.app).await?;
         let member = self.node.join(&invitation, opened.context).await?;
         let circle = self.node.circle(opened.context);
-        let (state, pin) = self.node.wait_until_synced(&circle).await?;
+        let (state, pin) = self.node.wait_until_synced(&circle, &installed).await?;
+        let state = state.context("it runs what was installed")?;
         assert_eq!(state.custodian_member, opened.member);
         assert_eq!(pin.bytecode, opened.bytecode);
-        assert_eq!(pin.group, opened.group);
+        assert_eq!(pin.group, Some(opened.group));
         Ok((circle, member))
     }
 }
@@ -197,7 +198,7 @@ impl Both {
             })
             .await?;
             assert_eq!(pin.bytecode, self.opened.bytecode);
-            assert_eq!(pin.group, self.opened.group);
+            assert_eq!(pin.group, Some(self.opened.group));
         }
         Ok(())
     }
@@ -386,9 +387,9 @@ impl Both {
             Ok(agree.then_some(here))
         })
         .await?;
-        let kinds: BTreeSet<EntryKind> = walk.entries.iter().map(|entry| entry.kind).collect();
+        let kinds: BTreeSet<EntryKind> = walk.iter().map(|entry| entry.kind).collect();
         assert_eq!(kinds, BTreeSet::from(EntryKind::ALL));
-        for change in &walk.entries {
+        for change in &walk {
             let entry = self.patient.entry(change.kind, change.key).await?;
             assert!(entry.body.is_some(), "{change:?}");
             if let Some(EntryBody::Enrolment(enrolled)) = entry.body {
@@ -400,7 +401,7 @@ impl Both {
             .patient
             .changes(first.next.as_ref(), PageLimit::new(1)?)
             .await?;
-        assert_eq!([first.entries, second.entries].concat(), walk.entries[..2]);
+        assert_eq!([first.entries, second.entries].concat(), walk[..2]);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! A subcommand is a module with a `clap::Args` struct and a `run`; it knows no other subcommand.
 
 mod contracts;
+mod licences;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Makes the declarable contract class of what scripts/build-contracts compiled.
     Contracts(contracts::Contracts),
+    /// Checks the licences of everything that is built in.
+    Licences,
     /// Checks the house rules that a program can check.
     Tidy,
 }
@@ -25,6 +28,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Contracts(args) => args.run(),
+        Command::Licences => licences::check(),
         Command::Tidy => tidy::tidy(),
     }
 }

@@ -8,16 +8,16 @@ use clap::Subcommand;
 use medsync_protocol::ids::{Anchorer, ContextId, ContractAddress, UnixSeconds};
 use url::Url;
 
-use super::{Home, print_json};
+use super::{Home, print_json, resume};
 use crate::chain::Deployment;
 use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
 use crate::daemon::LANES;
 use crate::files;
 use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
-use crate::keys::CustodianKeys;
+use crate::keys::{CustodianKeys, read_or_create};
 use crate::party::Party;
-use crate::pipeline::ingest::frozen_fact;
+use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::circles::CircleRow;
@@ -33,8 +33,29 @@ pub enum Hospital {
     Init(Box<Init>),
     /// Open a circle for one patient and write the invitation file.
     Open(Open),
+    /// Write the invitation file of a circle again.
+    Invitation {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The circle.
+        #[arg(long)]
+        circle: ContextId,
+        /// Where to write it.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
     Import(Import),
+    /// Let a circle go on that an alarm stopped, if it is again what it was.
+    Resume {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The circle.
+        #[arg(long)]
+        circle: ContextId,
+    },
     /// Show circles, anchoring and what hinders it.
     Status(Status),
 }
@@ -160,7 +181,9 @@ impl Hospital {
         match self {
             Self::Init(init) => init.run(),
             Self::Open(open) => open.run().await,
+            Self::Invitation { home, circle, out } => write_invitation(&home, circle, &out).await,
             Self::Import(import) => import.run().await,
+            Self::Resume { home, circle } => resume(&home, circle).await,
             Self::Status(status) => status.run().await,
         }
     }
@@ -171,6 +194,7 @@ impl Init {
         if self.anchor_account == self.revoke_account {
             bail!("batches and revocations need two accounts, these are one and the same");
         }
+        Config::check_absent(&self.home.home)?;
         let (node, chain) = self.parts.config(Some(self.peer))?;
         let account = |address, key: &Path| -> anyhow::Result<_> {
             let key_file = key
@@ -191,7 +215,11 @@ impl Init {
             },
         };
         files::private_folder(&self.home.home)?;
-        let keys = CustodianKeys::create(&self.home.home.join(KEY_FILE), &mut system_random())?;
+        let keys = read_or_create(
+            &self.home.home.join(KEY_FILE),
+            CustodianKeys::read,
+            |path| CustodianKeys::create(path, &mut system_random()),
+        )?;
         config.save(&self.home.home)?;
         print_json(&serde_json::json!({
             "custodian": self.anchor_account,
@@ -231,20 +259,6 @@ impl Open {
             .await?;
         let now = party.clock.now();
         let expires_at = UnixSeconds(now.0 + self.hours * 3600);
-        let row = CircleRow {
-            context: opened.context,
-            group: opened.group,
-            label: self.label,
-            member: opened.member,
-            custodian_member: opened.member,
-            application: opened.application,
-            bytecode: opened.bytecode,
-            invitation: None,
-            entered_at: now,
-            state_hash: None,
-            alarm: None,
-        };
-        party.store.enter_circle(&row).await?;
         let says = Parts {
             group_invitation: party.node.invite(opened.group, expires_at).await?,
             group: opened.group,
@@ -259,9 +273,36 @@ impl Open {
             class_hash: party.config.chain.class_hash,
             expires_at,
         };
-        Invitation::new(says, &one_time).write(&self.out)?;
+        let invitation = Invitation::new(says, &one_time);
+        let row = CircleRow {
+            context: opened.context,
+            group: opened.group,
+            label: self.label,
+            member: opened.member,
+            custodian_member: opened.member,
+            application: opened.application,
+            bytecode: opened.bytecode,
+            // Kept with the circle, so that a circle never is without its invitation.
+            invitation: Some(serde_json::to_string(&invitation)?),
+            entered_at: now,
+            patient_member: None,
+            state_hash: None,
+            alarm: None,
+        };
+        party.store.enter_circle(&row).await?;
+        invitation.write(&self.out)?;
         print_json(&serde_json::json!({ "circle": opened.context, "expires_at": expires_at }))
     }
+}
+
+async fn write_invitation(home: &Home, circle: ContextId, out: &Path) -> anyhow::Result<()> {
+    let party = Party::open(&home.home).await?;
+    let row = party.store.circle(circle).await?;
+    let kept = row.invitation.context("the circle has no invitation")?;
+    let invitation: Invitation = serde_json::from_str(&kept)?;
+    invitation.check_time(party.clock.now())?;
+    invitation.write(out)?;
+    print_json(&serde_json::json!({ "circle": circle, "expires_at": invitation.says.expires_at }))
 }
 
 /// The hospital's namespace, made once; the store remembers it.
@@ -322,7 +363,7 @@ impl Status {
         let circles = party.store.circles().await?;
         let mut hindrances = Vec::new();
         let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
-        for name in names.iter().map(String::as_str).chain([HINDRANCE]) {
+        for name in &names {
             let fact = party.store.fact(name).await?;
             hindrances.extend(fact.filter(|why| !why.is_empty()));
         }
@@ -363,10 +404,17 @@ impl Status {
 
 /// What a person has to look at in a circle.
 async fn alarm(party: &Party, circle: &CircleRow) -> anyhow::Result<Option<String>> {
+    let store = &party.store;
     if circle.alarm.is_some() {
         return Ok(circle.alarm.clone());
     }
-    let frozen = party.store.fact(&frozen_fact(circle.context)).await?;
-    Ok(frozen
-        .map(|since| format!("frozen since {since}: two different enrolments; no consent counts")))
+    if let Some(since) = store.fact(&frozen_fact(circle.context)).await? {
+        let why = format!("frozen since {since}: two different enrolments; no consent counts");
+        return Ok(Some(why));
+    }
+    if let Some(done) = store.evidence(circle.context).await?.describe() {
+        return Ok(Some(done));
+    }
+    let unreadable = store.fact(&unreadable_fact(circle.context)).await?;
+    Ok(unreadable.filter(|why| !why.is_empty()))
 }

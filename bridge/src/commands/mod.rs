@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use medsync_protocol::ids::ContextId;
+
+use crate::party::Party;
 
 pub mod daemon;
 pub mod deploy;
@@ -65,6 +68,13 @@ impl Cli {
         }
         Ok(0)
     }
+}
+
+/// Lets a circle go on that an alarm stopped.
+pub(crate) async fn resume(home: &Home, circle: ContextId) -> anyhow::Result<()> {
+    let party = Party::open(&home.home).await?;
+    party.resume(circle).await?;
+    print_json(&serde_json::json!({ "circle": circle, "state": "goes on" }))
 }
 
 /// Prints a value as JSON on one line, for programs.

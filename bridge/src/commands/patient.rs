@@ -11,7 +11,7 @@ use medsync_protocol::ids::{ContextId, ContractAddress, RecordId};
 use zeroize::Zeroizing;
 
 use super::hospital::InitParts;
-use super::{Home, print_json};
+use super::{Home, print_json, resume};
 use crate::config::{AccountConfig, BatchConfig, Config, Role};
 use crate::files;
 use crate::invitation::Invitation;
@@ -22,6 +22,7 @@ use crate::seams::system_random;
 mod consents;
 mod join;
 mod look;
+mod recovery;
 
 const KEY_FILE: &str = "patient-keys.json";
 
@@ -44,6 +45,10 @@ pub enum Patient {
         /// Where the party lives.
         #[command(flatten)]
         home: Home,
+        /// Somebody else has used the invitation: enrol all the same, so that the circle freezes
+        /// and both sides are alerted. There is no way back.
+        #[arg(long)]
+        freeze: bool,
     },
     /// Grant a consent.
     Grant(consents::Grant),
@@ -62,6 +67,18 @@ pub enum Patient {
     Records(look::Records),
     /// Write the receipt of an anchored consent.
     Receipt(look::WriteReceipt),
+    /// Open the handles of consents from the recovery file alone, for whoever sends them to the
+    /// chain.
+    Openings(recovery::Openings),
+    /// Let the circle go on that an alarm stopped, if it is again what it was.
+    Resume {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The circle.
+        #[arg(long)]
+        circle: ContextId,
+    },
 }
 
 /// Set up a patient's home.
@@ -71,8 +88,8 @@ pub struct Init {
     home: Home,
     #[command(flatten)]
     parts: InitParts,
-    /// Where to write the recovery file: keep it elsewhere. From it alone every consent can be
-    /// revoked.
+    /// Where to write the recovery file: keep it elsewhere. With it alone every consent can be
+    /// revoked (`medsync patient openings`).
     #[arg(long)]
     recovery: PathBuf,
     /// An account to relay revocations with, if the hospital does not.
@@ -95,18 +112,21 @@ impl Patient {
         match self {
             Self::Init(init) => init.run(),
             Self::Join { home, invitation } => join::join(&home.home, &invitation).await,
-            Self::Enrol { home } => join::enrol(&home.home).await,
+            Self::Enrol { home, freeze } => join::enrol(&home.home, freeze).await,
             Self::Grant(grant) => grant.run().await,
             Self::Revoke(revoke) => revoke.run().await,
             Self::Show { home, json } => look::show(&home.home, json).await,
             Self::Records(records) => records.run().await,
             Self::Receipt(receipt) => receipt.run().await,
+            Self::Openings(openings) => openings.run(),
+            Self::Resume { home, circle } => resume(&home, circle).await,
         }
     }
 }
 
 impl Init {
     fn run(self) -> anyhow::Result<()> {
+        Config::check_absent(&self.home.home)?;
         let (node, chain) = self.parts.config(None)?;
         let revoke_account = match (self.revoke_account, &self.revoke_key) {
             (Some(address), Some(key)) => {
@@ -126,11 +146,16 @@ impl Init {
         };
         files::private_folder(&self.home.home)?;
         let passphrase = passphrase("A passphrase for the keys, at least 12 characters: ")?;
-        let keys = PatientKeys::generate(&mut system_random());
-        let sealed = keys.seal(&passphrase, &mut system_random())?;
-        // The recovery file first: keys that can be lost with one disk are not used.
-        files::write_new_secret(&self.recovery, &sealed)?;
-        files::write_new_secret(&self.home.home.join(KEY_FILE), &sealed)?;
+        let key_file = self.home.home.join(KEY_FILE);
+        if !key_file.exists() {
+            let sealed = PatientKeys::generate(&mut system_random())
+                .seal(&passphrase, &mut system_random())?;
+            files::write_new_secret(&key_file, &sealed)?;
+        }
+        let keys = PatientKeys::open(&key_file, &passphrase)?;
+        // Without a configuration the keys are not used, and so not before the recovery file is
+        // there: keys that can be lost with one disk are none.
+        files::copy_new_secret(&key_file, &self.recovery)?;
         config.save(&self.home.home)?;
         print_json(&serde_json::json!({
             "patient_key": keys.patient.public_key(),

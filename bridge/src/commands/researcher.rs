@@ -7,11 +7,12 @@ use url::Url;
 use super::{Home, print_json};
 use crate::chain::Deployment;
 use crate::config::{VerifierConfig, block_age_s_max};
-use crate::files;
-use crate::keys::ResearcherKeys;
+use crate::files::{self, FileError};
+use crate::keys::{ResearcherKeys, read_or_create};
 use crate::seams::system_random;
 
 const KEY_FILE: &str = "researcher-keys.json";
+const VERIFIER_FILE: &str = "verifier.toml";
 
 /// What a researcher does.
 #[derive(Debug, Subcommand)]
@@ -54,7 +55,14 @@ impl Researcher {
             } => {
                 let deployment = Deployment::read(&deployment)?;
                 files::private_folder(&home.home)?;
-                let keys = ResearcherKeys::create(&home.home.join(KEY_FILE), &mut system_random())?;
+                let config = home.home.join(VERIFIER_FILE);
+                if config.exists() {
+                    return Err(FileError::Exists { path: config }.into());
+                }
+                let keys =
+                    read_or_create(&home.home.join(KEY_FILE), ResearcherKeys::read, |path| {
+                        ResearcherKeys::create(path, &mut system_random())
+                    })?;
                 VerifierConfig {
                     rpc,
                     chain_id: deployment.chain_id,
@@ -63,7 +71,7 @@ impl Researcher {
                     custodians: custodian,
                     block_age_s_max: block_age_s_max(),
                 }
-                .save(&home.home.join("verifier.toml"))?;
+                .save(&config)?;
                 keys
             }
             Self::Show { home } => ResearcherKeys::read(&home.home.join(KEY_FILE))?,

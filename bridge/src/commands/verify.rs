@@ -14,9 +14,9 @@ use serde::Serialize;
 use super::print_json;
 use crate::chain::{Chain, RpcChain};
 use crate::config::VerifierConfig;
-use crate::files;
+use crate::files::{self, FileError};
 use crate::seams::{Clock, SystemClock};
-use crate::verify::{Report, VerifyError, accept, verify};
+use crate::verify::{Report, accept, verify};
 
 /// Check a receipt. Exit code 0: valid (and permitted, if a purpose is asked about); 10 bad
 /// signature, 11 unknown anchor, 12 not included, 13 revoked, 14 not yet valid, 15 expired, 20
@@ -69,10 +69,13 @@ impl Verify {
     /// Whatever keeps it from a verdict.
     pub async fn run(self) -> anyhow::Result<u8> {
         let config = VerifierConfig::load(&self.config)?;
-        let json = files::read_bounded(&self.receipt, RECEIPT_BYTES_MAX as u64)?;
-        let receipt = match accept(&config, &json) {
-            Ok(receipt) => receipt,
-            Err(error) => return self.refuse(&error),
+        let receipt = match files::read_bounded(&self.receipt, RECEIPT_BYTES_MAX as u64) {
+            Ok(json) => match accept(&config, &json) {
+                Ok(receipt) => receipt,
+                Err(error) => return self.refuse(&error.to_string()),
+            },
+            Err(error @ FileError::TooLarge { .. }) => return self.refuse(&error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         let chains: Vec<RpcChain> = config
             .rpc
@@ -94,12 +97,13 @@ impl Verify {
         Ok(exit_code(report.verdict, decision.as_ref()))
     }
 
-    fn refuse(&self, error: &VerifyError) -> anyhow::Result<u8> {
+    fn refuse(&self, why: &str) -> anyhow::Result<u8> {
         const NO_RECEIPT: u8 = 3;
+        let why = printable(why);
         if self.json {
-            print_json(&serde_json::json!({ "refused": error.to_string() }))?;
+            print_json(&serde_json::json!({ "refused": why }))?;
         } else {
-            println!("REFUSED: {error}");
+            println!("REFUSED: {why}");
         }
         Ok(NO_RECEIPT)
     }
@@ -130,6 +134,12 @@ impl Verify {
     }
 }
 
+/// A text from a stranger's file, without what a terminal would take for commands.
+fn printable(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(plain).collect()
+}
+
 fn print(report: &Report, decision: Option<&Decision>) {
     for check in &report.checks {
         println!(
@@ -149,7 +159,8 @@ fn print(report: &Report, decision: Option<&Decision>) {
             println!("  because {reason:?}");
         }
         for duty in &decision.obligations {
-            println!("  obliged to {}|{}", duty.system, duty.code);
+            let (system, code) = (printable(&duty.system), printable(&duty.code));
+            println!("  obliged to {system}|{code}");
         }
     }
 }

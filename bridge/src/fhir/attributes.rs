@@ -20,8 +20,8 @@ use super::dates;
 pub const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
 /// The most codings of one value, as many as a record takes.
 const CODINGS_LEN_MAX: usize = 16;
-/// All codes and authors together, in bytes; a record's whole description has 32 KiB.
-const ATTRIBUTE_BYTES_MAX: usize = 24 * 1024;
+/// All codes and authors together, in bytes; a record's whole description has 16 KiB.
+const ATTRIBUTE_BYTES_MAX: usize = 12 * 1024;
 
 /// The elements that say what a resource is about. Results and parts of it (`value`, `component`,
 /// `item`) are not in here: a permit has to hold all values, and nobody lists every result.

@@ -1,30 +1,24 @@
-//! Confirm: what became of the batch that is on its way, and what its circles are told.
+//! Confirm: what became of the batch that is on its way.
 //!
 //! The chain is asked before anything is sent again. A transaction that the chain does not know is
 //! sent unchanged: it has the same hash and nonce, so that it can take effect only once. One that
 //! can no longer land sends the batch back to `placed`.
 
-use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{Anchorer, UnixSeconds};
-use medsync_protocol::receipt::{Block, TransactionHash};
-
-use super::{Pipeline, PipelineError, place};
+use super::{Pipeline, PipelineError};
 use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
-use crate::source::{BlockReport, StageReport};
 use crate::store::batches::{BatchRow, BatchState};
 
-/// Looks after every batch that was submitted or has landed.
+/// Looks after every batch that was submitted.
 ///
 /// # Errors
 /// A chain, node or store that does not answer, after all were looked after.
 pub async fn confirm_submitted(
     pipeline: &Pipeline,
     account: &dyn Account,
-    anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let mut outcome = Ok(());
     for batch in pipeline.store.open_batches().await? {
-        outcome = outcome.and(look_after(pipeline, account, anchorer, &batch).await);
+        outcome = outcome.and(look_after(pipeline, account, &batch).await);
     }
     outcome
 }
@@ -32,12 +26,8 @@ pub async fn confirm_submitted(
 async fn look_after(
     pipeline: &Pipeline,
     account: &dyn Account,
-    anchorer: Anchorer,
     batch: &BatchRow,
 ) -> Result<(), PipelineError> {
-    if let Some((block, time)) = batch.block {
-        return tell(pipeline, batch, anchorer, block, time).await;
-    }
     let (BatchState::Submitted, Some(transaction)) = (batch.state, batch.transaction) else {
         return Ok(());
     };
@@ -47,7 +37,8 @@ async fn look_after(
                 .store
                 .batch_landed(batch.id, block.block(), block.time)
                 .await?;
-            tell(pipeline, batch, anchorer, block.block(), block.time).await
+            tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
+            Ok(())
         }
         TransactionStatus::Received => Ok(()),
         TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
@@ -83,34 +74,9 @@ async fn send_again(
     }
 }
 
-/// Whether a transaction can never land, so that a new one has to be made.
+/// Whether a transaction that was sent before can never land, so that a new one has to be made. An
+/// account that refuses it has another key by now; the new one has the same nonce, so that at most
+/// one of both takes effect.
 pub(super) fn is_dead(error: &ChainError) -> bool {
-    error.class() == Class::FailBatch
-}
-
-/// Tells the circles of a landed batch; the last thing that is ever done for it.
-async fn tell(
-    pipeline: &Pipeline,
-    batch: &BatchRow,
-    anchorer: Anchorer,
-    block: Block,
-    time: UnixSeconds,
-) -> Result<(), PipelineError> {
-    // A batch that landed by a transaction that this store does not know says zero.
-    let transaction = batch
-        .transaction
-        .unwrap_or(TransactionHash::from_felt(Felt::ZERO));
-    let block_report = BlockReport {
-        number: block.number,
-        hash: block.hash,
-        time,
-    };
-    let stage = StageReport::Anchored {
-        transaction,
-        block: block_report,
-    };
-    place::report(pipeline, batch, anchorer, stage).await?;
-    pipeline.store.batch_anchored(batch.id).await?;
-    tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
-    Ok(())
+    error.class() == Class::FailBatch || matches!(error, ChainError::AccountRefuses { .. })
 }

@@ -1,67 +1,260 @@
 //! Ingest: what is new in a circle comes into the store.
 //!
-//! A circle whose state did not change costs one small request. Else the whole walk is read and
-//! compared with everything that was ever seen: new entries are taken in, revocations first, and
-//! entries that vanished stay in force here and raise a warning.
+//! A circle whose state did not change costs a handful of small requests. Else the whole walk is
+//! read and compared with everything that was ever seen: new entries are taken in, revocations
+//! first, and entries that vanished or were replaced stay in force here and raise an alarm. Once
+//! in a while the walk is read whatever the state's hash says, because a hostile member can take
+//! parts of the tree out of that hash.
 //!
-//! Nothing is noted as seen before it was taken in, so that a crash in between reads it again.
+//! Nothing is noted as seen before it was taken in, so that a crash in between reads it again. A
+//! round does a bounded part of a circle's work and leaves the rest to the next, and a circle that
+//! fails rests longer each time: nobody's circle keeps another's revocations waiting.
 
-use medsync_protocol::ids::{AddressBytes, ContextId};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
+use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::PublicKey;
+use tokio::sync::Mutex;
 
 use super::{Pipeline, PipelineError};
-use crate::guard;
-use crate::source::{Change, Circle, Consent, EntryBody, EntryKind, all_changes};
+use crate::guard::{self, GuardError};
+use crate::source::{
+    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, SourceError, StateHash,
+};
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
+use crate::store::facts::PUBLISH_REVOCATION;
+use crate::store::revocations::Origin;
+
+/// How many pages of a circle's walk one round reads.
+const PAGES_PER_ROUND: usize = 50;
+/// How many entries of a circle one round takes in.
+const ENTRIES_PER_ROUND: usize = 500;
+/// After how long a circle is walked though its hash is the same, in seconds.
+const WALK_ANYWAY_S: u64 = 60 * 60;
+/// How long a circle rests after it failed; doubles up to the other. In seconds.
+const FAILED_REST_S: u64 = 1;
+const FAILED_REST_S_MAX: u64 = 60;
+
+/// Where the reading of each circle is. A start without it reads every circle once.
+pub type Readings = Arc<Mutex<HashMap<ContextId, Reading>>>;
+
+/// Where the reading of one circle is.
+#[derive(Default)]
+pub struct Reading {
+    walk: Option<Walk>,
+    walked_at: Option<UnixSeconds>,
+    failures: u32,
+    rests_until: UnixSeconds,
+}
+
+/// A walk that is under way.
+struct Walk {
+    /// The circle's state when it began.
+    state: StateHash,
+    changes: ChangeWalk,
+    /// What was looked at and left unsettled; the next walk looks again.
+    unsettled: HashSet<Change>,
+}
+
+/// What came of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// How many circles have more to be read.
+    pub unfinished: usize,
+    /// How many circles could not be read.
+    pub failed: usize,
+}
 
 /// Reads all circles of this party; one that fails does not keep the others waiting.
 ///
 /// # Errors
-/// The first circle's error, after all were tried.
-pub async fn ingest_all(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let mut first_error = None;
+/// A store that does not answer.
+pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
+    let mut readings = pipeline.readings.lock().await;
+    let mut outcome = Round::default();
     for row in pipeline.store.circles().await? {
-        if let Err(error) = ingest(pipeline, &row).await {
-            tracing::warn!(context = %row.context, %error, "a circle could not be read");
-            first_error.get_or_insert(error);
+        let reading = readings.entry(row.context).or_default();
+        if pipeline.now() < reading.rests_until {
+            outcome.failed += 1;
+            continue;
         }
+        let error = match ingest(pipeline, &row, reading).await {
+            Ok(is_finished) => {
+                reading.failures = 0;
+                outcome.unfinished += usize::from(!is_finished);
+                None
+            }
+            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(context = %row.context, %error, "a circle could not be read");
+                let rest = (FAILED_REST_S << reading.failures.min(16)).min(FAILED_REST_S_MAX);
+                *reading = Reading {
+                    walked_at: reading.walked_at,
+                    failures: reading.failures + 1,
+                    rests_until: UnixSeconds(pipeline.now().0 + rest),
+                    walk: None,
+                };
+                outcome.failed += 1;
+                Some(error.to_string())
+            }
+        };
+        note_hindrance(pipeline, row.context, error).await?;
     }
-    first_error.map_or(Ok(()), Err)
+    Ok(outcome)
 }
 
-async fn ingest(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineError> {
-    let circle = guard::enter(&*pipeline.circles, &pipeline.store, row).await?;
-    // Read before the walk: what changes during it changes the hash, and is walked again.
-    let state = circle.state_hash().await?;
-    if row.state_hash == Some(state) {
-        return Ok(());
+/// Keeps why a circle cannot be read, for people to see, until it can.
+async fn note_hindrance(
+    pipeline: &Pipeline,
+    context: ContextId,
+    why: Option<String>,
+) -> Result<(), PipelineError> {
+    let (name, why) = (unreadable_fact(context), why.unwrap_or_default());
+    let known = pipeline.store.fact(&name).await?.unwrap_or_default();
+    if known != why {
+        pipeline.store.state_fact(&name, &why).await?;
     }
-    let walk = all_changes(&*circle).await?.entries;
-    let mut unseen = pipeline.store.unseen(row.context, &walk).await?;
-    unseen.sort_by_key(|change| change.kind != EntryKind::Revocation);
-    if !unseen.is_empty() {
-        let patient = patient_of(pipeline, row, &*circle).await?;
-        for change in unseen {
-            if take_in(pipeline, row, &*circle, patient, &change).await? {
-                pipeline
-                    .store
-                    .note_seen(row.context, &change, pipeline.now())
-                    .await?;
+    Ok(())
+}
+
+/// Under which name it is kept why a circle cannot be read, empty if it can.
+#[must_use]
+pub fn unreadable_fact(context: ContextId) -> String {
+    format!("unreadable:{context}")
+}
+
+/// Reads a circle, a part of it at most; answers whether that was all.
+async fn ingest(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    reading: &mut Reading,
+) -> Result<bool, PipelineError> {
+    let (circle, only_revocations) =
+        match guard::enter(&*pipeline.circles, &pipeline.store, row).await {
+            Ok(circle) => (circle, false),
+            Err(GuardError::Alarm { why, .. }) => {
+                if row.alarm.is_none() {
+                    tracing::error!(context = %row.context, why, "ALARM: a circle is stopped");
+                }
+                match guard::enter_for_revocations(&*pipeline.circles, row).await? {
+                    Some(circle) => (circle, true),
+                    None => return Ok(true),
+                }
             }
+            Err(error) => return Err(error.into()),
+        };
+    if reading.walk.is_none() {
+        // Read before the walk: what changes during it changes the hash, and is walked again.
+        let state = circle.state_hash().await?;
+        let is_recent = reading
+            .walked_at
+            .is_some_and(|at| pipeline.now().0.saturating_sub(at.0) < WALK_ANYWAY_S);
+        if row.state_hash == Some(state) && is_recent {
+            return Ok(true);
         }
+        reading.walk = Some(Walk {
+            state,
+            changes: ChangeWalk::default(),
+            unsettled: HashSet::new(),
+        });
+    }
+    let Some(walk) = &mut reading.walk else {
+        return Ok(true);
+    };
+    walk.changes.read(&*circle, PAGES_PER_ROUND).await?;
+    let took_all = take_in_new(pipeline, row, &*circle, walk, only_revocations).await?;
+    if !walk.changes.is_complete() || !took_all {
+        return Ok(false);
     }
     let vanished = pipeline
         .store
-        .finish_walk(row.context, &walk, state, pipeline.now())
+        .finish_walk(
+            row.context,
+            &walk.changes.entries,
+            walk.state,
+            pipeline.now(),
+        )
         .await?;
-    for entry in vanished {
+    for entry in &vanished {
         tracing::error!(
             context = %row.context, kind = %entry.kind, key = %entry.key,
             "ALARM: an entry vanished from a circle; it stays in force here",
         );
     }
-    Ok(())
+    if vanished
+        .iter()
+        .any(|entry| entry.kind == EntryKind::Revocation)
+    {
+        pipeline
+            .store
+            .ask_for_revocations(PUBLISH_REVOCATION, row.context, pipeline.now())
+            .await?;
+    }
+    reading.walk = None;
+    reading.walked_at = Some(pipeline.now());
+    Ok(true)
+}
+
+/// Takes in what a walk shows and was not seen, revocations first; answers whether that was all.
+async fn take_in_new(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    walk: &mut Walk,
+    only_revocations: bool,
+) -> Result<bool, PipelineError> {
+    let walked = &walk.changes.entries;
+    let mut unseen = pipeline.store.unseen(row.context, walked).await?;
+    for entry in &unseen.replaced {
+        tracing::error!(
+            context = %row.context, kind = %entry.kind, key = %entry.key,
+            "ALARM: an entry was replaced; what it said stays in force here",
+        );
+    }
+    let mut entries = unseen.replaced;
+    entries.append(&mut unseen.new);
+    entries.retain(|entry| {
+        !walk.unsettled.contains(entry)
+            && (!only_revocations || entry.kind == EntryKind::Revocation)
+    });
+    if entries.is_empty() {
+        return Ok(true);
+    }
+    entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
+    let patient = if only_revocations {
+        None
+    } else {
+        patient_of(pipeline, row, circle).await?
+    };
+    let mut read = 0;
+    for entry in entries {
+        if read == ENTRIES_PER_ROUND {
+            return Ok(false);
+        }
+        read += usize::from(is_taken_in(&entry));
+        let settled = match take_in(pipeline, row, circle, patient, &entry).await {
+            // What one entry is must not keep the others out.
+            Err(PipelineError::Source(
+                error @ (SourceError::Malformed { .. } | SourceError::Refused { .. }),
+            )) => {
+                tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
+                false
+            }
+            other => other?,
+        };
+        if settled {
+            pipeline
+                .store
+                .note_seen(row.context, &entry, pipeline.now())
+                .await?;
+        } else {
+            walk.unsettled.insert(entry);
+        }
+    }
+    Ok(true)
 }
 
 /// The enrolled patient's key. A circle with two different enrolments has none, and says so once.
@@ -80,14 +273,25 @@ async fn patient_of(
             "ALARM: somebody enrolled again with other keys; no consent of the circle counts",
         );
     }
-    let patient = state.patient.filter(|_| !state.frozen);
-    Ok(patient.map(|patient| patient.enrolment.party_key))
+    let Some(patient) = state.patient.filter(|_| !state.frozen) else {
+        return Ok(None);
+    };
+    let Enrolment {
+        member, party_key, ..
+    } = patient.enrolment;
+    pipeline.store.pin_patient(row.context, member).await?;
+    Ok(Some(party_key))
 }
 
 /// Under which name it is kept that a circle is frozen, and since when.
 #[must_use]
 pub fn frozen_fact(context: ContextId) -> String {
     format!("frozen:{context}")
+}
+
+/// Records and positions are read from the circle when somebody asks for them.
+fn is_taken_in(entry: &Change) -> bool {
+    matches!(entry.kind, EntryKind::Consent | EntryKind::Revocation)
 }
 
 /// Takes an entry in; answers whether that is settled, so that it need not be read again.
@@ -98,21 +302,23 @@ async fn take_in(
     patient: Option<PublicKey>,
     change: &Change,
 ) -> Result<bool, PipelineError> {
-    // Records and positions are read from the circle when somebody asks for them.
-    if !matches!(change.kind, EntryKind::Consent | EntryKind::Revocation) {
+    if !is_taken_in(change) {
         return Ok(true);
     }
     match circle.entry(change.kind, change.key).await?.body {
         Some(EntryBody::Revocation(revocation)) => {
-            let (secret, key) = (&revocation.secret, revocation.claim_key);
+            let (handle, opening) = (
+                revocation.handle,
+                (&revocation.secret, revocation.claim_key),
+            );
             pipeline
                 .store
-                .keep_revocation(revocation.handle, row.context, secret, key, pipeline.now())
+                .keep_revocation(handle, row.context, opening, Origin::Circle, pipeline.now())
                 .await?;
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
         }
         Some(EntryBody::Consent(consent)) => {
-            take_in_consent(pipeline, row, patient, &consent).await?;
+            return take_in_consent(pipeline, row, patient, &consent).await;
         }
         // It may have come before the enrolment that it counts by.
         _ if change.kind == EntryKind::Consent => return Ok(patient.is_some()),
@@ -128,7 +334,7 @@ async fn take_in_consent(
     row: &CircleRow,
     patient: Option<PublicKey>,
     consent: &Consent,
-) -> Result<(), PipelineError> {
+) -> Result<bool, PipelineError> {
     let foreign_anchorer = pipeline
         .anchorer()
         .is_some_and(|own| consent.terms.custodian_address != AddressBytes::of(own));
@@ -141,7 +347,9 @@ async fn take_in_consent(
             context = %row.context, commitment = %consent.commitment,
             "a consent that is not this circle's is left out",
         );
-        return Ok(());
+        // The enrolment may be on its way, and a configuration can be put right: it is looked at
+        // again with the next walk.
+        return Ok(false);
     }
     let kept = ConsentRow {
         commitment: consent.commitment,
@@ -157,5 +365,5 @@ async fn take_in_consent(
     };
     pipeline.store.keep_consent(&kept, pipeline.now()).await?;
     tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");
-    Ok(())
+    Ok(true)
 }

@@ -4,9 +4,9 @@
 //!
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
-//! - [`watch`]: what the chain says was revoked past everybody here;
-//! - [`seal`] → [`place`] → [`submit`] → [`confirm`]: consents become batches, positions, one
-//!   transaction, and receipts.
+//! - [`watch`]: what the chain says of what was believed to be settled;
+//! - [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become batches,
+//!   positions, one transaction, and receipts.
 //!
 //! Each step reads its input from the store, does one thing, and writes what it did. A step that
 //! is interrupted anywhere is simply done again: the normal path and recovery are one path.
@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use medsync_protocol::consent::Registry;
-use medsync_protocol::ids::{Anchorer, UnixSeconds};
+use medsync_protocol::ids::{Anchorer, ClassHash, UnixSeconds};
 use rand_core::CryptoRng;
 use tokio::sync::Mutex;
 
@@ -30,6 +30,7 @@ pub mod place;
 pub mod relay;
 pub mod seal;
 pub mod submit;
+pub mod tell;
 pub mod watch;
 
 /// When a batch closes.
@@ -56,6 +57,8 @@ pub struct Pipeline {
     pub random: Arc<Mutex<dyn CryptoRng + Send>>,
     /// Where this party anchors and revokes.
     pub registry: Registry,
+    /// The class that the contract there has to be of.
+    pub class_hash: ClassHash,
     /// The account that anchors; a patient has none.
     pub anchor_account: Option<Arc<dyn Account>>,
     /// The account that revokes; a patient may have none.
@@ -64,6 +67,8 @@ pub struct Pipeline {
     pub relay_after_s: u64,
     /// When a batch closes.
     pub batch: BatchBounds,
+    /// Where the reading of each circle is; empty at the start.
+    pub readings: ingest::Readings,
 }
 
 /// Why a step could not be done this time.
@@ -98,6 +103,32 @@ impl Pipeline {
             .map(|account| Anchorer::from_felt(account.address().felt()))
     }
 
+    /// Makes sure that the endpoint serves the chain and the contract that are believed in.
+    ///
+    /// # Errors
+    /// Another chain, no contract or one of another class, an endpoint that does not answer.
+    pub async fn check_chain(&self) -> Result<(), PipelineError> {
+        let found = self.chain.chain_id().await?;
+        if found != self.registry.chain_id {
+            return Err(ChainError::OtherChain {
+                expected: self.registry.chain_id,
+                found,
+            }
+            .into());
+        }
+        let contract = self.registry.registry;
+        match self.chain.class_hash_at(contract).await? {
+            Some(found) if found == self.class_hash => Ok(()),
+            Some(found) => Err(ChainError::OtherClass {
+                contract,
+                expected: self.class_hash,
+                found,
+            }
+            .into()),
+            None => Err(ChainError::NoContract(contract).into()),
+        }
+    }
+
     /// One round of the batches' lane: seals what is due, then moves every open batch as far as
     /// it gets. Answers whether anything is still on its way.
     ///
@@ -111,8 +142,9 @@ impl Pipeline {
         // What hinders one batch must not keep the others.
         let placed = place::place_sealed(self, anchorer).await;
         let submitted = submit::submit_next(self, &*account, anchorer).await;
-        let confirmed = confirm::confirm_submitted(self, &*account, anchorer).await;
-        placed.and(submitted).and(confirmed)?;
+        let confirmed = confirm::confirm_submitted(self, &*account).await;
+        let told = tell::tell_due(self, anchorer).await;
+        placed.and(submitted).and(confirmed).and(told)?;
         Ok(!self.store.open_batches().await?.is_empty())
     }
 }

@@ -3,57 +3,113 @@
 //! From then on a receipt can be made from the circle alone, whatever happens to this store. The
 //! writes are idempotent: after a crash they are made again.
 //!
-//! No circle can keep the others of its batch waiting: one that is stopped by an alarm or refuses
-//! is left out, and one that does not answer is waited for a while and hears the rest when the
-//! batch is anchored.
+//! No circle can keep the others of its batch waiting. If one is stopped by an alarm, refuses or
+//! does not answer for a while, the batch, of which nothing was sent, is taken apart: the others
+//! are sealed anew at once, and that circle's consents are tried again later.
 
-use medsync_protocol::ids::{Anchorer, ContextId};
+use std::collections::BTreeSet;
+
+use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::tree::Tree;
 
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
 use crate::source::{AnchorReport, SourceError, StageReport};
 use crate::store::batches::{BatchRow, BatchState};
+use crate::store::consents::ConsentRow;
 
-/// How long a sealed batch waits for circles that do not answer, in seconds.
-const CIRCLES_WAIT_S: u64 = 10 * 60;
+/// How long a sealed batch waits for a circle that does not answer, in seconds.
+const CIRCLE_WAIT_S: u64 = 60;
+/// After how long a circle that was left out is tried again, in seconds.
+const HELD_BACK_S: u64 = 60 * 60;
 
 /// Places every sealed batch.
 ///
 /// # Errors
-/// The first position that could not be written, after all batches were tried.
+/// The first position that could not be written and may be soon, after all batches were tried.
 pub async fn place_sealed(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), PipelineError> {
     let mut outcome = Ok(());
     for batch in pipeline.store.open_batches().await? {
-        if batch.state != BatchState::Sealed {
-            continue;
-        }
-        let waited = pipeline.now().0.saturating_sub(batch.sealed_at.0);
-        match report(pipeline, &batch, anchorer, StageReport::Sealed).await {
-            Err(error) if waited < CIRCLES_WAIT_S => outcome = outcome.and(Err(error)),
-            done => {
-                if let Err(error) = done {
-                    tracing::warn!(batch = batch.id.0, %error, "goes on without all its positions");
-                }
-                pipeline.store.place_batch(batch.id, None).await?;
-                tracing::info!(batch = batch.id.0, "positions are in the circles");
-            }
+        if batch.state == BatchState::Sealed {
+            outcome = outcome.and(place(pipeline, &batch, anchorer).await);
         }
     }
     outcome
 }
 
-/// Writes how far a batch is into the circles of all its consents, but those that are stopped by
-/// an alarm or refuse.
-///
-/// # Errors
-/// The first write that failed and may succeed later, after all were tried.
-pub async fn report(
+async fn place(
     pipeline: &Pipeline,
     batch: &BatchRow,
     anchorer: Anchorer,
-    stage: StageReport,
 ) -> Result<(), PipelineError> {
+    let consents = pipeline.store.consents_in(batch.id).await?;
+    let unwritten = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await?;
+    let now = pipeline.now();
+    let has_waited = now.0.saturating_sub(batch.sealed_at.0) >= CIRCLE_WAIT_S;
+    let mut held_back = BTreeSet::new();
+    let mut waits = None;
+    for (consent, error) in unwritten {
+        if is_final(&error) || (has_waited && !is_node_down(&error)) {
+            held_back.insert(consent.context);
+        } else {
+            waits.get_or_insert(error);
+        }
+    }
+    if !held_back.is_empty() {
+        let held_back: Vec<ContextId> = held_back.into_iter().collect();
+        let until = UnixSeconds(now.0 + HELD_BACK_S);
+        pipeline
+            .store
+            .dissolve_batch(batch.id, &held_back, until)
+            .await?;
+        tracing::warn!(
+            batch = batch.id.0,
+            circles = held_back.len(),
+            "a batch was taken apart: circles did not take their positions and are left out",
+        );
+        return Ok(());
+    }
+    if let Some(error) = waits {
+        return Err(error);
+    }
+    pipeline.store.place_batch(batch.id, None).await?;
+    tracing::info!(batch = batch.id.0, "positions are in the circles");
+    Ok(())
+}
+
+/// Whether waiting is of no use: the circle is stopped, or its app refuses by name.
+fn is_final(error: &PipelineError) -> bool {
+    match error {
+        PipelineError::Guard(GuardError::Alarm { .. }) => true,
+        PipelineError::Source(error) => error.refusal().is_some_and(|code| code != "failed"),
+        _ => false,
+    }
+}
+
+/// Whether it is nothing about the circle: all of them have to wait.
+fn is_node_down(error: &PipelineError) -> bool {
+    matches!(
+        error,
+        PipelineError::Source(SourceError::Unreachable { .. } | SourceError::Unauthorized)
+            | PipelineError::Guard(GuardError::Source(
+                SourceError::Unreachable { .. } | SourceError::Unauthorized
+            ))
+            | PipelineError::Store(_)
+    )
+}
+
+/// Writes how far a batch is into the circles of these consents of it. Answers those that could
+/// not be told, and why; once a circle does not answer, its other consents are not tried.
+///
+/// # Errors
+/// A batch that does not fit together.
+pub async fn report(
+    pipeline: &Pipeline,
+    batch: &BatchRow,
+    consents: &[ConsentRow],
+    anchorer: Anchorer,
+    stage: StageReport,
+) -> Result<Vec<(ConsentRow, PipelineError)>, PipelineError> {
     let broken = |what: &str| PipelineError::Broken(format!("batch {}: {what}", batch.id.0));
     let tree = Tree::build(&batch.leaves).map_err(|error| broken(&error.to_string()))?;
     if tree.root() != batch.root {
@@ -61,8 +117,12 @@ pub async fn report(
             "its leaves do not lead to its root; restore the store's backup",
         ));
     }
-    let mut outcome = Ok(());
-    for consent in pipeline.store.consents_in(batch.id).await? {
+    let mut untold = Vec::new();
+    let mut silent = BTreeSet::new();
+    for consent in consents {
+        if silent.contains(&consent.context) {
+            continue;
+        }
         let proof = consent
             .position
             .and_then(|position| tree.proof(position))
@@ -78,12 +138,13 @@ pub async fn report(
         if let Err(error) = record(pipeline, consent.context, &position).await {
             let commitment = position.commitment;
             tracing::warn!(%commitment, %error, "a position could not be written");
-            if !lasts(&error) {
-                outcome = outcome.and(Err(error));
+            if !matches!(error, PipelineError::Source(SourceError::Refused { .. })) {
+                silent.insert(consent.context);
             }
+            untold.push((consent.clone(), error));
         }
     }
-    outcome
+    Ok(untold)
 }
 
 async fn record(
@@ -95,13 +156,4 @@ async fn record(
     let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
     circle.record_anchor(position).await?;
     Ok(())
-}
-
-/// Whether trying again is of no use: the circle is stopped, or its app refuses.
-const fn lasts(error: &PipelineError) -> bool {
-    matches!(
-        error,
-        PipelineError::Guard(GuardError::Alarm { .. })
-            | PipelineError::Source(SourceError::Refused { .. })
-    )
 }

@@ -22,7 +22,10 @@ pub const LEAVES_MIN: usize = 16;
 /// A store that does not answer; nothing is then sealed.
 pub async fn seal_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let bounds = pipeline.batch;
-    let (waiting, since) = pipeline.store.waiting_consents(bounds.consents_max).await?;
+    let (waiting, since) = pipeline
+        .store
+        .waiting_consents(bounds.consents_max, pipeline.now())
+        .await?;
     let Some(since) = since else { return Ok(()) };
     let is_full = waiting.len() >= bounds.consents_max as usize;
     let is_old = pipeline.now().0.saturating_sub(since.0) >= bounds.age_s_max;

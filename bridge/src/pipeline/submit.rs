@@ -23,15 +23,13 @@ pub async fn submit_next(
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let open = pipeline.store.open_batches().await?;
-    // A batch that has landed only waits for its circles.
-    let mut at_sea = open.iter().filter(|batch| batch.block.is_none());
-    if at_sea
-        .clone()
+    if open
+        .iter()
         .any(|batch| batch.state == BatchState::Submitted)
     {
         return Ok(());
     }
-    let Some(batch) = at_sea.find(|batch| batch.state == BatchState::Placed) else {
+    let Some(batch) = open.iter().find(|batch| batch.state == BatchState::Placed) else {
         return Ok(());
     };
     let registry = pipeline.registry.registry;
@@ -65,5 +63,8 @@ pub async fn submit_next(
     let stage = StageReport::Submitted {
         transaction: prepared.hash,
     };
-    place::report(pipeline, batch, anchorer, stage).await
+    let consents = pipeline.store.consents_in(batch.id).await?;
+    // News for people; that it is anchored is what is told until it is heard.
+    place::report(pipeline, batch, &consents, anchorer, stage).await?;
+    Ok(())
 }

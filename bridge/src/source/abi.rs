@@ -294,7 +294,6 @@ mirror! {
     ChangePage {
         entries: Vec<Change>,
         next: Option<String>,
-        digest: ChangeDigest,
     }
     /// One entry, as its kind shows it.
     EntryView {

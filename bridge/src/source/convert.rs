@@ -2,9 +2,8 @@
 //!
 //! Reading the JSON has parsed every single value; here is checked what they say together. What
 //! can be computed from content is computed and compared, never taken over: a commitment, the
-//! root of a path, a handle, a payload's digest. A consent that fails is an error, because the
-//! app shows none that does not verify; a record that is beyond its bounds is left out and
-//! counted, because its custodian may have written it past the app.
+//! root of a path, a handle, a payload's digest. What fails is left out and counted, so that no
+//! single entry hides the others of its page.
 
 mod records;
 
@@ -173,10 +172,11 @@ pub(super) fn consent(context: ContextId, view: &abi::ConsentView) -> Converted<
     let commitment = Commitment::of(Sha256Digest::of(&terms_bytes), anchorer, &view.opening);
     same("the commitment", &commitment, &view.commitment)?;
     let leaf = commitment.leaf(&view.signature);
-    let anchors: Converted<Vec<Position>> = view
+    // What a witness wrote about the chain may be anything; the consent stands without it.
+    let anchors = view
         .anchors
         .iter()
-        .map(|anchor| position(anchorer, leaf, anchor))
+        .filter_map(|anchor| position(anchorer, leaf, anchor).ok())
         .collect();
     Ok(Consent {
         key: view.key,
@@ -188,7 +188,7 @@ pub(super) fn consent(context: ContextId, view: &abi::ConsentView) -> Converted<
         state: state(&view.state)?,
         recorded_at: view.recorded_at,
         revoked_at: view.revoked_at,
-        anchors: anchors?,
+        anchors,
     })
 }
 
@@ -282,14 +282,15 @@ pub(super) fn anchor_to_abi(report: &AnchorReport) -> abi::AnchorInput {
 }
 
 pub(super) fn consents(context: ContextId, page: abi::ConsentPage) -> Converted<ConsentPage> {
-    let consents: Converted<Vec<Consent>> = page
+    let shown = page.consents.len();
+    let consents: Vec<Consent> = page
         .consents
         .iter()
-        .map(|view| consent(context, view))
+        .filter_map(|view| consent(context, view).ok())
         .collect();
     Ok(ConsentPage {
-        consents: consents?,
-        ignored: page.ignored,
+        ignored: page.ignored + (shown - consents.len()) as u64,
+        consents,
         next: next(page.next)?,
     })
 }
@@ -322,7 +323,6 @@ pub(super) fn changes(page: abi::ChangePage) -> Converted<ChangePage> {
     Ok(ChangePage {
         entries: entries?,
         next: next(page.next)?,
-        digest: page.digest,
     })
 }
 

@@ -30,8 +30,8 @@ pub struct Pin {
     /// The version that the next call runs, by content: a group's admin who pushes other code
     /// shows here before any of it has run.
     pub bytecode: BlobId,
-    /// The group of the context.
-    pub group: GroupId,
+    /// The group of the context, if it is in one.
+    pub group: Option<GroupId>,
     /// The members of that group.
     pub members: BTreeSet<MemberId>,
 }

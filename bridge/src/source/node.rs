@@ -247,15 +247,20 @@ impl CalimeroNode {
         Ok(MemberId(data.member_public_key.0))
     }
 
-    /// Waits for the state of a circle that was joined.
+    /// Waits for the state of a circle that was joined and runs the code that was `installed`; no
+    /// other code is called.
     ///
     /// # Errors
     /// [`SourceError::NotReady`] if it does not arrive in two minutes.
-    pub async fn wait_until_synced(&self, circle: &NodeCircle) -> SourceResult<(CircleState, Pin)> {
+    pub async fn wait_until_synced(
+        &self,
+        circle: &NodeCircle,
+        installed: &Installed,
+    ) -> SourceResult<(Option<CircleState>, Pin)> {
         let until = Instant::now() + ARRIVES_WITHIN;
         loop {
-            match circle.circle().await {
-                Ok(state) => return Ok((state, circle.pin().await?)),
+            match synced(circle, installed).await {
+                Ok(state) => return Ok(state),
                 Err(error) if error.is_retry() && Instant::now() < until => {}
                 Err(error) => return Err(error),
             }
@@ -296,6 +301,21 @@ impl CalimeroNode {
         let _: Value = self.http.post(&path, &Value::Null).await?;
         Ok(())
     }
+}
+
+/// What a circle runs, and what it says if that is what was installed.
+async fn synced(
+    circle: &NodeCircle,
+    installed: &Installed,
+) -> SourceResult<(Option<CircleState>, Pin)> {
+    let pin = circle.pin().await?;
+    let is_ours = (pin.application, pin.bytecode) == (installed.application, installed.bytecode);
+    let state = if is_ours {
+        Some(circle.circle().await?)
+    } else {
+        None
+    };
+    Ok((state, pin))
 }
 
 /// Refuses an invitation that cannot be one by its size; what is in it is the nodes' matter.

@@ -5,9 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{
-    Change, ChangeDigest, Circle, Consent, Cursor, PageLimit, Record, SourceError, SourceResult,
-};
+use super::{Change, Circle, Consent, Cursor, PageLimit, Record, SourceError, SourceResult};
 
 /// The most pages of one walk: a million entries, which is more than every shard of a circle can
 /// hold.
@@ -32,32 +30,54 @@ impl Steps {
     }
 }
 
-/// All entries of a circle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A walk over all entries of a circle, which may be read in parts.
+#[derive(Default)]
 pub struct ChangeWalk {
-    /// The entries, in the walk's order.
+    /// The entries so far, in the walk's order.
     pub entries: Vec<Change>,
-    /// The digest over everything when the walk began: a circle that still has it has not
-    /// changed since, and one that changed during the walk does not have it any more.
-    pub digest: ChangeDigest,
+    next: Option<Cursor>,
+    steps: Steps,
+    is_complete: bool,
+}
+
+impl ChangeWalk {
+    /// Whether the last page was read.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Reads the next pages, at most so many.
+    ///
+    /// # Errors
+    /// [`SourceError`]; also if the walk does not end.
+    pub async fn read(&mut self, circle: &dyn Circle, pages_max: usize) -> SourceResult<()> {
+        for _ in 0..pages_max {
+            if self.is_complete {
+                break;
+            }
+            let mut page = circle.changes(self.next.as_ref(), PageLimit::MAX).await?;
+            self.entries.append(&mut page.entries);
+            if let Some(next) = &page.next {
+                self.steps.take("changes", next)?;
+            }
+            self.is_complete = page.next.is_none();
+            self.next = page.next;
+        }
+        Ok(())
+    }
 }
 
 /// Every entry by kind, key and digest.
 ///
 /// # Errors
 /// [`SourceError`]; also if the walk does not end.
-pub async fn all_changes(circle: &dyn Circle) -> SourceResult<ChangeWalk> {
-    let mut page = circle.changes(None, PageLimit::MAX).await?;
-    let digest = page.digest;
-    let (mut entries, mut steps) = (Vec::new(), Steps::default());
-    loop {
-        entries.append(&mut page.entries);
-        let Some(next) = page.next else {
-            return Ok(ChangeWalk { entries, digest });
-        };
-        steps.take("changes", &next)?;
-        page = circle.changes(Some(&next), PageLimit::MAX).await?;
+pub async fn all_changes(circle: &dyn Circle) -> SourceResult<Vec<Change>> {
+    let mut walk = ChangeWalk::default();
+    while !walk.is_complete() {
+        walk.read(circle, WALK_PAGES_MAX).await?;
     }
+    Ok(walk.entries)
 }
 
 /// Every consent that counts.

@@ -1,10 +1,11 @@
 //! Batches and their way to the chain.
 //!
 //! `sealed` → `placed` (every leaf's position is in its context) → `submitted` (the intent is here
-//! before anything is sent) → `anchored`. A batch whose transaction cannot land goes back to
-//! `placed` and is prepared anew; its root stays what it is.
+//! before anything is sent) → `anchored`. A batch whose transaction cannot land, or that the chain
+//! no longer has, goes back to `placed` and is prepared anew; its root stays what it is. One that
+//! is not placed yet can be dissolved, and its consents are sealed again.
 
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::tree::{Leaf, Root};
 use sqlx::Row;
@@ -26,7 +27,7 @@ pub enum BatchState {
     Placed,
     /// The intent to send is durable; the transaction may be out.
     Submitted,
-    /// The chain has the root, and the contexts know it.
+    /// The chain has the root.
     Anchored,
 }
 
@@ -234,8 +235,8 @@ impl Store {
         time: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE batches SET block_number = $2, block_hash = $3, block_time = $4, \
-             last_error = NULL WHERE id = $1",
+            "UPDATE batches SET state = 'anchored', intent = NULL, block_number = $2, \
+             block_hash = $3, block_time = $4, last_error = NULL WHERE id = $1",
         )
         .bind(id.0)
         .bind(signed(block.number.0))
@@ -246,16 +247,79 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the contexts know of the block: nothing is left to do.
+    /// Takes back that a batch is on chain: it is sent again, and its contexts are told again.
     ///
     /// # Errors
-    /// A database that refuses.
-    pub async fn batch_anchored(&self, id: BatchId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE batches SET state = 'anchored', intent = NULL WHERE id = $1")
-            .bind(id.0)
-            .execute(&self.pool)
-            .await?;
+    /// A database that refuses; nothing is then changed.
+    pub async fn batch_lost(&self, id: BatchId) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE batches SET state = 'placed', block_number = NULL, block_hash = NULL, \
+             block_time = NULL, last_error = 'the chain no longer has it' WHERE id = $1",
+        )
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "UPDATE consents SET told_at = NULL, tell_after = 0, tell_failures = 0 \
+             WHERE batch = $1",
+        )
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
         Ok(())
+    }
+
+    /// Takes a sealed batch apart, of which nothing was sent: its consents are sealed again, those
+    /// of `held_back` not before a time.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing is then changed.
+    pub async fn dissolve_batch(
+        &self,
+        id: BatchId,
+        held_back: &[ContextId],
+        until: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for context in held_back {
+            sqlx::query("UPDATE consents SET seal_after = $3 WHERE batch = $1 AND context = $2")
+                .bind(id.0)
+                .bind(context.to_string())
+                .bind(signed(until.0))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("UPDATE consents SET batch = NULL, position = NULL WHERE batch = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM batches WHERE id = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Batches that are on chain, as far as is known, after a number.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn anchored_batches(
+        &self,
+        after: BatchId,
+        len_max: u32,
+    ) -> Result<Vec<BatchRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM batches WHERE state = 'anchored' AND id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after.0)
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(batch).collect()
     }
 
     /// How many batches are in each state, and how many consents wait for one.
@@ -274,14 +338,23 @@ impl Store {
             let state: String = row.try_get("state")?;
             counts.push((format!("batches {state}"), unsigned(row.try_get("n")?)));
         }
-        counts.push((
-            "revocations on their way".to_owned(),
-            count(
-                self,
-                "SELECT COUNT(*) FROM revocations WHERE revoked_at IS NULL",
-            )
-            .await?,
-        ));
+        for (what, sql) in [
+            (
+                "consents whose circle is yet to be told",
+                "SELECT COUNT(*) FROM consents JOIN batches ON consents.batch = batches.id \
+                 WHERE batches.state = 'anchored' AND told_at IS NULL",
+            ),
+            (
+                "revocations on their way",
+                "SELECT COUNT(*) FROM revocations WHERE state IN ('waiting', 'submitted')",
+            ),
+            (
+                "revocations held: of no consent that is known here",
+                "SELECT COUNT(*) FROM revocations WHERE state = 'held'",
+            ),
+        ] {
+            counts.push((what.to_owned(), count(self, sql).await?));
+        }
         Ok(counts)
     }
 }

@@ -1,6 +1,6 @@
 //! Circles: what was pinned when they were entered, and everything that was ever seen in them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use sqlx::Row;
@@ -26,14 +26,47 @@ pub struct CircleRow {
     pub application: ApplicationId,
     /// The pinned bytecode.
     pub bytecode: BlobId,
-    /// The invitation file, where this party was invited.
+    /// The invitation file: the one that was written, or by which this party was invited.
     pub invitation: Option<String>,
     /// When the circle was entered.
     pub entered_at: UnixSeconds,
+    /// The member that enrolled as the patient, once that was seen.
+    pub patient_member: Option<MemberId>,
     /// The context's state when it was last read through.
     pub state_hash: Option<StateHash>,
     /// Why nothing is read from or written to it any more.
     pub alarm: Option<String>,
+}
+
+/// What a walk shows that was not there before.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    /// Entries that are new.
+    pub new: Vec<Change>,
+    /// Entries that are known with another content.
+    pub replaced: Vec<Change>,
+}
+
+/// What somebody did to a circle's entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Entries that are gone; they stay in force here.
+    pub vanished: u64,
+    /// Entries that have another content than they had.
+    pub replaced: u64,
+}
+
+impl Evidence {
+    /// In words, if there is anything to say.
+    #[must_use]
+    pub fn describe(&self) -> Option<String> {
+        let Self { vanished, replaced } = self;
+        (*self != Self::default()).then(|| {
+            format!(
+                "{vanished} entries vanished and {replaced} were replaced; they stay in force here"
+            )
+        })
+    }
 }
 
 fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
@@ -47,6 +80,10 @@ fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
         bytecode: read("a blob", row.try_get("bytecode")?)?,
         invitation: row.try_get("invitation")?,
         entered_at: UnixSeconds(unsigned(row.try_get("entered_at")?)),
+        patient_member: row
+            .try_get::<Option<String>, _>("patient_member")?
+            .map(|text| read("a member", &text))
+            .transpose()?,
         state_hash: row
             .try_get::<Option<String>, _>("state_hash")?
             .map(|text| read("a state hash", &text))
@@ -109,6 +146,37 @@ impl Store {
             })
     }
 
+    /// Notes who enrolled as the patient; the first who did stays.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn pin_patient(
+        &self,
+        context: ContextId,
+        member: MemberId,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE circles SET patient_member = $2 WHERE context = $1 AND patient_member IS NULL",
+        )
+        .bind(context.to_string())
+        .bind(member.to_string())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Lets a stopped circle go on; everything in it is read again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn clear_alarm(&self, context: ContextId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE circles SET alarm = NULL, state_hash = NULL WHERE context = $1")
+            .bind(context.to_string())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Stops a circle: nothing is read from or written to it until a person looked.
     ///
     /// # Errors
@@ -122,7 +190,8 @@ impl Store {
         Ok(())
     }
 
-    /// Which of these entries are new or changed since they were last noted.
+    /// Which of these entries are new, and which have another content than they had. Entries are
+    /// written once, so that the second is a replacement by somebody who should not.
     ///
     /// # Errors
     /// A database that refuses.
@@ -130,14 +199,39 @@ impl Store {
         &self,
         context: ContextId,
         entries: &[Change],
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<Unseen, StoreError> {
         let known = self.seen(context).await?;
-        let known: HashSet<_> = known.into_iter().collect();
-        Ok(entries
-            .iter()
-            .filter(|entry| !known.contains(entry))
-            .copied()
-            .collect())
+        let known: HashMap<_, _> = known
+            .into_iter()
+            .map(|entry| ((entry.kind, entry.key), entry.digest))
+            .collect();
+        let mut unseen = Unseen::default();
+        for entry in entries {
+            match known.get(&(entry.kind, entry.key)) {
+                None => unseen.new.push(*entry),
+                Some(digest) if *digest != entry.digest => unseen.replaced.push(*entry),
+                Some(_) => {}
+            }
+        }
+        Ok(unseen)
+    }
+
+    /// How many entries of a circle are gone, and how many were replaced.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn evidence(&self, context: ContextId) -> Result<Evidence, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(vanished_at) AS vanished, COUNT(replaced_at) AS replaced FROM seen \
+             WHERE context = $1",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Evidence {
+            vanished: unsigned(row.try_get("vanished")?),
+            replaced: unsigned(row.try_get("replaced")?),
+        })
     }
 
     async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
@@ -169,7 +263,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
-             DO UPDATE SET digest = excluded.digest, vanished_at = NULL",
+             DO UPDATE SET digest = excluded.digest, vanished_at = NULL, replaced_at = CASE \
+             WHEN seen.digest = excluded.digest THEN seen.replaced_at ELSE $5 END",
         )
         .bind(context.to_string())
         .bind(entry.kind.name())
@@ -197,10 +292,30 @@ impl Store {
             .iter()
             .map(|entry| (entry.kind, entry.key))
             .collect();
-        let mut vanished = self.seen(context).await?;
-        vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
+        let (back, vanished): (Vec<_>, Vec<_>) = self
+            .seen(context)
+            .await?
+            .into_iter()
+            .partition(|entry| present.contains(&(entry.kind, entry.key)));
         let mut fresh = Vec::new();
         let mut transaction = self.pool.begin().await?;
+        let gone: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
+        )
+        .bind(context.to_string())
+        .fetch_one(&mut *transaction)
+        .await?;
+        for entry in back.iter().filter(|_| gone > 0) {
+            sqlx::query(
+                "UPDATE seen SET vanished_at = NULL WHERE context = $1 AND kind = $2 \
+                 AND entry_key = $3 AND vanished_at IS NOT NULL",
+            )
+            .bind(context.to_string())
+            .bind(entry.kind.name())
+            .bind(entry.key.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        }
         for entry in vanished {
             let noted = sqlx::query(
                 "UPDATE seen SET vanished_at = $4 WHERE context = $1 AND kind = $2 \

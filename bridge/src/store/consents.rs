@@ -36,6 +36,10 @@ pub struct ConsentRow {
     pub position: Option<u64>,
 }
 
+/// Counters go up in steps, so that a grant whose message cannot be signed (odds 2^-55) may take
+/// the next ones.
+pub const COUNTER_STEP: u64 = 16;
+
 fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
     let terms: String = row.try_get("terms")?;
     Ok(ConsentRow {
@@ -77,21 +81,33 @@ impl Store {
         .bind(signed(now.0))
         .execute(&self.pool)
         .await?;
+        // A revocation of it may have come first, and was held as one of nobody's consent.
+        sqlx::query(
+            "UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'",
+        )
+        .bind(row.handle.to_string())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
-    /// Consents that are in no batch yet, the oldest first, and since when the oldest waits.
+    /// Consents that are in no batch yet and may be sealed, the oldest first, and since when the
+    /// oldest waits. Those of a stopped circle may not: it could not be told of their places.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn waiting_consents(
         &self,
         len_max: u32,
+        now: UnixSeconds,
     ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM consents WHERE batch IS NULL ORDER BY ingested_at, commitment LIMIT $1",
+            "SELECT * FROM consents WHERE batch IS NULL AND seal_after <= $2 AND context NOT IN \
+             (SELECT context FROM circles WHERE alarm IS NOT NULL) \
+             ORDER BY ingested_at, commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
+        .bind(signed(now.0))
         .fetch_all(&self.pool)
         .await?;
         let since = rows
@@ -102,18 +118,86 @@ impl Store {
         Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
     }
 
-    /// The handles of all consents that have no revocation here.
+    /// Handles of consents and of revocations that landed, in an order that never changes, after
+    /// `cursor`.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn unrevoked_handles(&self) -> Result<Vec<Handle>, StoreError> {
+    pub async fn watched_handles(
+        &self,
+        cursor: &str,
+        len_max: usize,
+    ) -> Result<Vec<Handle>, StoreError> {
         let handles: Vec<String> = sqlx::query_scalar(
-            "SELECT handle FROM consents WHERE handle NOT IN (SELECT handle FROM revocations) \
-             ORDER BY handle",
+            "SELECT handle FROM consents WHERE handle > $1 \
+             UNION SELECT handle FROM revocations WHERE handle > $1 AND revoked_at IS NOT NULL \
+             ORDER BY handle LIMIT $2",
         )
+        .bind(cursor)
+        .bind(signed(len_max as u64))
         .fetch_all(&self.pool)
         .await?;
         handles.iter().map(|text| read("a handle", text)).collect()
+    }
+
+    /// Consents whose batch is on chain and whose circle was not told, those that are due.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn untold_consents(
+        &self,
+        len_max: u32,
+        now: UnixSeconds,
+    ) -> Result<Vec<ConsentRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT consents.* FROM consents JOIN batches ON consents.batch = batches.id \
+             WHERE batches.state = 'anchored' AND told_at IS NULL AND tell_after <= $2 \
+             ORDER BY consents.batch, consents.position LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(consent).collect()
+    }
+
+    /// Notes that a consent's circle knows of the block.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn consent_told(
+        &self,
+        commitment: Commitment,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE consents SET told_at = $2, tell_failures = 0 WHERE commitment = $1")
+            .bind(commitment.to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Tells these consents' circles later, the more often it failed the later: 10 s, doubling up
+    /// to about an hour and a half.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn tell_later(&self, which: TellLater, now: UnixSeconds) -> Result<(), StoreError> {
+        let name = match which {
+            TellLater::Consent(commitment) => commitment.to_string(),
+            TellLater::Circle(context) => context.to_string(),
+        };
+        sqlx::query(
+            "UPDATE consents SET tell_failures = tell_failures + 1, \
+             tell_after = $2 + (10 << MIN(tell_failures, 9)) \
+             WHERE (commitment = $1 OR context = $1) AND batch IS NOT NULL AND told_at IS NULL",
+        )
+        .bind(name)
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// What a consent of this store opens to: one that was granted here or came from the circle.
@@ -156,16 +240,15 @@ impl Store {
         request: &str,
         now: UnixSeconds,
     ) -> Result<Counter, StoreError> {
-        // Counters go up in steps, so that a grant whose message cannot be signed (odds 2^-55)
-        // may take the next ones.
         sqlx::query(
             "INSERT INTO grants (counter, context, request, made_at) \
-             SELECT COALESCE(MAX(counter) + 16, 0), $1, $2, $3 FROM grants WHERE TRUE \
+             SELECT COALESCE(MAX(counter) + $4, 0), $1, $2, $3 FROM grants WHERE TRUE \
              ON CONFLICT (request) DO NOTHING",
         )
         .bind(context.to_string())
         .bind(request)
         .bind(signed(now.0))
+        .bind(signed(COUNTER_STEP))
         .execute(&self.pool)
         .await?;
         let counter: i64 = sqlx::query_scalar("SELECT counter FROM grants WHERE request = $1")
@@ -223,6 +306,15 @@ impl Store {
             signature: read_json("a signature", row.try_get("signature")?)?,
         }))
     }
+}
+
+/// What is told later.
+#[derive(Clone, Copy, Debug)]
+pub enum TellLater {
+    /// One consent.
+    Consent(Commitment),
+    /// All of a circle.
+    Circle(ContextId),
 }
 
 /// A grant as it was signed here.

@@ -15,7 +15,7 @@ pub struct RecordRow {
     pub version: RecordVersion,
     /// SHA-256 of the resource.
     pub payload: Sha256Digest,
-    /// The custodian's key for this record, nowhere else; destroyed at erasure.
+    /// The custodian's key for this version, nowhere else; destroyed at erasure.
     pub secret: SealSecret,
     /// Whether the context has this version.
     pub is_written: bool,
@@ -31,11 +31,13 @@ impl Store {
         context: ContextId,
         local_key: Sha256Digest,
     ) -> Result<Option<RecordRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM records WHERE context = $1 AND local_key = $2")
-            .bind(context.to_string())
-            .bind(local_key.to_string())
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query(
+            "SELECT * FROM records NATURAL JOIN record_keys WHERE context = $1 AND local_key = $2",
+        )
+        .bind(context.to_string())
+        .bind(local_key.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
         let Some(row) = row else { return Ok(None) };
         let secret: Sha256Digest = read("a record's secret", row.try_get("custodian_secret")?)?;
         Ok(Some(RecordRow {
@@ -57,21 +59,33 @@ impl Store {
         local_key: Sha256Digest,
         row: &RecordRow,
     ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
         sqlx::query(
-            "INSERT INTO records (context, local_key, record, version, payload_sha256, \
-             custodian_secret) VALUES ($1, $2, $3, $4, $5, $6) \
-             ON CONFLICT (context, local_key) DO UPDATE SET version = excluded.version, \
-             payload_sha256 = excluded.payload_sha256, \
-             custodian_secret = excluded.custodian_secret, written_at = NULL",
+            "INSERT INTO records (context, local_key, record, version, payload_sha256) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, local_key) DO UPDATE SET \
+             record = excluded.record, version = excluded.version, \
+             payload_sha256 = excluded.payload_sha256, written_at = NULL",
         )
         .bind(context.to_string())
         .bind(local_key.to_string())
         .bind(row.record.to_string())
         .bind(row.version.0)
         .bind(row.payload.to_string())
-        .bind(Sha256Digest(*row.secret.reveal()).to_string())
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        // The keys of earlier versions stay: what they open was not erased.
+        sqlx::query(
+            "INSERT INTO record_keys (context, record, version, custodian_secret) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (context, record, version) \
+             DO UPDATE SET custodian_secret = excluded.custodian_secret",
+        )
+        .bind(context.to_string())
+        .bind(row.record.to_string())
+        .bind(row.version.0)
+        .bind(Sha256Digest(*row.secret.reveal()).to_string())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
         Ok(())
     }
 

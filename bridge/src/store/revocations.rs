@@ -51,8 +51,23 @@ fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
     })
 }
 
+/// The most revocations of consents that nobody here knows which are relayed for one circle. Any
+/// member can open handles without end; only those of consents are worth anybody's fees.
+pub const UNKNOWN_RELAYED_MAX: u32 = 64;
+
+/// Where a revocation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made here: it goes out.
+    Here,
+    /// It was seen in a circle: it goes out if its consent is known or the circle has not had its
+    /// share of others.
+    Circle,
+}
+
 impl Store {
-    /// Keeps a revocation for ever; one that is known changes nothing.
+    /// Keeps a revocation for ever; one that is known changes nothing, unless it was held and is
+    /// made here now.
     ///
     /// # Errors
     /// A database that refuses.
@@ -60,32 +75,50 @@ impl Store {
         &self,
         handle: Handle,
         context: ContextId,
-        secret: &RevocationSecret,
-        claim_key: PublicKey,
+        (secret, claim_key): (&RevocationSecret, PublicKey),
+        origin: Origin,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
+        let share = match origin {
+            Origin::Here => i64::MAX,
+            Origin::Circle => i64::from(UNKNOWN_RELAYED_MAX),
+        };
         sqlx::query(
             "INSERT INTO revocations (handle, context, secret, claim_key, seen_at, state) \
-             VALUES ($1, $2, $3, $4, $5, 'waiting') ON CONFLICT (handle) DO NOTHING",
+             SELECT $1, $2, $3, $4, $5, CASE WHEN handle_is_known OR $6 > share_used \
+             THEN 'waiting' ELSE 'held' END FROM (SELECT \
+             EXISTS (SELECT 1 FROM consents WHERE handle = $1) AS handle_is_known, \
+             (SELECT COUNT(*) FROM revocations AS others WHERE others.context = $2 \
+             AND others.state <> 'held' \
+             AND others.handle NOT IN (SELECT handle FROM consents)) AS share_used) AS circle \
+             WHERE TRUE ON CONFLICT (handle) DO UPDATE SET state = excluded.state \
+             WHERE revocations.state = 'held'",
         )
         .bind(handle.to_string())
         .bind(context.to_string())
         .bind(secret.reveal_text())
         .bind(claim_key.to_string())
         .bind(signed(now.0))
+        .bind(share)
         .execute(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// Revocations that the chain does not have yet, the oldest first.
+    /// Revocations that the chain does not have yet, in the order in which they go out: what is on
+    /// its way, then those of known consents before others, and of each circle one after the other
+    /// in turns, so that no circle's keep another's waiting.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn open_revocations(&self, len_max: u32) -> Result<Vec<RevocationRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM revocations WHERE revoked_at IS NULL \
-             ORDER BY seen_at, handle LIMIT $1",
+            "SELECT * FROM (SELECT open.*, \
+             ROW_NUMBER() OVER (PARTITION BY context, known ORDER BY seen_at, handle) AS turn \
+             FROM (SELECT revocations.*, \
+             handle IN (SELECT handle FROM consents) AS known FROM revocations \
+             WHERE state IN ('waiting', 'submitted')) AS open) AS queue \
+             ORDER BY transaction_hash IS NULL, known DESC, turn, seen_at, handle LIMIT $1",
         )
         .bind(i64::from(len_max))
         .fetch_all(&self.pool)
@@ -146,11 +179,26 @@ impl Store {
         at: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE revocations SET state = 'revoked', revoked_at = $2, intent = NULL \
-             WHERE handle = $1 AND revoked_at IS NULL",
+            "UPDATE revocations SET state = 'revoked', revoked_at = $2, intent = NULL, \
+             transaction_hash = NULL WHERE handle = $1 AND revoked_at IS NULL",
         )
         .bind(handle.to_string())
         .bind(signed(at.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes back that the chain had a revocation: it goes out again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn revocation_lost(&self, handle: Handle) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE revocations SET state = 'waiting', revoked_at = NULL, intent = NULL, \
+             transaction_hash = NULL WHERE handle = $1",
+        )
+        .bind(handle.to_string())
         .execute(&self.pool)
         .await?;
         Ok(())

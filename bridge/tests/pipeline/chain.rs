@@ -32,7 +32,7 @@ enum Payload {
     },
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     head: Option<AnchorHead>,
     anchored: HashMap<Root, UnixSeconds>,
@@ -92,6 +92,25 @@ impl FakeChain {
     pub fn revoke_past_everybody(&self, handle: Handle, at: UnixSeconds) {
         let mut state = self.state.lock().expect("one test");
         state.revoked.insert(handle, at);
+    }
+
+    /// Another endpoint, which knows what this one knows now.
+    pub fn fork(&self) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(self.state.lock().expect("one test").clone())),
+            faults: Faults::planned(Vec::new()),
+        }
+    }
+
+    /// The chain, or what an endpoint says of it, turns out not to have any of it.
+    pub fn forget_everything(&self) {
+        let mut state = self.state.lock().expect("one test");
+        state.head = None;
+        state.anchored.clear();
+        state.revoked.clear();
+        state.transactions.clear();
+        state.nonces.clear();
+        state.height += 10;
     }
 
     /// Closes empty blocks.
@@ -174,6 +193,7 @@ impl Chain for FakeChain {
         _: Anchorer,
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError> {
+        self.faults.before("anchored_at").map_err(|()| broken())?;
         Ok(self
             .state
             .lock()
@@ -236,6 +256,7 @@ impl Account for FakeAccount {
     }
 
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
+        self.chain.faults.before("nonce").map_err(|()| broken())?;
         let state = self.chain.state.lock().expect("one test");
         Ok(AccountNonce(
             state.nonces.get(&self.address).copied().unwrap_or_default(),
@@ -307,7 +328,7 @@ impl Account for FakeAccount {
             },
         };
         state.transactions.insert(transaction.hash, status);
-        if fault == Some(Fault::FailedButTookEffect) {
+        if fault.is_some() {
             Err(broken())
         } else {
             Ok(Sent::Accepted)

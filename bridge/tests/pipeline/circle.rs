@@ -9,7 +9,7 @@ use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangeDigest, ChangePage, Circle, CircleState,
     Consent, ConsentPage, Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey,
     EntryKind, FullRecord, Granted, GroupId, NewRecord, PageLimit, Pin, RecordPage, Revocation,
-    SourceError, SourceResult, StateHash, Written,
+    SourceError, SourceResult, StageReport, StateHash, Written,
 };
 use medsync_protocol::consent::{Opening, Registry};
 use medsync_protocol::felt::Felt;
@@ -18,12 +18,14 @@ use medsync_protocol::ids::{
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
-use medsync_protocol::secrets::RevocationSecret;
+use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::{PublicKey, Signature};
 
 use super::faults::{Fault, Faults};
 
 pub const CONTEXT: ContextId = ContextId([7; 32]);
+/// Another patient's circle.
+pub const OTHER: ContextId = ContextId([8; 32]);
 pub const CUSTODIAN: MemberId = MemberId([1; 32]);
 
 #[derive(Default)]
@@ -34,13 +36,27 @@ struct State {
     /// Of each valid enrolment; two freeze the circle.
     patient_keys: Vec<PublicKey>,
     pushed_code: bool,
+    refuses: Refuses,
+}
+
+/// What the app refuses to take of a position.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refuses {
+    #[default]
+    Nothing,
+    Blocks,
+    Everything,
 }
 
 #[derive(Clone)]
 pub struct FakeCircle {
+    context: ContextId,
     state: Arc<Mutex<State>>,
     faults: Faults,
 }
+
+/// The circles on one node.
+pub struct FakeCircles(pub Vec<FakeCircle>);
 
 fn broken(call: &str) -> SourceError {
     SourceError::Unreachable {
@@ -57,7 +73,7 @@ fn unused<T>(call: &str) -> SourceResult<T> {
 }
 
 impl FakeCircle {
-    pub fn new(faults: Faults, patient: PublicKey) -> Self {
+    pub fn new(context: ContextId, faults: Faults, patient: PublicKey) -> Self {
         let members = [CUSTODIAN, MemberId([2; 32])].into();
         let state = State {
             members,
@@ -65,15 +81,36 @@ impl FakeCircle {
             ..State::default()
         };
         Self {
+            context,
             state: Arc::new(Mutex::new(state)),
             faults,
         }
     }
 
+    /// What the app refuses from now on.
+    pub fn refuse(&self, refuses: Refuses) {
+        self.state.lock().expect("one test").refuses = refuses;
+    }
+
+    /// How many revocations it has.
+    pub fn revocations(&self) -> usize {
+        let state = self.state.lock().expect("one test");
+        let is_revocation =
+            |(change, _): &&(Change, EntryBody)| change.kind == EntryKind::Revocation;
+        state.entries.iter().filter(is_revocation).count()
+    }
+
+    /// A hostile member overwrites an entry.
+    pub fn replace_entry(&self, at: usize) {
+        let mut state = self.state.lock().expect("one test");
+        state.entries[at].0.digest = ChangeDigest([0xff; 32]);
+    }
+
     fn add(&self, kind: EntryKind, body: EntryBody) {
         let mut state = self.state.lock().expect("one test");
-        let number = state.entries.len() as u8;
-        let (key, digest) = (EntryKey([number; 32]), ChangeDigest([number; 32]));
+        let mut name = [0; 32];
+        name[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
+        let (key, digest) = (EntryKey(name), ChangeDigest(name));
         state.entries.push((Change { kind, key, digest }, body));
     }
 
@@ -83,6 +120,13 @@ impl FakeCircle {
 
     pub fn add_revocation(&self, revocation: Revocation) {
         self.add(EntryKind::Revocation, EntryBody::Revocation(revocation));
+    }
+
+    fn has_revoked(&self, handle: Handle) -> bool {
+        let state = self.state.lock().expect("one test");
+        state.entries.iter().any(|(_, body)| {
+            matches!(body, EntryBody::Revocation(revocation) if revocation.handle == handle)
+        })
     }
 
     /// A hostile member's node drops everything.
@@ -124,16 +168,17 @@ fn enrolled(party_key: PublicKey) -> Enrolled {
     }
 }
 
-impl Circles for FakeCircle {
-    fn open(&self, _: ContextId) -> Box<dyn Circle> {
-        Box::new(self.clone())
+impl Circles for FakeCircles {
+    fn open(&self, context: ContextId) -> Box<dyn Circle> {
+        let circle = self.0.iter().find(|circle| circle.context == context);
+        Box::new(circle.expect("a circle of the test").clone())
     }
 }
 
 #[async_trait]
 impl Circle for FakeCircle {
     fn context(&self) -> ContextId {
-        CONTEXT
+        self.context
     }
 
     async fn state_hash(&self) -> SourceResult<StateHash> {
@@ -142,17 +187,20 @@ impl Circle for FakeCircle {
             .map_err(|()| broken("state_hash"))?;
         let state = self.state.lock().expect("one test");
         let mut hash = [0; 32];
-        hash[0] = state.entries.len() as u8;
-        hash[1] = state.reports.len() as u8;
+        hash[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
+        hash[8..16].copy_from_slice(&(state.reports.len() as u64).to_be_bytes());
+        let replaced = |(change, _): &&(Change, EntryBody)| change.digest.0 == [0xff; 32];
+        hash[16] = state.entries.iter().filter(replaced).count() as u8;
         Ok(StateHash(hash))
     }
 
     async fn pin(&self) -> SourceResult<Pin> {
+        self.faults.before("pin").map_err(|()| broken("pin"))?;
         let state = self.state.lock().expect("one test");
         Ok(Pin {
             application: ApplicationId([4; 32]),
             bytecode: BlobId([if state.pushed_code { 55 } else { 5 }; 32]),
-            group: GroupId([6; 32]),
+            group: Some(GroupId([6; 32])),
             members: state.members.clone(),
         })
     }
@@ -169,7 +217,7 @@ impl Circle for FakeCircle {
             .collect();
         let frozen = enrolments.len() > 1;
         Ok(CircleState {
-            context: CONTEXT,
+            context: self.context,
             custodian_member: CUSTODIAN,
             custodian: CustodianPins {
                 invitation_key: PublicKey::from_felt(Felt::ONE),
@@ -198,8 +246,31 @@ impl Circle for FakeCircle {
         unused("grant")
     }
 
-    async fn revoke(&self, _: &RevocationSecret, _: PublicKey) -> SourceResult<Written> {
-        unused("revoke")
+    async fn revoke(
+        &self,
+        secret: &RevocationSecret,
+        claim_key: PublicKey,
+    ) -> SourceResult<Written> {
+        let fault = self.faults.take("revoke");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("revoke"));
+        }
+        let key = EntryKey([98; 32]);
+        let handle = Handle::of(secret.hash(), claim_key);
+        let existing = self.has_revoked(handle);
+        if !existing {
+            self.add_revocation(Revocation {
+                key,
+                handle,
+                secret: secret.clone(),
+                claim_key,
+                recorded_at: UnixSeconds(12),
+            });
+        }
+        match fault {
+            None => Ok(Written { key, existing }),
+            Some(_) => Err(broken("revoke")),
+        }
     }
 
     async fn consents(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ConsentPage> {
@@ -228,12 +299,18 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("record_anchor"));
         }
-        self.state
-            .lock()
-            .expect("one test")
-            .reports
-            .push(report.clone());
-        if fault == Some(Fault::FailedButTookEffect) {
+        let mut state = self.state.lock().expect("one test");
+        let is_block = matches!(report.stage, StageReport::Anchored { .. });
+        if state.refuses == Refuses::Everything || (is_block && state.refuses == Refuses::Blocks) {
+            return Err(SourceError::Refused {
+                method: "record_anchor",
+                code: "full".into(),
+                reason: "a fault of the test".into(),
+            });
+        }
+        state.reports.push(report.clone());
+        drop(state);
+        if fault.is_some() {
             return Err(broken("record_anchor"));
         }
         Ok(Written {
@@ -251,7 +328,6 @@ impl Circle for FakeCircle {
         Ok(ChangePage {
             entries,
             next: None,
-            digest: ChangeDigest([0; 32]),
         })
     }
 

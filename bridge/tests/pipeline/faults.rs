@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 pub enum Fault {
     /// Nothing happened.
     Failed,
-    /// It happened, but the caller is told that it failed; or the caller died right after. The
-    /// pipeline keeps nothing in memory, so that both are the same to it.
+    /// It happened, but the caller is told that it failed.
     FailedButTookEffect,
+    /// It happened, and the caller died right after: nothing works for it any more, until it is
+    /// started again.
+    Died,
 }
 
 /// Which call fails, and how.
@@ -21,28 +23,46 @@ pub struct Plan {
     pub fault: Fault,
 }
 
-/// How often each operation was called, and what is planned.
-type Inner = (HashMap<&'static str, u32>, Vec<Plan>);
+#[derive(Default)]
+struct Inner {
+    /// How often each operation was called.
+    calls: HashMap<&'static str, u32>,
+    plans: Vec<Plan>,
+    is_dead: bool,
+}
 
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Inner>>);
 
 impl Faults {
     pub fn planned(plans: Vec<Plan>) -> Self {
-        Self(Arc::new(Mutex::new((HashMap::new(), plans))))
+        Self(Arc::new(Mutex::new(Inner {
+            plans,
+            ..Inner::default()
+        })))
     }
 
     /// Counts a call; answers the fault that is planned for it.
     pub fn take(&self, operation: &'static str) -> Option<Fault> {
         let mut inner = self.0.lock().expect("one test");
-        let count = inner.0.entry(operation).or_default();
+        if inner.is_dead {
+            return Some(Fault::Failed);
+        }
+        let count = inner.calls.entry(operation).or_default();
         *count += 1;
         let call = *count;
         let plan = inner
-            .1
+            .plans
             .iter()
             .find(|p| p.operation == operation && p.call == call);
-        plan.map(|plan| plan.fault)
+        let fault = plan.map(|plan| plan.fault);
+        inner.is_dead = fault == Some(Fault::Died);
+        fault
+    }
+
+    /// Whether the caller died since this was last asked; from now on it lives again.
+    pub fn revive(&self) -> bool {
+        std::mem::take(&mut self.0.lock().expect("one test").is_dead)
     }
 
     /// For calls that change nothing.
@@ -59,7 +79,7 @@ impl Faults {
         self.0
             .lock()
             .expect("one test")
-            .0
+            .calls
             .get(operation)
             .copied()
             .unwrap_or_default()

@@ -1,18 +1,22 @@
-//! The pipeline under faults: every call outside × {failed, failed but took effect}, and a death
-//! right after it, which is the same to a pipeline that keeps nothing in memory.
+//! The pipeline under faults: every call outside × {failed, failed but took effect, died right
+//! after}. Whoever died starts again over the same store.
 //!
 //! Whatever fails, afterwards every consent is anchored exactly once, its circle knows where, and
 //! every revocation is on chain.
 
 mod chain;
 mod circle;
+mod fairness;
 mod faults;
+mod settled;
 mod verifier;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use medsync::guard::GuardError;
-use medsync::pipeline::{BatchBounds, Pipeline, PipelineError, ingest, relay, watch};
+use medsync::daemon;
+use medsync::pipeline::ingest::{Readings, Round};
+use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay, watch};
 use medsync::seams::{Clock, system_random};
 use medsync::source::{
     ApplicationId, BlobId, Consent, ConsentState, EntryKey, GroupId, Revocation, StageReport,
@@ -23,8 +27,8 @@ use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, Sha256Digest,
-    UnixSeconds,
+    AddressBytes, Anchorer, ChainId, ClassHash, ContextId, ContractAddress, MemberId, Nonce,
+    Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::SecretKey;
@@ -32,17 +36,27 @@ use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 use tokio::sync::Mutex;
 
 use chain::{FakeAccount, FakeChain};
-use circle::{CONTEXT, CUSTODIAN, FakeCircle};
+use circle::{CONTEXT, CUSTODIAN, FakeCircle, FakeCircles, OTHER};
 use faults::{Fault, Faults, Plan};
 
 const CONSENTS: u64 = 3;
 const ROUNDS_MAX: u32 = 40;
 
-struct StoppedClock;
+/// When the tests begin, and how long a round takes, in seconds.
+const START: u64 = 5_000;
+const ROUND_S: u64 = 20;
 
-impl Clock for StoppedClock {
+struct TestClock(AtomicU64);
+
+impl TestClock {
+    fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
     fn now(&self) -> UnixSeconds {
-        UnixSeconds(5_000)
+        UnixSeconds(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -58,11 +72,34 @@ fn anchorer() -> Anchorer {
 }
 
 struct World {
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
+    clock: Arc<TestClock>,
     pipeline: Pipeline,
     chain: FakeChain,
     circle: FakeCircle,
+    /// Another patient's circle on the same node; entered by the tests that want it.
+    other: FakeCircle,
     faults: Faults,
+}
+
+impl World {
+    /// A new process over the same store.
+    async fn restart(&mut self) {
+        self.pipeline.store = Store::open(self.home.path()).await.expect("the store");
+        self.pipeline.readings = Readings::default();
+    }
+
+    async fn enter_other(&self) {
+        let row = CircleRow {
+            context: OTHER,
+            ..row()
+        };
+        self.pipeline
+            .store
+            .enter_circle(&row)
+            .await
+            .expect("entered");
+    }
 }
 
 async fn world(plans: Vec<Plan>) -> World {
@@ -70,10 +107,10 @@ async fn world(plans: Vec<Plan>) -> World {
     let home = tempfile::tempdir().expect("a folder");
     let store = Store::open(home.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
-    let (chain, circle) = (
-        FakeChain::new(faults.clone()),
-        FakeCircle::new(faults.clone(), patient().public_key()),
-    );
+    let chain = FakeChain::new(faults.clone());
+    let [circle, other] = [CONTEXT, OTHER]
+        .map(|context| FakeCircle::new(context, faults.clone(), patient().public_key()));
+    let clock = Arc::new(TestClock(AtomicU64::new(START)));
     let account = |address: u64| {
         let address = ContractAddress::from_felt(Felt::from(address));
         Some(Arc::new(FakeAccount {
@@ -83,11 +120,12 @@ async fn world(plans: Vec<Plan>) -> World {
     };
     let pipeline = Pipeline {
         store,
-        circles: Arc::new(circle.clone()),
+        circles: Arc::new(FakeCircles(vec![circle.clone(), other.clone()])),
         chain: Arc::new(chain.clone()),
-        clock: Arc::new(StoppedClock),
+        clock: clock.clone(),
         random: Arc::new(Mutex::new(system_random())),
         registry: registry(),
+        class_hash: ClassHash::from_felt(Felt::ONE),
         anchor_account: account(100),
         revoke_account: account(200),
         relay_after_s: 0,
@@ -95,12 +133,15 @@ async fn world(plans: Vec<Plan>) -> World {
             age_s_max: 0,
             consents_max: 2,
         },
+        readings: Readings::default(),
     };
     World {
-        _home: home,
+        home,
+        clock,
         pipeline,
         chain,
         circle,
+        other,
         faults,
     }
 }
@@ -115,6 +156,7 @@ fn row() -> CircleRow {
         application: ApplicationId([4; 32]),
         bytecode: BlobId([5; 32]),
         invitation: None,
+        patient_member: None,
         entered_at: UnixSeconds(0),
         state_hash: None,
         alarm: None,
@@ -182,41 +224,58 @@ fn fill(circle: &FakeCircle) {
         let (consent, signed) = consent(number);
         circle.add_consent(consent);
         if number == 0 {
-            circle.add_revocation(Revocation {
-                key: EntryKey([99; 32]),
-                handle: signed.secrets.handle(),
-                secret: signed.secrets.secret.clone(),
-                claim_key: signed.secrets.claim_key.public_key(),
-                recorded_at: UnixSeconds(11),
-            });
+            circle.add_revocation(revocation_of(&signed));
         }
     }
 }
 
-/// Rounds of all lanes until nothing is left to do; errors are what the daemon would log.
-async fn run(world: &World) -> u32 {
-    let mut errors = 0;
+fn revocation_of(signed: &SignedGrant) -> Revocation {
+    Revocation {
+        key: EntryKey([99; 32]),
+        handle: signed.secrets.handle(),
+        secret: signed.secrets.secret.clone(),
+        claim_key: signed.secrets.claim_key.public_key(),
+        recorded_at: UnixSeconds(11),
+    }
+}
+
+/// Rounds of all lanes until nothing is left to do; a process that died starts again.
+async fn run(world: &mut World) {
     for _ in 0..ROUNDS_MAX {
-        let ingested = ingest::ingest_all(&world.pipeline).await;
-        let relayed = relay::relay_round(&world.pipeline).await;
-        let moved = world.pipeline.batch_round().await;
-        errors +=
-            u32::from(ingested.is_err()) + u32::from(relayed.is_err()) + u32::from(moved.is_err());
-        let idle = matches!(
-            (&ingested, &relayed, &moved),
-            (Ok(()), Ok(false), Ok(false))
-        );
-        let (waiting, _) = world
-            .pipeline
-            .store
-            .waiting_consents(1)
-            .await
-            .expect("the store");
-        if idle && waiting.is_empty() {
-            return errors;
+        let is_idle = round(world).await;
+        if world.faults.revive() {
+            world.restart().await;
+        } else if is_idle {
+            return;
         }
     }
     panic!("the pipeline did not come to rest in {ROUNDS_MAX} rounds");
+}
+
+/// One round of all lanes; answers whether nothing is left to do. Errors are what the daemon would
+/// log.
+async fn round(world: &World) -> bool {
+    let pipeline = &world.pipeline;
+    let ingested = ingest::ingest_all(pipeline).await;
+    let relayed = relay::relay_round(pipeline).await;
+    let moved = pipeline.batch_round().await;
+    let idle = matches!(
+        (&ingested, &relayed, &moved),
+        (Ok(round), Ok(false), Ok(false)) if *round == Round::default()
+    );
+    let later = UnixSeconds(1 << 40);
+    let (waiting, _) = pipeline
+        .store
+        .waiting_consents(1, later)
+        .await
+        .expect("the store");
+    let untold = pipeline
+        .store
+        .untold_consents(1, later)
+        .await
+        .expect("the store");
+    world.clock.advance(ROUND_S);
+    idle && waiting.is_empty() && untold.is_empty()
 }
 
 /// What has to be true at rest.
@@ -258,9 +317,9 @@ fn check(world: &World, plan: &str) {
 
 #[tokio::test]
 async fn without_faults_every_consent_is_anchored_once() {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     fill(&world.circle);
-    assert_eq!(run(&world).await, 0);
+    run(&mut world).await;
     check(&world, "no fault");
     assert_eq!(
         world.faults.calls("send"),
@@ -271,17 +330,20 @@ async fn without_faults_every_consent_is_anchored_once() {
 
 #[tokio::test]
 async fn hostile_weather_every_call_fails_once_in_each_way() {
-    let calm = world(Vec::new()).await;
+    let mut calm = world(Vec::new()).await;
     fill(&calm.circle);
-    run(&calm).await;
+    run(&mut calm).await;
     let mut rows = 0;
     for (operation, has_effect) in [
         ("state_hash", false),
         ("changes", false),
         ("circle", false),
         ("entry", false),
+        ("pin", false),
         ("record_anchor", true),
+        ("anchored_at", false),
         ("head_of", false),
+        ("nonce", false),
         ("prepare", false),
         ("send", true),
         ("status", false),
@@ -293,7 +355,7 @@ async fn hostile_weather_every_call_fails_once_in_each_way() {
             "{operation} is never called; the table is out of date"
         );
         for call in 1..=calls {
-            for fault in [Fault::Failed, Fault::FailedButTookEffect] {
+            for fault in [Fault::Failed, Fault::FailedButTookEffect, Fault::Died] {
                 if fault == Fault::FailedButTookEffect && !has_effect {
                     continue;
                 }
@@ -303,9 +365,13 @@ async fn hostile_weather_every_call_fails_once_in_each_way() {
                     fault,
                 };
                 let name = format!("{plan:?}");
-                let world = world(vec![plan]).await;
+                let mut world = world(vec![plan]).await;
                 fill(&world.circle);
-                assert!(run(&world).await > 0, "{name}: the fault was not noticed");
+                run(&mut world).await;
+                assert!(
+                    world.faults.calls(operation) >= call,
+                    "{name}: it did not happen"
+                );
                 check(&world, &name);
                 rows += 1;
             }
@@ -316,12 +382,41 @@ async fn hostile_weather_every_call_fails_once_in_each_way() {
 
 #[tokio::test]
 async fn hostile_member_drops_everything_and_the_revocation_stays_in_force() {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     fill(&world.circle);
     ingest::ingest_all(&world.pipeline).await.expect("read");
     world.circle.drop_entries();
-    run(&world).await;
+    run(&mut world).await;
     check(&world, "entries dropped after they were seen");
+    let evidence = world
+        .pipeline
+        .store
+        .evidence(CONTEXT)
+        .await
+        .expect("the store");
+    assert_eq!(evidence.vanished, 4);
+    // The revocation is brought back into its circle.
+    daemon::publish_revocations(&world.pipeline)
+        .await
+        .expect("brought");
+    assert_eq!(world.circle.revocations(), 1);
+}
+
+#[tokio::test]
+async fn hostile_member_replaces_an_entry_and_it_is_told() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    world.circle.replace_entry(1);
+    run(&mut world).await;
+    let evidence = world
+        .pipeline
+        .store
+        .evidence(CONTEXT)
+        .await
+        .expect("the store");
+    assert_eq!((evidence.vanished, evidence.replaced), (0, 1));
+    check(&world, "an entry was replaced");
 }
 
 #[tokio::test]
@@ -329,11 +424,9 @@ async fn hostile_hospital_adds_a_reader_and_the_circle_stops() {
     let world = world(Vec::new()).await;
     world.circle.add_member(MemberId([66; 32]));
     fill(&world.circle);
-    let stopped = ingest::ingest_all(&world.pipeline).await;
-    assert!(matches!(
-        stopped,
-        Err(PipelineError::Guard(GuardError::Alarm { .. }))
-    ));
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
     let row = world
         .pipeline
         .store
@@ -342,6 +435,11 @@ async fn hostile_hospital_adds_a_reader_and_the_circle_stops() {
         .expect("the circle");
     assert!(row.alarm.is_some_and(|why| why.contains("readers")));
     assert!(world.chain.anchored().is_empty());
+    assert_eq!(
+        world.chain.revoked().len(),
+        1,
+        "a revocation proves itself and does not wait for a person"
+    );
 }
 
 #[tokio::test]
@@ -351,41 +449,20 @@ async fn hostile_hospital_pushes_code_and_the_circle_stops_for_good() {
     world.circle.push_code(true);
     for pushed in [true, false] {
         world.circle.push_code(pushed);
-        let stopped = ingest::ingest_all(&world.pipeline).await;
-        assert!(matches!(
-            stopped,
-            Err(PipelineError::Guard(GuardError::Alarm { .. }))
-        ));
+        for _ in 0..ROUNDS_MAX {
+            round(&world).await;
+        }
+        let called = world.faults.calls("changes") > 0;
+        assert_eq!(called, !pushed, "other code is not called");
     }
     let row = world.pipeline.store.circle(CONTEXT).await.expect("a row");
     assert!(row.alarm.is_some_and(|why| why.contains("code")));
     assert!(world.chain.anchored().is_empty());
 }
 
-/// Whoever can stop a circle must not stop the other patients' batches with it.
-#[tokio::test]
-async fn hostile_reader_stops_a_circle_and_no_batch() {
-    let world = world(Vec::new()).await;
-    fill(&world.circle);
-    ingest::ingest_all(&world.pipeline).await.expect("read");
-    world.circle.add_member(MemberId([66; 32]));
-    for _ in 0..ROUNDS_MAX {
-        world.pipeline.batch_round().await.expect("nothing hinders");
-    }
-    assert_eq!(
-        world.chain.anchored().len(),
-        2,
-        "three consents, two a batch"
-    );
-    assert!(
-        world.circle.reports().is_empty(),
-        "the circle is left alone"
-    );
-}
-
 #[tokio::test]
 async fn hostile_node_serves_consents_that_do_not_count_and_they_are_left_out() {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     let (mut forged, _) = consent(0);
     forged.signature.s = forged.signature.r;
     let other = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
@@ -398,17 +475,17 @@ async fn hostile_node_serves_consents_that_do_not_count_and_they_are_left_out() 
     ] {
         world.circle.add_consent(consent);
     }
-    run(&world).await;
+    run(&mut world).await;
     assert!(world.chain.anchored().is_empty());
 }
 
 #[tokio::test]
 async fn hostile_second_enrolment_freezes_the_circle_and_is_told() {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     fill(&world.circle);
     let other = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
     world.circle.enrol_again(other.public_key());
-    run(&world).await;
+    run(&mut world).await;
     assert!(world.chain.anchored().is_empty());
     assert_eq!(
         world.chain.revoked().len(),
@@ -422,10 +499,10 @@ async fn hostile_second_enrolment_freezes_the_circle_and_is_told() {
 
 #[tokio::test]
 async fn a_revocation_past_everybody_here_is_seen() {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     let (consent, signed) = consent(1);
     world.circle.add_consent(consent);
-    run(&world).await;
+    run(&mut world).await;
     let handle = signed.secrets.handle();
     let seen = || watch::revoked_by_others(&world.pipeline.store, handle);
     watch::watch_round(&world.pipeline).await.expect("asked");

@@ -55,9 +55,9 @@ fn config() -> VerifierConfig {
 }
 
 async fn anchored() -> (World, Receipt) {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
     fill(&world.circle);
-    run(&world).await;
+    run(&mut world).await;
     let receipt = receipt(&world);
     (world, receipt)
 }
@@ -123,6 +123,31 @@ async fn hostile_endpoint_serves_an_old_block() {
     // About a later time it may not.
     let refused = verify(&config(), &[&world.chain], &receipt, Some(late), late).await;
     assert!(matches!(refused, Err(VerifyError::Judge(_))));
+}
+
+#[tokio::test]
+async fn hostile_endpoint_is_behind_and_hides_no_revocation() {
+    let (world, receipt) = anchored().await;
+    let behind = world.chain.fork();
+    world.chain.grow(5);
+    for chains in [[&behind, &world.chain], [&world.chain, &behind]] {
+        let chains = chains.map(|chain| chain as &dyn Chain);
+        let report = verify(&config(), &chains, &receipt, None, SOON).await;
+        let report = report.expect("both see it as valid, each at its own time");
+        assert_eq!(
+            (report.verdict, report.at),
+            (Verdict::Valid, world.chain.time())
+        );
+    }
+    let handle = receipt.opening.handle;
+    world
+        .chain
+        .revoke_past_everybody(handle, world.chain.time());
+    for chains in [[&behind, &world.chain], [&world.chain, &behind]] {
+        let chains = chains.map(|chain| chain as &dyn Chain);
+        let answer = verify(&config(), &chains, &receipt, None, SOON).await;
+        assert!(matches!(answer, Err(VerifyError::Disagreement(..))));
+    }
 }
 
 #[tokio::test]

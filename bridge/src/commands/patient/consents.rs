@@ -6,25 +6,26 @@ use anyhow::{Context, bail};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{self, Commitment};
 use medsync_protocol::ids::{AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds};
-use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber};
+use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 
 use super::{open_keys, own_circle};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
-use crate::daemon::PUBLISH_REVOCATION;
 use crate::files;
 use crate::invitation::Invitation;
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
 use crate::store::consents::KeptGrant;
+use crate::store::facts::PUBLISH_REVOCATION;
+use crate::store::revocations::Origin;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 const DAY_S: u64 = 24 * 60 * 60;
 /// The first device; others are admitted by a signed message.
-const DEVICE: DeviceNumber = DeviceNumber(0);
+pub(super) const DEVICE: DeviceNumber = DeviceNumber(0);
 
 /// Grant a consent to one recipient.
 #[derive(Debug, clap::Args)]
@@ -87,12 +88,17 @@ impl Grant {
             Some(_) => bail!("the request {request:?} granted something else; take another name"),
             None => self.sign(&party, context, &invitation, &request).await?,
         };
-        let circle = party.enter(context).await?;
+        let again = || {
+            format!("it is signed and kept; to bring it into the circle, add --request {request}")
+        };
+        let circle = party.enter(context).await.with_context(again)?;
         let granted = circle
             .grant(&kept.terms, &kept.opening, &kept.signature)
-            .await?;
+            .await
+            .with_context(again)?;
         print_json(&serde_json::json!({
             "consent": granted.commitment,
+            "request": request,
             "stage": "recorded",
             "was_there": granted.existing,
         }))
@@ -193,7 +199,7 @@ impl Revoke {
         let opening = match party.store.opening_of(self.consent).await? {
             Some(opening) => opening,
             None => {
-                let circle = party.enter(context).await?;
+                let circle = party.enter_for_revocations(context).await?;
                 find(&all_consents(&*circle).await?, self.consent)?.opening
             }
         };
@@ -208,7 +214,13 @@ impl Revoke {
         let now = party.clock.now();
         party
             .store
-            .keep_revocation(handle, context, &secrets.secret, claim_key, now)
+            .keep_revocation(
+                handle,
+                context,
+                (&secrets.secret, claim_key),
+                Origin::Here,
+                now,
+            )
             .await?;
         party
             .store
@@ -222,24 +234,36 @@ impl Revoke {
                     .await?;
                 ("denied here, not yet on chain", None)
             }
-            Err(error) => (
+            Err(error) if party.config.revoke_account.is_some() => (
                 "kept; the daemon brings it to the chain and into the circle",
                 Some(format!("{error:#}")),
             ),
+            Err(error) => (
+                "kept; the daemon brings it into the circle, and has no account to send it with",
+                Some(format!("{error:#}")),
+            ),
         };
-        // What anyone can send, should nobody relay it: it opens the handle and does nothing else.
         print_json(&serde_json::json!({
             "consent": self.consent,
             "stage": stage,
             "hindrance": hindrance,
-            "anyone_can_send": {
-                "registry": party.config.chain.registry,
-                "function": "revoke",
-                "secret": secrets.secret.reveal_text(),
-                "claim_key": claim_key,
-            },
+            "anyone_can_send": anyone_can_send(&party, &secrets.secret, claim_key),
         }))
     }
+}
+
+/// What anyone can send, should nobody relay it: it opens the handle and does nothing else.
+pub(super) fn anyone_can_send(
+    party: &Party,
+    secret: &RevocationSecret,
+    claim_key: PublicKey,
+) -> serde_json::Value {
+    serde_json::json!({
+        "registry": party.config.chain.registry,
+        "function": "revoke",
+        "secret": secret.reveal_text(),
+        "claim_key": claim_key,
+    })
 }
 
 /// Brings a revocation into its circle.
@@ -249,7 +273,7 @@ async fn publish(
     secrets: &ConsentSecrets,
     claim_key: PublicKey,
 ) -> anyhow::Result<()> {
-    let circle = party.enter(context).await?;
+    let circle = party.enter_for_revocations(context).await?;
     circle.revoke(&secrets.secret, claim_key).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use medsync_protocol::messages::Enrolment;
 
 use super::{open_keys, own_circle};
 use crate::commands::print_json;
+use crate::guard::difference;
 use crate::invitation::Invitation;
 use crate::party::Party;
 use crate::source::CircleState;
@@ -40,11 +41,11 @@ pub async fn join(home: &Path, file: &Path) -> anyhow::Result<()> {
         .join(&says.group_invitation, says.context)
         .await?;
     let circle = party.node.circle(says.context);
-    let (state, pin) = party.node.wait_until_synced(&circle).await?;
-    check_pins(&invitation, &state)?;
-    if pin.application != installed.application || pin.bytecode != installed.bytecode {
+    let (state, pin) = party.node.wait_until_synced(&circle, &installed).await?;
+    let Some(state) = state else {
         bail!("the circle runs other code than the invitation says; it is not entered");
-    }
+    };
+    check_pins(&invitation, &state)?;
     let row = CircleRow {
         context: says.context,
         group: says.group,
@@ -55,12 +56,14 @@ pub async fn join(home: &Path, file: &Path) -> anyhow::Result<()> {
         bytecode: pin.bytecode,
         invitation: Some(serde_json::to_string(&invitation)?),
         entered_at: party.clock.now(),
+        patient_member: None,
         state_hash: None,
         alarm: None,
     };
+    if let Some(why) = difference(&row, &pin) {
+        bail!("the circle is not the one that the invitation describes: {why}; it is not entered");
+    }
     party.store.enter_circle(&row).await?;
-    // From here on the guard compares; also now, with the members of the group.
-    party.enter(says.context).await?;
     print_json(&serde_json::json!({ "circle": says.context, "member": member }))
 }
 
@@ -82,8 +85,8 @@ fn check_pins(invitation: &Invitation, state: &CircleState) -> anyhow::Result<()
     Ok(())
 }
 
-/// Publishes the patient's keys.
-pub async fn enrol(home: &Path) -> anyhow::Result<()> {
+/// Publishes the patient's keys; where somebody else did so before, only to `freeze` the circle.
+pub async fn enrol(home: &Path, freeze: bool) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
     invitation.check_time(party.clock.now())?;
@@ -102,10 +105,12 @@ pub async fn enrol(home: &Path) -> anyhow::Result<()> {
         .enrolments
         .iter()
         .find(|known| known.enrolment != enrolment)
+        && !freeze
     {
         bail!(
             "the invitation was used: somebody enrolled with patient key {}. Nothing was written. \
-             Tell the hospital; if it was not you, the circle must not be used",
+             Tell the hospital. If it was not you, nobody may use this circle: run this again \
+             with --freeze, and no consent will ever count in it",
             other.enrolment.party_key
         );
     }

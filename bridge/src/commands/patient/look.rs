@@ -9,7 +9,7 @@ use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::seal::{RecordKey, SealedFor};
 use serde_json::json;
 
-use super::consents::find;
+use super::consents::{anyone_can_send, find};
 use super::{open_keys, own_circle, record_id};
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -23,17 +23,24 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     let (context, _) = own_circle(&party).await?;
     let circle = party.enter(context).await?;
     let state = circle.circle().await?;
+    let all = all_consents(&*circle).await?;
+    let usual = Usual::of(&all);
     let mut consents = Vec::new();
-    for consent in all_consents(&*circle).await? {
-        consents.push(describe(&party, &consent).await?);
+    for consent in &all {
+        consents.push(describe(&party, consent, &usual).await?);
     }
+    let evidence = party.store.evidence(context).await?.describe();
     if as_json {
         return print_json(&json!({
             "circle": context,
             "frozen": state.frozen,
             "patient": state.patient.map(|patient| patient.enrolment.party_key),
+            "evidence": evidence,
             "consents": consents,
         }));
+    }
+    if let Some(evidence) = evidence {
+        println!("ALARM: {evidence}");
     }
     if state.frozen {
         println!("FROZEN: two different enrolments are in this circle; no consent counts");
@@ -45,34 +52,50 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn describe(party: &Party, consent: &Consent) -> anyhow::Result<serde_json::Value> {
+async fn describe(
+    party: &Party,
+    consent: &Consent,
+    usual: &Usual,
+) -> anyhow::Result<serde_json::Value> {
+    let handle = consent.opening.handle;
+    let kept = party.store.revocation(handle).await?;
+    let on_chain = match kept.as_ref().and_then(|revocation| revocation.revoked_at) {
+        Some(at) => Some(at),
+        None => revoked_by_others(&party.store, handle).await?,
+    };
+    // Whoever revoked it: what is known here counts at once, in the circle or not.
     let state = match consent.state {
+        _ if kept.is_some() || on_chain.is_some() => "revoked",
         ConsentState::Revoked => "revoked",
         ConsentState::Frozen => "frozen",
         ConsentState::NotYet => "not_yet",
         ConsentState::Expired => "expired",
         ConsentState::InForce => "in_force",
     };
-    let handle = consent.opening.handle;
-    let revoked_on_chain = match party.store.revocation(handle).await? {
-        Some(revocation) => revocation.revoked_at,
-        None => revoked_by_others(&party.store, handle).await?,
-    };
     let mut stages = stages(consent);
-    stages.extend(revoked_on_chain.map(|at| StageTime {
+    stages.extend(on_chain.map(|at| StageTime {
         stage: Stage::Revoked,
         at,
     }));
+    let unsent = kept.filter(|_| on_chain.is_none());
+    let stage = match &unsent {
+        Some(_) => json!("denied here, not yet on chain"),
+        None => json!(stages.last().map(|last| last.stage)),
+    };
     Ok(json!({
         "consent": consent.commitment,
         "state": state,
+        "stage": stage,
+        "next": (state != "revoked").then(|| usual.next(&stages)).flatten(),
         "to": consent.opening.grantee,
         "not_before": consent.opening.not_before,
         "not_after": consent.opening.not_after,
         "provision": consent.terms.provision,
         "exceptions": consent.terms.exceptions,
-        "denied_since": consent.revoked_at,
+        "denied_since": unsent.as_ref().map(|kept| kept.seen_at).or(consent.revoked_at),
         "stages": stages,
+        "anyone_can_send": unsent
+            .map(|kept| anyone_can_send(party, &kept.secret, kept.claim_key)),
     }))
 }
 
@@ -98,6 +121,44 @@ fn stages(consent: &Consent) -> Vec<StageTime> {
         }));
     }
     stages
+}
+
+/// How long each stage usually takes to the next: the median of this circle's own consents, or
+/// where there are none yet, what a hospital's defaults come to.
+struct Usual(Vec<(Stage, u64)>);
+
+impl Usual {
+    const STEPS: [(Stage, Stage, u64); 3] = [
+        (Stage::Recorded, Stage::Sealed, 10 * 60),
+        (Stage::Sealed, Stage::Submitted, 60),
+        (Stage::Submitted, Stage::Anchored, 60),
+    ];
+
+    fn of(consents: &[Consent]) -> Self {
+        let all: Vec<Vec<StageTime>> = consents.iter().map(stages).collect();
+        let usual = Self::STEPS.map(|(from, to, otherwise)| {
+            let time = |stages: &[StageTime], stage| {
+                let reached = stages.iter().find(|reached| reached.stage == stage);
+                reached.map(|reached| reached.at.0)
+            };
+            let mut taken: Vec<u64> = all
+                .iter()
+                .filter_map(|stages| Some(time(stages, to)?.saturating_sub(time(stages, from)?)))
+                .collect();
+            taken.sort_unstable();
+            let median = taken.get(taken.len() / 2).copied();
+            (from, median.unwrap_or(otherwise))
+        });
+        Self(usual.to_vec())
+    }
+
+    /// What comes next, since when it is waited for, and how long that usually takes.
+    fn next(&self, stages: &[StageTime]) -> Option<serde_json::Value> {
+        let last = stages.last()?;
+        let (_, next, _) = Self::STEPS.iter().find(|(from, ..)| *from == last.stage)?;
+        let (_, usually_s) = self.0.iter().find(|(from, _)| *from == last.stage)?;
+        Some(json!({ "stage": next, "since": last.at, "usually_s": usually_s }))
+    }
 }
 
 /// List the records, or open one.

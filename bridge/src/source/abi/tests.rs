@@ -123,7 +123,6 @@ fn methods() -> Vec<(Call, Value)> {
             mirrored::<ChangePage>(json!({
                 "entries": [{ "kind": "consent", "key": sample::key(1), "digest": sample::key(2) }],
                 "next": "c",
-                "digest": sample::key(3),
             })),
         ),
         (

@@ -23,8 +23,6 @@ pub struct ChangePage {
     pub entries: Vec<Change>,
     /// Where the next page starts; nothing after the last.
     pub next: Option<Cursor>,
-    /// One digest over everything: equal to the last one seen means that nothing changed.
-    pub digest: ChangeDigest,
 }
 
 /// One entry of a circle.

@@ -1,0 +1,85 @@
+//! Tell: circles hear that the batches of their consents are on chain.
+//!
+//! Each consent is told by itself and, if that fails, again later, the more often the later: what
+//! keeps one circle from hearing keeps nobody else's batch open.
+
+use std::collections::{BTreeMap, HashSet};
+
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::Anchorer;
+use medsync_protocol::receipt::TransactionHash;
+
+use super::{Pipeline, PipelineError, place};
+use crate::source::{BlockReport, SourceError, StageReport};
+use crate::store::batches::BatchId;
+use crate::store::consents::{ConsentRow, TellLater};
+
+/// How many consents one round tells.
+const CONSENTS_PER_ROUND: u32 = 256;
+
+/// Tells the consents that are due.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn tell_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), PipelineError> {
+    let due = pipeline
+        .store
+        .untold_consents(CONSENTS_PER_ROUND, pipeline.now())
+        .await?;
+    let mut batches: BTreeMap<BatchId, Vec<ConsentRow>> = BTreeMap::new();
+    for consent in due {
+        if let Some(batch) = consent.batch {
+            batches.entry(batch).or_default().push(consent);
+        }
+    }
+    for (batch, consents) in batches {
+        tell(pipeline, anchorer, batch, &consents).await?;
+    }
+    Ok(())
+}
+
+async fn tell(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: BatchId,
+    consents: &[ConsentRow],
+) -> Result<(), PipelineError> {
+    let batch = pipeline.store.batch(batch).await?;
+    let Some((block, time)) = batch.block else {
+        return Ok(());
+    };
+    let stage = StageReport::Anchored {
+        // A batch that landed by a transaction that this store does not know says zero.
+        transaction: batch
+            .transaction
+            .unwrap_or(TransactionHash::from_felt(Felt::ZERO)),
+        block: BlockReport {
+            number: block.number,
+            hash: block.hash,
+            time,
+        },
+    };
+    let untold = place::report(pipeline, &batch, consents, anchorer, stage).await?;
+    let now = pipeline.now();
+    let (mut later, mut silent) = (HashSet::new(), HashSet::new());
+    for (consent, error) in untold {
+        let refused = matches!(error, PipelineError::Source(SourceError::Refused { .. }));
+        let which = if refused {
+            later.insert(consent.commitment);
+            TellLater::Consent(consent.commitment)
+        } else {
+            silent.insert(consent.context);
+            TellLater::Circle(consent.context)
+        };
+        pipeline.store.tell_later(which, now).await?;
+    }
+    // What was told before its circle fell silent is told again: that is the same.
+    let told = consents
+        .iter()
+        .filter(|consent| !later.contains(&consent.commitment))
+        .filter(|consent| !silent.contains(&consent.context));
+    for consent in told {
+        pipeline.store.consent_told(consent.commitment, now).await?;
+    }
+    Ok(())
+}

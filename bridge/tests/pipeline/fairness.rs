@@ -1,0 +1,138 @@
+//! Nobody's circle keeps another's waiting, and nobody drains an account.
+
+use medsync::pipeline::ingest;
+use medsync::source::{EntryKey, Revocation};
+use medsync::store::revocations::UNKNOWN_RELAYED_MAX;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{MemberId, UnixSeconds};
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::PublicKey;
+
+use super::circle::{OTHER, Refuses};
+use super::{ROUNDS_MAX, anchorer, consent, consent_of, patient, revocation_of, round, world};
+
+/// A revocation of nothing: anybody can make them without end.
+fn rubbish(number: u64) -> Revocation {
+    let secret = RevocationSecret::parse(&format!("{:#x}", number + 1)).expect("a felt");
+    let claim_key = PublicKey::from_felt(Felt::ONE);
+    Revocation {
+        key: EntryKey([97; 32]),
+        handle: Handle::of(secret.hash(), claim_key),
+        secret,
+        claim_key,
+        recorded_at: UnixSeconds(1),
+    }
+}
+
+#[tokio::test]
+async fn hostile_member_opens_handles_without_end_and_nobody_waits_or_pays_for_it() {
+    let world = world(Vec::new()).await;
+    world.enter_other().await;
+    for number in 0..1_000 {
+        world.other.add_revocation(rubbish(number));
+    }
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.revoked().len(), UNKNOWN_RELAYED_MAX as usize);
+    // Another patient's is in the next transaction, whatever waits there.
+    for number in 1_000..2_000 {
+        world.other.add_revocation(rubbish(number));
+    }
+    let (granted, signed) = consent(1);
+    world.circle.add_consent(granted);
+    world.circle.add_revocation(revocation_of(&signed));
+    for _ in 0..3 {
+        round(&world).await;
+    }
+    assert!(world.chain.revoked().contains(&signed.secrets.handle()));
+}
+
+#[tokio::test]
+async fn a_revocation_that_came_before_its_consent_goes_out_with_it() {
+    let world = world(Vec::new()).await;
+    for number in 0..u64::from(UNKNOWN_RELAYED_MAX) {
+        world.circle.add_revocation(rubbish(number));
+    }
+    let (granted, signed) = consent(1);
+    world.circle.add_revocation(revocation_of(&signed));
+    for _ in 0..5 {
+        round(&world).await;
+    }
+    assert!(!world.chain.revoked().contains(&signed.secrets.handle()));
+    world.circle.add_consent(granted);
+    for _ in 0..5 {
+        round(&world).await;
+    }
+    assert!(world.chain.revoked().contains(&signed.secrets.handle()));
+}
+
+/// Whoever can stop a circle must not stop the other patients' batches with it.
+#[tokio::test]
+async fn hostile_reader_stops_a_circle_and_no_batch() {
+    let world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.circle.add_consent(consent(0).0);
+    world
+        .other
+        .add_consent(consent_of(&patient(), 1, OTHER, anchorer()).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    world.circle.add_member(MemberId([66; 32]));
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert!(
+        world.circle.reports().is_empty(),
+        "the circle is left alone"
+    );
+    assert!(!world.other.reports().is_empty());
+    assert_eq!(world.chain.anchored().len(), 1);
+}
+
+/// Nothing goes to the chain whose position is not in its circle, and nobody waits for the circle
+/// that does not take it.
+#[tokio::test]
+async fn hostile_circle_refuses_its_position_and_the_others_go_on_without_it() {
+    let world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.circle.refuse(Refuses::Everything);
+    world.circle.add_consent(consent(0).0);
+    world
+        .other
+        .add_consent(consent_of(&patient(), 1, OTHER, anchorer()).0);
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.anchored().len(), 1);
+    assert!(!world.other.reports().is_empty());
+    assert!(world.circle.reports().is_empty());
+    // Later it is tried again.
+    world.circle.refuse(Refuses::Nothing);
+    world.clock.advance(2 * 60 * 60);
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.anchored().len(), 2);
+    assert!(!world.circle.reports().is_empty());
+}
+
+/// What a circle does not take after its batch is on chain, it is told again.
+#[tokio::test]
+async fn a_circle_that_refuses_once_hears_of_its_block_later() {
+    let world = world(Vec::new()).await;
+    world.circle.add_consent(consent(0).0);
+    world.circle.refuse(Refuses::Blocks);
+    while world.chain.anchored().is_empty() {
+        round(&world).await;
+    }
+    let told = world.circle.reports().len();
+    for _ in 0..3 {
+        round(&world).await;
+    }
+    assert_eq!(world.circle.reports().len(), told);
+    world.circle.refuse(Refuses::Nothing);
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert!(world.circle.reports().len() > told);
+}
