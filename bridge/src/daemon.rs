@@ -2,14 +2,15 @@
 //!
 //! A lane that cannot do its work says why, waits, and tries again: neither a dead node nor a
 //! dead endpoint ends the daemon, and neither keeps the lanes waiting that do not need it. The
-//! lanes that speak to the chain first make sure, once, that it is the right one. Lanes are interrupted between rounds only; a round that is cut
-//! off all the same is done again at the next start.
+//! lanes that speak to the chain first make sure, once, that it is the right one. Lanes are
+//! interrupted between rounds only; a round that is cut off all the same is done again at the next
+//! start.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::guard;
@@ -39,7 +40,6 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
     let pipeline = Arc::new(party.pipeline()?);
     let node = Arc::clone(&party.node);
-    let right_chain = Arc::new(OnceCell::new());
     tracing::info!("ready");
     let ingest = lane(
         "ingest",
@@ -70,48 +70,27 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         ROUND_REST,
         stop.clone(),
         Arc::clone(&pipeline),
-        on_chain(&right_chain, |p| async move {
+        |p| async move {
+            p.check_chain().await?;
             relay::relay_round(&p).await.map(|_| ())
-        }),
+        },
     );
     let watch = lane(
         "watch",
         WATCH_REST,
         stop.clone(),
         Arc::clone(&pipeline),
-        on_chain(&right_chain, |p| async move { watch_round(&p).await }),
+        |p| async move {
+            p.check_chain().await?;
+            watch_round(&p).await
+        },
     );
-    let batches = lane(
-        "batches",
-        ROUND_REST,
-        stop,
-        pipeline,
-        on_chain(&right_chain, |p| async move {
-            p.batch_round().await.map(|_| ())
-        }),
-    );
+    let batches = lane("batches", ROUND_REST, stop, pipeline, |p| async move {
+        p.check_chain().await?;
+        p.batch_round().await.map(|_| ())
+    });
     tokio::join!(ingest, peers, relay, watch, batches);
     Ok(())
-}
-
-/// A round that first makes sure, until it was sure once, that the chain is the right one.
-fn on_chain<R>(
-    right_chain: &Arc<OnceCell<()>>,
-    round: impl Fn(Arc<Pipeline>) -> R + Copy + 'static,
-) -> impl Fn(Arc<Pipeline>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), PipelineError>>>>
-where
-    R: Future<Output = Result<(), PipelineError>> + 'static,
-{
-    let right_chain = Arc::clone(right_chain);
-    move |pipeline| {
-        let right_chain = Arc::clone(&right_chain);
-        Box::pin(async move {
-            right_chain
-                .get_or_try_init(|| pipeline.check_chain())
-                .await?;
-            round(pipeline).await
-        })
-    }
 }
 
 /// Rests, but not longer than until the stop; answers whether it is time to stop.

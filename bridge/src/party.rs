@@ -168,6 +168,7 @@ impl Party {
             },
             chain,
             readings: Readings::default(),
+            chain_is_right: Arc::default(),
         })
     }
 }

@@ -28,9 +28,9 @@ const EXCEPTIONS: [(&str, &str); 2] = [
     ("configfs-tsm", CALIMERO_ATTESTATION),
     ("tdx-quote", CALIMERO_ATTESTATION),
 ];
-const CALIMERO_ATTESTATION: &str = "AGPL-3.0-or-later; Calimero's node links it for attestation in \
-    enclaves, which medsync-node does not use. It is in medsync-node alone, and whoever passes that \
-    program on passes its source on";
+const CALIMERO_ATTESTATION: &str = "AGPL-3.0-or-later; Calimero's node links it for attestation \
+    in enclaves, which medsync-node does not use. It is in medsync-node alone, and whoever passes \
+    that program on passes its source on";
 /// Cairo's compiler crates name no licence and bring the text of Apache-2.0.
 const APACHE_BY_FILE: &str = "cairo-lang-";
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ClassHash, UnixSeconds};
 use rand_core::CryptoRng;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::chain::{Account, Chain, ChainError};
 use crate::guard::{Circles, GuardError};
@@ -69,6 +69,8 @@ pub struct Pipeline {
     pub batch: BatchBounds,
     /// Where the reading of each circle is; empty at the start.
     pub readings: ingest::Readings,
+    /// Whether the endpoint was found to be the right one; empty at the start.
+    pub chain_is_right: Arc<OnceCell<()>>,
 }
 
 /// Why a step could not be done this time.
@@ -103,18 +105,23 @@ impl Pipeline {
             .map(|account| Anchorer::from_felt(account.address().felt()))
     }
 
-    /// Makes sure that the endpoint serves the chain and the contract that are believed in.
+    /// Makes sure, until it was sure once, that the endpoint serves the chain and the contract that
+    /// are believed in.
     ///
     /// # Errors
     /// Another chain, no contract or one of another class, an endpoint that does not answer.
     pub async fn check_chain(&self) -> Result<(), PipelineError> {
+        let sure = self.chain_is_right.get_or_try_init(|| self.ask_chain());
+        Ok(sure.await.copied()?)
+    }
+
+    async fn ask_chain(&self) -> Result<(), ChainError> {
         let found = self.chain.chain_id().await?;
         if found != self.registry.chain_id {
             return Err(ChainError::OtherChain {
                 expected: self.registry.chain_id,
                 found,
-            }
-            .into());
+            });
         }
         let contract = self.registry.registry;
         match self.chain.class_hash_at(contract).await? {
@@ -123,9 +130,8 @@ impl Pipeline {
                 contract,
                 expected: self.class_hash,
                 found,
-            }
-            .into()),
-            None => Err(ChainError::NoContract(contract).into()),
+            }),
+            None => Err(ChainError::NoContract(contract)),
         }
     }
 

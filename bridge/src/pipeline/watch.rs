@@ -62,7 +62,7 @@ async fn compare(
         // An endpoint that is behind says nothing about what came later.
         (None, Some(Some(at))) if at <= block => {
             store.revocation_lost(handle).await?;
-            tracing::error!(%handle, at = at.0, "the chain no longer has a revocation; it goes out again");
+            tracing::error!(%handle, "the chain no longer has a revocation; it goes out again");
         }
         (Some(at), None) if revoked_by_others(store, handle).await?.is_none() => {
             store.state_fact(&fact(handle), &at.to_string()).await?;

@@ -134,6 +134,7 @@ async fn world(plans: Vec<Plan>) -> World {
             consents_max: 2,
         },
         readings: Readings::default(),
+        chain_is_right: Arc::default(),
     };
     World {
         home,

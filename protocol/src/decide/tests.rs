@@ -74,6 +74,22 @@ fn a_question_without_purpose_or_class_is_refused() {
 }
 
 #[test]
+fn hostile_value_without_a_coding_slips_past_no_denial() {
+    let sound = request(&["HRESCH"]);
+    let mut thing = resource(&["Observation"]);
+    thing.codes = vec![concept(&[])];
+    let none = decide(&sound, &thing, &[]);
+    assert_eq!(none, Err(RequestError::NoCoding));
+    thing.codes = vec![concept(&["x"; VALUES_LEN_MAX + 1])];
+    let none = decide(&sound, &thing, &[]);
+    assert_eq!(none, Err(RequestError::TooManyValues));
+    let mut hollow = sound;
+    hollow.purposes = vec![concept(&[])];
+    let none = decide(&hollow, &resource(&["Observation"]), &[]);
+    assert_eq!(none, Err(RequestError::NoCoding));
+}
+
+#[test]
 fn a_permit_needs_all_values_and_a_deny_any() {
     let allow = |p: &[&str]| Provision {
         purposes: set(p),
