@@ -177,6 +177,9 @@ impl Story {
                 figures.insert("at once".into(), revoked["stage"].clone());
                 let at = wait_for("the revocation on chain", || {
                     let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
+                    let consent = &shown["consents"][0];
+                    ensure!(consent["state"] == "revoked", "denied at once: {consent}");
+                    ensure!(shown["evidence"].is_null(), "nothing vanished: {shown}");
                     let stages = shown["consents"][0]["stages"].as_array().cloned();
                     let revoked = stages
                         .unwrap_or_default()
