@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use medsync_protocol::codes::CodeSet;
 use medsync_protocol::receipt::Receipt;
 use serde_json::Value;
