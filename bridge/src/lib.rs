@@ -8,9 +8,10 @@
 //! |---|---|
 //! | [`commands`] | the command line, a file a role |
 //! | [`daemon`] | the lanes, each in its loop |
-//! | [`pipeline`] | ingest, seal, place, submit, confirm; relay |
+//! | [`pipeline`] | ingest, seal, place, submit, confirm, tell; relay; watch |
+//! | [`preview`] | what a recipient would get now |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
-//! | [`guard`] | the way into a circle: pins are compared before each call |
+//! | [`guard`] | the way into a circle: pins are compared whenever it is entered |
 //! | [`chain`], [`source`] | Starknet, Calimero |
 //! | [`store`] | SQLite |
 //! | [`fhir`], [`import`] | bundles, and how they become sealed records |
@@ -29,6 +30,7 @@ pub mod invitation;
 pub mod keys;
 pub mod party;
 pub mod pipeline;
+pub mod preview;
 pub mod seams;
 pub mod source;
 pub mod store;

@@ -63,6 +63,8 @@ pub enum Patient {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a recipient would get now, for a purpose.
+    Preview(look::Preview),
     /// List the records, or open one.
     Records(look::Records),
     /// Write the receipt of an anchored consent.
@@ -116,6 +118,7 @@ impl Patient {
             Self::Grant(grant) => grant.run().await,
             Self::Revoke(revoke) => revoke.run().await,
             Self::Show { home, json } => look::show(&home.home, json).await,
+            Self::Preview(preview) => preview.run().await,
             Self::Records(records) => records.run().await,
             Self::Receipt(receipt) => receipt.run().await,
             Self::Openings(openings) => openings.run(),

@@ -36,7 +36,7 @@ const ENTRIES_PER_ROUND: usize = 500;
 const WALK_ANYWAY_S: u64 = 60 * 60;
 /// How long a circle rests after it failed; doubles up to the other. In seconds.
 const FAILED_REST_S: u64 = 1;
-const FAILED_REST_S_MAX: u64 = 60;
+const FAILED_REST_S_MAX: u64 = 15;
 
 /// Where the reading of each circle is. A start without it reads every circle once.
 pub type Readings = Arc<Mutex<HashMap<ContextId, Reading>>>;

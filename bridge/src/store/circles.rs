@@ -292,27 +292,32 @@ impl Store {
             .iter()
             .map(|entry| (entry.kind, entry.key))
             .collect();
-        let (back, vanished): (Vec<_>, Vec<_>) = self
-            .seen(context)
-            .await?
-            .into_iter()
-            .partition(|entry| present.contains(&(entry.kind, entry.key)));
+        let mut vanished = self.seen(context).await?;
+        vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
         let mut fresh = Vec::new();
         let mut transaction = self.pool.begin().await?;
-        let gone: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
+        let gone = sqlx::query(
+            "SELECT kind, entry_key FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
         )
         .bind(context.to_string())
-        .fetch_one(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
-        for entry in back.iter().filter(|_| gone > 0) {
+        for row in gone {
+            let (kind, key): (String, String) = (row.try_get("kind")?, row.try_get("entry_key")?);
+            let entry = (
+                read("an entry's kind", &kind)?,
+                read("an entry's key", &key)?,
+            );
+            if !present.contains(&entry) {
+                continue;
+            }
             sqlx::query(
-                "UPDATE seen SET vanished_at = NULL WHERE context = $1 AND kind = $2 \
-                 AND entry_key = $3 AND vanished_at IS NOT NULL",
+                "UPDATE seen SET vanished_at = NULL \
+                 WHERE context = $1 AND kind = $2 AND entry_key = $3",
             )
             .bind(context.to_string())
-            .bind(entry.kind.name())
-            .bind(entry.key.to_string())
+            .bind(kind)
+            .bind(key)
             .execute(&mut *transaction)
             .await?;
         }

@@ -55,6 +55,7 @@ impl Story {
         )?;
         self.report
             .step("patient", "grant HRESCH on Observation", |figures| {
+                ensure!(previewed(&home, &grantee, PURPOSE)?.is_empty(), "none yet");
                 let granted = insist(&[
                     "patient",
                     "grant",
@@ -76,6 +77,16 @@ impl Story {
                     "the story's consent",
                 ])?;
                 figures.insert("consent".into(), granted["consent"].clone());
+                let released = previewed(&home, &grantee, PURPOSE)?;
+                let covered = released
+                    .iter()
+                    .all(|line| line["resource_type"] == "Observation");
+                ensure!(covered && !released.is_empty(), "{released:?}");
+                figures.insert("would be released".into(), released.len().into());
+                ensure!(
+                    previewed(&home, &grantee, OTHER_PURPOSE)?.is_empty(),
+                    "one purpose"
+                );
                 Ok(())
             })
     }
@@ -168,13 +179,17 @@ impl Story {
 
     pub(super) fn revoke(&mut self) -> anyhow::Result<()> {
         let consent = text(&self.consent()?, "consent")?;
-        let home = self.path_text("patient");
+        let (home, grantee) = (self.path_text("patient"), self.grantee()?);
         self.report.step(
             "patient",
             "revoke, and wait until the chain has it",
             |figures| {
                 let revoked = insist(&["patient", "revoke", "--home", &home, &consent])?;
                 figures.insert("at once".into(), revoked["stage"].clone());
+                ensure!(
+                    previewed(&home, &grantee, PURPOSE)?.is_empty(),
+                    "none any more"
+                );
                 let at = wait_for("the revocation on chain", || {
                     let shown = insist(&["patient", "show", "--home", &home, "--json"])?;
                     let consent = &shown["consents"][0];
@@ -224,4 +239,25 @@ impl Story {
             },
         )
     }
+}
+
+/// What the recipient would get now, as the patient's `medsync` says.
+fn previewed(home: &str, to: &str, purpose: &str) -> anyhow::Result<Vec<Value>> {
+    wait_for("a preview", || {
+        let answer = medsync(&[
+            "patient",
+            "preview",
+            "--home",
+            home,
+            "--to",
+            to,
+            "--purpose",
+            purpose,
+        ])?;
+        if answer.code != 0 {
+            return Ok(None);
+        }
+        let lines: Result<Vec<Value>, _> = answer.out.lines().map(serde_json::from_str).collect();
+        Ok(Some(lines?))
+    })
 }

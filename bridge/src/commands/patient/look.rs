@@ -3,18 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
+use medsync_protocol::decide::{Concept, Request};
 use medsync_protocol::ids::RecordId;
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::seal::{RecordKey, SealedFor};
+use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
 use super::{open_keys, own_circle, record_id};
+use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
 use crate::pipeline::watch::revoked_by_others;
+use crate::preview::{candidates, preview};
 use crate::source::{Consent, ConsentState, all_consents, all_records};
 
 /// Show the circle and every consent in it.
@@ -158,6 +163,57 @@ impl Usual {
         let (_, next, _) = Self::STEPS.iter().find(|(from, ..)| *from == last.stage)?;
         let (_, usually_s) = self.0.iter().find(|(from, _)| *from == last.stage)?;
         Some(json!({ "stage": next, "since": last.at, "usually_s": usually_s }))
+    }
+}
+
+/// Show what a recipient would get now.
+#[derive(Debug, clap::Args)]
+pub struct Preview {
+    #[command(flatten)]
+    home: Home,
+    /// The recipient's public key.
+    #[arg(long)]
+    to: PublicKey,
+    /// For what, as SYSTEM|CODE; may be named several times.
+    #[arg(long, required = true, value_parser = code)]
+    purpose: Vec<Code>,
+    /// An obligation that the recipient will keep, as SYSTEM|CODE.
+    #[arg(long, value_parser = code)]
+    understood: Vec<Code>,
+    /// Also show what they would not get, and why.
+    #[arg(long)]
+    all: bool,
+}
+
+impl Preview {
+    /// Decides every record and prints, a line each.
+    ///
+    /// # Errors
+    /// A circle that cannot be read, or a question that is none.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let (context, _) = own_circle(&party).await?;
+        let circle = party.enter(context).await?;
+        let now = party.clock.now();
+        let consents = all_consents(&*circle).await?;
+        let request = Request {
+            recipient: self.to,
+            purposes: self
+                .purpose
+                .into_iter()
+                .map(|code| Concept(vec![code]))
+                .collect(),
+            understood: CodeSet::collect(self.understood).context("--understood")?,
+            at: now,
+        };
+        let records = all_records(&*circle, None).await?;
+        let candidates = candidates(&party.store, &consents, now).await?;
+        for line in preview(&request, &candidates, &records) {
+            if self.all || line.is_released() {
+                print_json(&line)?;
+            }
+        }
+        Ok(())
     }
 }
 
