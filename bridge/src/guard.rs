@@ -117,8 +117,10 @@ pub fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
         return Some(why);
     }
     let mut allowed: BTreeSet<MemberId> = [row.custodian_member, row.member].into();
-    allowed.extend(row.patient_member);
-    if row.member == row.custodian_member && row.patient_member.is_none() {
+    let is_custodian = row.member == row.custodian_member;
+    // A patient knows its own member key, and nobody who enrolled before it takes its place.
+    allowed.extend(row.patient_member.filter(|_| is_custodian));
+    if is_custodian && row.patient_member.is_none() {
         // The custodian does not know the patient's member key before the patient enrols.
         let others: Vec<_> = pin.members.difference(&allowed).copied().collect();
         if let [patient] = others.as_slice() {
@@ -206,6 +208,11 @@ mod tests {
             ..row(3)
         };
         assert_eq!(difference(&enrolled, &pin(&[3, 9])), None);
+        let victim = CircleRow {
+            patient_member: Some(MemberId([7; 32])),
+            ..row(9)
+        };
+        assert!(difference(&victim, &pin(&[3, 9, 7])).is_some());
         assert!(difference(&enrolled, &pin(&[3, 7])).is_some());
     }
 }
