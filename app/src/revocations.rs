@@ -1,8 +1,8 @@
 //! Revocations: whoever opens a handle revokes what goes by it, for good.
 //!
 //! The secret in the entry is its own proof, so that it does not matter who wrote it down or
-//! whether the consent is known here already. There is no un-revoke. Nothing that others write
-//! keeps a revocation out: its shard may grow far beyond the bound of the others.
+//! whether the consent is known here already. There is no un-revoke. Each member
+//! has room of its own for them in a shard.
 
 use std::collections::BTreeMap;
 

@@ -114,8 +114,8 @@ pub fn insert<T: BorshSerialize>(kind: Kind, shard: Shard, body: &T) -> Result<K
     insert_at(kind, shard, Id::random(), body)
 }
 
-/// Each member has room of its own in a shard, so that nobody's rubbish keeps another from
-/// writing: least of all a patient from revoking.
+/// Each member has room of its own in a shard, so that others' rubbish keeps nobody from writing,
+/// least of all a patient from revoking, before a shard comes near what storage can hold at all.
 fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
     let full = |max| Refusal::Full {
         kind: kind.name(),
@@ -137,7 +137,9 @@ fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
         let stored = load(Key(*child.id().as_bytes()));
         stored.is_some_and(|stored| stored.owner() == Some(me))
     };
-    if mine().count() >= SHARD_LEN_MAX && mine().filter(is_mine).count() >= SHARD_LEN_MAX {
+    if mine().count() >= SHARD_LEN_MAX
+        && mine().filter(is_mine).take(SHARD_LEN_MAX).count() >= SHARD_LEN_MAX
+    {
         return Err(full(SHARD_LEN_MAX));
     }
     Ok(())

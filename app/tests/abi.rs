@@ -4,7 +4,7 @@ use std::path::Path;
 
 #[test]
 fn the_tracked_description_is_current() {
-    let tracked = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi.json");
+    let tracked = Path::new(env!("MEDSYNC_ROOT")).join("app/abi.json");
     if std::env::var_os("MEDSYNC_BLESS").is_some() {
         std::fs::write(&tracked, medsync_app::abi::JSON).expect("the file is writable");
     }

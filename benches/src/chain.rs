@@ -130,7 +130,7 @@ impl World {
     async fn deployed(devnet: Devnet) -> anyhow::Result<Self> {
         let rpc = devnet.rpc().parse()?;
         let deployer = &devnet.accounts()[0];
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/contracts");
+        let built = Path::new(env!("MEDSYNC_ROOT")).join("target/contracts");
         let (address, key) = (
             deployer.address.parse()?,
             AccountKey::parse(&deployer.private_key)?,

@@ -48,11 +48,11 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         Arc::clone(&pipeline),
         |p| async move {
             ingest::ingest_all(&p).await?;
-            let published = publish_revocations(&p).await;
+            publish_revocations(&p).await?;
             p.store
                 .state_fact(LAST_ROUND, &p.clock.now().to_string())
                 .await?;
-            published
+            Ok(())
         },
     );
     let peers = lane(
@@ -154,17 +154,23 @@ async fn note(pipeline: &Pipeline, lane: &str, why: &str) {
     }
 }
 
-/// Brings revocations into their circles that are not there, or not any more. One that cannot be
-/// brought does not keep the others out.
+/// Brings revocations into their circles that are not there, or not any more; a few a round. One
+/// that cannot be brought is put off and keeps no other out.
 ///
 /// # Errors
-/// The first that could not be brought, after all were tried.
+/// A store that does not answer.
 pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let mut outcome = Ok(());
     for subject in pipeline.store.asked(PUBLISH_REVOCATION).await? {
-        outcome = outcome.and(publish(pipeline, &subject).await);
+        if let Err(error) = publish(pipeline, &subject).await {
+            tracing::warn!(handle = subject, %error, "a revocation is not in its circle yet");
+            let now = pipeline.clock.now();
+            pipeline
+                .store
+                .put_off(PUBLISH_REVOCATION, &subject, now)
+                .await?;
+        }
     }
-    outcome
+    Ok(())
 }
 
 async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError> {
@@ -176,13 +182,14 @@ async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError
     };
     let row = pipeline.store.circle(revocation.context).await?;
     let entered = guard::enter_for_revocations(&*pipeline.circles, &row).await?;
+    let now = pipeline.clock.now();
     let Some(circle) = entered else {
-        return Ok(());
+        let put_off = pipeline.store.put_off(PUBLISH_REVOCATION, subject, now);
+        return Ok(put_off.await?);
     };
     circle
         .revoke(&revocation.secret, revocation.claim_key)
         .await?;
-    let now = pipeline.clock.now();
     Ok(pipeline
         .store
         .answer(PUBLISH_REVOCATION, subject, now)

@@ -110,9 +110,12 @@ async fn import_one(
         Some(row) if row.is_written && row.payload == payload => return Ok(Imported::Unchanged),
         Some(row) if row.is_written => RecordRow {
             version: RecordVersion(row.version.0 + 1),
-            ..fresh_key(row, &mut random)
+            secret: SealSecret::from_bytes(random_bytes(&mut random)),
+            is_written: false,
+            ..row
         },
-        Some(row) => fresh_key(row, &mut random),
+        // A write that is still on its way is sealed to the planned key, so that it is kept.
+        Some(row) => row,
         None => new_row(&mut random),
     };
     row.payload = payload;
@@ -160,15 +163,6 @@ fn new_row(random: &mut impl CryptoRng) -> RecordRow {
         payload: Sha256Digest([0; 32]),
         secret: SealSecret::from_bytes(random_bytes(random)),
         is_written: false,
-    }
-}
-
-/// Nothing is known to be sealed to the planned key, or the version is a new one.
-fn fresh_key(row: RecordRow, random: &mut impl CryptoRng) -> RecordRow {
-    RecordRow {
-        secret: SealSecret::from_bytes(random_bytes(random)),
-        is_written: false,
-        ..row
     }
 }
 

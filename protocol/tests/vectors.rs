@@ -7,8 +7,8 @@ fn vectors() -> Vec<u8> {
     let path = std::env::var_os("MEDSYNC_VECTORS").map_or_else(
         || {
             PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../tests/vectors/protocol-v1.json"
+                env!("MEDSYNC_ROOT"),
+                "/tests/vectors/protocol-v1.json"
             ))
         },
         PathBuf::from,

@@ -80,7 +80,7 @@ pub fn app() -> &'static Module {
 
 fn wasm_path() -> PathBuf {
     std::env::var_os("MEDSYNC_APP_WASM").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/app/medsync_app.wasm"),
+        || PathBuf::from(env!("MEDSYNC_ROOT")).join("target/app/medsync_app.wasm"),
         PathBuf::from,
     )
 }

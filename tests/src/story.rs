@@ -19,11 +19,8 @@ use crate::report::Report;
 mod consent;
 mod parties;
 
-const ARTIFACTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/contracts");
-const APP: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../target/app/medsync_app.wasm"
-);
+const ARTIFACTS: &str = concat!(env!("MEDSYNC_ROOT"), "/target/contracts");
+const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
 
 /// How long the story waits for anything; far longer than any of it takes.
 const WAIT: Duration = Duration::from_secs(240);

@@ -14,8 +14,8 @@ const FAILED: i32 = 1;
 const NO_RECEIPT: i32 = 3;
 const REVOKED: i32 = 13;
 const BUNDLE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/data/fhir/clemente-kreiger.json"
+    env!("MEDSYNC_ROOT"),
+    "/tests/data/fhir/clemente-kreiger.json"
 );
 const HUGE_BUNDLE_BYTES: u64 = 50 * 1024 * 1024;
 const PRIME: &str = "0x800000000000011000000000000000000000000000000000000000000000001";
@@ -118,8 +118,8 @@ fn used_invitation(story: &Story) -> anyhow::Result<()> {
 }
 
 fn app() -> String {
-    let folder = env!("CARGO_MANIFEST_DIR");
-    format!("{folder}/../target/app/medsync_app.wasm")
+    let folder = env!("MEDSYNC_ROOT");
+    format!("{folder}/target/app/medsync_app.wasm")
 }
 
 fn bundles(story: &Story) -> anyhow::Result<()> {

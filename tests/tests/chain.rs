@@ -38,7 +38,7 @@ fn address(account: &DevnetAccount) -> ContractAddress {
 
 async fn deployed(devnet: &Devnet, account: usize) -> Deployment {
     let account = &devnet.accounts()[account];
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/contracts");
+    let built = Path::new(env!("MEDSYNC_ROOT")).join("target/contracts");
     let rpc = devnet.rpc().parse().expect("a URL");
     let deployment = deploy(&rpc, address(account), key(account), &built).await;
     deployment.unwrap_or_else(|error| panic!("{error}; scripts/build-contracts builds them"))

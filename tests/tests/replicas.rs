@@ -213,7 +213,7 @@ fn a_handle_names_one_consent() {
 #[test]
 fn the_crafted_signature_of_the_vectors_is_an_ordinary_refusal() {
     let (custodian, mut patient) = enrolled(CONTEXT);
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/protocol-v1.json");
+    let file = concat!(env!("MEDSYNC_ROOT"), "/tests/vectors/protocol-v1.json");
     let vectors: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let mut tried = 0;
     for bad in vectors["bad_signature"].as_array().unwrap() {

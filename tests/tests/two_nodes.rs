@@ -107,7 +107,7 @@ impl Party {
 
 fn built_app() -> PathBuf {
     std::env::var_os("MEDSYNC_APP_WASM").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/app/medsync_app.wasm"),
+        || PathBuf::from(env!("MEDSYNC_ROOT")).join("target/app/medsync_app.wasm"),
         PathBuf::from,
     )
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/data/fhir")
+    PathBuf::from(env!("MEDSYNC_ROOT"))
+        .join("tests/data/fhir")
         .join(name)
 }
 

@@ -25,11 +25,12 @@ use crate::source::{
 };
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
-use crate::store::facts::PUBLISH_REVOCATION;
 use crate::store::revocations::Origin;
 
 /// How many pages of a circle's walk one round reads.
 const PAGES_PER_ROUND: usize = 50;
+/// How long one round takes in entries of a circle, in seconds.
+const CIRCLE_ROUND_S: u64 = 5;
 /// How many entries of a circle one round takes in.
 const ENTRIES_PER_ROUND: usize = 500;
 /// After how long a circle is walked though its hash is the same, in seconds.
@@ -91,12 +92,12 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "a circle could not be read");
                 let rest = (FAILED_REST_S << reading.failures.min(16)).min(FAILED_REST_S_MAX);
-                *reading = Reading {
-                    walked_at: reading.walked_at,
-                    failures: reading.failures + 1,
-                    rests_until: UnixSeconds(pipeline.now().0 + rest),
-                    walk: None,
-                };
+                reading.failures += 1;
+                reading.rests_until = UnixSeconds(pipeline.now().0 + rest);
+                // A walk that makes no sense begins anew; any other goes on where it is.
+                if matches!(error, PipelineError::Source(SourceError::Malformed { .. })) {
+                    reading.walk = None;
+                }
                 outcome.failed += 1;
                 Some(error.to_string())
             }
@@ -165,6 +166,8 @@ async fn ingest(
         return Ok(true);
     };
     walk.changes.read(&*circle, PAGES_PER_ROUND).await?;
+    // Revocations first: nothing else is looked at before the whole walk is known.
+    let only_revocations = only_revocations || !walk.changes.is_complete();
     let took_all = take_in_new(pipeline, row, &*circle, walk, only_revocations).await?;
     if !walk.changes.is_complete() || !took_all {
         return Ok(false);
@@ -183,15 +186,6 @@ async fn ingest(
             context = %row.context, kind = %entry.kind, key = %entry.key,
             "ALARM: an entry vanished from a circle; it stays in force here",
         );
-    }
-    if vanished
-        .iter()
-        .any(|entry| entry.kind == EntryKind::Revocation)
-    {
-        pipeline
-            .store
-            .ask_for_revocations(PUBLISH_REVOCATION, row.context, pipeline.now())
-            .await?;
     }
     reading.walk = None;
     reading.walked_at = Some(pipeline.now());
@@ -224,22 +218,22 @@ async fn take_in_new(
         return Ok(true);
     }
     entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
-    let patient = if only_revocations {
-        None
-    } else {
-        patient_of(pipeline, row, circle).await?
-    };
+    let began = pipeline.now();
+    let mut patient = None;
     let mut read = 0;
     for entry in entries {
-        if read == ENTRIES_PER_ROUND {
+        let has_taken_s = pipeline.now().0.saturating_sub(began.0);
+        if read == ENTRIES_PER_ROUND || has_taken_s >= CIRCLE_ROUND_S {
             return Ok(false);
         }
         read += usize::from(is_taken_in(&entry));
+        if entry.kind != EntryKind::Revocation && patient.is_none() {
+            patient = Some(patient_of(pipeline, row, circle).await?);
+        }
+        let patient = patient.flatten();
         let settled = match take_in(pipeline, row, circle, patient, &entry).await {
             // What one entry is must not keep the others out.
-            Err(PipelineError::Source(
-                error @ (SourceError::Malformed { .. } | SourceError::Refused { .. }),
-            )) => {
+            Err(PipelineError::Source(error)) if !is_node_down(&error) => {
                 tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
                 false
             }
@@ -287,6 +281,14 @@ async fn patient_of(
 #[must_use]
 pub fn frozen_fact(context: ContextId) -> String {
     format!("frozen:{context}")
+}
+
+/// Whether it is nothing about the entry: none can be read.
+fn is_node_down(error: &SourceError) -> bool {
+    matches!(
+        error,
+        SourceError::Unreachable { .. } | SourceError::Unauthorized
+    )
 }
 
 /// Records and positions are read from the circle when somebody asks for them.

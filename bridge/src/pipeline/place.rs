@@ -19,7 +19,7 @@ use crate::store::batches::{BatchRow, BatchState};
 use crate::store::consents::ConsentRow;
 
 /// How long a sealed batch waits for a circle that does not answer, in seconds.
-const CIRCLE_WAIT_S: u64 = 60;
+const CIRCLE_WAIT_S: u64 = 5 * 60;
 /// After how long a circle that was left out is tried again, in seconds.
 const HELD_BACK_S: u64 = 60 * 60;
 
@@ -87,7 +87,7 @@ fn is_final(error: &PipelineError) -> bool {
 }
 
 /// Whether it is nothing about the circle: all of them have to wait.
-fn is_node_down(error: &PipelineError) -> bool {
+pub(super) fn is_node_down(error: &PipelineError) -> bool {
     matches!(
         error,
         PipelineError::Source(SourceError::Unreachable { .. } | SourceError::Unauthorized)
@@ -138,7 +138,9 @@ pub async fn report(
         if let Err(error) = record(pipeline, consent.context, &position).await {
             let commitment = position.commitment;
             tracing::warn!(%commitment, %error, "a position could not be written");
-            if !matches!(error, PipelineError::Source(SourceError::Refused { .. })) {
+            let is_refusal = matches!(error, PipelineError::Source(SourceError::Refused { .. }));
+            // One refusal is enough to leave a circle out of a batch.
+            if !is_refusal || stage == StageReport::Sealed {
                 silent.insert(consent.context);
             }
             untold.push((consent.clone(), error));

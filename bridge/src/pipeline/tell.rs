@@ -63,6 +63,10 @@ async fn tell(
     let now = pipeline.now();
     let (mut later, mut silent) = (HashSet::new(), HashSet::new());
     for (consent, error) in untold {
+        // With the node down all circles wait, and none longer for it.
+        if place::is_node_down(&error) {
+            return Err(error);
+        }
         let refused = matches!(error, PipelineError::Source(SourceError::Refused { .. }));
         let which = if refused {
             later.insert(consent.commitment);

@@ -21,6 +21,9 @@ use crate::store::{Store, StoreError};
 
 /// How many batches one round asks about.
 const BATCHES_PER_ROUND: u32 = 4;
+/// How old a batch's block is before it is asked about, in seconds: an endpoint may answer two
+/// questions from two backends of which one is behind.
+const BATCH_SETTLED_S: u64 = 10 * 60;
 const HANDLES_CURSOR: &str = "watch_handles";
 const BATCHES_CURSOR: &str = "watch_batches";
 
@@ -87,7 +90,9 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
             let registry = pipeline.registry.registry;
             let root = batch.root;
             let on_chain = pipeline.chain.anchored_at(registry, anchorer, root).await?;
-            let is_covered = batch.block.is_some_and(|(_, at)| at <= tip.time);
+            let is_covered = batch
+                .block
+                .is_some_and(|(_, at)| at.0 + BATCH_SETTLED_S <= tip.time.0);
             if on_chain.is_none() && is_covered {
                 store.batch_lost(batch.id).await?;
                 tracing::error!(

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use super::{Change, Circle, Consent, Cursor, PageLimit, Record, SourceError, SourceResult};
 
-/// The most pages of one walk: a million entries, which is more than every shard of a circle can
-/// hold.
+/// The most pages of one walk: a million entries, which is more than honest members can put into a
+/// circle.
 pub const WALK_PAGES_MAX: usize = 10_000;
 
 /// Which cursors a walk has met.

@@ -6,8 +6,9 @@ use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::facts::ask_for_revocations;
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::source::{ApplicationId, BlobId, Change, GroupId, StateHash};
+use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
 
 /// A circle as this party entered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +251,8 @@ impl Store {
             .collect()
     }
 
-    /// Notes that an entry was seen and dealt with.
+    /// Notes that an entry was seen and dealt with; of a revocation that was replaced, asks for it
+    /// to be brought back.
     ///
     /// # Errors
     /// A database that refuses.
@@ -260,6 +262,19 @@ impl Store {
         entry: &Change,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let known: Option<String> = sqlx::query_scalar(
+            "SELECT digest FROM seen WHERE context = $1 AND kind = $2 AND entry_key = $3",
+        )
+        .bind(context.to_string())
+        .bind(entry.kind.name())
+        .bind(entry.key.to_string())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let is_replaced = known.is_some_and(|digest| digest != entry.digest.to_string());
+        if is_replaced && entry.kind == EntryKind::Revocation {
+            ask_for_revocations(&mut transaction, context, now).await?;
+        }
         sqlx::query(
             "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
@@ -271,13 +286,15 @@ impl Store {
         .bind(entry.key.to_string())
         .bind(entry.digest.to_string())
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
-    /// After a whole walk: notes the state that was walked, and what is no longer there. Answers
-    /// the entries that vanished since the last walk.
+    /// After a whole walk: notes the state that was walked, and what is no longer there; if that
+    /// is a revocation, asks for it to be brought back. Answers the entries that vanished since
+    /// the last walk.
     ///
     /// # Errors
     /// A database that refuses.
@@ -335,6 +352,12 @@ impl Store {
             if noted.rows_affected() > 0 {
                 fresh.push(entry);
             }
+        }
+        if fresh
+            .iter()
+            .any(|entry| entry.kind == EntryKind::Revocation)
+        {
+            ask_for_revocations(&mut transaction, context, now).await?;
         }
         sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
             .bind(context.to_string())

@@ -92,7 +92,8 @@ impl Store {
     }
 
     /// Consents that are in no batch yet and may be sealed, the oldest first, and since when the
-    /// oldest waits. Those of a stopped circle may not: it could not be told of their places.
+    /// oldest waits. Those of a circle that is stopped or held back may not: it could not be told
+    /// of their places.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -103,7 +104,8 @@ impl Store {
     ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM consents WHERE batch IS NULL AND seal_after <= $2 AND context NOT IN \
-             (SELECT context FROM circles WHERE alarm IS NOT NULL) \
+             (SELECT context FROM circles WHERE alarm IS NOT NULL) AND context NOT IN \
+             (SELECT context FROM consents WHERE batch IS NULL AND seal_after > $2) \
              ORDER BY ingested_at, commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
@@ -191,7 +193,8 @@ impl Store {
         sqlx::query(
             "UPDATE consents SET tell_failures = tell_failures + 1, \
              tell_after = $2 + (10 << MIN(tell_failures, 9)) \
-             WHERE (commitment = $1 OR context = $1) AND batch IS NOT NULL AND told_at IS NULL",
+             WHERE (commitment = $1 OR context = $1) AND told_at IS NULL AND tell_after <= $2 \
+             AND batch IN (SELECT id FROM batches WHERE state = 'anchored')",
         )
         .bind(name)
         .bind(signed(now.0))

@@ -89,7 +89,7 @@ impl Store {
              THEN 'waiting' ELSE 'held' END FROM (SELECT \
              EXISTS (SELECT 1 FROM consents WHERE handle = $1) AS handle_is_known, \
              (SELECT COUNT(*) FROM revocations AS others WHERE others.context = $2 \
-             AND others.state <> 'held' \
+             AND others.state IN ('waiting', 'submitted', 'revoked') \
              AND others.handle NOT IN (SELECT handle FROM consents)) AS share_used) AS circle \
              WHERE TRUE ON CONFLICT (handle) DO UPDATE SET state = excluded.state \
              WHERE revocations.state = 'held'",

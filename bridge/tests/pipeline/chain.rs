@@ -110,7 +110,7 @@ impl FakeChain {
         state.revoked.clear();
         state.transactions.clear();
         state.nonces.clear();
-        state.height += 10;
+        state.height += 1_000;
     }
 
     /// Closes empty blocks.

@@ -116,6 +116,24 @@ async fn hostile_circle_refuses_its_position_and_the_others_go_on_without_it() {
     assert!(!world.circle.reports().is_empty());
 }
 
+/// A circle is held back as a whole: with a stream of consents it would have every batch taken
+/// apart, one after the other.
+#[tokio::test]
+async fn hostile_stream_of_consents_that_are_refused_delays_one_batch() {
+    let world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.circle.refuse(Refuses::Everything);
+    world
+        .other
+        .add_consent(consent_of(&patient(), 100, OTHER, anchorer()).0);
+    for number in 0..5 {
+        world.circle.add_consent(consent(number).0);
+        round(&world).await;
+    }
+    assert_eq!(world.chain.anchored().len(), 1);
+    assert!(!world.other.reports().is_empty());
+}
+
 /// What a circle does not take after its batch is on chain, it is told again.
 #[tokio::test]
 async fn a_circle_that_refuses_once_hears_of_its_block_later() {

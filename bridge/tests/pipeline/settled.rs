@@ -29,7 +29,7 @@ async fn an_endpoint_that_is_behind_takes_nothing_back() {
     let handle = world.chain.revoked()[0];
     let store = world.pipeline.store.clone();
     // It landed later than the newest block that the endpoint has.
-    let later = UnixSeconds(world.chain.time().0 + 100);
+    let later = UnixSeconds(world.chain.time().0 + 100_000);
     store.revocation_lost(handle).await.expect("the store");
     store
         .revocation_landed(handle, later)

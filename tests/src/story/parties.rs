@@ -156,8 +156,8 @@ impl Story {
         let (home, patient) = (self.path_text("hospital"), self.path_text("patient"));
         let circle = self.circle()?;
         let bundle = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/data/fhir/clemente-kreiger.json"
+            env!("MEDSYNC_ROOT"),
+            "/tests/data/fhir/clemente-kreiger.json"
         );
         self.report.step(
             "hospital",

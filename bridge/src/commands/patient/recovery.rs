@@ -18,8 +18,9 @@ pub struct Openings {
     /// The recovery file, or the key file of a home.
     #[arg(long)]
     recovery: PathBuf,
-    /// Of how many grants, from the first on. More than there were does no harm.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    /// Of how many grants, from the first on. No more than there were: who sees an opening can
+    /// revoke, also what is granted with it later.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     grants: u64,
 }
 

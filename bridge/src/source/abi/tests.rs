@@ -10,7 +10,7 @@ use super::super::sample;
 use super::*;
 
 fn described() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../app/abi.json");
+    let path = Path::new(env!("MEDSYNC_ROOT")).join("app/abi.json");
     let text = fs::read_to_string(&path).expect("the app's description is tracked");
     serde_json::from_str(&text).expect("JSON")
 }
