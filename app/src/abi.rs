@@ -140,6 +140,48 @@ pub struct AnchorInput {
     pub block_time: Option<u64>,
 }
 
+/// A signed log entry. `body` is base64; the entry's context is this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInput {
+    /// Who says so.
+    pub author_key: String,
+    /// Its number in the author's log of this context, from 0.
+    pub seq: u64,
+    /// The digest of the author's previous entry here, or `0x0`.
+    pub prev: String,
+    /// What happened, as the protocol's short string.
+    pub kind: String,
+    /// The borsh of the body.
+    pub body: String,
+    /// When, by the author's clock.
+    pub at: u64,
+    /// The digest's salt.
+    pub salt: String,
+    /// The author's signature over the digest.
+    pub signature: SignatureInput,
+}
+
+/// Up to which entry a log is in a batch, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadInput {
+    /// Whose log.
+    pub author_key: String,
+    /// The number of the last entry.
+    pub seq: u64,
+    /// Its digest.
+    pub digest: String,
+    /// The leaf's salt.
+    pub salt: String,
+    /// The batch's root.
+    pub root: String,
+    /// The leaf's place.
+    pub index: u64,
+    /// The siblings from the leaf up.
+    pub siblings: Vec<String>,
+}
+
 /// What a write did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -196,6 +238,10 @@ pub struct Counts {
     pub revocations: u64,
     /// Positions and news from the chain.
     pub anchors: u64,
+    /// Log entries.
+    pub log: u64,
+    /// Places of logs in batches.
+    pub heads: u64,
     /// Versions of records.
     pub records: u64,
 }
@@ -289,6 +335,39 @@ pub struct RevocationView {
     pub recorded_at: u64,
 }
 
+/// A log entry whose author signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The entry's key.
+    pub key: String,
+    /// What was signed.
+    pub entry: LogInput,
+    /// Its digest.
+    pub digest: String,
+    /// When it was written here, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A part of one author's log, by number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// The entries that count, by number; two with one number prove a fork.
+    pub entries: Vec<LogView>,
+    /// The number after the last that was looked at; nothing if the next is not here.
+    pub next: Option<u64>,
+}
+
+/// A place of a log in a batch; the path leads from the head's leaf to the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadView {
+    /// The entry's key.
+    pub key: String,
+    /// The place.
+    pub head: HeadInput,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
 /// A record without its payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordView {
@@ -345,7 +424,7 @@ pub struct RecordPage {
 /// One entry of the walk over everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// `circle`, `enrolment`, `consent`, `revocation`, `anchor` or `record`.
+    /// `circle`, `enrolment`, `consent`, `revocation`, `anchor`, `log`, `head` or `record`.
     pub kind: String,
     /// The entry's key.
     pub key: String,
@@ -381,6 +460,10 @@ pub struct EntryView {
     pub revocation: Option<RevocationView>,
     /// Of an anchor entry: the consent that it is about.
     pub anchored: Option<ConsentView>,
+    /// Of a log entry.
+    pub log: Option<LogView>,
+    /// Of a log's place in a batch.
+    pub head: Option<HeadView>,
     /// Of a record.
     pub record: Option<RecordView>,
 }

@@ -14,7 +14,7 @@ use crate::paging::Page;
 use crate::refusal::Refusal;
 use crate::standing::Standing;
 use crate::store::{self, Key};
-use crate::{positions, records, revocations};
+use crate::{heads, log, positions, records, revocations};
 
 /// A page of the walk.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
@@ -46,6 +46,8 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         consent: None,
         revocation: None,
         anchored: None,
+        log: None,
+        head: None,
         record: None,
     };
     Ok(fill(view, &circle, kind, shard, key))
@@ -70,6 +72,11 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
             view.anchored =
                 positions::subject(key).and_then(|subject| consents.view_of(subject, now));
         }
+        Kind::Log => {
+            let members = Members::load(circle);
+            view.log = log::load(circle, &members, shard, key).map(|found| found.view());
+        }
+        Kind::Heads => view.head = heads::load(circle, shard, key).map(|found| found.view()),
         Kind::Records => view.record = records::view(circle, shard, key),
         Kind::Payloads => {}
     }
@@ -77,6 +84,8 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         || view.consent.is_some()
         || view.revocation.is_some()
         || view.anchored.is_some()
+        || view.log.is_some()
+        || view.head.is_some()
         || view.record.is_some();
     view
 }

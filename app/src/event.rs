@@ -23,6 +23,16 @@ pub enum Event {
         /// The entry's key.
         key: String,
     },
+    /// A log entry was written.
+    Logged {
+        /// The entry's key.
+        key: String,
+    },
+    /// A log's place in a batch was written.
+    HeadPlaced {
+        /// The entry's key.
+        key: String,
+    },
     /// A version of a record was written.
     RecordPut {
         /// The entry's key.

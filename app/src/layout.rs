@@ -9,15 +9,16 @@
 //! off its kind.
 //!
 //! The shard of an entry follows from its content: consents, revocations and anchors go by their
-//! handle, records by their record id. Everything about one consent is therefore found by reading
-//! one shard of each kind, and nothing has to be looked for across a collection. An entry that
-//! stands in another shard than its content says is ignored.
+//! handle, records by their record id, log entries by author and number. Everything about one
+//! consent is therefore found by reading one shard of each kind, and nothing has to be looked for
+//! across a collection. An entry that stands in another shard than its content says is ignored.
 //!
 //! Entries themselves have fresh random ids, so that no member can occupy one in advance.
 
 use calimero_storage::address::Id;
 use medsync_protocol::ids::Sha256Digest;
 
+use crate::limits::LOG_SHARD_SEQS;
 use crate::refusal::Refusal;
 
 /// A collection of the circle. The order is the order of `changes`.
@@ -33,6 +34,10 @@ pub enum Kind {
     Revocations,
     /// Where consents stand in batches, and what the chain says about those.
     Anchors,
+    /// Signed log entries.
+    Log,
+    /// Up to which entry a log is in a batch.
+    Heads,
     /// Descriptions of records.
     Records,
     /// Sealed payloads; each is found through its record alone.
@@ -44,23 +49,27 @@ pub enum Kind {
 pub struct Shard(pub u8);
 
 /// Every kind.
-pub const ALL: [Kind; 7] = [
+pub const ALL: [Kind; 9] = [
     Kind::Circle,
     Kind::Enrolments,
     Kind::Consents,
     Kind::Revocations,
     Kind::Anchors,
+    Kind::Log,
+    Kind::Heads,
     Kind::Records,
     Kind::Payloads,
 ];
 
 /// The kinds that `changes` walks, in its order.
-pub const WALKED: [Kind; 6] = [
+pub const WALKED: [Kind; 8] = [
     Kind::Circle,
     Kind::Enrolments,
     Kind::Consents,
     Kind::Revocations,
     Kind::Anchors,
+    Kind::Log,
+    Kind::Heads,
     Kind::Records,
 ];
 
@@ -79,6 +88,8 @@ impl Kind {
             Self::Consents => "consent",
             Self::Revocations => "revocation",
             Self::Anchors => "anchor",
+            Self::Log => "log",
+            Self::Heads => "head",
             Self::Records => "record",
             Self::Payloads => "payload",
         }
@@ -96,7 +107,7 @@ impl Kind {
                 Refusal::malformed(
                     "kind",
                     "one of circle, enrolment, consent, \
-                revocation, anchor, record",
+                revocation, anchor, log, head, record",
                 )
             })
     }
@@ -110,6 +121,11 @@ impl Kind {
             // since each takes three entries there. Every insert rewrites the index of its kind
             // (15 kB here) and of its shard.
             Self::Consents | Self::Revocations | Self::Anchors => 64,
+            // 256 shards of 128 entries of one author, filled one after the other: 32,768 entries
+            // until the first is met again, and twice as many in all.
+            Self::Log => 256,
+            // 64 shards of 256: 16,384 batches with news of a log.
+            Self::Heads => 64,
             // 128 shards of 256: 32,768 versions of records.
             Self::Records | Self::Payloads => 128,
         }
@@ -126,6 +142,14 @@ impl Kind {
     pub fn shard_of(self, name: &[u8; 32]) -> Shard {
         let mask = u8::try_from(self.shards() - 1).unwrap_or(u8::MAX);
         Shard(name[31] & mask)
+    }
+
+    /// The shard of the log entry with this number: an author's entries fill shard after shard, so
+    /// that a page of a log is one shard or two, however long the log is. Authors begin apart.
+    #[must_use]
+    pub fn shard_of_entry(author_key: &[u8; 32], seq: u64) -> Shard {
+        let lap = (seq / LOG_SHARD_SEQS) % u64::from(Self::Log.shards());
+        Shard(author_key[31].wrapping_add(u8::try_from(lap).unwrap_or_default()))
     }
 
     fn tagged_id(self, tail: [u8; 2]) -> Id {
@@ -178,6 +202,23 @@ mod tests {
             assert_eq!(kind.shard_named(kind.id()), None);
             assert_eq!(kind.shard_named(kind.fixed_entry_id()), None);
         }
+    }
+
+    #[test]
+    fn a_log_fills_shard_after_shard_and_never_one_with_too_many() {
+        let mut author = [0; 32];
+        author[31] = 250;
+        let mut filled = std::collections::BTreeMap::new();
+        for seq in 0..u64::from(Kind::Log.shards()) * LOG_SHARD_SEQS * 2 {
+            let shard = Kind::shard_of_entry(&author, seq);
+            *filled.entry(shard).or_insert(0usize) += 1;
+        }
+        assert_eq!(filled.len(), usize::from(Kind::Log.shards()));
+        assert!(filled.values().all(|n| *n == crate::limits::SHARD_LEN_MAX));
+        assert_eq!(
+            Kind::shard_of_entry(&author, 0),
+            Kind::shard_of_entry(&author, LOG_SHARD_SEQS - 1)
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`consents`], [`revocations`] | granting and revoking |
 //! | [`standing`] | what is shown of consents, and in which state |
 //! | [`anchors`], [`positions`] | recording places in batches, and reading them |
+//! | [`log`], [`heads`] | the signed log, and its places in batches |
 //! | [`records`] | sealed records |
 //! | [`changes`], [`paging`] | the walk over everything |
 //! | [`layout`], [`store`] | where entries live, how they are read without trust |
@@ -31,9 +32,11 @@ pub mod changes;
 pub mod circle;
 pub mod consents;
 pub mod event;
+pub mod heads;
 mod host;
 pub mod layout;
 pub mod limits;
+pub mod log;
 pub mod members;
 pub mod paging;
 pub mod positions;
@@ -49,7 +52,8 @@ use calimero_storage::collections::Root;
 
 use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
-    EntryView, FullRecord, Granted, OpeningInput, RecordInput, RecordPage, SignatureInput, Written,
+    EntryView, FullRecord, Granted, HeadInput, LogInput, LogPage, OpeningInput, RecordInput,
+    RecordPage, SignatureInput, Written,
 };
 use circle::Circle;
 use event::Event;
@@ -104,6 +108,8 @@ impl MedSync {
                 consents: store::count(Kind::Consents),
                 revocations: store::count(Kind::Revocations),
                 anchors: store::count(Kind::Anchors),
+                log: store::count(Kind::Log),
+                heads: store::count(Kind::Heads),
                 records: store::count(Kind::Records),
             },
             now: host::now().0,
@@ -191,6 +197,35 @@ impl MedSync {
         if !written.existing {
             let (key, commitment) = (written.key.clone(), commitment.to_string());
             app::emit!(Event::Anchored { key, commitment });
+            commit();
+        }
+        Ok(written)
+    }
+
+    /// Writes down an entry that its author signed and that continues the author's log here.
+    pub fn append_log(entry: LogInput) -> Result<Written, Refusal> {
+        let written = log::append(&entry)?;
+        if !written.existing {
+            app::emit!(Event::Logged {
+                key: written.key.clone()
+            });
+            commit();
+        }
+        Ok(written)
+    }
+
+    /// One author's log from a number on.
+    pub fn log_page(author_key: String, from: u64, limit: Option<u32>) -> Result<LogPage, Refusal> {
+        log::page(&author_key, from, limit)
+    }
+
+    /// Records up to which entry a log is in a batch, and where.
+    pub fn record_head(head: HeadInput) -> Result<Written, Refusal> {
+        let written = heads::record(&head)?;
+        if !written.existing {
+            app::emit!(Event::HeadPlaced {
+                key: written.key.clone()
+            });
             commit();
         }
         Ok(written)

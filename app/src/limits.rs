@@ -46,3 +46,10 @@ pub const COPIES_LOOKED_AT_MAX: usize = 4;
 pub const UNWITNESSED_LOOKED_AT_MAX: usize = 16;
 /// The most positions that one consent's view shows.
 pub const POSITIONS_SHOWN_MAX: usize = 8;
+/// How many numbers of one log stand in one shard before the next is filled.
+pub const LOG_SHARD_SEQS: u64 = 128;
+/// The longest base64 of a log entry's body.
+pub const LOG_BODY_TEXT_BYTES_MAX: usize = medsync_protocol::audit::BODY_BYTES_MAX.div_ceil(3) * 4;
+/// The most copies of one log entry (one author and number) whose signature is looked at, of its
+/// author's own and of others each. An author who forks more often is seen all the same.
+pub const LOG_COPIES_LOOKED_AT_MAX: usize = 4;

@@ -117,6 +117,19 @@ impl Members {
             .any(|enrolled| enrolled.enrolment.party_key == key)
     }
 
+    /// Who signs log entries with this key: whoever enrolled with it, or the custodian. In a
+    /// frozen circle the log goes on.
+    #[must_use]
+    pub fn author(&self, circle: &Circle, author_key: PublicKey) -> Option<MemberId> {
+        if author_key == circle.author_key {
+            return Some(circle.custodian_member);
+        }
+        self.enrolled
+            .iter()
+            .find(|enrolled| enrolled.enrolment.author_key == author_key)
+            .map(|enrolled| enrolled.enrolment.member)
+    }
+
     /// Whether this member enrolled.
     #[must_use]
     pub fn has_member(&self, member: MemberId) -> bool {

@@ -3,8 +3,10 @@
 //! A refusal reaches the caller as `{"error": "<code>", "message": "<text>"}`. The code is stable
 //! and for programs, the text is for people. No text holds a secret.
 
+use medsync_protocol::audit::BodyError;
 use medsync_protocol::consent::OpeningError;
 use medsync_protocol::ids::{Anchorer, ContextId, MemberId, UnixSeconds};
+use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::TermsError;
 use medsync_protocol::tree::TreeError;
 use serde::ser::SerializeStruct;
@@ -138,6 +140,40 @@ pub enum Refusal {
         /// What is missing.
         needs: &'static str,
     },
+    /// Nobody here signs log entries with this key.
+    #[error("nobody in this context signs log entries with author_key {0}")]
+    NotAnAuthor(PublicKey),
+    /// The body is none.
+    #[error("body: {0}")]
+    Body(#[from] BodyError),
+    /// The entry's kind is not its body's.
+    #[error("the body is of kind {body}, the entry says {entry:?}")]
+    LogKind {
+        /// The body's kind.
+        body: &'static str,
+        /// What the entry says.
+        entry: String,
+    },
+    /// The entry is not signed by its author.
+    #[error("the author's signature over the entry's digest does not verify")]
+    LogSignature,
+    /// The entry does not follow the author's last one.
+    #[error(
+        "entry {seq} does not follow the author's entry before it, which is not here or another"
+    )]
+    LogOrder {
+        /// The entry's number.
+        seq: u64,
+    },
+    /// The author signed another entry with this number.
+    #[error("the author signed another entry with number {seq}: this would fork the log")]
+    LogFork {
+        /// The entry's number.
+        seq: u64,
+    },
+    /// No such entry counts here.
+    #[error("no log entry of this author, number and digest counts here")]
+    UnknownLogEntry,
     /// A record does not follow its predecessor.
     #[error("the next version of this record is {expected}, not {version}")]
     RecordVersion {
@@ -207,6 +243,13 @@ impl Refusal {
             Self::NotIncluded => "not_included",
             Self::NotAWitness => "not_a_witness",
             Self::StageNeeds { .. } => "stage_needs",
+            Self::NotAnAuthor(_) => "not_an_author",
+            Self::Body(_) => "body",
+            Self::LogKind { .. } => "log_kind",
+            Self::LogSignature => "log_signature",
+            Self::LogOrder { .. } => "log_order",
+            Self::LogFork { .. } => "log_fork",
+            Self::UnknownLogEntry => "unknown_log_entry",
             Self::RecordVersion { .. } => "record_version",
             Self::UnknownRecord => "unknown_record",
             Self::UnknownEntry => "unknown_entry",

@@ -14,7 +14,9 @@ CREATE TABLE circles (
     entered_at BIGINT NOT NULL,
     patient_member TEXT,
     state_hash TEXT,
-    alarm TEXT
+    alarm TEXT,
+    -- Nothing of it is sealed before: it did not take a place in a batch.
+    held_until BIGINT NOT NULL DEFAULT 0
 );
 
 -- Every entry that was ever seen: what vanishes from a context is noticed and stays in force.
@@ -40,8 +42,6 @@ CREATE TABLE consents (
     signature TEXT NOT NULL,
     recorded_at BIGINT NOT NULL,
     ingested_at BIGINT NOT NULL,
-    -- Not sealed before: its circle did not take its place in a batch.
-    seal_after BIGINT NOT NULL DEFAULT 0,
     batch INTEGER,
     position BIGINT,
     -- When its circle heard that the batch is on chain, or is told next and after how many failures.
@@ -116,6 +116,58 @@ CREATE TABLE record_keys (
     custodian_secret TEXT NOT NULL,
     PRIMARY KEY (context, record, version)
 );
+
+-- Log entries, seen in a context or made here: kept for ever, also two with one number. Those that
+-- are not in their context, or not any more, are unpublished.
+CREATE TABLE log (
+    digest TEXT PRIMARY KEY,
+    context TEXT NOT NULL,
+    author_key TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    prev TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    body TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    salt TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    published_at BIGINT,
+    -- The batch with the head that covers it.
+    head_batch INTEGER
+);
+CREATE INDEX log_by_number ON log (context, author_key, seq);
+CREATE INDEX log_by_subject ON log (subject);
+CREATE INDEX log_unpublished ON log (context) WHERE published_at IS NULL;
+CREATE INDEX log_without_head ON log (context, author_key, seq) WHERE head_batch IS NULL;
+CREATE INDEX log_by_head ON log (head_batch);
+
+-- Up to which entry a log is in a batch of this party.
+CREATE TABLE head_leaves (
+    context TEXT NOT NULL,
+    author_key TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    salt TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    position BIGINT NOT NULL,
+    PRIMARY KEY (batch, position)
+);
+
+-- Places of logs in batches, as they were seen in a context: kept for ever.
+CREATE TABLE heads (
+    leaf TEXT NOT NULL,
+    root TEXT NOT NULL,
+    context TEXT NOT NULL,
+    author_key TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    salt TEXT NOT NULL,
+    proof TEXT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    PRIMARY KEY (leaf, root)
+);
+CREATE INDEX heads_by_context ON heads (context);
 
 -- What the command line asks the daemon to do on chain.
 CREATE TABLE outbox (

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::audit::{self, AuditError};
 use crate::guard;
 use crate::party::{Party, PartyError};
 use crate::pipeline::watch::watch_round;
@@ -49,6 +50,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         |p| async move {
             ingest::ingest_all(&p).await?;
             publish_revocations(&p).await?;
+            publish_log(&p).await?;
             p.store
                 .state_fact(LAST_ROUND, &p.clock.now().to_string())
                 .await?;
@@ -168,6 +170,29 @@ pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineErro
                 .store
                 .put_off(PUBLISH_REVOCATION, &subject, now)
                 .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings log entries into their contexts that are not there, or not any more. A context that does
+/// not take its own keeps no other out.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn publish_log(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    for context in pipeline.store.contexts_with_unpublished_entries().await? {
+        let row = pipeline.store.circle(context).await?;
+        let entered = guard::enter(&*pipeline.circles, &pipeline.store, &row).await;
+        let done = match entered {
+            Ok(circle) => audit::publish(&pipeline.store, &*circle, pipeline.clock.now()).await,
+            // What stops it is said where it is read.
+            Err(_) => continue,
+        };
+        match done {
+            Err(AuditError::Store(error)) => return Err(error.into()),
+            Err(error) => tracing::warn!(%context, %error, "a log entry is not in its circle yet"),
+            Ok(()) => {}
         }
     }
     Ok(())

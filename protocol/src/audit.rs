@@ -4,6 +4,7 @@
 //! kept one entry notices if an earlier one changes or goes. Two signed entries with one `seq`
 //! prove a fork.
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::felt::{Felt, felt_newtype};
@@ -11,6 +12,13 @@ use crate::hash::{Tag, tagged};
 use crate::ids::{ContextId, Salt, Sha256Digest, UnixSeconds};
 use crate::signature::{Message, PublicKey, Signature};
 use crate::tree::Leaf;
+
+mod body;
+
+pub use body::{
+    BODY_BYTES_MAX, Body, BodyError, DenialReason, ErasureReason, Pseudonym, REASON_BYTES_MAX,
+    RECORDS_LEN_MAX, RecordRef, Requested,
+};
 
 const AUDIT: Tag = Tag::new("MEDSYNC_AUDIT_V1");
 const AUDIT_HEAD: Tag = Tag::new("MEDSYNC_AUDIT_HEAD_V1");
@@ -21,7 +29,20 @@ felt_newtype! {
 }
 
 /// The number of an entry in its author's log of one context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    BorshSerialize,
+    BorshDeserialize,
+)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 

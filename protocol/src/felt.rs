@@ -155,6 +155,21 @@ macro_rules! felt_newtype {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        // Borsh has 32 big-endian bytes, and reads back only what is below the prime.
+        impl borsh::BorshSerialize for $name {
+            fn serialize<W: borsh::io::Write>(&self, writer: &mut W) -> borsh::io::Result<()> {
+                writer.write_all(&self.to_bytes())
+            }
+        }
+
+        impl borsh::BorshDeserialize for $name {
+            fn deserialize_reader<R: borsh::io::Read>(reader: &mut R) -> borsh::io::Result<Self> {
+                use borsh::io::{Error, ErrorKind};
+                Self::from_bytes(&<[u8; 32]>::deserialize_reader(reader)?)
+                    .map_err(|error| Error::new(ErrorKind::InvalidData, alloc::format!("{error}")))
+            }
+        }
     };
 }
 

@@ -1,12 +1,9 @@
 //! The names that things go by: 32-byte identifiers, times, and Starknet's own values.
 
 use core::fmt;
-use core::str::FromStr;
 
-use alloc::borrow::Cow;
 use alloc::string::String;
-use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::felt::{Felt, felt_newtype};
@@ -47,52 +44,55 @@ macro_rules! bytes_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
+            borsh::BorshSerialize, borsh::BorshDeserialize,
         )]
         pub struct $name(pub [u8; 32]);
 
         impl $name {
             /// The value as it enters a hash: two felts below 2^128, high then low, big-endian.
             #[must_use]
-            pub fn halves(&self) -> [Felt; 2] {
-                halves(&self.0)
+            pub fn halves(&self) -> [$crate::felt::Felt; 2] {
+                $crate::ids::halves(&self.0)
             }
         }
 
-        impl FromStr for $name {
-            type Err = BytesError;
+        impl core::str::FromStr for $name {
+            type Err = $crate::ids::BytesError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                parse_bytes32(text).map(Self)
+                $crate::ids::parse_bytes32(text).map(Self)
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 write!(f, "0x{}", hex::encode(self.0))
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 write!(f, "{}({self})", stringify!($name))
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = <Cow<'de, str> as Deserialize>::deserialize(d)?;
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <alloc::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(d)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
 }
+
+pub(crate) use bytes_newtype;
 
 /// The two felts by which 32 bytes enter a hash: high, low, big-endian.
 #[must_use]

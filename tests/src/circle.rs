@@ -1,17 +1,19 @@
 //! A circle with a custodian and a patient, for tests: keys, terms, signatures.
 
 use medsync_app::abi::{CircleInput, EnrolmentInput, OpeningInput, SignatureInput};
+use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq, head_leaf};
 use medsync_protocol::codes::{Code, CodeSet};
-use medsync_protocol::consent::{Grant, Registry, SignedGrant};
+use medsync_protocol::consent::{Commitment, Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, RecordId,
+    AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, RecordId, Salt,
     SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use crate::replica::Replica;
@@ -95,7 +97,7 @@ pub fn enrolment(member: MemberId, party: u8) -> Enrolment {
         party_key: public_key(party),
         recovery_key: public_key(20),
         login_key: public_key(21),
-        author_key: public_key(22),
+        author_key: public_key(PATIENT_AUTHOR),
         seal_key: SealKey([23; 32]),
     }
 }
@@ -271,6 +273,102 @@ impl Consent {
     #[must_use]
     pub fn name(&self) -> String {
         self.signed.commitment.to_string()
+    }
+}
+
+/// The patient's key for log entries; see [`enrolment`].
+pub const PATIENT_AUTHOR: u8 = 22;
+
+/// A log entry of a context, by an author's number, with where it stands in that author's log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// What is signed.
+    pub entry: Entry,
+    /// What it says.
+    pub body: Body,
+    /// Whose signature; the author's, unless a test forges.
+    pub signature: Signature,
+}
+
+impl Logged {
+    /// A sound entry after `before`, which says that a consent was granted.
+    ///
+    /// # Panics
+    /// With odds of 2^-55.
+    #[must_use]
+    pub fn after(before: Option<&Self>, context: ContextId, author: u8, salt: u64) -> Self {
+        let (seq, prev) = before.map_or((0, EntryDigest::from_felt(Felt::ZERO)), |before| {
+            (before.entry.seq.0 + 1, before.entry.digest())
+        });
+        let body = Body::Granted {
+            consent: Commitment::from_felt(Felt::from(seq + 1)),
+        };
+        let entry = Entry {
+            context,
+            author_key: public_key(author),
+            seq: Seq(seq),
+            prev,
+            kind: body.kind(),
+            subject: body.subject().expect("sound"),
+            at: UnixSeconds(1_000 + seq),
+            salt: Salt::from_felt(Felt::from(salt)),
+        };
+        let signed = secret_key(author).sign(entry.digest().message());
+        Self {
+            entry,
+            body,
+            signature: signed.expect("signable"),
+        }
+    }
+
+    /// A sound log of this many entries.
+    #[must_use]
+    pub fn chain(context: ContextId, author: u8, len: usize) -> Vec<Self> {
+        let mut log: Vec<Self> = Vec::with_capacity(len);
+        for _ in 0..len {
+            log.push(Self::after(log.last(), context, author, 0));
+        }
+        log
+    }
+
+    /// The arguments of append_log.
+    #[must_use]
+    pub fn arguments(&self) -> Value {
+        json!({ "entry": {
+            "author_key": self.entry.author_key,
+            "seq": self.entry.seq,
+            "prev": self.entry.prev,
+            "kind": self.entry.kind.name(),
+            "body": to_base64(&self.body.encode().expect("sound")),
+            "at": self.entry.at,
+            "salt": self.entry.salt,
+            "signature": signature_input(&self.signature),
+        } })
+    }
+
+    /// The arguments of record_head: this entry as one of two leaves.
+    #[must_use]
+    pub fn head_arguments(&self) -> Value {
+        let salt = Salt::from_felt(Felt::from(5));
+        let Entry {
+            context,
+            author_key,
+            seq,
+            ..
+        } = self.entry;
+        let digest = self.entry.digest();
+        let leaf = head_leaf(context, author_key, seq, digest, salt);
+        let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
+        let proof = tree.proof(1).expect("two leaves");
+        json!({ "head": {
+            "author_key": author_key,
+            "seq": seq,
+            "digest": digest,
+            "salt": salt,
+            "root": tree.root(),
+            "index": proof.index,
+            "siblings": proof.siblings,
+        } })
     }
 }
 

@@ -154,7 +154,7 @@ impl Story {
     /// # Errors
     /// The first step that failed, by name.
     pub fn play(&mut self, between: &mut Between) -> anyhow::Result<()> {
-        let steps: [fn(&mut Self) -> anyhow::Result<()>; 17] = [
+        let steps: [fn(&mut Self) -> anyhow::Result<()>; 18] = [
             Self::start_devnet,
             Self::deploy,
             Self::start_hospital,
@@ -172,6 +172,7 @@ impl Story {
             Self::revoke,
             Self::verify_revoked,
             Self::verify_before,
+            Self::read_the_log,
         ];
         for (number, step) in (1..).zip(steps) {
             step(self)?;

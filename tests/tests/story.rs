@@ -24,7 +24,7 @@ const PARTS: [Part; 5] = [
     Part::PatientDaemon,
     Part::Devnet,
 ];
-const STEPS: usize = 17;
+const STEPS: usize = 18;
 
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {

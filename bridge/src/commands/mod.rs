@@ -8,6 +8,7 @@ use medsync_protocol::ids::ContextId;
 
 use crate::party::Party;
 
+pub mod audit;
 pub mod daemon;
 pub mod deploy;
 pub mod hospital;
@@ -40,6 +41,9 @@ pub enum Command {
     /// What a researcher does.
     #[command(subcommand)]
     Researcher(researcher::Researcher),
+    /// Read and check the logs of a circle.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Check a receipt; needs no node and asks no hospital.
     Verify(verify::Verify),
 }
@@ -64,6 +68,7 @@ impl Cli {
             Command::Hospital(hospital) => hospital.run().await?,
             Command::Patient(patient) => patient.run().await?,
             Command::Researcher(researcher) => researcher.run()?,
+            Command::Audit(audit) => return audit.run().await,
             Command::Verify(verify) => return verify.run().await,
         }
         Ok(0)

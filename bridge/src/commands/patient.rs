@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use medsync_protocol::audit::Body;
 use medsync_protocol::ids::{ContextId, ContractAddress, RecordId};
 use zeroize::Zeroizing;
 
 use super::hospital::InitParts;
 use super::{Home, print_json, resume};
+use crate::audit;
 use crate::config::{AccountConfig, BatchConfig, Config, Role};
 use crate::files;
 use crate::invitation::Invitation;
@@ -194,6 +196,28 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
         }
         _ => bail!("this home is in several circles; a patient's home is in one"),
     }
+}
+
+/// Writes what the patient did into the log, and brings it into the circle if that answers; else
+/// the daemon does.
+async fn log_once(
+    party: &Party,
+    context: ContextId,
+    keys: &PatientKeys,
+    says: &Body,
+) -> anyhow::Result<()> {
+    let (store, author, now) = (&party.store, &keys.author, party.clock.now());
+    let entered = party.enter(context).await;
+    if let Ok(circle) = &entered {
+        audit::catch_up(store, &**circle, author, now).await?;
+    }
+    audit::append_once(store, context, author, says, now, &mut system_random()).await?;
+    if let Ok(circle) = entered
+        && let Err(error) = audit::publish(store, &*circle, now).await
+    {
+        tracing::warn!(%error, "the log entry is kept; the daemon brings it into the circle");
+    }
+    Ok(())
 }
 
 /// Reads a record's name.

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
 use crate::source::{
-    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, SourceError, StateHash,
+    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, LogEntry, SourceError, StateHash,
 };
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
@@ -219,7 +219,7 @@ async fn take_in_new(
     }
     entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
     let began = pipeline.now();
-    let mut patient = None;
+    let (mut people, nobody) = (None, People::default());
     let mut read = 0;
     for entry in entries {
         let has_taken_s = pipeline.now().0.saturating_sub(began.0);
@@ -227,11 +227,12 @@ async fn take_in_new(
             return Ok(false);
         }
         read += usize::from(is_taken_in(&entry));
-        if entry.kind != EntryKind::Revocation && patient.is_none() {
-            patient = Some(patient_of(pipeline, row, circle).await?);
+        if entry.kind != EntryKind::Revocation && people.is_none() {
+            people = Some(people_of(pipeline, row, circle).await?);
         }
-        let patient = patient.flatten();
-        let settled = match take_in(pipeline, row, circle, patient, &entry).await {
+        // Revocations count by their content alone.
+        let people = people.as_ref().unwrap_or(&nobody);
+        let settled = match take_in(pipeline, row, circle, people, &entry).await {
             // What one entry is must not keep the others out.
             Err(PipelineError::Source(error)) if !is_node_down(&error) => {
                 tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
@@ -251,12 +252,22 @@ async fn take_in_new(
     Ok(true)
 }
 
-/// The enrolled patient's key. A circle with two different enrolments has none, and says so once.
-async fn patient_of(
+/// Whose word counts in a circle.
+#[derive(Default)]
+struct People {
+    /// The enrolled patient's key.
+    patient: Option<PublicKey>,
+    /// The keys that sign log entries.
+    authors: Vec<PublicKey>,
+}
+
+/// Who custodian and patient are. A circle with two different enrolments has no patient, and says
+/// so once.
+async fn people_of(
     pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
-) -> Result<Option<PublicKey>, PipelineError> {
+) -> Result<People, PipelineError> {
     let state = circle.circle().await?;
     let fact = frozen_fact(row.context);
     if state.frozen && pipeline.store.fact(&fact).await?.is_none() {
@@ -267,14 +278,23 @@ async fn patient_of(
             "ALARM: somebody enrolled again with other keys; no consent of the circle counts",
         );
     }
+    let enrolled = state.enrolments.iter().map(|found| found.enrolment);
+    let authors = enrolled
+        .map(|enrolment| enrolment.author_key)
+        .chain([state.custodian.author_key])
+        .collect();
     let Some(patient) = state.patient.filter(|_| !state.frozen) else {
-        return Ok(None);
+        let patient = None;
+        return Ok(People { patient, authors });
     };
     let Enrolment {
         member, party_key, ..
     } = patient.enrolment;
     pipeline.store.pin_patient(row.context, member).await?;
-    Ok(Some(party_key))
+    Ok(People {
+        patient: Some(party_key),
+        authors,
+    })
 }
 
 /// Under which name it is kept that a circle is frozen, and since when.
@@ -293,7 +313,10 @@ fn is_node_down(error: &SourceError) -> bool {
 
 /// Records and positions are read from the circle when somebody asks for them.
 fn is_taken_in(entry: &Change) -> bool {
-    matches!(entry.kind, EntryKind::Consent | EntryKind::Revocation)
+    matches!(
+        entry.kind,
+        EntryKind::Consent | EntryKind::Revocation | EntryKind::Log | EntryKind::Head
+    )
 }
 
 /// Takes an entry in; answers whether that is settled, so that it need not be read again.
@@ -301,7 +324,7 @@ async fn take_in(
     pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
-    patient: Option<PublicKey>,
+    people: &People,
     change: &Change,
 ) -> Result<bool, PipelineError> {
     if !is_taken_in(change) {
@@ -320,13 +343,64 @@ async fn take_in(
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
         }
         Some(EntryBody::Consent(consent)) => {
-            return take_in_consent(pipeline, row, patient, &consent).await;
+            return take_in_consent(pipeline, row, people.patient, &consent).await;
+        }
+        Some(EntryBody::Log(entry)) => return take_in_log(pipeline, row, people, &entry).await,
+        Some(EntryBody::Head(head)) => {
+            pipeline
+                .store
+                .keep_head(row.context, &head, pipeline.now())
+                .await?;
         }
         // It may have come before the enrolment that it counts by.
-        _ if change.kind == EntryKind::Consent => return Ok(patient.is_some()),
+        _ if matches!(change.kind, EntryKind::Consent | EntryKind::Log) => {
+            return Ok(people.patient.is_some());
+        }
         _ => {}
     }
     Ok(true)
+}
+
+/// Every entry that its author signed is kept for ever. One that does not fit to what was kept
+/// before is evidence against its author, and is said at once.
+async fn take_in_log(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    people: &People,
+    entry: &LogEntry,
+) -> Result<bool, PipelineError> {
+    let said = entry.entry;
+    if said.context != row.context
+        || !people.authors.contains(&said.author_key)
+        || !entry.is_signed()
+    {
+        tracing::warn!(context = %row.context, "a log entry of nobody here is left out");
+        return Ok(false);
+    }
+    if pipeline.store.keep_entry(entry, pipeline.now()).await?
+        && pipeline
+            .store
+            .is_forked(row.context, said.author_key, said.seq)
+            .await?
+    {
+        let why = format!(
+            "{} signed two log entries with number {}",
+            said.author_key, said.seq.0
+        );
+        tracing::error!(context = %row.context, why, "ALARM: a log was forked");
+        let fact = forked_fact(row.context);
+        pipeline.store.state_fact(&fact, &why).await?;
+    }
+    tracing::info!(
+        context = %row.context, kind = said.kind.name(), seq = said.seq.0, "log entry seen",
+    );
+    Ok(true)
+}
+
+/// Under which name it is kept that somebody forked a log of a circle, and who.
+#[must_use]
+pub fn forked_fact(context: ContextId) -> String {
+    format!("forked:{context}")
 }
 
 /// Only what can become a valid receipt of this custodian is kept: the node's word that an entry

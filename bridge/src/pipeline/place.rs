@@ -14,7 +14,7 @@ use medsync_protocol::tree::Tree;
 
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
-use crate::source::{AnchorReport, SourceError, StageReport};
+use crate::source::{AnchorReport, Head, SourceError, StageReport};
 use crate::store::batches::{BatchRow, BatchState};
 use crate::store::consents::ConsentRow;
 
@@ -44,13 +44,17 @@ async fn place(
 ) -> Result<(), PipelineError> {
     let consents = pipeline.store.consents_in(batch.id).await?;
     let unwritten = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await?;
+    let unwritten = unwritten
+        .into_iter()
+        .map(|(consent, error)| (consent.context, error))
+        .chain(place_heads(pipeline, batch).await?);
     let now = pipeline.now();
     let has_waited = now.0.saturating_sub(batch.sealed_at.0) >= CIRCLE_WAIT_S;
     let mut held_back = BTreeSet::new();
     let mut waits = None;
-    for (consent, error) in unwritten {
+    for (context, error) in unwritten {
         if is_final(&error) || (has_waited && !is_node_down(&error)) {
-            held_back.insert(consent.context);
+            held_back.insert(context);
         } else {
             waits.get_or_insert(error);
         }
@@ -75,6 +79,61 @@ async fn place(
     pipeline.store.place_batch(batch.id, None).await?;
     tracing::info!(batch = batch.id.0, "positions are in the circles");
     Ok(())
+}
+
+/// Writes the heads of a batch into their contexts. Answers those contexts that did not take one.
+async fn place_heads(
+    pipeline: &Pipeline,
+    batch: &BatchRow,
+) -> Result<Vec<(ContextId, PipelineError)>, PipelineError> {
+    let tree = tree_of(batch)?;
+    let mut untold: Vec<(ContextId, PipelineError)> = Vec::new();
+    for leaf in pipeline.store.heads_in(batch.id).await? {
+        let end = leaf.end;
+        if untold.iter().any(|(silent, _)| *silent == end.context) {
+            continue;
+        }
+        let head = Head {
+            author_key: end.author_key,
+            seq: end.seq,
+            digest: end.digest,
+            salt: leaf.salt,
+            root: batch.root,
+            proof: tree
+                .proof(leaf.position)
+                .ok_or_else(|| broken(batch, "a head stands outside of it"))?,
+        };
+        if let Err(error) = record_head(pipeline, end.context, &head).await {
+            tracing::warn!(context = %end.context, %error, "a head could not be written");
+            untold.push((end.context, error));
+        }
+    }
+    Ok(untold)
+}
+
+async fn record_head(
+    pipeline: &Pipeline,
+    context: ContextId,
+    head: &Head,
+) -> Result<(), PipelineError> {
+    let row = pipeline.store.circle(context).await?;
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+    circle.record_head(head).await?;
+    Ok(())
+}
+
+fn broken(batch: &BatchRow, what: &str) -> PipelineError {
+    PipelineError::Broken(format!("batch {}: {what}", batch.id.0))
+}
+
+fn tree_of(batch: &BatchRow) -> Result<Tree, PipelineError> {
+    let tree = Tree::build(&batch.leaves).map_err(|error| broken(batch, &error.to_string()))?;
+    if tree.root() == batch.root {
+        Ok(tree)
+    } else {
+        let why = "its leaves do not lead to its root; restore the store's backup";
+        Err(broken(batch, why))
+    }
 }
 
 /// Whether waiting is of no use: the circle is stopped, or its app refuses by name.
@@ -110,13 +169,7 @@ pub async fn report(
     anchorer: Anchorer,
     stage: StageReport,
 ) -> Result<Vec<(ConsentRow, PipelineError)>, PipelineError> {
-    let broken = |what: &str| PipelineError::Broken(format!("batch {}: {what}", batch.id.0));
-    let tree = Tree::build(&batch.leaves).map_err(|error| broken(&error.to_string()))?;
-    if tree.root() != batch.root {
-        return Err(broken(
-            "its leaves do not lead to its root; restore the store's backup",
-        ));
-    }
+    let tree = tree_of(batch)?;
     let mut untold = Vec::new();
     let mut silent = BTreeSet::new();
     for consent in consents {
@@ -126,7 +179,7 @@ pub async fn report(
         let proof = consent
             .position
             .and_then(|position| tree.proof(position))
-            .ok_or_else(|| broken("a consent stands outside of it"))?;
+            .ok_or_else(|| broken(batch, "a consent stands outside of it"))?;
         let position = AnchorReport {
             commitment: consent.commitment,
             handle: consent.handle,

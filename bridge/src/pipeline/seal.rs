@@ -1,67 +1,103 @@
-//! Seal: waiting consents become a batch.
+//! Seal: waiting consents become a batch, together with the heads of all logs that went on.
 //!
 //! The batch is padded with uniform random leaves to a power of two, at least
 //! [`LEAVES_MIN`], and shuffled, so that neither its size nor its order says anything. Leaves and
-//! order are stored with the marks on the consents in one transaction: after a crash a consent is
+//! order are stored with the marks on consents and logs in one transaction: after a crash each is
 //! in no batch or in exactly one.
 
+use medsync_protocol::audit::head_leaf;
 use medsync_protocol::tree::{Leaf, Tree};
 use rand::seq::SliceRandom;
 use rand_core::CryptoRng;
 
 use super::{Pipeline, PipelineError};
-use crate::seams::random_felt;
+use crate::seams::{random_felt, random_salt};
 use crate::store::consents::ConsentRow;
+use crate::store::log::{HeadLeaf, LogEnd};
 
 /// The smallest batch, padding included.
 pub const LEAVES_MIN: usize = 16;
+/// The most logs of one batch; those that wait longest come first.
+const HEADS_LEN_MAX: u32 = 1 << 12;
 
 /// Seals a batch if one is due by size or age.
 ///
 /// # Errors
 /// A store that does not answer; nothing is then sealed.
 pub async fn seal_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let bounds = pipeline.batch;
-    let (waiting, since) = pipeline
-        .store
-        .waiting_consents(bounds.consents_max, pipeline.now())
-        .await?;
-    let Some(since) = since else { return Ok(()) };
-    let is_full = waiting.len() >= bounds.consents_max as usize;
-    let is_old = pipeline.now().0.saturating_sub(since.0) >= bounds.age_s_max;
+    let (bounds, now) = (pipeline.batch, pipeline.now());
+    let store = &pipeline.store;
+    let (consents, first) = store.waiting_consents(bounds.consents_max, now).await?;
+    let (ends, began) = store.due_heads(HEADS_LEN_MAX, now).await?;
+    let Some(since) = first.into_iter().chain(began).min() else {
+        return Ok(());
+    };
+    let is_full = consents.len() >= bounds.consents_max as usize;
+    let is_old = now.0.saturating_sub(since.0) >= bounds.age_s_max;
     if !is_full && !is_old {
         return Ok(());
     }
-    let count = waiting.len();
-    let (leaves, members) = arrange(waiting, &mut *pipeline.random.lock().await);
-    let tree = Tree::build(&leaves).map_err(|error| PipelineError::Broken(error.to_string()))?;
-    let batch = pipeline
-        .store
-        .keep_batch(tree.root(), &leaves, &members, pipeline.now())
+    let (count, logs) = (consents.len(), ends.len());
+    let arranged = arrange(consents, ends, &mut *pipeline.random.lock().await);
+    let tree =
+        Tree::build(&arranged.leaves).map_err(|error| PipelineError::Broken(error.to_string()))?;
+    let batch = store
+        .keep_batch(
+            tree.root(),
+            &arranged.leaves,
+            &arranged.consents,
+            &arranged.heads,
+            now,
+        )
         .await?;
-    tracing::info!(batch = batch.0, root = %tree.root(), consents = count, "batch sealed");
+    tracing::info!(batch = batch.0, root = %tree.root(), consents = count, logs, "batch sealed");
     Ok(())
 }
 
-/// The leaves of a batch in their final order, and where each consent stands.
+/// What a leaf stands for; padding stands for nothing.
+enum Slot {
+    Consent(Box<ConsentRow>),
+    Head(LogEnd),
+    Padding,
+}
+
+/// The leaves of a batch in their final order, and where everything stands.
+#[derive(Default)]
+struct Arranged {
+    leaves: Vec<Leaf>,
+    consents: Vec<(ConsentRow, u64)>,
+    heads: Vec<HeadLeaf>,
+}
+
 fn arrange(
     consents: Vec<ConsentRow>,
+    ends: Vec<LogEnd>,
     random: &mut (impl CryptoRng + ?Sized),
-) -> (Vec<Leaf>, Vec<(ConsentRow, u64)>) {
-    let size = consents.len().next_power_of_two().max(LEAVES_MIN);
-    let mut slots: Vec<Option<ConsentRow>> = consents.into_iter().map(Some).collect();
-    slots.resize_with(size, || None);
+) -> Arranged {
+    let consents = consents.into_iter().map(|row| Slot::Consent(Box::new(row)));
+    let mut slots: Vec<Slot> = consents.chain(ends.into_iter().map(Slot::Head)).collect();
+    let size = slots.len().next_power_of_two().max(LEAVES_MIN);
+    slots.resize_with(size, || Slot::Padding);
     slots.shuffle(random);
-    let mut leaves = Vec::with_capacity(size);
-    let mut members = Vec::new();
+    let mut arranged = Arranged::default();
     for (position, slot) in (0u64..).zip(slots) {
-        match slot {
-            Some(consent) => {
-                leaves.push(consent.leaf);
-                members.push((consent, position));
+        arranged.leaves.push(match slot {
+            Slot::Consent(consent) => {
+                let leaf = consent.leaf;
+                arranged.consents.push((*consent, position));
+                leaf
             }
-            None => leaves.push(Leaf::from_felt(random_felt(random))),
-        }
+            Slot::Head(end) => {
+                let salt = random_salt(random);
+                arranged.heads.push(HeadLeaf {
+                    end,
+                    salt,
+                    position,
+                });
+                head_leaf(end.context, end.author_key, end.seq, end.digest, salt)
+            }
+            Slot::Padding => Leaf::from_felt(random_felt(random)),
+        });
     }
-    (leaves, members)
+    arranged
 }

@@ -5,10 +5,11 @@
 //! value strictly; an unknown or missing field is an error too, because a pinned app has neither.
 //! A test holds every method and type here to the description that the app's build writes.
 
+use medsync_protocol::audit::{EntryDigest, Seq};
 use medsync_protocol::codes::Code;
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{
-    Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, RecordId, SealKey,
+    Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, RecordId, Salt, SealKey,
     Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::messages::Enrolment;
@@ -102,6 +103,28 @@ impl Call {
         }
     }
 
+    pub(super) fn append_log(entry: &LogInput) -> Self {
+        Self {
+            method: "append_log",
+            args: json!({ "entry": entry }),
+        }
+    }
+
+    pub(super) fn log_page(author_key: PublicKey, from: Seq, limit: PageLimit) -> Self {
+        let args = json!({ "author_key": author_key, "from": from, "limit": limit });
+        Self {
+            method: "log_page",
+            args,
+        }
+    }
+
+    pub(super) fn record_head(head: &HeadInput) -> Self {
+        Self {
+            method: "record_head",
+            args: json!({ "head": head }),
+        }
+    }
+
     pub(super) fn changes(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
         Self {
             method: "changes",
@@ -177,6 +200,27 @@ mirror! {
         block_hash: Option<BlockHash>,
         block_time: Option<UnixSeconds>,
     }
+    /// A signed log entry; the body in base64.
+    LogInput {
+        author_key: PublicKey,
+        seq: Seq,
+        prev: EntryDigest,
+        kind: String,
+        body: String,
+        at: UnixSeconds,
+        salt: Salt,
+        signature: Signature,
+    }
+    /// Up to which entry a log is in a batch, and where.
+    HeadInput {
+        author_key: PublicKey,
+        seq: Seq,
+        digest: EntryDigest,
+        salt: Salt,
+        root: Root,
+        index: u64,
+        siblings: Vec<Sibling>,
+    }
     /// What a write did.
     Written {
         key: EntryKey,
@@ -207,6 +251,8 @@ mirror! {
         consents: u64,
         revocations: u64,
         anchors: u64,
+        log: u64,
+        heads: u64,
         records: u64,
     }
     /// A valid enrolment.
@@ -254,6 +300,24 @@ mirror! {
         handle: Handle,
         secret: String,
         claim_key: PublicKey,
+        recorded_at: UnixSeconds,
+    }
+    /// A log entry whose author signed it.
+    LogView {
+        key: EntryKey,
+        entry: LogInput,
+        digest: EntryDigest,
+        recorded_at: UnixSeconds,
+    }
+    /// A part of one author's log.
+    LogPage {
+        entries: Vec<LogView>,
+        next: Option<u64>,
+    }
+    /// A place of a log in a batch.
+    HeadView {
+        key: EntryKey,
+        head: HeadInput,
         recorded_at: UnixSeconds,
     }
     /// A record without its payload; the keys in base64.
@@ -305,6 +369,8 @@ mirror! {
         consent: Option<ConsentView>,
         revocation: Option<RevocationView>,
         anchored: Option<ConsentView>,
+        log: Option<LogView>,
+        head: Option<HeadView>,
         record: Option<RecordView>,
     }
 }

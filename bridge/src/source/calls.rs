@@ -5,6 +5,7 @@
 //! broken node differently.
 
 use async_trait::async_trait;
+use medsync_protocol::audit::Seq;
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, to_base64};
 use medsync_protocol::messages::Enrolment;
@@ -20,8 +21,8 @@ use super::abi::{self, Call};
 use super::convert::{self, ConvertError};
 use super::error::{SourceError, printable};
 use super::model::{
-    AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, Granted, NewRecord, Pin,
-    RecordPage, Written,
+    AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, Granted, Head, LogEntry,
+    LogPage, NewRecord, Pin, RecordPage, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, PageLimit, StateHash, to_base58};
 use super::node::CalimeroNode;
@@ -264,6 +265,28 @@ impl Circle for NodeCircle {
 
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {
         let call = Call::record_anchor(&convert::anchor_to_abi(report));
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn append_log(&self, entry: &LogEntry) -> SourceResult<Written> {
+        let call = Call::append_log(&told("append_log", convert::log_to_abi(entry))?);
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn log(
+        &self,
+        author_key: PublicKey,
+        from: Seq,
+        limit: PageLimit,
+    ) -> SourceResult<LogPage> {
+        let page: abi::LogPage = self.call(Call::log_page(author_key, from, limit)).await?;
+        told("log_page", convert::log_page(self.context, from, &page))
+    }
+
+    async fn record_head(&self, head: &Head) -> SourceResult<Written> {
+        let call = Call::record_head(&convert::head_to_abi(head));
         let view: abi::Written = self.call(call).await?;
         Ok(convert::written(&view))
     }

@@ -5,8 +5,10 @@
 //! root of a path, a handle, a payload's digest. What fails is left out and counted, so that no
 //! single entry hides the others of its page.
 
+mod log;
 mod records;
 
+use medsync_protocol::audit::BodyError;
 use medsync_protocol::consent::{Commitment, Registry};
 use medsync_protocol::felt::FeltError;
 use medsync_protocol::ids::{AddressBytes, Anchorer, ContextId, Sha256Digest, parse_base64};
@@ -21,6 +23,8 @@ use super::model::{
     Submission, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, NameError};
+use log::{head, log_entry};
+pub(super) use log::{head_to_abi, log_page, log_to_abi};
 use records::record;
 pub(super) use records::{full_record, record_to_abi, records};
 
@@ -39,6 +43,8 @@ pub(super) enum ConvertError {
     Missing(&'static str),
     #[error("terms: {0}")]
     Terms(#[from] TermsError),
+    #[error("a log entry's body: {0}")]
+    Body(#[from] BodyError),
     #[error("secret: {0}")]
     Secret(#[from] FeltError),
     #[error("{0}")]
@@ -135,6 +141,8 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
             consents: view.counts.consents,
             revocations: view.counts.revocations,
             anchors: view.counts.anchors,
+            log: view.counts.log,
+            heads: view.counts.heads,
             records: view.counts.records,
         },
         now: view.now,
@@ -361,6 +369,14 @@ fn entry_body(context: ContextId, kind: EntryKind, view: &abi::EntryView) -> Con
             EntryBody::Revocation(revocation(view.revocation.as_ref().ok_or_else(missing)?)?)
         }
         EntryKind::Anchor => EntryBody::Anchor(consent_of(&view.anchored)?),
+        EntryKind::Log => EntryBody::Log(Box::new(log_entry(
+            context,
+            view.log.as_ref().ok_or_else(missing)?,
+        )?)),
+        EntryKind::Head => EntryBody::Head(Box::new(head(
+            context,
+            view.head.as_ref().ok_or_else(missing)?,
+        )?)),
         EntryKind::Record => {
             EntryBody::Record(Box::new(record(view.record.as_ref().ok_or_else(missing)?)?))
         }

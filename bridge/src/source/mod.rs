@@ -31,6 +31,7 @@ mod sample;
 mod walk;
 
 use async_trait::async_trait;
+use medsync_protocol::audit::Seq;
 use medsync_protocol::consent::Opening;
 use medsync_protocol::ids::{ContextId, RecordId};
 use medsync_protocol::messages::Enrolment;
@@ -43,15 +44,16 @@ pub use error::SourceError;
 pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, NewRecord, Pin,
-    Position, Record, RecordPage, Revocation, StageReport, Submission, Written,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, Head, LogEntry,
+    LogPage, NewRecord, Pin, Position, Record, RecordPage, Revocation, StageReport, Submission,
+    Written,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
     PageLimit, StateHash,
 };
 pub use node::{CalimeroNode, Installed, OpenedCircle};
-pub use walk::{ChangeWalk, all_changes, all_consents, all_records};
+pub use walk::{ChangeWalk, all_changes, all_consents, all_log, all_records};
 
 /// What every call of this module answers with.
 pub type SourceResult<T> = Result<T, SourceError>;
@@ -121,6 +123,20 @@ pub trait Circle: Send + Sync {
 
     /// Writes where a consent stands in a batch, and how far that batch is.
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written>;
+
+    /// Writes down an entry that its author signed and that continues the author's log.
+    async fn append_log(&self, entry: &LogEntry) -> SourceResult<Written>;
+
+    /// One author's log from a number on.
+    async fn log(
+        &self,
+        author_key: PublicKey,
+        from: Seq,
+        limit: PageLimit,
+    ) -> SourceResult<LogPage>;
+
+    /// Writes up to which entry a log is in a batch, and where.
+    async fn record_head(&self, head: &Head) -> SourceResult<Written>;
 
     /// All entries by kind, key and digest, in an order that never changes.
     async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage>;

@@ -4,6 +4,7 @@
 //! terms and openings beside them, and paths lead from the consent's leaf to the root.
 
 mod entries;
+mod log;
 mod records;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use medsync_protocol::tree::{Leaf, Proof, Root};
 use super::names::{ApplicationId, BlobId, Cursor, EntryKey, GroupId};
 
 pub use entries::{Change, ChangePage, Entry, EntryBody};
+pub use log::{Head, LogEntry, LogPage};
 pub use records::{FullRecord, NewRecord, Record, RecordPage};
 
 /// Which code a context runs and who can read it.
@@ -85,6 +87,10 @@ pub struct Counts {
     pub revocations: u64,
     /// Positions and news from the chain.
     pub anchors: u64,
+    /// Log entries.
+    pub log: u64,
+    /// Places of logs in batches.
+    pub heads: u64,
     /// Versions of records.
     pub records: u64,
 }

@@ -170,18 +170,24 @@ pub enum EntryKind {
     Revocation,
     /// A position in a batch, or news of it.
     Anchor,
+    /// A signed log entry.
+    Log,
+    /// A log's place in a batch.
+    Head,
     /// A version of a record.
     Record,
 }
 
 impl EntryKind {
     /// All of them, in the order of the walk.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Circle,
         Self::Enrolment,
         Self::Consent,
         Self::Revocation,
         Self::Anchor,
+        Self::Log,
+        Self::Head,
         Self::Record,
     ];
 
@@ -194,6 +200,8 @@ impl EntryKind {
             Self::Consent => "consent",
             Self::Revocation => "revocation",
             Self::Anchor => "anchor",
+            Self::Log => "log",
+            Self::Head => "head",
             Self::Record => "record",
         }
     }
@@ -251,6 +259,9 @@ pub struct PageLimit(u32);
 impl PageLimit {
     /// The largest page.
     pub const MAX: Self = Self(PAGE_LEN_MAX);
+
+    /// One entry.
+    pub const ONE: Self = Self(1);
 
     /// A limit from 1 to [`PAGE_LEN_MAX`].
     ///

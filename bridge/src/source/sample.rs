@@ -1,11 +1,12 @@
 //! Values of the app's interface for tests: whole, and true to each other.
 
+use medsync_protocol::audit::{self, Body, EntryDigest, Seq, head_leaf};
 use medsync_protocol::codes::Code;
 use medsync_protocol::consent::{Commitment, Grant, Opening, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
     AddressBytes, Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, Nonce,
-    RecordId, SealKey, Sha256Digest, UnixSeconds, to_base64,
+    RecordId, Salt, SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
@@ -16,6 +17,7 @@ use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use super::abi::{AnchorInput, CircleInput, RecordInput};
+use super::model::{Head, LogEntry};
 use super::names::Cursor;
 
 pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
@@ -118,7 +120,8 @@ pub(super) fn circle_view() -> Value {
         "frozen": false,
         "ignored": 0,
         "counts": {
-            "enrolments": 1, "consents": 2, "revocations": 3, "anchors": 4, "records": 5,
+            "enrolments": 1, "consents": 2, "revocations": 3, "anchors": 4, "log": 6,
+            "heads": 7, "records": 5,
         },
         "now": 20,
     })
@@ -243,6 +246,53 @@ pub(super) fn revocation_view() -> Value {
     })
 }
 
+pub(super) fn log_entry() -> LogEntry {
+    let body = Body::Granted {
+        consent: granted().commitment,
+    };
+    let entry = audit::Entry {
+        context: CONTEXT,
+        author_key: patient().public_key(),
+        seq: Seq(0),
+        prev: EntryDigest::from_felt(felt(0)),
+        kind: body.kind(),
+        subject: body.subject().expect("sound"),
+        at: UnixSeconds(17),
+        salt: Salt::from_felt(felt(18)),
+    };
+    LogEntry {
+        entry,
+        signature: patient().sign(entry.digest().message()).expect("signable"),
+        body,
+    }
+}
+
+pub(super) fn head() -> Head {
+    let LogEntry { entry, .. } = log_entry();
+    let salt = Salt::from_felt(felt(19));
+    let leaf = head_leaf(CONTEXT, entry.author_key, entry.seq, entry.digest(), salt);
+    let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
+    Head {
+        author_key: entry.author_key,
+        seq: entry.seq,
+        digest: entry.digest(),
+        salt,
+        root: tree.root(),
+        proof: tree.proof(1).expect("two leaves"),
+    }
+}
+
+pub(super) fn log_view() -> Value {
+    let entry = log_entry();
+    let said = super::convert::log_to_abi(&entry).expect("sound");
+    json!({ "key": key(3), "entry": said, "digest": entry.digest(), "recorded_at": 18 })
+}
+
+pub(super) fn head_view() -> Value {
+    let said = super::convert::head_to_abi(&head());
+    json!({ "key": key(4), "head": said, "recorded_at": 19 })
+}
+
 /// An entry of no kind: every kind's body is in it.
 pub(super) fn entry_view() -> Value {
     json!({
@@ -254,6 +304,8 @@ pub(super) fn entry_view() -> Value {
         "consent": consent_view(),
         "revocation": revocation_view(),
         "anchored": consent_view(),
+        "log": log_view(),
+        "head": head_view(),
         "record": record_view(),
     })
 }

@@ -5,7 +5,12 @@
 
 use std::collections::HashSet;
 
-use super::{Change, Circle, Consent, Cursor, PageLimit, Record, SourceError, SourceResult};
+use medsync_protocol::audit::Seq;
+use medsync_protocol::signature::PublicKey;
+
+use super::{
+    Change, Circle, Consent, Cursor, LogEntry, PageLimit, Record, SourceError, SourceResult,
+};
 
 /// The most pages of one walk: a million entries, which is more than honest members can put into a
 /// circle.
@@ -95,6 +100,28 @@ pub async fn all_consents(circle: &dyn Circle) -> SourceResult<Vec<Consent>> {
         steps.take("consents", &next)?;
         page = circle.consents(Some(&next), PageLimit::MAX).await?;
     }
+}
+
+/// One author's log from a number on, up to the first number that is not there.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_log(
+    circle: &dyn Circle,
+    author_key: PublicKey,
+    from: Seq,
+) -> SourceResult<Vec<LogEntry>> {
+    let (mut entries, mut next) = (Vec::new(), Some(from));
+    for _ in 0..WALK_PAGES_MAX {
+        let Some(from) = next else {
+            return Ok(entries);
+        };
+        let mut page = circle.log(author_key, from, PageLimit::MAX).await?;
+        entries.append(&mut page.entries);
+        next = page.next;
+    }
+    let reason = format!("it has more than {WALK_PAGES_MAX} pages");
+    Err(SourceError::malformed("log_page", reason))
 }
 
 /// Every record's description, in its latest version; of one FHIR type if it is named.

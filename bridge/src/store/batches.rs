@@ -12,6 +12,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::consents::ConsentRow;
+use super::log::HeadLeaf;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 
 /// The number of a batch in this store.
@@ -112,7 +113,7 @@ fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
 }
 
 impl Store {
-    /// Keeps a sealed batch and marks its consents, all or nothing. A consent that is in a batch
+    /// Keeps a sealed batch with its consents and heads, all or nothing. One that is in a batch
     /// already stops it.
     ///
     /// # Errors
@@ -121,7 +122,8 @@ impl Store {
         &self,
         root: Root,
         leaves: &[Leaf],
-        members: &[(ConsentRow, u64)],
+        consents: &[(ConsentRow, u64)],
+        heads: &[HeadLeaf],
         now: UnixSeconds,
     ) -> Result<BatchId, StoreError> {
         let mut transaction = self.pool.begin().await?;
@@ -135,7 +137,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_one(&mut *transaction)
         .await?;
-        for (consent, position) in members {
+        for (consent, position) in consents {
             let marked = sqlx::query(
                 "UPDATE consents SET batch = $2, position = $3 \
                  WHERE commitment = $1 AND batch IS NULL",
@@ -152,6 +154,36 @@ impl Store {
                     name,
                 });
             }
+        }
+        for HeadLeaf {
+            end,
+            salt,
+            position,
+        } in heads
+        {
+            sqlx::query(
+                "INSERT INTO head_leaves (context, author_key, seq, digest, salt, batch, \
+                 position) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(end.context.to_string())
+            .bind(end.author_key.to_string())
+            .bind(signed(end.seq.0))
+            .bind(end.digest.to_string())
+            .bind(salt.to_string())
+            .bind(id)
+            .bind(signed(*position))
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "UPDATE log SET head_batch = $4 WHERE context = $1 AND author_key = $2 \
+                 AND seq <= $3 AND head_batch IS NULL",
+            )
+            .bind(end.context.to_string())
+            .bind(end.author_key.to_string())
+            .bind(signed(end.seq.0))
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(BatchId(id))
@@ -271,8 +303,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a sealed batch apart, of which nothing was sent: its consents are sealed again, those
-    /// of `held_back` not before a time.
+    /// Takes a sealed batch apart, of which nothing was sent: what is in it is sealed
+    /// again, that of `held_back` not before a time.
     ///
     /// # Errors
     /// A database that refuses; nothing is then changed.
@@ -284,14 +316,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for context in held_back {
-            sqlx::query("UPDATE consents SET seal_after = $3 WHERE batch = $1 AND context = $2")
-                .bind(id.0)
+            sqlx::query("UPDATE circles SET held_until = $2 WHERE context = $1")
                 .bind(context.to_string())
                 .bind(signed(until.0))
                 .execute(&mut *transaction)
                 .await?;
         }
         sqlx::query("UPDATE consents SET batch = NULL, position = NULL WHERE batch = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM head_leaves WHERE batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;

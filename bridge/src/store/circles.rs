@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::facts::ask_for_revocations;
+use super::log::ask_for_log;
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
 
@@ -251,8 +252,8 @@ impl Store {
             .collect()
     }
 
-    /// Notes that an entry was seen and dealt with; of a revocation that was replaced, asks for it
-    /// to be brought back.
+    /// Notes that an entry was seen and dealt with; of a revocation or a log entry that was
+    /// replaced, asks for it to be brought back.
     ///
     /// # Errors
     /// A database that refuses.
@@ -275,6 +276,9 @@ impl Store {
         if is_replaced && entry.kind == EntryKind::Revocation {
             ask_for_revocations(&mut transaction, context, now).await?;
         }
+        if is_replaced && entry.kind == EntryKind::Log {
+            ask_for_log(&mut transaction, context).await?;
+        }
         sqlx::query(
             "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
@@ -293,7 +297,7 @@ impl Store {
     }
 
     /// After a whole walk: notes the state that was walked, and what is no longer there; if that
-    /// is a revocation, asks for it to be brought back. Answers the entries that vanished since
+    /// is a revocation or a log entry, asks for it to be brought back. Answers the entries that vanished since
     /// the last walk.
     ///
     /// # Errors
@@ -353,11 +357,12 @@ impl Store {
                 fresh.push(entry);
             }
         }
-        if fresh
-            .iter()
-            .any(|entry| entry.kind == EntryKind::Revocation)
-        {
+        let lacks = |kind| fresh.iter().any(|entry| entry.kind == kind);
+        if lacks(EntryKind::Revocation) {
             ask_for_revocations(&mut transaction, context, now).await?;
+        }
+        if lacks(EntryKind::Log) {
+            ask_for_log(&mut transaction, context).await?;
         }
         sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
             .bind(context.to_string())

@@ -103,9 +103,8 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM consents WHERE batch IS NULL AND seal_after <= $2 AND context NOT IN \
-             (SELECT context FROM circles WHERE alarm IS NOT NULL) AND context NOT IN \
-             (SELECT context FROM consents WHERE batch IS NULL AND seal_after > $2) \
+            "SELECT * FROM consents WHERE batch IS NULL AND context NOT IN \
+             (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
              ORDER BY ingested_at, commitment LIMIT $1",
         )
         .bind(i64::from(len_max))

@@ -10,6 +10,7 @@
 //! | [`consents`] | consents and grants |
 //! | [`batches`] | batches and their way to the chain |
 //! | [`revocations`] | revocations and their way to the chain |
+//! | [`log`] | log entries, and their places in batches |
 //! | [`records`] | imported records |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
@@ -24,6 +25,7 @@ pub mod batches;
 pub mod circles;
 pub mod consents;
 pub mod facts;
+pub mod log;
 pub mod records;
 pub mod revocations;
 

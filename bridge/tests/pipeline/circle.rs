@@ -8,9 +8,10 @@ use medsync::guard::Circles;
 use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangeDigest, ChangePage, Circle, CircleState,
     Consent, ConsentPage, Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey,
-    EntryKind, FullRecord, Granted, GroupId, NewRecord, PageLimit, Pin, RecordPage, Revocation,
-    SourceError, SourceResult, StageReport, StateHash, Written,
+    EntryKind, FullRecord, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, PageLimit, Pin,
+    RecordPage, Revocation, SourceError, SourceResult, StageReport, StateHash, Written,
 };
+use medsync_protocol::audit::Seq;
 use medsync_protocol::consent::{Opening, Registry};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
@@ -61,6 +62,14 @@ pub struct FakeCircles(pub Vec<FakeCircle>);
 fn broken(call: &str) -> SourceError {
     SourceError::Unreachable {
         call: call.into(),
+        reason: "a fault of the test".into(),
+    }
+}
+
+fn refusal(method: &'static str) -> SourceError {
+    SourceError::Refused {
+        method,
+        code: "full".into(),
         reason: "a fault of the test".into(),
     }
 }
@@ -127,6 +136,26 @@ impl FakeCircle {
         state.entries.iter().any(|(_, body)| {
             matches!(body, EntryBody::Revocation(revocation) if revocation.handle == handle)
         })
+    }
+
+    /// The log entries that it has.
+    pub fn log_entries(&self) -> Vec<LogEntry> {
+        let state = self.state.lock().expect("one test");
+        let entries = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Log(entry) => Some(entry.as_ref().clone()),
+            _ => None,
+        });
+        entries.collect()
+    }
+
+    /// The places of logs that it has.
+    pub fn heads(&self) -> Vec<Head> {
+        let state = self.state.lock().expect("one test");
+        let heads = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Head(head) => Some(head.as_ref().clone()),
+            _ => None,
+        });
+        heads.collect()
     }
 
     /// A hostile member's node drops everything.
@@ -302,11 +331,7 @@ impl Circle for FakeCircle {
         let mut state = self.state.lock().expect("one test");
         let is_block = matches!(report.stage, StageReport::Anchored { .. });
         if state.refuses == Refuses::Everything || (is_block && state.refuses == Refuses::Blocks) {
-            return Err(SourceError::Refused {
-                method: "record_anchor",
-                code: "full".into(),
-                reason: "a fault of the test".into(),
-            });
+            return Err(refusal("record_anchor"));
         }
         state.reports.push(report.clone());
         drop(state);
@@ -317,6 +342,57 @@ impl Circle for FakeCircle {
             key: EntryKey([9; 32]),
             existing: false,
         })
+    }
+
+    async fn append_log(&self, entry: &LogEntry) -> SourceResult<Written> {
+        let fault = self.faults.take("append_log");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("append_log"));
+        }
+        let existing = self.log_entries().contains(entry);
+        if !existing {
+            self.add(EntryKind::Log, EntryBody::Log(Box::new(entry.clone())));
+        }
+        match fault {
+            None => Ok(Written {
+                key: EntryKey([97; 32]),
+                existing,
+            }),
+            Some(_) => Err(broken("append_log")),
+        }
+    }
+
+    async fn log(&self, author_key: PublicKey, from: Seq, _: PageLimit) -> SourceResult<LogPage> {
+        let of_author = |entry: &LogEntry| entry.entry.author_key == author_key;
+        let entries = self.log_entries().into_iter();
+        Ok(LogPage {
+            entries: entries
+                .filter(|entry| of_author(entry) && entry.entry.seq >= from)
+                .collect(),
+            next: None,
+        })
+    }
+
+    async fn record_head(&self, head: &Head) -> SourceResult<Written> {
+        let fault = self.faults.take("record_head");
+        let refuses = self.state.lock().expect("one test").refuses == Refuses::Everything;
+        if fault == Some(Fault::Failed) {
+            return Err(broken("record_head"));
+        }
+        if refuses {
+            return Err(refusal("record_head"));
+        }
+        let known = self.heads();
+        if !known.contains(head) {
+            self.add(EntryKind::Head, EntryBody::Head(Box::new(head.clone())));
+        }
+        match fault {
+            None => Ok(Written {
+                key: EntryKey([96; 32]),
+                existing: known.contains(head),
+            }),
+            Some(_) => Err(broken("record_head")),
+        }
     }
 
     async fn changes(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ChangePage> {

@@ -8,6 +8,7 @@ mod chain;
 mod circle;
 mod fairness;
 mod faults;
+mod log;
 mod settled;
 mod verifier;
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, ensure};
 use medsync_protocol::codes::CodeSet;
 use medsync_protocol::receipt::Receipt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Story, expect_code, insist, text, verify, wait_for};
 use crate::medsync::medsync;
@@ -238,6 +238,38 @@ impl Story {
                 Ok(())
             },
         )
+    }
+}
+
+impl Story {
+    pub(super) fn read_the_log(&mut self) -> anyhow::Result<()> {
+        let home = self.path_text("patient");
+        self.report
+            .step("patient", "read the log, and prove it", |figures| {
+                let listed = wait_for("the log", || {
+                    let answer = medsync(&["audit", "list", "--home", &home])?;
+                    Ok((answer.code == 0).then_some(answer))
+                })?;
+                let kinds: Vec<String> = listed
+                    .out
+                    .lines()
+                    .map(|line| text(&serde_json::from_str(line)?, "kind"))
+                    .collect::<anyhow::Result<_>>()?;
+                ensure!(kinds == ["ENROLLED", "GRANTED", "REVOKED"], "{kinds:?}");
+                figures.insert("entries".into(), kinds.into());
+                // A log that is whole and whose last entry is in a batch on chain.
+                let proven = wait_for("the log's anchor", || {
+                    let answer = medsync(&["audit", "verify", "--home", &home, "--json"])?;
+                    let Ok(proven) = answer.json() else {
+                        return Ok(None);
+                    };
+                    let log = proven["logs"][0]["log"].clone();
+                    ensure!(log["faults"] == json!([]), "{proven}");
+                    Ok((log["sound"] == 3 && log["anchored"][0] == 2).then_some(log))
+                })?;
+                figures.insert("anchored since".into(), proven["anchored"][1].clone());
+                Ok(())
+            })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use medsync_protocol::audit::Body;
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{self, Commitment};
 use medsync_protocol::ids::{AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds};
@@ -10,11 +11,12 @@ use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 
-use super::{open_keys, own_circle};
+use super::{log_once, open_keys, own_circle};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::invitation::Invitation;
+use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
@@ -79,6 +81,7 @@ impl Grant {
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, invitation) = own_circle(&party).await?;
+        let keys = open_keys(&self.home.home)?;
         let request = match &self.request {
             Some(name) => name.clone(),
             None => hex::encode(random_bytes(&mut system_random())),
@@ -86,7 +89,10 @@ impl Grant {
         let kept = match party.store.kept_grant(&request).await? {
             Some(kept) if self.is_same(&kept, context, &invitation)? => kept,
             Some(_) => bail!("the request {request:?} granted something else; take another name"),
-            None => self.sign(&party, context, &invitation, &request).await?,
+            None => {
+                self.sign(&party, &keys, context, &invitation, &request)
+                    .await?
+            }
         };
         let again = || {
             format!("it is signed and kept; to bring it into the circle, add --request {request}")
@@ -96,6 +102,8 @@ impl Grant {
             .grant(&kept.terms, &kept.opening, &kept.signature)
             .await
             .with_context(again)?;
+        let consent = granted.commitment;
+        log_once(&party, context, &keys, &Body::Granted { consent }).await?;
         print_json(&serde_json::json!({
             "consent": granted.commitment,
             "request": request,
@@ -107,11 +115,11 @@ impl Grant {
     async fn sign(
         &self,
         party: &Party,
+        keys: &PatientKeys,
         context: ContextId,
         invitation: &Invitation,
         request: &str,
     ) -> anyhow::Result<KeptGrant> {
-        let keys = open_keys(&self.home.home)?;
         let terms = self.terms(context, invitation)?.encode()?;
         let now = party.clock.now();
         let counter = party.store.spend_counter(context, request, now).await?;
@@ -243,8 +251,11 @@ impl Revoke {
                 Some(format!("{error:#}")),
             ),
         };
+        // Last, and whatever becomes of it: nothing delays a revocation.
+        let logged = log_once(&party, context, &keys, &Body::Revoked { handle }).await;
         print_json(&serde_json::json!({
             "consent": self.consent,
+            "logged": logged.is_ok(),
             "stage": stage,
             "hindrance": hindrance,
             "anyone_can_send": anyone_can_send(&party, &secrets.secret, claim_key),

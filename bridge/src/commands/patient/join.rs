@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use medsync_protocol::audit::Body;
 use medsync_protocol::messages::Enrolment;
 
-use super::{open_keys, own_circle};
+use super::{log_once, open_keys, own_circle};
 use crate::commands::print_json;
 use crate::guard::difference;
 use crate::invitation::Invitation;
@@ -119,6 +120,11 @@ pub async fn enrol(home: &Path, freeze: bool) -> anyhow::Result<()> {
         .sign(enrolment.message(context))
         .context("this enrolment cannot be signed (odds 2^-55); make new keys")?;
     let written = circle.enrol(&enrolment, &signature).await?;
+    let says = Body::Enrolled {
+        member: enrolment.member,
+        party_key: enrolment.party_key,
+    };
+    log_once(&party, context, &keys, &says).await?;
     print_json(&serde_json::json!({
         "patient_key": enrolment.party_key,
         "was_there": written.existing,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
-use super::super::sample;
+use super::super::{convert, sample};
 use super::*;
 
 fn described() -> Value {
@@ -119,6 +119,18 @@ fn methods() -> Vec<(Call, Value)> {
         ),
         (Call::record_anchor(&sample::anchor_input()), written()),
         (
+            Call::append_log(&convert::log_to_abi(&sample::log_entry()).expect("sound")),
+            written(),
+        ),
+        (
+            Call::log_page(PublicKey::from_felt(sample::felt(2)), Seq(0), limit),
+            mirrored::<LogPage>(json!({ "entries": [sample::log_view()], "next": 1 })),
+        ),
+        (
+            Call::record_head(&convert::head_to_abi(&sample::head())),
+            written(),
+        ),
+        (
             Call::changes(Some(&cursor), limit),
             mirrored::<ChangePage>(json!({
                 "entries": [{ "kind": "consent", "key": sample::key(1), "digest": sample::key(2) }],
@@ -172,5 +184,6 @@ fn params(method: &Value) -> &[Value] {
 fn unknown_and_missing_fields_are_refused() {
     is_strict::<ConsentView>(&sample::consent_view());
     is_strict::<RecordView>(&sample::record_view());
+    is_strict::<LogView>(&sample::log_view());
     is_strict::<EntryView>(&sample::entry_view());
 }

@@ -3,7 +3,7 @@
 use medsync_protocol::ids::MemberId;
 
 use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
-use super::{Consent, Enrolled, Record, Revocation};
+use super::{Consent, Enrolled, Head, LogEntry, Record, Revocation};
 
 /// One entry of the walk over everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,10 @@ pub enum EntryBody {
     Revocation(Revocation),
     /// The consent that an anchor entry is about.
     Anchor(Box<Consent>),
+    /// A log entry.
+    Log(Box<LogEntry>),
+    /// A log's place in a batch.
+    Head(Box<Head>),
     /// A record.
     Record(Box<Record>),
 }

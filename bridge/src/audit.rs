@@ -1,0 +1,166 @@
+//! The log of this party and of others: writing entries, bringing them into their contexts, and
+//! checking whole logs.
+//!
+//! An entry is signed and kept here before anybody sees it: a crash right after publishes it later,
+//! and no number is ever signed twice by this store. A store that was restored from a backup first
+//! takes over what its own log in the context already says.
+
+use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest};
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::signature::SecretKey;
+use rand_core::CryptoRng;
+
+use crate::seams::random_salt;
+use crate::source::{Circle, LogEntry, PageLimit, SourceError, all_log};
+use crate::store::{Store, StoreError};
+
+mod check;
+
+pub use check::{Anchorings, Fault, LogReport, check};
+
+/// How often a number that was taken meanwhile is tried again: by as many writers at once.
+const ATTEMPTS: usize = 16;
+/// How many entries of one context are brought there in one round.
+const PUBLISHED_PER_ROUND: u32 = 64;
+
+/// Why an entry could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The context did not take it, or did not answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The body is beyond its bounds.
+    #[error("log entry: {0}")]
+    Body(#[from] BodyError),
+    /// Too many others wrote into the same log at once.
+    #[error("the log of {0} did not come to rest; try again")]
+    Busy(ContextId),
+    /// An entry that was published is not there.
+    #[error("the entry {0} is not in its context; nothing is released on it")]
+    NotThere(EntryDigest),
+}
+
+/// As [`append`], unless the author said just this in the context before: for what happens once.
+///
+/// # Errors
+/// As [`append`].
+pub async fn append_once(
+    store: &Store,
+    context: ContextId,
+    author: &SecretKey,
+    body: &Body,
+    now: UnixSeconds,
+    random: &mut (impl CryptoRng + ?Sized),
+) -> Result<LogEntry, AuditError> {
+    let said = store
+        .entry_saying(context, author.public_key(), body)
+        .await?;
+    match said {
+        Some(said) => Ok(said),
+        None => append(store, context, author, body, now, random).await,
+    }
+}
+
+/// Signs an entry that says this and keeps it; it is not in its context yet.
+///
+/// # Errors
+/// A store that does not answer, or a body beyond its bounds.
+pub async fn append(
+    store: &Store,
+    context: ContextId,
+    author: &SecretKey,
+    body: &Body,
+    now: UnixSeconds,
+    random: &mut (impl CryptoRng + ?Sized),
+) -> Result<LogEntry, AuditError> {
+    let author_key = author.public_key();
+    let subject = body.subject()?;
+    for _ in 0..ATTEMPTS {
+        let (seq, prev) = store.log_next(context, author_key).await?;
+        let (entry, signature) = loop {
+            let entry = Entry {
+                context,
+                author_key,
+                seq,
+                prev,
+                kind: body.kind(),
+                subject,
+                at: now,
+                salt: random_salt(random),
+            };
+            // A digest that cannot be signed (odds 2^-55) takes another salt.
+            if let Ok(signature) = author.sign(entry.digest().message()) {
+                break (entry, signature);
+            }
+        };
+        let made = LogEntry {
+            entry,
+            body: body.clone(),
+            signature,
+        };
+        if store.keep_own_entry(&made, now).await? {
+            return Ok(made);
+        }
+    }
+    Err(AuditError::Busy(context))
+}
+
+/// Takes over what the context has of a log beyond what this store knows: after a restored backup
+/// the next entry must not take a number that was signed already.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn catch_up(
+    store: &Store,
+    circle: &dyn Circle,
+    author: &SecretKey,
+    now: UnixSeconds,
+) -> Result<(), AuditError> {
+    let author_key = author.public_key();
+    let (next, _) = store.log_next(circle.context(), author_key).await?;
+    for entry in all_log(circle, author_key, next).await? {
+        if entry.is_signed() {
+            store.keep_entry(&entry, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings entries into their context that are not there, or not any more; a bounded part of them.
+///
+/// # Errors
+/// The first entry that the context does not take.
+pub async fn publish(
+    store: &Store,
+    circle: &dyn Circle,
+    now: UnixSeconds,
+) -> Result<(), AuditError> {
+    for entry in store
+        .unpublished_entries(circle.context(), PUBLISHED_PER_ROUND)
+        .await?
+    {
+        circle.append_log(&entry).await?;
+        store.keep_entry(&entry, now).await?;
+    }
+    Ok(())
+}
+
+/// Reads an entry back from its context: only what is there and is the same counts as logged.
+///
+/// # Errors
+/// [`AuditError::NotThere`]; a node that does not answer.
+pub async fn read_back(circle: &dyn Circle, entry: &LogEntry) -> Result<(), AuditError> {
+    let Entry {
+        author_key, seq, ..
+    } = entry.entry;
+    let page = circle.log(author_key, seq, PageLimit::ONE).await?;
+    let is_there = page.entries.iter().any(|there| there == entry);
+    if is_there {
+        Ok(())
+    } else {
+        Err(AuditError::NotThere(entry.digest()))
+    }
+}

@@ -1,0 +1,406 @@
+//! The log: every entry that was ever seen or made here, and its places in batches.
+//!
+//! An entry is kept before it is published, so that what this party signed is never forgotten and
+//! no number is used twice. Entries of others stay too: whoever kept one notices if it changes.
+
+use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{ContextId, Salt, UnixSeconds, parse_base64, to_base64};
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Leaf;
+use sqlx::Row;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::batches::BatchId;
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use crate::source::{Head, LogEntry};
+
+/// The end of a log: up to which entry it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The context.
+    pub context: ContextId,
+    /// Whose log.
+    pub author_key: PublicKey,
+    /// The number of the last entry.
+    pub seq: Seq,
+    /// Its digest.
+    pub digest: EntryDigest,
+}
+
+/// The leaf by which a log is in a batch of this party.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLeaf {
+    /// Up to which entry.
+    pub end: LogEnd,
+    /// Makes the leaf tell nothing.
+    pub salt: Salt,
+    /// Its place in the batch.
+    pub position: u64,
+}
+
+/// Which entries are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    /// Of this author.
+    pub author_key: Option<PublicKey>,
+    /// Of this kind, by its short string.
+    pub kind: Option<&'static str>,
+    /// Not before this time.
+    pub since: UnixSeconds,
+}
+
+fn entry(row: &SqliteRow) -> Result<LogEntry, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt {
+        what: "a log entry's body",
+        why,
+    };
+    let bytes = parse_base64(row.try_get("body")?).map_err(|error| corrupt(error.to_string()))?;
+    let body = Body::decode(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    let entry = Entry {
+        context: read("a context", row.try_get("context")?)?,
+        author_key: read("an author key", row.try_get("author_key")?)?,
+        seq: Seq(unsigned(row.try_get("seq")?)),
+        prev: read("a digest", row.try_get("prev")?)?,
+        kind: body.kind(),
+        subject: body.subject().map_err(|error| corrupt(error.to_string()))?,
+        at: UnixSeconds(unsigned(row.try_get("at")?)),
+        salt: read("a salt", row.try_get("salt")?)?,
+    };
+    Ok(LogEntry {
+        entry,
+        body,
+        signature: read_json("a signature", row.try_get("signature")?)?,
+    })
+}
+
+fn log_end(row: &SqliteRow) -> Result<LogEnd, StoreError> {
+    Ok(LogEnd {
+        context: read("a context", row.try_get("context")?)?,
+        author_key: read("an author key", row.try_get("author_key")?)?,
+        seq: Seq(unsigned(row.try_get("seq")?)),
+        digest: read("a digest", row.try_get("digest")?)?,
+    })
+}
+
+fn encoded(entry: &LogEntry) -> Result<String, StoreError> {
+    let bytes = entry.body.encode().map_err(|error| StoreError::Corrupt {
+        what: "a log entry's body",
+        why: error.to_string(),
+    })?;
+    Ok(to_base64(&bytes))
+}
+
+impl Store {
+    /// Keeps an entry that was seen in its context, for ever. Answers whether it is new.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_entry(&self, seen: &LogEntry, now: UnixSeconds) -> Result<bool, StoreError> {
+        let kept = self.insert_entry(seen, now, Some(now)).await?;
+        if !kept {
+            sqlx::query(
+                "UPDATE log SET published_at = $2 WHERE digest = $1 AND published_at IS NULL",
+            )
+            .bind(seen.digest().to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        }
+        Ok(kept)
+    }
+
+    /// Keeps an entry of this party before it is published. Answers whether its number was free:
+    /// another one was made meanwhile if it was not.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_own_entry(
+        &self,
+        made: &LogEntry,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        self.insert_entry(made, now, None).await
+    }
+
+    /// An entry of others is kept whatever its number; one that is unpublished, and so made here,
+    /// only if its number is free.
+    async fn insert_entry(
+        &self,
+        row: &LogEntry,
+        now: UnixSeconds,
+        published_at: Option<UnixSeconds>,
+    ) -> Result<bool, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO log (context, author_key, seq, digest, prev, kind, subject, body, at, \
+             salt, signature, seen_at, published_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 \
+             WHERE $13 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM log \
+             WHERE context = $1 AND author_key = $2 AND seq = $3) \
+             ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(row.entry.context.to_string())
+        .bind(row.entry.author_key.to_string())
+        .bind(signed(row.entry.seq.0))
+        .bind(row.digest().to_string())
+        .bind(row.entry.prev.to_string())
+        .bind(row.entry.kind.name())
+        .bind(row.entry.subject.to_string())
+        .bind(encoded(row)?)
+        .bind(signed(row.entry.at.0))
+        .bind(row.entry.salt.to_string())
+        .bind(json("a signature", &row.signature)?)
+        .bind(signed(now.0))
+        .bind(published_at.map(|at| signed(at.0)))
+        .execute(&self.pool)
+        .await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+
+    /// Whether two entries of an author have one number.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn is_forked(
+        &self,
+        context: ContextId,
+        author_key: PublicKey,
+        seq: Seq,
+    ) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM log WHERE context = $1 AND author_key = $2 AND seq = $3",
+        )
+        .bind(context.to_string())
+        .bind(author_key.to_string())
+        .bind(signed(seq.0))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(count > 1)
+    }
+
+    /// What comes next in an author's log of a context: the number, and the digest before it.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log_next(
+        &self,
+        context: ContextId,
+        author_key: PublicKey,
+    ) -> Result<(Seq, EntryDigest), StoreError> {
+        let row = sqlx::query(
+            "SELECT context, author_key, seq, digest FROM log \
+             WHERE context = $1 AND author_key = $2 ORDER BY seq DESC, seen_at LIMIT 1",
+        )
+        .bind(context.to_string())
+        .bind(author_key.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(match row.as_ref().map(log_end).transpose()? {
+            Some(end) => (Seq(end.seq.0.saturating_add(1)), end.digest),
+            None => (Seq(0), EntryDigest::from_felt(Felt::ZERO)),
+        })
+    }
+
+    /// An author's entry in a context that says just this, if there is one.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn entry_saying(
+        &self,
+        context: ContextId,
+        author_key: PublicKey,
+        body: &Body,
+    ) -> Result<Option<LogEntry>, StoreError> {
+        let subject = body.subject().map_err(|error| StoreError::Corrupt {
+            what: "a log entry's body",
+            why: error.to_string(),
+        })?;
+        let row = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND author_key = $2 AND subject = $3 \
+             ORDER BY seq LIMIT 1",
+        )
+        .bind(context.to_string())
+        .bind(author_key.to_string())
+        .bind(subject.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(entry).transpose()
+    }
+
+    /// The contexts that lack entries.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn contexts_with_unpublished_entries(&self) -> Result<Vec<ContextId>, StoreError> {
+        let contexts: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT context FROM log WHERE published_at IS NULL")
+                .fetch_all(&self.pool)
+                .await?;
+        contexts
+            .iter()
+            .map(|text| read("a context", text))
+            .collect()
+    }
+
+    /// Entries that are not in their context yet, or not any more, in the order of their logs.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unpublished_entries(
+        &self,
+        context: ContextId,
+        len_max: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND published_at IS NULL \
+             ORDER BY author_key, seq, seen_at LIMIT $2",
+        )
+        .bind(context.to_string())
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// Entries of a context, by author and number.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log(
+        &self,
+        context: ContextId,
+        filter: &LogFilter,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+             AND ($3 IS NULL OR kind = $3) AND at >= $4 ORDER BY author_key, seq, seen_at",
+        )
+        .bind(context.to_string())
+        .bind(filter.author_key.map(|key| key.to_string()))
+        .bind(filter.kind)
+        .bind(signed(filter.since.0))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// Logs that went on since they were last in a batch, those that wait longest first, and since
+    /// when the first waits. Those of a circle that is stopped or held back are left out, and so is
+    /// what is not in its context yet.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn due_heads(
+        &self,
+        len_max: u32,
+        now: UnixSeconds,
+    ) -> Result<(Vec<LogEnd>, Option<UnixSeconds>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT due.context, due.author_key, due.seq, due.since, MIN(log.digest) AS digest \
+             FROM (SELECT context, author_key, MAX(seq) AS seq, MIN(seen_at) AS since FROM log \
+             WHERE head_batch IS NULL AND published_at IS NOT NULL \
+             AND context NOT IN (SELECT context FROM circles \
+             WHERE alarm IS NOT NULL OR held_until > $2) \
+             GROUP BY context, author_key) AS due JOIN log ON log.context = due.context \
+             AND log.author_key = due.author_key AND log.seq = due.seq \
+             AND log.head_batch IS NULL AND log.published_at IS NOT NULL \
+             GROUP BY due.context, due.author_key, due.seq, due.since \
+             ORDER BY due.since, due.context, due.author_key LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .fetch_all(&self.pool)
+        .await?;
+        let since = rows.first().map(|row| row.try_get("since")).transpose()?;
+        let ends = rows.iter().map(log_end).collect::<Result<_, _>>()?;
+        Ok((ends, since.map(|at| UnixSeconds(unsigned(at)))))
+    }
+
+    /// The heads that are leaves of a batch.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn heads_in(&self, batch: BatchId) -> Result<Vec<HeadLeaf>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM head_leaves WHERE batch = $1 ORDER BY position")
+            .bind(batch.0)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(HeadLeaf {
+                    end: log_end(row)?,
+                    salt: read("a salt", row.try_get("salt")?)?,
+                    position: unsigned(row.try_get("position")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Keeps a log's place in a batch that was seen in its context, for ever.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_head(
+        &self,
+        context: ContextId,
+        head: &Head,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let leaf: Leaf = head.leaf(context);
+        sqlx::query(
+            "INSERT INTO heads (leaf, context, author_key, seq, digest, salt, root, proof, \
+             seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (leaf, root) DO NOTHING",
+        )
+        .bind(leaf.to_string())
+        .bind(context.to_string())
+        .bind(head.author_key.to_string())
+        .bind(signed(head.seq.0))
+        .bind(head.digest.to_string())
+        .bind(head.salt.to_string())
+        .bind(head.root.to_string())
+        .bind(json("a proof", &head.proof)?)
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Every place of a context's logs in batches that was ever seen.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn heads(&self, context: ContextId) -> Result<Vec<Head>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM heads WHERE context = $1 ORDER BY author_key, seq")
+            .bind(context.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let end = log_end(row)?;
+                Ok(Head {
+                    author_key: end.author_key,
+                    seq: end.seq,
+                    digest: end.digest,
+                    salt: read("a salt", row.try_get("salt")?)?,
+                    root: read("a root", row.try_get("root")?)?,
+                    proof: read_json("a proof", row.try_get("proof")?)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Has the log of a context published again, as part of a transaction: all of it, because which
+/// entry went with a key is not known.
+pub(super) async fn ask_for_log(
+    connection: &mut SqliteConnection,
+    context: ContextId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE log SET published_at = NULL WHERE context = $1")
+        .bind(context.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
