@@ -1,5 +1,6 @@
 //! A circle with a custodian and a patient, for tests: keys, terms, signatures.
 
+use medsync::source::Head;
 use medsync_app::abi::{CircleInput, EnrolmentInput, OpeningInput, SignatureInput};
 use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq, head_leaf};
 use medsync_protocol::codes::{Code, CodeSet};
@@ -346,28 +347,38 @@ impl Logged {
         } })
     }
 
-    /// The arguments of record_head: this entry as one of two leaves.
+    /// This entry as one of two leaves of a batch.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        let (entry, salt) = (&self.entry, Salt::from_felt(Felt::from(5)));
+        let digest = entry.digest();
+        let leaf = head_leaf(entry.context, entry.author_key, entry.seq, digest, salt);
+        let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
+        Head {
+            author_key: entry.author_key,
+            seq: entry.seq,
+            digest,
+            salt,
+            root: tree.root(),
+            proof: tree.proof(1).expect("two leaves"),
+        }
+    }
+
+    /// The arguments of record_head.
     #[must_use]
     pub fn head_arguments(&self) -> Value {
-        let salt = Salt::from_felt(Felt::from(5));
-        let Entry {
-            context,
-            author_key,
-            seq,
-            ..
-        } = self.entry;
-        let digest = self.entry.digest();
-        let leaf = head_leaf(context, author_key, seq, digest, salt);
-        let tree = Tree::build(&[leaf, leaf]).expect("two leaves");
-        let proof = tree.proof(1).expect("two leaves");
+        let head = self.head();
         json!({ "head": {
-            "author_key": author_key,
-            "seq": seq,
-            "digest": digest,
-            "salt": salt,
-            "root": tree.root(),
-            "index": proof.index,
-            "siblings": proof.siblings,
+            "author_key": head.author_key,
+            "seq": head.seq,
+            "digest": head.digest,
+            "salt": head.salt,
+            "root": head.root,
+            "index": head.proof.index,
+            "siblings": head.proof.siblings,
         } })
     }
 }

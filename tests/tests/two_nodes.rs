@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 use medsync::source::CalimeroNode;
 use medsync::source::{
-    AnchorReport, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind,
-    Installed, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError,
+    AnchorReport, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind, Head,
+    Installed, LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError,
     StageReport, all_changes, all_consents, all_records,
 };
+use medsync_protocol::audit::Seq;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, MemberId, RecordId, SealKey, UnixSeconds};
@@ -22,8 +23,8 @@ use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::{Leaf, Tree};
 use medsync_tests::circle::{
-    Consent, HOSPITAL, INVITATION, PATIENT, Plan, anchorer, enrolment, public_key, registry,
-    secret_key, terms,
+    Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, anchorer, enrolment, public_key,
+    registry, secret_key, terms,
 };
 use medsync_tests::node::Node;
 use reqwest::StatusCode;
@@ -159,6 +160,7 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     both.enrol().await?;
     let consent = both.grant().await?;
     both.records().await?;
+    both.log().await?;
     both.anchor(&consent).await?;
     both.revoke(&consent).await?;
     both.walks_agree().await?;
@@ -279,6 +281,26 @@ impl Both {
         eventually("the consent's state", || async {
             let consents = all_consents(circle).await?;
             Ok(consents.into_iter().find(|consent| consent.state == state))
+        })
+        .await
+    }
+
+    /// The hospital's first log entry and its head arrive at the patient as they were written.
+    async fn log(&self) -> anyhow::Result<()> {
+        let logged = Logged::after(None, self.opened.context, HOSPITAL, 1);
+        let entry = LogEntry {
+            entry: logged.entry,
+            body: logged.body.clone(),
+            signature: logged.signature,
+        };
+        self.hospital.append_log(&entry).await?;
+        assert!(self.hospital.append_log(&entry).await?.existing);
+        let head: Head = logged.head();
+        self.hospital.record_head(&head).await?;
+        eventually("the log", || async {
+            let author_key = entry.entry.author_key;
+            let page = self.patient.log(author_key, Seq(0), PageLimit::MAX).await?;
+            Ok((page.entries == [entry.clone()]).then_some(()))
         })
         .await
     }

@@ -17,7 +17,7 @@ use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
 use crate::keys::{CustodianKeys, read_or_create};
 use crate::party::Party;
-use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
+use crate::pipeline::ingest::{forked_fact, frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::circles::CircleRow;
@@ -410,6 +410,9 @@ async fn alarm(party: &Party, circle: &CircleRow) -> anyhow::Result<Option<Strin
     }
     if let Some(since) = store.fact(&frozen_fact(circle.context)).await? {
         let why = format!("frozen since {since}: two different enrolments; no consent counts");
+        return Ok(Some(why));
+    }
+    if let Some(why) = store.fact(&forked_fact(circle.context)).await? {
         return Ok(Some(why));
     }
     if let Some(done) = store.evidence(circle.context).await?.describe() {

@@ -18,6 +18,7 @@ use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
+use crate::pipeline::ingest::forked_fact;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::{candidates, preview};
 use crate::source::{Consent, ConsentState, all_consents, all_records};
@@ -34,7 +35,12 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     for consent in &all {
         consents.push(describe(&party, consent, &usual).await?);
     }
+    let forked = party.store.fact(&forked_fact(context)).await?;
     let evidence = party.store.evidence(context).await?.describe();
+    let evidence = [forked, evidence]
+        .into_iter()
+        .flatten()
+        .reduce(|a, b| format!("{a}; {b}"));
     if as_json {
         return print_json(&json!({
             "circle": context,
