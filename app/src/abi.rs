@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 /// tracked copy.
 pub const JSON: &str = include_str!(concat!(env!("OUT_DIR"), "/abi.json"));
 
-/// What the custodian pins when it opens a circle.
+/// What the custodian pins when it opens a circle or an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CircleInput {
+    /// `circle` or `exchange`.
+    pub kind: String,
     /// The public half of the invitation's one-time Stark key.
     pub invitation_key: String,
     /// The custodian's Starknet address, under which consents are anchored.
@@ -28,13 +30,13 @@ pub struct CircleInput {
     pub registry: String,
 }
 
-/// The keys that the patient brings.
+/// The keys that the patient brings into a circle, or the recipient into an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolmentInput {
-    /// The patient's member key in this context.
+    /// The party's member key in this context.
     pub member: String,
-    /// The Stark key that signs grants.
+    /// The Stark key that signs grants, or to which they are made.
     pub party_key: String,
     /// The Stark key that replaces it.
     pub recovery_key: String,
@@ -182,6 +184,38 @@ pub struct HeadInput {
     pub siblings: Vec<String>,
 }
 
+/// A receipt of a consent to an exchange's recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptInput {
+    /// By which name this exchange knows the patient: random 32 bytes.
+    pub patient: String,
+    /// The receipt's JSON, base64.
+    pub receipt: String,
+}
+
+/// One record of a release; only the custodian writes these, and only what it logged before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseInput {
+    /// The number of the custodian's RELEASED entry in this exchange's log.
+    pub entry_seq: u64,
+    /// Its digest.
+    pub entry: String,
+    /// The circle of the record.
+    pub circle: String,
+    /// The record.
+    pub record: String,
+    /// Its version.
+    pub version: u32,
+    /// The FHIR resource type.
+    pub resource_type: String,
+    /// The resource, encrypted under the record's own key; base64.
+    pub payload: String,
+    /// The record's key sealed to the request's reply key; base64.
+    pub sealed_key: String,
+}
+
 /// What a write did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -207,15 +241,13 @@ pub struct Granted {
 pub struct CircleView {
     /// This context.
     pub context: String,
-    /// `circle`.
-    pub kind: String,
     /// The custodian's member key: whoever called init.
     pub custodian_member: String,
     /// What the custodian pinned.
     pub custodian: CircleInput,
     /// Every valid enrolment; more than one freezes the circle.
     pub enrolments: Vec<EnrolmentView>,
-    /// The patient, if exactly one enrolment is valid.
+    /// The patient or recipient, if exactly one enrolment is valid.
     pub patient: Option<EnrolmentView>,
     /// Whether two different valid enrolments are there: no consent counts.
     pub frozen: bool,
@@ -244,6 +276,10 @@ pub struct Counts {
     pub heads: u64,
     /// Versions of records.
     pub records: u64,
+    /// Receipts.
+    pub receipts: u64,
+    /// Released records.
+    pub releases: u64,
 }
 
 /// A valid enrolment.
@@ -421,10 +457,83 @@ pub struct RecordPage {
     pub next: Option<String>,
 }
 
+/// A receipt under the custodian's stamp; whether it is valid, a verifier says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptView {
+    /// The entry's key.
+    pub key: String,
+    /// By which name this exchange knows the patient.
+    pub patient: String,
+    /// The receipt's JSON, base64.
+    pub receipt: String,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A page of receipts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptPage {
+    /// The receipts.
+    pub receipts: Vec<ReceiptView>,
+    /// Entries of this page that are not the custodian's or cannot be read.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<String>,
+}
+
+/// A released record without its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// The entry's key.
+    pub key: String,
+    /// The digest of the custodian's RELEASED entry in this exchange.
+    pub entry: String,
+    /// The digest of its entry in the circle's log, which the sealed key names.
+    pub logged_as: String,
+    /// The request that it answers.
+    pub request: String,
+    /// The circle of the record.
+    pub circle: String,
+    /// The record.
+    pub record: String,
+    /// Its version.
+    pub version: u32,
+    /// The FHIR resource type.
+    pub resource_type: String,
+    /// SHA-256 of the encrypted payload.
+    pub payload_sha256: String,
+    /// The record's key sealed to the request's reply key; base64.
+    pub sealed_key: String,
+    /// When it was written, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A released record with its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullRelease {
+    /// The description.
+    pub release: ReleaseView,
+    /// The encrypted payload, base64; nothing if it has not arrived or was altered.
+    pub payload: Option<String>,
+}
+
+/// A page of released records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasePage {
+    /// The records.
+    pub releases: Vec<ReleaseView>,
+    /// Entries of this page that are not the custodian's, that no log entry covers, or that cannot
+    /// be read.
+    pub ignored: u64,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<String>,
+}
+
 /// One entry of the walk over everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// `circle`, `enrolment`, `consent`, `revocation`, `anchor`, `log`, `head` or `record`.
+    /// `circle`, `enrolment`, `consent`, `revocation`, `anchor`, `log`, `head`, `record`,
+    /// `receipt` or `release`.
     pub kind: String,
     /// The entry's key.
     pub key: String,
@@ -466,4 +575,8 @@ pub struct EntryView {
     pub head: Option<HeadView>,
     /// Of a record.
     pub record: Option<RecordView>,
+    /// Of a receipt.
+    pub receipt: Option<ReceiptView>,
+    /// Of a released record.
+    pub release: Option<ReleaseView>,
 }

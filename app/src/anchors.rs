@@ -5,7 +5,7 @@
 
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::{self, Felt};
-use medsync_protocol::ids::Anchorer;
+use medsync_protocol::ids::{Anchorer, ContextKind};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::tree::{Proof, Root, Sibling, DEPTH_MAX};
 
@@ -143,7 +143,7 @@ fn read_hash(field: &'static str, text: &str) -> Result<[u8; 32], Refusal> {
 
 /// Records where a consent stands in a batch, and how far that batch is.
 pub fn record(input: &AnchorInput) -> Result<(Written, Commitment), Refusal> {
-    let circle = Circle::load()?;
+    let circle = Circle::load_as(ContextKind::Circle)?;
     let anchor = Anchor::read(&circle, input)?;
     let members = Members::load(&circle);
     if anchor.news.is_some() && !members.is_witness(&circle, host::executor()) {

@@ -14,7 +14,7 @@ use crate::paging::Page;
 use crate::refusal::Refusal;
 use crate::standing::Standing;
 use crate::store::{self, Key};
-use crate::{heads, log, positions, records, revocations};
+use crate::{heads, log, positions, receipts, records, releases, revocations};
 
 /// A page of the walk.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
@@ -49,6 +49,8 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         log: None,
         head: None,
         record: None,
+        receipt: None,
+        release: None,
     };
     Ok(fill(view, &circle, kind, shard, key))
 }
@@ -78,6 +80,12 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Heads => view.head = heads::load(circle, shard, key).map(|found| found.view()),
         Kind::Records => view.record = records::view(circle, shard, key),
+        Kind::Receipts => view.receipt = receipts::view(circle, shard, key),
+        Kind::Releases => {
+            let members = Members::load(circle);
+            let mut covers = releases::Covers::new(circle, &members);
+            view.release = releases::view(&mut covers, shard, key);
+        }
         Kind::Payloads => {}
     }
     view.valid |= view.enrolment.is_some()
@@ -86,6 +94,8 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         || view.anchored.is_some()
         || view.log.is_some()
         || view.head.is_some()
-        || view.record.is_some();
+        || view.record.is_some()
+        || view.receipt.is_some()
+        || view.release.is_some();
     view
 }

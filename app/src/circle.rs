@@ -1,11 +1,13 @@
-//! The circle itself: what the custodian pinned at init.
+//! The context itself, a circle or an exchange: what the custodian pinned at init.
 //!
 //! The entry is under the custodian's stamp, so that no other member can alter it once it is
 //! there. The custodian itself can; whoever joins compares it with the invitation, every time.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::consent::Registry;
-use medsync_protocol::ids::{Anchorer, ChainId, ContextId, ContractAddress, MemberId, SealKey};
+use medsync_protocol::ids::{
+    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, SealKey,
+};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::{PublicKey, Signature};
 
@@ -19,6 +21,8 @@ use crate::text::read;
 /// What the custodian pinned at init.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circle {
+    /// What it is for.
+    pub kind: ContextKind,
     /// This context.
     pub context: ContextId,
     /// Who called init.
@@ -37,6 +41,7 @@ pub struct Circle {
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct CircleBody {
+    kind: ContextKind,
     context: [u8; 32],
     custodian_member: [u8; 32],
     invitation_key: [u8; 32],
@@ -58,6 +63,7 @@ impl Circle {
         here: ContextId,
     ) -> Result<Self, Refusal> {
         let circle = Self {
+            kind: read("kind", &input.kind)?,
             context: here,
             custodian_member: custodian,
             invitation_key: read("invitation_key", &input.invitation_key)?,
@@ -86,6 +92,7 @@ impl Circle {
     /// Writes the circle down, once, when the custodian is its only member.
     pub fn store(&self) -> Result<Key, Refusal> {
         let body = CircleBody {
+            kind: self.kind,
             context: self.context.0,
             custodian_member: self.custodian_member.0,
             invitation_key: self.invitation_key.to_bytes(),
@@ -95,7 +102,7 @@ impl Circle {
             chain_id: self.registry.chain_id.to_bytes(),
             registry: self.registry.registry.to_bytes(),
         };
-        store::plant()?;
+        store::plant(self.kind)?;
         store::insert_fixed(Kind::Circle, &body)
     }
 
@@ -116,6 +123,7 @@ impl Circle {
             return None;
         }
         Some(Self {
+            kind: body.kind,
             context: here,
             custodian_member: MemberId(body.custodian_member),
             invitation_key: PublicKey::from_bytes(&body.invitation_key).ok()?,
@@ -129,10 +137,43 @@ impl Circle {
         })
     }
 
+    /// The circle of this context, which has to be one of a kind.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherKind`] in another; as [`Circle::load`].
+    pub fn load_as(kind: ContextKind) -> Result<Self, Refusal> {
+        let circle = Self::load()?;
+        if circle.kind == kind {
+            Ok(circle)
+        } else {
+            Err(Refusal::OtherKind {
+                here: circle.kind.name(),
+                needed: kind.name(),
+            })
+        }
+    }
+
+    /// Only the custodian's own member passes.
+    ///
+    /// # Errors
+    /// [`Refusal::NotTheCustodian`].
+    pub fn check_custodian(&self) -> Result<(), Refusal> {
+        let (custodian, executor) = (self.custodian_member, host::executor());
+        if executor == custodian {
+            Ok(())
+        } else {
+            Err(Refusal::NotTheCustodian {
+                custodian,
+                executor,
+            })
+        }
+    }
+
     /// The arguments of init again.
     #[must_use]
     pub fn to_input(&self) -> CircleInput {
         CircleInput {
+            kind: self.kind.name().into(),
             invitation_key: self.invitation_key.to_string(),
             custodian_address: self.anchorer.to_string(),
             author_key: self.author_key.to_string(),

@@ -6,7 +6,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::{AddressBytes, Anchorer, MemberId, Salt, Sha256Digest, UnixSeconds};
+use medsync_protocol::ids::{
+    AddressBytes, Anchorer, ContextKind, MemberId, Salt, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
@@ -161,7 +163,7 @@ pub fn grant(
     let terms = read_base64("terms", terms, TERMS_TEXT_BYTES_MAX)?;
     let opening = read_opening(opening)?;
     let signature = read_signature(signature)?;
-    let circle = Circle::load()?;
+    let circle = Circle::load_as(ContextKind::Circle)?;
     let members = Members::load(&circle);
     members.patient()?;
     let consent = Consent::bind(&circle, terms, opening, signature)?;

@@ -38,6 +38,16 @@ pub enum Event {
         /// The entry's key.
         key: String,
     },
+    /// A receipt was written.
+    ReceiptPut {
+        /// The entry's key.
+        key: String,
+    },
+    /// A record was released.
+    Released {
+        /// The entry's key.
+        key: String,
+    },
     /// A consent's place in a batch, or news of that batch, was written.
     Anchored {
         /// The position's key.

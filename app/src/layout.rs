@@ -16,7 +16,7 @@
 //! Entries themselves have fresh random ids, so that no member can occupy one in advance.
 
 use calimero_storage::address::Id;
-use medsync_protocol::ids::Sha256Digest;
+use medsync_protocol::ids::{ContextKind, Sha256Digest};
 
 use crate::limits::LOG_SHARD_SEQS;
 use crate::refusal::Refusal;
@@ -40,7 +40,11 @@ pub enum Kind {
     Heads,
     /// Descriptions of records.
     Records,
-    /// Sealed payloads; each is found through its record alone.
+    /// Receipts of consents to an exchange's recipient.
+    Receipts,
+    /// Released records.
+    Releases,
+    /// Sealed payloads; each is found through its record or release alone.
     Payloads,
 }
 
@@ -49,7 +53,7 @@ pub enum Kind {
 pub struct Shard(pub u8);
 
 /// Every kind.
-pub const ALL: [Kind; 9] = [
+pub const ALL: [Kind; 11] = [
     Kind::Circle,
     Kind::Enrolments,
     Kind::Consents,
@@ -58,11 +62,13 @@ pub const ALL: [Kind; 9] = [
     Kind::Log,
     Kind::Heads,
     Kind::Records,
+    Kind::Receipts,
+    Kind::Releases,
     Kind::Payloads,
 ];
 
 /// The kinds that `changes` walks, in its order.
-pub const WALKED: [Kind; 8] = [
+pub const WALKED: [Kind; 10] = [
     Kind::Circle,
     Kind::Enrolments,
     Kind::Consents,
@@ -71,6 +77,8 @@ pub const WALKED: [Kind; 8] = [
     Kind::Log,
     Kind::Heads,
     Kind::Records,
+    Kind::Receipts,
+    Kind::Releases,
 ];
 
 /// The last two bytes of an id say which part of a kind's tree it names.
@@ -91,6 +99,8 @@ impl Kind {
             Self::Log => "log",
             Self::Heads => "head",
             Self::Records => "record",
+            Self::Receipts => "receipt",
+            Self::Releases => "release",
             Self::Payloads => "payload",
         }
     }
@@ -107,7 +117,7 @@ impl Kind {
                 Refusal::malformed(
                     "kind",
                     "one of circle, enrolment, consent, \
-                revocation, anchor, log, head, record",
+                revocation, anchor, log, head, record, receipt, release",
                 )
             })
     }
@@ -127,7 +137,23 @@ impl Kind {
             // 64 shards of 256: 16,384 batches with news of a log.
             Self::Heads => 64,
             // 128 shards of 256: 32,768 versions of records.
-            Self::Records | Self::Payloads => 128,
+            Self::Records | Self::Releases | Self::Payloads => 128,
+            // 64 shards of 256: 16,384 receipts.
+            Self::Receipts => 64,
+        }
+    }
+
+    /// Whether contexts of this kind hold such entries. Others are not made there: each shard costs
+    /// every context its place.
+    #[must_use]
+    pub const fn is_in(self, context: ContextKind) -> bool {
+        match self {
+            Self::Circle | Self::Enrolments | Self::Revocations | Self::Log | Self::Heads => true,
+            Self::Consents | Self::Anchors | Self::Records => {
+                matches!(context, ContextKind::Circle)
+            }
+            Self::Receipts | Self::Releases => matches!(context, ContextKind::Exchange),
+            Self::Payloads => true,
         }
     }
 

@@ -1,6 +1,6 @@
-//! The Calimero application: one patient's circle.
+//! The Calimero application: one patient's circle, or a custodian's exchange with one recipient.
 //!
-//! The circle's state is replicated to every member's node, and any member may run a patched node
+//! A context's state is replicated to every member's node, and any member may run a patched node
 //! that writes whatever it likes. What counts is therefore decided by content: an enrolment by
 //! the invitation's signature, a consent by the patient's, a revocation by opening its handle.
 //! The checks run when something is written (a clear refusal) and again whenever it is read (what
@@ -18,6 +18,7 @@
 //! | [`anchors`], [`positions`] | recording places in batches, and reading them |
 //! | [`log`], [`heads`] | the signed log, and its places in batches |
 //! | [`records`] | sealed records |
+//! | [`receipts`], [`releases`] | what an exchange holds: receipts, released records |
 //! | [`changes`], [`paging`] | the walk over everything |
 //! | [`layout`], [`store`] | where entries live, how they are read without trust |
 //! | [`limits`] | every bound by name |
@@ -40,8 +41,10 @@ pub mod log;
 pub mod members;
 pub mod paging;
 pub mod positions;
+pub mod receipts;
 pub mod records;
 pub mod refusal;
+pub mod releases;
 pub mod revocations;
 pub mod standing;
 pub mod store;
@@ -52,8 +55,9 @@ use calimero_storage::collections::Root;
 
 use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
-    EntryView, FullRecord, Granted, HeadInput, LogInput, LogPage, OpeningInput, RecordInput,
-    RecordPage, SignatureInput, Written,
+    EntryView, FullRecord, FullRelease, Granted, HeadInput, LogInput, LogPage, OpeningInput,
+    ReceiptInput, ReceiptPage, RecordInput, RecordPage, ReleaseInput, ReleasePage, SignatureInput,
+    Written,
 };
 use circle::Circle;
 use event::Event;
@@ -74,8 +78,8 @@ fn commit() {
 
 #[app::logic]
 impl MedSync {
-    /// Opens a circle; whoever calls this is its custodian. Ends in a panic, and so in no context
-    /// at all, if an argument is wrong.
+    /// Opens a circle or an exchange; whoever calls this is its custodian. Ends in a panic, and so
+    /// in no context at all, if an argument is wrong.
     #[app::init]
     pub fn init(circle: CircleInput) -> MedSync {
         let written = Circle::read(&circle, host::executor(), host::context())
@@ -92,7 +96,6 @@ impl MedSync {
         let members = Members::load(&circle);
         Ok(CircleView {
             context: circle.context.to_string(),
-            kind: "circle".into(),
             custodian_member: circle.custodian_member.to_string(),
             custodian: circle.to_input(),
             enrolments: members
@@ -111,6 +114,8 @@ impl MedSync {
                 log: store::count(Kind::Log),
                 heads: store::count(Kind::Heads),
                 records: store::count(Kind::Records),
+                receipts: store::count(Kind::Receipts),
+                releases: store::count(Kind::Releases),
             },
             now: host::now().0,
         })
@@ -229,6 +234,45 @@ impl MedSync {
             commit();
         }
         Ok(written)
+    }
+
+    /// Writes a receipt of a consent to this exchange's recipient; the custodian's alone.
+    pub fn put_receipt(receipt: ReceiptInput) -> Result<Written, Refusal> {
+        let written = receipts::put(&receipt)?;
+        if !written.existing {
+            app::emit!(Event::ReceiptPut {
+                key: written.key.clone()
+            });
+            commit();
+        }
+        Ok(written)
+    }
+
+    /// The receipts, page by page.
+    pub fn receipts(cursor: Option<String>, limit: Option<u32>) -> Result<ReceiptPage, Refusal> {
+        receipts::page(cursor.as_deref(), limit)
+    }
+
+    /// Releases a record that the custodian's log here names; the custodian's alone.
+    pub fn put_release(release: ReleaseInput) -> Result<Written, Refusal> {
+        let written = releases::put(&release)?;
+        if !written.existing {
+            app::emit!(Event::Released {
+                key: written.key.clone()
+            });
+            commit();
+        }
+        Ok(written)
+    }
+
+    /// The released records' descriptions, page by page.
+    pub fn releases(cursor: Option<String>, limit: Option<u32>) -> Result<ReleasePage, Refusal> {
+        releases::page(cursor.as_deref(), limit)
+    }
+
+    /// One released record with its sealed payload.
+    pub fn release(key: String) -> Result<FullRelease, Refusal> {
+        releases::release(&key)
     }
 
     /// All entries by kind, key and digest, page by page, in an order that never changes.

@@ -46,6 +46,8 @@ pub const COPIES_LOOKED_AT_MAX: usize = 4;
 pub const UNWITNESSED_LOOKED_AT_MAX: usize = 16;
 /// The most positions that one consent's view shows.
 pub const POSITIONS_SHOWN_MAX: usize = 8;
+/// The longest base64 of a receipt: with the rest of its entry it fits into one message.
+pub const RECEIPT_TEXT_BYTES_MAX: usize = 48 * 1024;
 /// How many numbers of one log stand in one shard before the next is filled.
 pub const LOG_SHARD_SEQS: u64 = 128;
 /// The longest base64 of a log entry's body.

@@ -149,6 +149,19 @@ fn counting(found: &[Found], seq: Seq) -> Vec<&Found> {
     counting
 }
 
+/// What an entry says, if it counts here.
+pub fn saying(
+    circle: &Circle,
+    members: &Members,
+    (author_key, seq, digest): (PublicKey, Seq, EntryDigest),
+) -> Option<Body> {
+    let shard = Kind::shard_of_entry(&author_key.to_bytes(), seq.0);
+    let found = of_author(circle, members, author_key, shard);
+    let mut counting = counting(&found, seq).into_iter();
+    let named = counting.find(|found| found.entry.digest() == digest)?;
+    Some(named.body.clone())
+}
+
 /// Whether an entry counts here.
 pub fn is_here(
     circle: &Circle,
@@ -157,11 +170,7 @@ pub fn is_here(
     seq: Seq,
     digest: EntryDigest,
 ) -> bool {
-    let shard = Kind::shard_of_entry(&author_key.to_bytes(), seq.0);
-    let found = of_author(circle, members, author_key, shard);
-    counting(&found, seq)
-        .iter()
-        .any(|found| found.entry.digest() == digest)
+    saying(circle, members, (author_key, seq, digest)).is_some()
 }
 
 /// Writes an entry down.

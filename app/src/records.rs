@@ -7,7 +7,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
-use medsync_protocol::ids::{AuthorId, RecordId, Sha256Digest};
+use medsync_protocol::ids::{AuthorId, ContextKind, RecordId, Sha256Digest};
 
 use crate::abi::{CodeInput, FullRecord, RecordInput, RecordPage, RecordView, Written};
 use crate::circle::Circle;
@@ -51,6 +51,22 @@ struct PayloadBody(Vec<u8>);
 /// What borsh writes before the bytes of a payload.
 const LENGTH_BYTES: usize = 4;
 
+/// Writes a sealed payload, which counts by its digest in whatever describes it.
+pub fn store_payload(record: RecordId, payload: Vec<u8>) -> Result<Key, Refusal> {
+    let shard = Kind::Payloads.shard_of(&record.0);
+    store::insert(Kind::Payloads, shard, &PayloadBody(payload))
+}
+
+/// A sealed payload, if it is here and is the one that was described.
+pub fn load_payload(key: Key, digest: Sha256Digest) -> Option<Vec<u8>> {
+    let stored = store::load(key)?;
+    if stored.body.len() > PAYLOAD_BYTES_MAX + LENGTH_BYTES {
+        return None;
+    }
+    let PayloadBody(bytes) = stored.decode()?;
+    (Sha256Digest::of(&bytes) == digest).then_some(bytes)
+}
+
 struct Found {
     key: Key,
     body: RecordBody,
@@ -86,15 +102,8 @@ fn latest(found: &[Found], record: RecordId) -> Option<&Found> {
 
 /// Writes a version of a record.
 pub fn put(input: &RecordInput) -> Result<Written, Refusal> {
-    let circle = Circle::load()?;
-    let executor = host::executor();
-    if executor != circle.custodian_member {
-        let custodian = circle.custodian_member;
-        return Err(Refusal::NotTheCustodian {
-            custodian,
-            executor,
-        });
-    }
+    let circle = Circle::load_as(ContextKind::Circle)?;
+    circle.check_custodian()?;
     let (mut body, payload) = read_record(&circle, input)?;
     let record = RecordId(body.record);
     let shard = Kind::Records.shard_of(&record.0);
@@ -118,8 +127,7 @@ pub fn put(input: &RecordInput) -> Result<Written, Refusal> {
             version: body.version,
         });
     }
-    let payload_shard = Kind::Payloads.shard_of(&record.0);
-    body.payload_key = store::insert(Kind::Payloads, payload_shard, &PayloadBody(payload))?.0;
+    body.payload_key = store_payload(record, payload)?.0;
     body.recorded_at = host::now().0;
     let key = store::insert(Kind::Records, shard, &body)?;
     Ok(Written {
@@ -172,7 +180,8 @@ fn read_record(circle: &Circle, input: &RecordInput) -> Result<(RecordBody, Vec<
     Ok((body, payload))
 }
 
-fn bounded(field: &'static str, is: usize, max: usize) -> Result<(), Refusal> {
+/// Refuses what is beyond a bound.
+pub fn bounded(field: &'static str, is: usize, max: usize) -> Result<(), Refusal> {
     if is > max {
         Err(Refusal::TooLarge { field, max, is })
     } else {
@@ -212,7 +221,7 @@ pub fn page(
     resource_type: Option<&str>,
 ) -> Result<RecordPage, Refusal> {
     let page = Page::read(cursor, limit)?;
-    let circle = Circle::load()?;
+    let circle = Circle::load_as(ContextKind::Circle)?;
     let (places, next) = page.walk(&[Kind::Records]);
     let mut answer = RecordPage {
         records: Vec::new(),
@@ -241,7 +250,7 @@ pub fn page(
 /// One record with its payload, in its latest version or a named one.
 pub fn record(record: &str, version: Option<u32>) -> Result<FullRecord, Refusal> {
     let record: RecordId = read("record", record)?;
-    let circle = Circle::load()?;
+    let circle = Circle::load_as(ContextKind::Circle)?;
     let found = in_shard(&circle, Kind::Records.shard_of(&record.0));
     let this = match version {
         None => latest(&found, record),
@@ -262,14 +271,9 @@ pub fn view(circle: &Circle, shard: Shard, key: Key) -> Option<RecordView> {
 }
 
 impl Found {
-    /// The sealed payload, if it is here and is the one that was described.
     fn payload(&self) -> Option<Vec<u8>> {
-        let stored = store::load(Key(self.body.payload_key))?;
-        if stored.body.len() > PAYLOAD_BYTES_MAX + LENGTH_BYTES {
-            return None;
-        }
-        let PayloadBody(bytes) = stored.decode()?;
-        (Sha256Digest::of(&bytes).0 == self.body.payload_sha256).then_some(bytes)
+        let digest = Sha256Digest(self.body.payload_sha256);
+        load_payload(Key(self.body.payload_key), digest)
     }
 
     fn view(&self) -> RecordView {

@@ -33,8 +33,16 @@ pub enum Refusal {
         /// What came.
         is: usize,
     },
+    /// The call is for another kind of context.
+    #[error("this context is a {here}; this is done in a {needed}")]
+    OtherKind {
+        /// What it is.
+        here: &'static str,
+        /// What it would have to be.
+        needed: &'static str,
+    },
     /// Only the custodian may do this.
-    #[error("only the custodian's member {custodian} writes records here, not {executor}")]
+    #[error("only the custodian's member {custodian} writes this here, not {executor}")]
     NotTheCustodian {
         /// Who may.
         custodian: MemberId,
@@ -185,6 +193,12 @@ pub enum Refusal {
     /// No such record.
     #[error("no such record or version here")]
     UnknownRecord,
+    /// No log entry covers what is released.
+    #[error(
+        "the custodian's log here has no RELEASED entry with this number and digest that names \
+         this record and version; it is written and read back before anything is released"
+    )]
+    NotLogged,
     /// No such entry.
     #[error("no entry of this kind has this key here")]
     UnknownEntry,
@@ -221,6 +235,7 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => "malformed",
             Self::TooLarge { .. } => "too_large",
+            Self::OtherKind { .. } => "other_kind",
             Self::NotTheCustodian { .. } => "not_the_custodian",
             Self::NotTheMember { .. } => "not_the_member",
             Self::CustodianEnrols => "custodian_enrols",
@@ -252,6 +267,7 @@ impl Refusal {
             Self::UnknownLogEntry => "unknown_log_entry",
             Self::RecordVersion { .. } => "record_version",
             Self::UnknownRecord => "unknown_record",
+            Self::NotLogged => "not_logged",
             Self::UnknownEntry => "unknown_entry",
             Self::Full { .. } => "full",
             Self::CircleBroken => "circle_broken",

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ids::{ContextKind, UnixSeconds};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::tree::Leaf;
@@ -247,7 +247,7 @@ pub fn state(
 /// A page of the consents that count.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ConsentPage, Refusal> {
     let page = Page::read(cursor, limit)?;
-    let circle = Circle::load()?;
+    let circle = Circle::load_as(ContextKind::Circle)?;
     let members = Members::load(&circle);
     let now = host::now();
     let (places, next) = page.walk(&[Kind::Consents]);

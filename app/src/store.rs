@@ -18,7 +18,7 @@ use calimero_storage::entities::{ChildInfo, Data, Element, Metadata, StorageType
 use calimero_storage::index::Index;
 use calimero_storage::interface::MainInterface;
 use calimero_storage::store::MainStorage;
-use medsync_protocol::ids::{MemberId, Sha256Digest};
+use medsync_protocol::ids::{ContextKind, MemberId, Sha256Digest};
 
 use crate::host;
 use crate::layout::{Kind, Shard, ALL};
@@ -171,11 +171,11 @@ fn insert_at<T: BorshSerialize>(
     Ok(Key(*id.as_bytes()))
 }
 
-/// Makes every kind and shard. The custodian does so at init, when nobody else is there yet: nodes
-/// that compare their trees send each other leaves only, and an inner node that one of them had to
-/// make up on the way would keep a hash of its own for ever.
-pub fn plant() -> Result<(), Refusal> {
-    for kind in ALL {
+/// Makes every kind and shard that such a context has. The custodian does so at init, when nobody
+/// else is there yet: nodes that compare their trees send each other leaves only, and an inner node
+/// that one of them had to make up on the way would keep a hash of its own for ever.
+pub fn plant(context: ContextKind) -> Result<(), Refusal> {
+    for kind in ALL.into_iter().filter(|kind| kind.is_in(context)) {
         grow(Id::root(), kind.id())?;
         for shard in kind.all_shards() {
             grow(kind.id(), kind.shard_id(shard))?;
@@ -254,6 +254,7 @@ const fn advice(kind: Kind) -> &'static str {
     match kind {
         Kind::Consents => "the next counter gives another handle and so another shard",
         Kind::Records | Kind::Payloads => "a fresh record id gives another shard",
+        Kind::Receipts => "another patient's receipts go into another shard",
         _ => "look at the entries: honest use does not come to this many",
     }
 }

@@ -1,9 +1,10 @@
 -- The store of one party's medsync. Felts and 32-byte values are texts in the protocol's one
 -- spelling, times are unix seconds.
 
--- The circles that this party is in, and what it pinned when it entered.
+-- The circles and exchanges that this party is in, and what it pinned when it entered.
 CREATE TABLE circles (
     context TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
     group_id TEXT NOT NULL,
     label TEXT NOT NULL,
     member TEXT NOT NULL,
@@ -12,7 +13,9 @@ CREATE TABLE circles (
     bytecode TEXT NOT NULL,
     invitation TEXT,
     entered_at BIGINT NOT NULL,
+    -- Who enrolled: the patient, or an exchange's recipient.
     patient_member TEXT,
+    party_key TEXT,
     state_hash TEXT,
     alarm TEXT,
     -- Nothing of it is sealed before: it did not take a place in a batch.
@@ -36,6 +39,7 @@ CREATE TABLE consents (
     commitment TEXT PRIMARY KEY,
     context TEXT NOT NULL,
     handle TEXT NOT NULL,
+    grantee TEXT NOT NULL,
     leaf TEXT NOT NULL,
     terms TEXT NOT NULL,
     opening TEXT NOT NULL,
@@ -51,6 +55,8 @@ CREATE TABLE consents (
 );
 CREATE INDEX consents_by_batch ON consents (batch);
 CREATE INDEX consents_by_handle ON consents (handle);
+CREATE INDEX consents_by_context ON consents (context);
+CREATE INDEX consents_by_grantee ON consents (grantee);
 
 -- Batches, in the order in which they move the anchorer's head.
 CREATE TABLE batches (
@@ -138,6 +144,7 @@ CREATE TABLE log (
 );
 CREATE INDEX log_by_number ON log (context, author_key, seq);
 CREATE INDEX log_by_subject ON log (subject);
+CREATE INDEX log_by_kind ON log (kind, context);
 CREATE INDEX log_unpublished ON log (context) WHERE published_at IS NULL;
 CREATE INDEX log_without_head ON log (context, author_key, seq) WHERE head_batch IS NULL;
 CREATE INDEX log_by_head ON log (head_batch);
@@ -168,6 +175,61 @@ CREATE TABLE heads (
     PRIMARY KEY (leaf, root)
 );
 CREATE INDEX heads_by_context ON heads (context);
+
+-- By which name an exchange knows the patient of a circle.
+CREATE TABLE pseudonyms (
+    exchange TEXT NOT NULL,
+    circle TEXT NOT NULL,
+    pseudonym TEXT NOT NULL UNIQUE,
+    PRIMARY KEY (exchange, circle)
+);
+
+-- Receipts that an exchange was given, and whether it has the revocation too.
+CREATE TABLE carried (
+    exchange TEXT NOT NULL,
+    commitment TEXT NOT NULL,
+    revocation_too INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (exchange, commitment)
+);
+
+-- Requests of recipients: how far the answer is, and what hinders it.
+CREATE TABLE requests (
+    request TEXT PRIMARY KEY,
+    exchange TEXT NOT NULL,
+    state TEXT NOT NULL,
+    hindrance TEXT,
+    tried_at BIGINT NOT NULL
+);
+CREATE INDEX requests_by_state ON requests (state, tried_at);
+
+-- Releases, by their entry in the circle's log, which is there before a key leaves.
+CREATE TABLE releases (
+    logged_as TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    exchange TEXT NOT NULL,
+    circle TEXT NOT NULL,
+    state TEXT NOT NULL,
+    order_in_circle TEXT,
+    order_in_exchange TEXT
+);
+CREATE INDEX releases_by_request ON releases (request);
+CREATE INDEX releases_by_state ON releases (state);
+
+-- A recipient's keys, one a request: here and nowhere else, and destroyed at erasure.
+CREATE TABLE reply_keys (
+    public TEXT PRIMARY KEY,
+    secret TEXT NOT NULL
+);
+
+-- Records whose keys were destroyed here, and whether the circle's log says so yet.
+CREATE TABLE erased (
+    context TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    erased_at BIGINT NOT NULL,
+    logged_at BIGINT,
+    PRIMARY KEY (context, record, version)
+);
 
 -- What the command line asks the daemon to do on chain.
 CREATE TABLE outbox (

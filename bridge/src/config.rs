@@ -41,6 +41,8 @@ pub enum Role {
     Custodian,
     /// A patient.
     Patient,
+    /// A researcher, or whoever else asks for data.
+    Recipient,
 }
 
 /// The party's Calimero node.

@@ -13,8 +13,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::access::Desk;
+use crate::access::recipient::Recipient;
 use crate::audit::{self, AuditError};
+use crate::commands::{hospital, researcher};
+use crate::config::Role;
 use crate::guard;
+use crate::keys::{CustodianKeys, ResearcherKeys};
 use crate::party::{Party, PartyError};
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay};
@@ -27,7 +32,7 @@ const PEERS_REST: Duration = Duration::from_secs(5);
 /// The same for the question to the chain about revocations past everybody here.
 const WATCH_REST: Duration = Duration::from_secs(30);
 /// The lanes, as their hindrances are named.
-pub const LANES: [&str; 5] = ["ingest", "peers", "relay", "watch", "batches"];
+pub const LANES: [&str; 6] = ["ingest", "peers", "relay", "watch", "batches", "access"];
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
@@ -87,12 +92,60 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             watch_round(&p).await
         },
     );
-    let batches = lane("batches", ROUND_REST, stop, pipeline, |p| async move {
-        p.check_chain().await?;
-        p.batch_round().await.map(|_| ())
+    let side = Arc::new(Side::of(&party, &pipeline)?);
+    let batches = lane(
+        "batches",
+        ROUND_REST,
+        stop.clone(),
+        Arc::clone(&pipeline),
+        |p| async move {
+            p.check_chain().await?;
+            p.batch_round().await.map(|_| ())
+        },
+    );
+    let access = lane("access", ROUND_REST, stop, pipeline, move |p| {
+        let side = Arc::clone(&side);
+        async move { side.round(&p).await }
     });
-    tokio::join!(ingest, peers, relay, watch, batches);
+    tokio::join!(ingest, peers, relay, watch, batches, access);
     Ok(())
+}
+
+/// On which side of requests and releases a party is.
+enum Side {
+    Custodian(Desk),
+    Recipient(Recipient),
+    Patient,
+}
+
+impl Side {
+    fn of(party: &Party, pipeline: &Pipeline) -> Result<Self, PartyError> {
+        let pipeline = pipeline.clone();
+        Ok(match party.config.role {
+            Role::Custodian => Self::Custodian(Desk {
+                pipeline,
+                author: CustodianKeys::read(&party.home.join(hospital::KEY_FILE))?.author,
+            }),
+            Role::Recipient => Self::Recipient(Recipient {
+                pipeline,
+                author: ResearcherKeys::read(&party.home.join(researcher::KEY_FILE))?.author,
+                home: party.home.clone(),
+            }),
+            Role::Patient => Self::Patient,
+        })
+    }
+
+    async fn round(&self, pipeline: &Pipeline) -> Result<(), PipelineError> {
+        match self {
+            Self::Custodian(desk) => {
+                // What is released depends on what the chain says.
+                pipeline.check_chain().await?;
+                desk.round().await
+            }
+            Self::Recipient(recipient) => recipient.erase_all().await,
+            Self::Patient => Ok(()),
+        }
+    }
 }
 
 /// Rests, but not longer than until the stop; answers whether it is time to stop.

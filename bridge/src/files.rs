@@ -160,6 +160,17 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io_error(path))
 }
 
+/// Removes a folder with everything in it; one that is not there is no error.
+///
+/// # Errors
+/// Whatever the file system refuses; some of it may then be gone.
+pub fn remove_folder(path: &Path) -> Result<(), FileError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -146,10 +146,11 @@ pub fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
 mod tests {
     use super::*;
     use crate::source::{ApplicationId, BlobId, GroupId};
-    use medsync_protocol::ids::UnixSeconds;
+    use medsync_protocol::ids::{ContextKind, UnixSeconds};
 
     fn row(member: u8) -> CircleRow {
         CircleRow {
+            kind: ContextKind::Circle,
             context: ContextId([1; 32]),
             group: GroupId([2; 32]),
             label: "circle".into(),

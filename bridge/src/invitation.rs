@@ -1,4 +1,5 @@
-//! The invitation file: everything that a patient pins when it joins a circle.
+//! The invitation file: everything that a patient pins when it joins a circle, or a recipient when
+//! it joins an exchange.
 //!
 //! The file carries the secret half of a one-time key; whoever has it can enrol as the patient,
 //! so that it is handed over like a key. Its public half is in the context already.
@@ -8,7 +9,7 @@ use std::path::Path;
 use medsync_protocol::consent::Registry;
 use medsync_protocol::felt::FeltError;
 use medsync_protocol::ids::{
-    Anchorer, ClassHash, ContextId, MemberId, SealKey, Sha256Digest, UnixSeconds,
+    Anchorer, ClassHash, ContextId, ContextKind, MemberId, SealKey, Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub struct Invitation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
+    /// Into what.
+    pub kind: ContextKind,
     /// What the node joins the group by; opaque.
     pub group_invitation: serde_json::Value,
     /// The circle's Restricted subgroup.
@@ -210,6 +213,7 @@ mod tests {
     fn invitation() -> (Invitation, SecretKey) {
         let key = random_key(&mut system_random());
         let says = Parts {
+            kind: ContextKind::Circle,
             group_invitation: serde_json::json!({"any": "thing"}),
             group: GroupId([1; 32]),
             context: ContextId([2; 32]),

@@ -79,7 +79,13 @@ pub struct CustodianKeys {
 pub struct ResearcherKeys {
     /// Its public half is the `grantee` of consents.
     pub recipient: SecretKey,
-    /// Opens releases.
+    /// Replaces `recipient` when it is lost.
+    pub recovery: SecretKey,
+    /// Signs logins.
+    pub login: SecretKey,
+    /// Signs log entries.
+    pub author: SecretKey,
+    /// What is sealed to the recipient besides releases, which have keys of their own.
     pub seal: SealSecret,
 }
 
@@ -233,7 +239,7 @@ impl CustodianKeys {
             author: random_key(rng),
             seal: SealSecret::from_bytes(random_bytes(rng)),
         };
-        write_plain(path, &keys.author, &keys.seal)?;
+        write_plain(path, &[&keys.author], &keys.seal)?;
         Ok(keys)
     }
 
@@ -242,7 +248,7 @@ impl CustodianKeys {
     /// # Errors
     /// A file that is none of ours, or that others may read.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let (author, seal) = read_plain(path)?;
+        let ([author], seal) = read_plain(path)?;
         Ok(Self { author, seal })
     }
 }
@@ -255,9 +261,13 @@ impl ResearcherKeys {
     pub fn create(path: &Path, rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
         let keys = Self {
             recipient: random_key(rng),
+            recovery: random_key(rng),
+            login: random_key(rng),
+            author: random_key(rng),
             seal: SealSecret::from_bytes(random_bytes(rng)),
         };
-        write_plain(path, &keys.recipient, &keys.seal)?;
+        let all = [&keys.recipient, &keys.recovery, &keys.login, &keys.author];
+        write_plain(path, &all, &keys.seal)?;
         Ok(keys)
     }
 
@@ -266,8 +276,14 @@ impl ResearcherKeys {
     /// # Errors
     /// A file that is none of ours, or that others may read.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let (recipient, seal) = read_plain(path)?;
-        Ok(Self { recipient, seal })
+        let ([recipient, recovery, login, author], seal) = read_plain(path)?;
+        Ok(Self {
+            recipient,
+            recovery,
+            login,
+            author,
+            seal,
+        })
     }
 }
 
@@ -288,22 +304,22 @@ pub fn read_or_create<T>(
     }
 }
 
-fn write_plain(path: &Path, key: &SecretKey, seal: &SealSecret) -> Result<(), KeyError> {
+fn write_plain(path: &Path, keys: &[&SecretKey], seal: &SealSecret) -> Result<(), KeyError> {
     let plain = Plain {
         seed: None,
-        keys: vec![key.reveal_text()],
+        keys: keys.iter().map(|key| key.reveal_text()).collect(),
         seal: seal_text(seal),
     };
     let bytes = Zeroizing::new(serde_json::to_vec_pretty(&plain).map_err(malformed("the keys"))?);
     Ok(files::write_new_secret(path, &bytes)?)
 }
 
-fn read_plain(path: &Path) -> Result<(SecretKey, SealSecret), KeyError> {
+fn read_plain<const N: usize>(path: &Path) -> Result<([SecretKey; N], SealSecret), KeyError> {
     let name = path.display().to_string();
     let bytes = Zeroizing::new(files::read_secret(path, KEY_FILE_BYTES_MAX)?);
     let plain: Plain = serde_json::from_slice(&bytes).map_err(malformed(&name))?;
-    plain
-        .key(0)
+    let keys: Option<Vec<SecretKey>> = (0..N).map(|at| plain.key(at)).collect();
+    keys.and_then(|keys| keys.try_into().ok())
         .zip(plain.seal())
         .ok_or(KeyError::Malformed(name))
 }

@@ -9,6 +9,7 @@
 //! | [`commands`] | the command line, a file a role |
 //! | [`daemon`] | the lanes, each in its loop |
 //! | [`pipeline`] | ingest, seal, place, submit, confirm, tell; relay; watch |
+//! | [`access`] | requests answered, records released, erasures ordered; the recipient's side |
 //! | [`audit`] | the log: writing entries, publishing them, checking whole logs |
 //! | [`preview`] | what a recipient would get now |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
@@ -19,6 +20,7 @@
 //! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
 //! | [`party`], [`seams`] | a party's parts put together; time and chance |
 
+pub mod access;
 pub mod audit;
 pub mod chain;
 pub mod commands;

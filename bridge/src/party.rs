@@ -11,6 +11,7 @@ use crate::chain::{Account, AccountKey, ChainError, RpcAccount, RpcChain};
 use crate::config::{AccountConfig, Config, ConfigError, Role};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
+use crate::keys::KeyError;
 use crate::pipeline::ingest::Readings;
 use crate::pipeline::{BatchBounds, Pipeline};
 use crate::seams::{Clock, SystemClock, system_random};
@@ -41,6 +42,9 @@ pub enum PartyError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// A party at its home.
@@ -160,7 +164,7 @@ impl Party {
             revoke_account: account(&self.config.revoke_account)?,
             relay_after_s: match self.config.role {
                 Role::Custodian => 0,
-                Role::Patient => self.config.relay_after_s,
+                Role::Patient | Role::Recipient => self.config.relay_after_s,
             },
             batch: BatchBounds {
                 age_s_max: self.config.batch.age_s_max,

@@ -78,11 +78,15 @@ impl Opening {
         !self.is_early(at) && !self.is_over(at)
     }
 
-    pub(crate) fn is_early(&self, at: UnixSeconds) -> bool {
+    /// Whether its first second is yet to come.
+    #[must_use]
+    pub fn is_early(&self, at: UnixSeconds) -> bool {
         at < self.not_before
     }
 
-    pub(crate) fn is_over(&self, at: UnixSeconds) -> bool {
+    /// Whether its last second has passed.
+    #[must_use]
+    pub fn is_over(&self, at: UnixSeconds) -> bool {
         self.not_after != UnixSeconds(0) && at >= self.not_after
     }
 }

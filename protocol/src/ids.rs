@@ -183,9 +183,69 @@ impl AddressBytes {
     }
 }
 
+/// What a context is for.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    borsh::BorshSerialize,
+    borsh::BorshDeserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextKind {
+    /// One patient and one custodian: consents, records, the log.
+    Circle,
+    /// One custodian and one recipient: receipts, requests, releases, the log.
+    Exchange,
+}
+
+impl ContextKind {
+    /// The name in the interface and in stores.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Circle => "circle",
+            Self::Exchange => "exchange",
+        }
+    }
+}
+
+impl core::str::FromStr for ContextKind {
+    type Err = ContextKindError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Circle, Self::Exchange]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or(ContextKindError)
+    }
+}
+
+/// Why a text names no kind of context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a context is a circle or an exchange")]
+pub struct ContextKindError;
+
 /// A moment in unix seconds.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    borsh::BorshSerialize,
+    borsh::BorshDeserialize,
 )]
 #[serde(transparent)]
 pub struct UnixSeconds(pub u64);

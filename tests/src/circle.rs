@@ -68,6 +68,7 @@ pub fn anchorer() -> Anchorer {
 #[must_use]
 pub fn circle_input() -> CircleInput {
     CircleInput {
+        kind: "circle".into(),
         invitation_key: public_key(INVITATION).to_string(),
         custodian_address: anchorer().to_string(),
         author_key: public_key(HOSPITAL).to_string(),
@@ -77,15 +78,29 @@ pub fn circle_input() -> CircleInput {
     }
 }
 
-/// A custodian's replica after init.
+/// A custodian's replica of a circle after init.
 ///
 /// # Panics
 /// If init is refused.
 #[must_use]
 pub fn open(context: ContextId) -> Replica {
+    open_as(context, "circle")
+}
+
+/// A custodian's replica of a circle or an exchange after init.
+///
+/// # Panics
+/// If init is refused.
+#[must_use]
+pub fn open_as(context: ContextId, kind: &str) -> Replica {
     let mut custodian = Replica::new(101, context);
+    let kind = kind.into();
+    let circle = CircleInput {
+        kind,
+        ..circle_input()
+    };
     custodian
-        .call("init", &json!({ "circle": circle_input() }))
+        .call("init", &json!({ "circle": circle }))
         .expect("init is sound");
     custodian
 }
@@ -140,14 +155,27 @@ pub fn signature_input(signature: &Signature) -> SignatureInput {
 /// If anything is refused.
 #[must_use]
 pub fn enrolled(context: ContextId) -> (Replica, Replica) {
-    let mut custodian = open(context);
-    let mut patient = custodian.join(102);
-    let arguments = enrol_arguments(&enrolment(patient.member(), PATIENT), context, INVITATION);
-    let (_, delta) = patient
+    enrol_into(open(context), PATIENT)
+}
+
+/// A custodian and a recipient of an exchange, both up to date.
+///
+/// # Panics
+/// If anything is refused.
+#[must_use]
+pub fn exchange(context: ContextId) -> (Replica, Replica) {
+    enrol_into(open_as(context, "exchange"), RESEARCHER)
+}
+
+fn enrol_into(mut custodian: Replica, party: u8) -> (Replica, Replica) {
+    let context = custodian.context();
+    let mut other = custodian.join(102);
+    let arguments = enrol_arguments(&enrolment(other.member(), party), context, INVITATION);
+    let (_, delta) = other
         .call("enrol", &arguments)
         .expect("the enrolment is sound");
     custodian.apply(&delta);
-    (custodian, patient)
+    (custodian, other)
 }
 
 /// Terms of this circle, each number another.
@@ -313,6 +341,26 @@ impl Logged {
             subject: body.subject().expect("sound"),
             at: UnixSeconds(1_000 + seq),
             salt: Salt::from_felt(Felt::from(salt)),
+        };
+        let signed = secret_key(author).sign(entry.digest().message());
+        Self {
+            entry,
+            body,
+            signature: signed.expect("signable"),
+        }
+    }
+
+    /// A sound entry after `before` that says what a test wants.
+    ///
+    /// # Panics
+    /// With odds of 2^-55, or if the body is none.
+    #[must_use]
+    pub fn saying(before: Option<&Self>, context: ContextId, author: u8, body: Body) -> Self {
+        let sound = Self::after(before, context, author, 7);
+        let entry = Entry {
+            kind: body.kind(),
+            subject: body.subject().expect("a sound body"),
+            ..sound.entry
         };
         let signed = secret_key(author).sign(entry.digest().message());
         Self {

@@ -1,6 +1,6 @@
 //! The story: from an empty machine to a consent that was valid and is revoked.
 //!
-//! Everything in it is real: devnet, two Calimero nodes, a `medsync` daemon beside each, and the
+//! Everything in it is real: devnet, three Calimero nodes, a `medsync` daemon beside each, and the
 //! command line as people use it. The demo plays it for people; the tests play it while they kill
 //! its processes.
 
@@ -16,6 +16,7 @@ use crate::medsync::{Answer, Daemon, medsync};
 use crate::node::Node;
 use crate::report::Report;
 
+mod access;
 mod consent;
 mod parties;
 
@@ -32,10 +33,14 @@ pub enum Part {
     HospitalNode,
     /// The patient's Calimero node.
     PatientNode,
+    /// The researcher's Calimero node.
+    ResearcherNode,
     /// The hospital's `medsync`.
     HospitalDaemon,
     /// The patient's `medsync`.
     PatientDaemon,
+    /// The researcher's `medsync`.
+    ResearcherDaemon,
     /// Starknet.
     Devnet,
 }
@@ -48,8 +53,12 @@ pub struct Story {
     devnet: Option<Devnet>,
     hospital_node: Option<Node>,
     patient_node: Option<Node>,
+    researcher_node: Option<Node>,
     hospital_daemon: Option<Daemon>,
     patient_daemon: Option<Daemon>,
+    researcher_daemon: Option<Daemon>,
+    /// What the researcher asked for and got.
+    request: Option<String>,
 }
 
 /// Hears the number of each step that is done, and may kill what it likes.
@@ -132,8 +141,11 @@ impl Story {
             devnet: None,
             hospital_node: None,
             patient_node: None,
+            researcher_node: None,
             hospital_daemon: None,
             patient_daemon: None,
+            researcher_daemon: None,
+            request: None,
         })
     }
 
@@ -154,12 +166,12 @@ impl Story {
     /// # Errors
     /// The first step that failed, by name.
     pub fn play(&mut self, between: &mut Between) -> anyhow::Result<()> {
-        let steps: [fn(&mut Self) -> anyhow::Result<()>; 18] = [
+        let steps: [fn(&mut Self) -> anyhow::Result<()>; 24] = [
             Self::start_devnet,
             Self::deploy,
             Self::start_hospital,
             Self::start_patient,
-            Self::prepare_researcher,
+            Self::start_researcher,
             Self::open_circle,
             Self::join,
             Self::enrol,
@@ -169,7 +181,13 @@ impl Story {
             Self::write_receipt,
             Self::verify_valid,
             Self::tamper,
+            Self::open_exchange,
+            Self::ask_for_another_purpose,
+            Self::ask,
+            Self::open_what_was_released,
+            Self::look_what_else_is_there,
             Self::revoke,
+            Self::ask_after_revocation,
             Self::verify_revoked,
             Self::verify_before,
             Self::read_the_log,
@@ -195,6 +213,14 @@ impl Story {
                 .patient_node
                 .as_mut()
                 .map_or(Ok(()), Node::kill_and_restart),
+            Part::ResearcherNode => self
+                .researcher_node
+                .as_mut()
+                .map_or(Ok(()), Node::kill_and_restart),
+            Part::ResearcherDaemon => self
+                .researcher_daemon
+                .as_mut()
+                .map_or(Ok(()), Daemon::kill_and_restart),
             Part::HospitalDaemon => self
                 .hospital_daemon
                 .as_mut()
@@ -243,12 +269,22 @@ impl Story {
         self.patient_node.as_ref()
     }
 
+    /// The researcher's node, once it runs.
+    #[must_use]
+    pub fn researcher_node(&self) -> Option<&Node> {
+        self.researcher_node.as_ref()
+    }
+
     /// Whether no daemon has ended by itself.
     ///
     /// # Errors
     /// A system that does not say.
     pub fn daemons_run(&mut self) -> anyhow::Result<bool> {
-        let mut daemons = [&mut self.hospital_daemon, &mut self.patient_daemon];
+        let mut daemons = [
+            &mut self.hospital_daemon,
+            &mut self.patient_daemon,
+            &mut self.researcher_daemon,
+        ];
         for daemon in daemons.iter_mut().filter_map(|daemon| daemon.as_mut()) {
             if !daemon.is_running()? {
                 return Ok(false);
@@ -276,12 +312,21 @@ impl Story {
                 .iter()
                 .map(|n| ("patient's node", n.api().into())),
         );
+        addresses.extend(
+            self.researcher_node
+                .iter()
+                .map(|n| ("researcher's node", n.api().into())),
+        );
         addresses
     }
 
     /// Prints the ends of the logs, for whoever looks into a failure.
     pub fn print_logs(&self) {
-        for name in ["hospital/daemon.log", "patient/daemon.log"] {
+        for name in [
+            "hospital/daemon.log",
+            "patient/daemon.log",
+            "researcher/daemon.log",
+        ] {
             if let Ok(log) = fs::read_to_string(self.path(name)) {
                 let lines: Vec<&str> = log.lines().collect();
                 eprintln!("--- {name}");

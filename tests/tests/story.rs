@@ -3,7 +3,7 @@
 use medsync_tests::story::{Part, Story};
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
-const KILLS: [(usize, Part); 6] = [
+const KILLS: [(usize, Part); 8] = [
     // A circle is open: the hospital's node restarts before the patient's joins.
     (6, Part::HospitalNode),
     // Enrolled: the patient's node restarts before the records come.
@@ -13,18 +13,24 @@ const KILLS: [(usize, Part); 6] = [
     (10, Part::PatientDaemon),
     // Anchored: the chain itself goes away and comes back.
     (12, Part::Devnet),
+    // The exchange is open: the researcher's node restarts before it asks.
+    (15, Part::ResearcherNode),
+    // Released: the researcher's daemon dies before the order to erase comes.
+    (18, Part::ResearcherDaemon),
     // Revoked.
-    (15, Part::HospitalDaemon),
+    (20, Part::HospitalDaemon),
 ];
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 7] = [
     Part::HospitalNode,
     Part::PatientNode,
+    Part::ResearcherNode,
     Part::HospitalDaemon,
     Part::PatientDaemon,
+    Part::ResearcherDaemon,
     Part::Devnet,
 ];
-const STEPS: usize = 18;
+const STEPS: usize = 24;
 
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {

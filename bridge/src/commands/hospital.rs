@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::ids::{Anchorer, ContextId, ContractAddress, UnixSeconds};
+use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
+use medsync_protocol::ids::{
+    Anchorer, ContextId, ContextKind, ContractAddress, RecordId, UnixSeconds,
+};
 use url::Url;
 
+use super::join::log_once;
 use super::{Home, print_json, resume};
 use crate::chain::Deployment;
 use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
@@ -23,7 +27,8 @@ use crate::source::{CustodianPins, NamespaceId};
 use crate::store::circles::CircleRow;
 use crate::store::facts::{HINDRANCE, LAST_ROUND};
 
-const KEY_FILE: &str = "custodian-keys.json";
+/// The file of a hospital's keys.
+pub const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
 
 /// What a hospital does.
@@ -33,6 +38,8 @@ pub enum Hospital {
     Init(Box<Init>),
     /// Open a circle for one patient and write the invitation file.
     Open(Open),
+    /// Open an exchange with one recipient and write the invitation file.
+    Exchange(Open),
     /// Write the invitation file of a circle again.
     Invitation {
         /// Where the party lives.
@@ -47,6 +54,22 @@ pub enum Hospital {
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
     Import(Import),
+    /// Destroy the hospital's keys to a record, or to all of a circle, and say so in its log; there
+    /// is no way back. The patient's own keys go on.
+    Erase {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The circle.
+        #[arg(long)]
+        circle: ContextId,
+        /// The record; all of the circle with --all.
+        #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+        record: Option<RecordId>,
+        /// Every record of the circle.
+        #[arg(long)]
+        all: bool,
+    },
     /// Let a circle go on that an alarm stopped, if it is again what it was.
     Resume {
         /// Where the party lives.
@@ -131,12 +154,12 @@ impl InitParts {
     }
 }
 
-/// Open a circle for one patient.
+/// Open a circle for one patient, or an exchange with one recipient.
 #[derive(Debug, clap::Args)]
 pub struct Open {
     #[command(flatten)]
     home: Home,
-    /// What the hospital calls the circle; not a person's name.
+    /// What the hospital calls it; not a person's name.
     #[arg(long)]
     label: String,
     /// Where to write the invitation file.
@@ -180,9 +203,16 @@ impl Hospital {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
-            Self::Open(open) => open.run().await,
+            Self::Open(open) => open.run(ContextKind::Circle).await,
+            Self::Exchange(open) => open.run(ContextKind::Exchange).await,
             Self::Invitation { home, circle, out } => write_invitation(&home, circle, &out).await,
             Self::Import(import) => import.run().await,
+            Self::Erase {
+                home,
+                circle,
+                record,
+                all: _,
+            } => erase(&home, circle, record).await,
             Self::Resume { home, circle } => resume(&home, circle).await,
             Self::Status(status) => status.run().await,
         }
@@ -230,7 +260,7 @@ impl Init {
 }
 
 impl Open {
-    async fn run(self) -> anyhow::Result<()> {
+    async fn run(self, kind: ContextKind) -> anyhow::Result<()> {
         if self.out.exists() {
             bail!(
                 "{} is there already and is not overwritten",
@@ -241,11 +271,12 @@ impl Open {
         let (Some(account), Some(peer)) =
             (&party.config.anchor_account, party.config.node.peer.clone())
         else {
-            bail!("only a hospital opens circles; this home is a patient's");
+            bail!("only a hospital opens circles and exchanges; this home is not one's");
         };
         let keys = CustodianKeys::read(&self.home.home.join(KEY_FILE))?;
         let one_time = random_key(&mut system_random());
         let pins = CustodianPins {
+            kind,
             invitation_key: one_time.public_key(),
             anchorer: Anchorer::from_felt(account.address.felt()),
             author_key: keys.author.public_key(),
@@ -260,6 +291,7 @@ impl Open {
         let now = party.clock.now();
         let expires_at = UnixSeconds(now.0 + self.hours * 3600);
         let says = Parts {
+            kind,
             group_invitation: party.node.invite(opened.group, expires_at).await?,
             group: opened.group,
             context: opened.context,
@@ -275,6 +307,7 @@ impl Open {
         };
         let invitation = Invitation::new(says, &one_time);
         let row = CircleRow {
+            kind,
             context: opened.context,
             group: opened.group,
             label: self.label,
@@ -291,7 +324,8 @@ impl Open {
         };
         party.store.enter_circle(&row).await?;
         invitation.write(&self.out)?;
-        print_json(&serde_json::json!({ "circle": opened.context, "expires_at": expires_at }))
+        let answer = serde_json::json!({ kind.name(): opened.context, "expires_at": expires_at });
+        print_json(&answer)
     }
 }
 
@@ -356,10 +390,35 @@ impl Import {
     }
 }
 
+async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {
+    let party = Party::open(&home.home).await?;
+    let author = CustodianKeys::read(&home.home.join(KEY_FILE))?.author;
+    let (store, now) = (&party.store, party.clock.now());
+    store.circle(circle).await?;
+    let destroyed = store.erase_records(circle, record, now).await?;
+    // Also what an earlier run destroyed and did not come to say.
+    let unsaid: Vec<RecordRef> = store
+        .erased_records(circle, true)
+        .await?
+        .into_iter()
+        .collect();
+    for some in unsaid.chunks(RECORDS_LEN_MAX) {
+        let says = Body::Erased {
+            order: None,
+            said_by: None,
+            records: some.to_vec(),
+        };
+        log_once(&party, circle, &author, &says).await?;
+        store.erasure_logged(circle, some, now).await?;
+    }
+    print_json(&serde_json::json!({ "keys_destroyed": destroyed, "logged": unsaid.len() }))
+}
+
 impl Status {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let counts = party.store.anchoring_counts().await?;
+        let access = party.store.access_counts().await?;
         let circles = party.store.circles().await?;
         let mut hindrances = Vec::new();
         let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
@@ -376,6 +435,7 @@ impl Status {
             return print_json(&serde_json::json!({
                 "last_round_at": last_round,
                 "counts": counts.into_iter().collect::<BTreeMap<_, _>>(),
+                "access": access.into_iter().collect::<BTreeMap<_, _>>(),
                 "circles": alarms,
                 "hindrances": hindrances,
             }));
@@ -387,13 +447,16 @@ impl Status {
         for (what, count) in counts {
             println!("{count:6} {what}");
         }
+        for (what, count) in access {
+            println!("{count:6} {what}");
+        }
         for circle in circles {
-            let context = circle.context.to_string();
+            let (context, kind) = (circle.context.to_string(), circle.kind.name());
             let state = match alarms.get(&context) {
                 Some(Some(why)) => format!("ALARM: {why}"),
                 _ => "well".into(),
             };
-            println!("circle {context} ({}): {state}", circle.label);
+            println!("{kind} {context} ({}): {state}", circle.label);
         }
         for why in hindrances {
             println!("hindered: {why}");

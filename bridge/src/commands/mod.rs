@@ -12,6 +12,7 @@ pub mod audit;
 pub mod daemon;
 pub mod deploy;
 pub mod hospital;
+pub mod join;
 pub mod patient;
 pub mod researcher;
 pub mod verify;
@@ -67,7 +68,7 @@ impl Cli {
             Command::Daemon(daemon) => daemon.run().await?,
             Command::Hospital(hospital) => hospital.run().await?,
             Command::Patient(patient) => patient.run().await?,
-            Command::Researcher(researcher) => researcher.run()?,
+            Command::Researcher(researcher) => researcher.run().await?,
             Command::Audit(audit) => return audit.run().await,
             Command::Verify(verify) => return verify.run().await,
         }

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::audit::Body;
-use medsync_protocol::ids::{ContextId, ContractAddress, RecordId};
+use medsync_protocol::ids::{ContextId, ContextKind, ContractAddress, RecordId};
 use zeroize::Zeroizing;
 
 use super::hospital::InitParts;
+use super::join::{Bring, enrol, join};
 use super::{Home, print_json, resume};
-use crate::audit;
 use crate::config::{AccountConfig, BatchConfig, Config, Role};
 use crate::files;
 use crate::invitation::Invitation;
@@ -22,7 +21,7 @@ use crate::party::Party;
 use crate::seams::system_random;
 
 mod consents;
-mod join;
+mod export;
 mod look;
 mod recovery;
 
@@ -54,6 +53,8 @@ pub enum Patient {
     },
     /// Grant a consent.
     Grant(consents::Grant),
+    /// Decline to consent to a recipient for a purpose; that is recorded too.
+    Decline(consents::Decline),
     /// Revoke a consent; there is no way back.
     Revoke(consents::Revoke),
     /// Show the circle and every consent in it.
@@ -69,6 +70,8 @@ pub enum Patient {
     Preview(look::Preview),
     /// List the records, or open one.
     Records(look::Records),
+    /// Write everything that the patient may see into a folder: records, consents, receipts, log.
+    Export(export::Export),
     /// Write the receipt of an anchored consent.
     Receipt(look::WriteReceipt),
     /// Open the handles of consents from the recovery file alone, for whoever sends them to the
@@ -115,9 +118,14 @@ impl Patient {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
-            Self::Join { home, invitation } => join::join(&home.home, &invitation).await,
-            Self::Enrol { home, freeze } => join::enrol(&home.home, freeze).await,
+            Self::Join { home, invitation } => {
+                let party = Party::open(&home.home).await?;
+                join(&party, ContextKind::Circle, &invitation).await
+            }
+            Self::Enrol { home, freeze } => enrol_patient(&home.home, freeze).await,
             Self::Grant(grant) => grant.run().await,
+            Self::Decline(decline) => decline.run().await,
+            Self::Export(export) => export.run().await,
             Self::Revoke(revoke) => revoke.run().await,
             Self::Show { home, json } => look::show(&home.home, json).await,
             Self::Preview(preview) => preview.run().await,
@@ -169,6 +177,20 @@ impl Init {
     }
 }
 
+async fn enrol_patient(home: &Path, freeze: bool) -> anyhow::Result<()> {
+    let party = Party::open(home).await?;
+    let (context, invitation) = own_circle(&party).await?;
+    let keys = open_keys(home)?;
+    let bring = Bring {
+        party: keys.patient.public_key(),
+        recovery: keys.recovery.public_key(),
+        login: keys.login.public_key(),
+        author: keys.author.clone(),
+        seal: keys.seal.public_key(),
+    };
+    enrol(&party, (context, &invitation), &bring, freeze).await
+}
+
 fn passphrase(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     if let Ok(passphrase) = std::env::var("MEDSYNC_PASSPHRASE") {
         return Ok(Zeroizing::new(passphrase));
@@ -196,28 +218,6 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
         }
         _ => bail!("this home is in several circles; a patient's home is in one"),
     }
-}
-
-/// Writes what the patient did into the log, and brings it into the circle if that answers; else
-/// the daemon does.
-async fn log_once(
-    party: &Party,
-    context: ContextId,
-    keys: &PatientKeys,
-    says: &Body,
-) -> anyhow::Result<()> {
-    let (store, author, now) = (&party.store, &keys.author, party.clock.now());
-    let entered = party.enter(context).await;
-    if let Ok(circle) = &entered {
-        audit::catch_up(store, &**circle, author, now).await?;
-    }
-    audit::append_once(store, context, author, says, now, &mut system_random()).await?;
-    if let Ok(circle) = entered
-        && let Err(error) = audit::publish(store, &*circle, now).await
-    {
-        tracing::warn!(%error, "the log entry is kept; the daemon brings it into the circle");
-    }
-    Ok(())
 }
 
 /// Reads a record's name.

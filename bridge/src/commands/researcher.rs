@@ -1,84 +1,401 @@
-//! `medsync researcher`: keys. To verify, a researcher needs `medsync verify` and nothing else.
+//! `medsync researcher`: keys, and with a node of its own: asking for data, and opening what was
+//! released. To verify a receipt, a researcher needs `medsync verify` and nothing else.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::ids::Anchorer;
+use medsync_protocol::audit::{Body, EntryDigest, EntryKind, Pseudonym, Requested};
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
+use medsync_protocol::receipt::Receipt;
+use medsync_protocol::seal::SealSecret;
+use serde_json::json;
 use url::Url;
 
+use super::join::{Bring, enrol, join, log_once};
+use super::verify::code;
 use super::{Home, print_json};
+use crate::access::break_glass_code;
+use crate::access::recipient::{Opened, Recipient};
 use crate::chain::Deployment;
-use crate::config::{VerifierConfig, block_age_s_max};
+use crate::config::{BatchConfig, Config, NodeConfig, Role, VerifierConfig, block_age_s_max};
 use crate::files::{self, FileError};
+use crate::invitation::Invitation;
 use crate::keys::{ResearcherKeys, read_or_create};
-use crate::seams::system_random;
+use crate::party::Party;
+use crate::seams::{random_bytes, system_random};
+use crate::source::all_receipts;
+use crate::store::circles::CircleRow;
+use crate::store::log::LogFilter;
 
-const KEY_FILE: &str = "researcher-keys.json";
+/// The file of a researcher's keys.
+pub const KEY_FILE: &str = "researcher-keys.json";
 const VERIFIER_FILE: &str = "verifier.toml";
 
 /// What a researcher does.
 #[derive(Debug, Subcommand)]
 pub enum Researcher {
     /// Make keys; prints the public key to which patients grant.
-    Init {
-        /// Where the party lives.
-        #[command(flatten)]
-        home: Home,
-        /// What `medsync deploy` wrote.
-        #[arg(long)]
-        deployment: std::path::PathBuf,
-        /// A Starknet RPC endpoint; may be named several times, all have to agree.
-        #[arg(long, required = true)]
-        rpc: Vec<Url>,
-        /// A custodian that is accepted (its Starknet address); may be named several times.
-        #[arg(long, required = true)]
-        custodian: Vec<Anchorer>,
-    },
+    Init(Box<Init>),
     /// Print the public keys.
     Show {
         /// Where the party lives.
         #[command(flatten)]
         home: Home,
     },
+    /// Join the exchange of an invitation file.
+    Join {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The invitation file.
+        #[arg(long)]
+        invitation: PathBuf,
+    },
+    /// Publish the recipient's keys in the exchange, signed by the invitation's one-time key.
+    Enrol {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+        /// Somebody else has used the invitation: enrol all the same, so that the exchange freezes.
+        #[arg(long)]
+        freeze: bool,
+    },
+    /// List the receipts that the custodian gave, and write them into a folder.
+    Receipts {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+        /// Write each as a file into this folder.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Ask for a patient's data.
+    Request(Request),
+    /// Show every request of this home and what became of it.
+    Requests {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Open everything that was released on a request, into files of this home.
+    Open {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+        /// The request, as `request` printed it.
+        request: EntryDigest,
+    },
+}
+
+/// Make keys.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    #[command(flatten)]
+    home: Home,
+    /// What `medsync deploy` wrote.
+    #[arg(long)]
+    deployment: PathBuf,
+    /// A Starknet RPC endpoint; may be named several times, all have to agree.
+    #[arg(long, required = true)]
+    rpc: Vec<Url>,
+    /// A custodian that is accepted (its Starknet address); may be named several times.
+    #[arg(long, required = true)]
+    custodian: Vec<Anchorer>,
+    /// Where the own node answers; without one, receipts can be verified and nothing be asked for.
+    #[arg(long, requires = "node_credential")]
+    node_api: Option<Url>,
+    /// The credential that medsync-node init made.
+    #[arg(long, requires = "node_api")]
+    node_credential: Option<PathBuf>,
+    /// The app's wasm.
+    #[arg(long, default_value = "target/app/medsync_app.wasm")]
+    app: PathBuf,
+}
+
+/// Which exchange of a home.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    #[command(flatten)]
+    home: Home,
+    /// The exchange; the only one of this home if it is not said.
+    #[arg(long)]
+    exchange: Option<ContextId>,
+}
+
+/// Ask for a patient's data.
+#[derive(Debug, clap::Args)]
+pub struct Request {
+    #[command(flatten)]
+    which: Which,
+    /// Whose data: the name beside the receipt.
+    #[arg(long)]
+    patient: Pseudonym,
+    /// For what, as SYSTEM|CODE; may be named several times.
+    #[arg(long, required = true, value_parser = code)]
+    purpose: Vec<Code>,
+    /// Which classes of records, as SYSTEM|CODE; all that are covered if none is named.
+    #[arg(long, value_parser = code)]
+    class: Vec<Code>,
+    /// An obligation that is understood and will be kept, as SYSTEM|CODE.
+    #[arg(long, value_parser = code)]
+    understood: Vec<Code>,
+    /// Why; the patient reads it.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// Break the glass, as far as the patient allowed it; needs a reason, and alerts the patient.
+    #[arg(long)]
+    break_glass: bool,
 }
 
 impl Researcher {
     /// Does what was asked.
     ///
     /// # Errors
-    /// Keys that are there already or not at all.
-    pub fn run(self) -> anyhow::Result<()> {
-        let keys = match self {
-            Self::Init {
-                home,
-                deployment,
-                rpc,
-                custodian,
-            } => {
-                let deployment = Deployment::read(&deployment)?;
-                files::private_folder(&home.home)?;
-                let config = home.home.join(VERIFIER_FILE);
-                if config.exists() {
-                    return Err(FileError::Exists { path: config }.into());
-                }
-                let keys =
-                    read_or_create(&home.home.join(KEY_FILE), ResearcherKeys::read, |path| {
-                        ResearcherKeys::create(path, &mut system_random())
-                    })?;
-                VerifierConfig {
-                    rpc,
-                    chain_id: deployment.chain_id,
-                    registry: deployment.registry,
-                    class_hash: deployment.class_hash,
-                    custodians: custodian,
-                    block_age_s_max: block_age_s_max(),
-                }
-                .save(&config)?;
-                keys
+    /// Whatever keeps it from being done.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Init(init) => init.run(),
+            Self::Show { home } => show(&keys(&home.home)?),
+            Self::Join { home, invitation } => {
+                let party = Party::open(&home.home).await?;
+                join(&party, ContextKind::Exchange, &invitation).await
             }
-            Self::Show { home } => ResearcherKeys::read(&home.home.join(KEY_FILE))?,
+            Self::Enrol { which, freeze } => enrol_recipient(&which, freeze).await,
+            Self::Receipts { which, out } => receipts(&which, out.as_deref()).await,
+            Self::Request(request) => request.run().await,
+            Self::Requests { which } => requests(&which).await,
+            Self::Open { which, request } => open(&which, request).await,
+        }
+    }
+}
+
+fn keys(home: &Path) -> anyhow::Result<ResearcherKeys> {
+    Ok(ResearcherKeys::read(&home.join(KEY_FILE))?)
+}
+
+fn show(keys: &ResearcherKeys) -> anyhow::Result<()> {
+    print_json(&json!({
+        "grantee": keys.recipient.public_key(),
+        "author_key": keys.author.public_key(),
+        "seal_key": keys.seal.public_key(),
+    }))
+}
+
+impl Init {
+    fn run(self) -> anyhow::Result<()> {
+        let home = &self.home.home;
+        let deployment = Deployment::read(&self.deployment)?;
+        files::private_folder(home)?;
+        let verifier = home.join(VERIFIER_FILE);
+        if verifier.exists() {
+            return Err(FileError::Exists { path: verifier }.into());
+        }
+        let config = self.config(&deployment)?;
+        let keys = read_or_create(&home.join(KEY_FILE), ResearcherKeys::read, |path| {
+            ResearcherKeys::create(path, &mut system_random())
+        })?;
+        if let Some(config) = config {
+            config.save(home)?;
+        }
+        // Last: a set-up that was interrupted before is done again.
+        VerifierConfig {
+            rpc: self.rpc,
+            chain_id: deployment.chain_id,
+            registry: deployment.registry,
+            class_hash: deployment.class_hash,
+            custodians: self.custodian,
+            block_age_s_max: block_age_s_max(),
+        }
+        .save(&verifier)?;
+        show(&keys)
+    }
+
+    /// The configuration of a researcher with a node.
+    fn config(&self, deployment: &Deployment) -> anyhow::Result<Option<Config>> {
+        let (Some(api), Some(credential)) = (&self.node_api, &self.node_credential) else {
+            return Ok(None);
         };
-        print_json(&serde_json::json!({
-            "grantee": keys.recipient.public_key(),
-            "seal_key": keys.seal.public_key(),
+        let absolute = |path: &Path| {
+            path.canonicalize()
+                .with_context(|| format!("{} is not there", path.display()))
+        };
+        Ok(Some(Config {
+            role: Role::Recipient,
+            node: NodeConfig {
+                api: api.clone(),
+                credential: absolute(credential)?,
+                peer: None,
+                app: absolute(&self.app)?,
+            },
+            chain: crate::config::ChainConfig {
+                rpc: self.rpc[0].clone(),
+                chain_id: deployment.chain_id,
+                registry: deployment.registry,
+                class_hash: deployment.class_hash,
+            },
+            anchor_account: None,
+            revoke_account: None,
+            relay_after_s: 0,
+            batch: BatchConfig::default(),
         }))
     }
+}
+
+impl Which {
+    async fn open(&self) -> anyhow::Result<(Party, CircleRow)> {
+        let party = Party::open(&self.home.home).await?;
+        let mut rows = party.store.circles().await?;
+        rows.retain(|row| self.exchange.is_none_or(|wanted| wanted == row.context));
+        match rows.as_slice() {
+            [only] => Ok((party, only.clone())),
+            [] => bail!("this home is in no such exchange: medsync researcher join"),
+            _ => bail!("this home is in several exchanges; name one with --exchange"),
+        }
+    }
+}
+
+async fn enrol_recipient(which: &Which, freeze: bool) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let kept = row
+        .invitation
+        .as_deref()
+        .context("the exchange has no invitation")?;
+    let invitation: Invitation = serde_json::from_str(kept)?;
+    let keys = keys(&party.home)?;
+    let bring = Bring {
+        party: keys.recipient.public_key(),
+        recovery: keys.recovery.public_key(),
+        login: keys.login.public_key(),
+        author: keys.author.clone(),
+        seal: keys.seal.public_key(),
+    };
+    enrol(&party, (row.context, &invitation), &bring, freeze).await
+}
+
+async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let exchange = party.enter(row.context).await?;
+    for shared in all_receipts(&*exchange).await? {
+        // Whether it is true, `medsync verify` says; here only that it is one.
+        let Ok(receipt) = Receipt::parse(&shared.receipt) else {
+            continue;
+        };
+        let consent = receipt.commitment()?;
+        let file = out.map(|folder| folder.join(format!("{consent}.json")));
+        if let (Some(folder), Some(file)) = (out, &file) {
+            std::fs::create_dir_all(folder)?;
+            files::write_whole(file, &shared.receipt, true)?;
+        }
+        print_json(&json!({
+            "patient": shared.patient,
+            "consent": consent,
+            "provision": receipt.terms.provision,
+            "not_after": receipt.opening.not_after,
+            "file": file,
+        }))?;
+    }
+    Ok(())
+}
+
+impl Request {
+    async fn run(self) -> anyhow::Result<()> {
+        let (party, row) = self.which.open().await?;
+        let keys = keys(&party.home)?;
+        let mut purposes = self.purpose;
+        if self.break_glass {
+            purposes.push(break_glass_code());
+            if self.reason.trim().is_empty() {
+                bail!("whoever breaks the glass says why: --reason");
+            }
+        } else if purposes.contains(&break_glass_code()) {
+            bail!("to ask for the purpose BTG is to break the glass: --break-glass");
+        }
+        let reply = SealSecret::from_bytes(random_bytes(&mut system_random()));
+        party.store.keep_reply_key(&reply).await?;
+        let says = Body::Requested(Requested {
+            asked_by: None,
+            recipient: keys.recipient.public_key(),
+            patient: self.patient,
+            purposes: CodeSet::collect(purposes).context("--purpose")?,
+            classes: CodeSet::collect(self.class).context("--class")?,
+            understood: CodeSet::collect(self.understood).context("--understood")?,
+            reason: self.reason,
+            break_glass: self.break_glass,
+            reply_key: reply.public_key(),
+        });
+        let request = log_once(&party, row.context, &keys.author, &says).await?;
+        print_json(&json!({ "request": request }))
+    }
+}
+
+async fn requests(which: &Which) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let log = party.store.log(row.context, &LogFilter::default()).await?;
+    for asked in &log {
+        let Body::Requested(requested) = &asked.body else {
+            continue;
+        };
+        let request = asked.digest();
+        let answers: Vec<_> = log
+            .iter()
+            .filter(|entry| answers(&entry.body, request))
+            .map(|entry| json!({ "kind": entry.entry.kind, "says": entry.body }))
+            .collect();
+        let last = answers
+            .last()
+            .map_or(json!("asked"), |last| last["kind"].clone());
+        print_json(&json!({
+            "request": request,
+            "at": asked.entry.at,
+            "patient": requested.patient,
+            "purposes": requested.purposes,
+            "state": last,
+            "answers": answers,
+        }))?;
+    }
+    Ok(())
+}
+
+/// Whether an entry of the exchange answers a request.
+fn answers(body: &Body, wanted: EntryDigest) -> bool {
+    match body {
+        Body::Permitted { request, .. }
+        | Body::Denied { request, .. }
+        | Body::Released { request, .. } => *request == wanted,
+        _ => false,
+    }
+}
+
+async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let recipient = Recipient {
+        pipeline: party.pipeline()?,
+        author: keys(&party.home)?.author,
+        home: party.home.clone(),
+    };
+    let filter = LogFilter {
+        kind: Some(EntryKind::Requested.name()),
+        ..LogFilter::default()
+    };
+    let asked = party.store.log(row.context, &filter).await?;
+    if !asked.iter().any(|entry| entry.digest() == request) {
+        bail!("this home made no request {request}; medsync researcher requests lists them");
+    }
+    for (release, opened) in recipient.open(&row, request).await? {
+        let (file, why) = match opened {
+            Opened::File(file) => (Some(file), None),
+            Opened::Not(why) => (None, Some(why)),
+        };
+        print_json(&json!({
+            "record": release.what.record,
+            "version": release.what.version,
+            "resource_type": release.resource_type,
+            "logged_as": release.logged_as,
+            "file": file,
+            "not_opened": why,
+        }))?;
+    }
+    Ok(())
 }

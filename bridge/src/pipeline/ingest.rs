@@ -14,7 +14,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
-use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::PublicKey;
 use tokio::sync::Mutex;
 
@@ -287,12 +286,12 @@ async fn people_of(
         let patient = None;
         return Ok(People { patient, authors });
     };
-    let Enrolment {
-        member, party_key, ..
-    } = patient.enrolment;
-    pipeline.store.pin_patient(row.context, member).await?;
+    pipeline
+        .store
+        .pin_party(row.context, &patient.enrolment)
+        .await?;
     Ok(People {
-        patient: Some(party_key),
+        patient: Some(patient.enrolment.party_key),
         authors,
     })
 }

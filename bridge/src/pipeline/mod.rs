@@ -18,6 +18,7 @@ use medsync_protocol::ids::{Anchorer, ClassHash, UnixSeconds};
 use rand_core::CryptoRng;
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::audit::AuditError;
 use crate::chain::{Account, Chain, ChainError};
 use crate::guard::{Circles, GuardError};
 use crate::seams::Clock;
@@ -88,18 +89,21 @@ pub enum PipelineError {
     /// The chain did not answer.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// A log entry could not be written or read back.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// What the store holds does not fit together.
     #[error("{0}")]
     Broken(String),
 }
 
 impl Pipeline {
-    fn now(&self) -> UnixSeconds {
+    pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()
     }
 
     /// The address under which this party anchors.
-    fn anchorer(&self) -> Option<Anchorer> {
+    pub(crate) fn anchorer(&self) -> Option<Anchorer> {
         self.anchor_account
             .as_ref()
             .map(|account| Anchorer::from_felt(account.address().felt()))

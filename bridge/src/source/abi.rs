@@ -5,7 +5,7 @@
 //! value strictly; an unknown or missing field is an error too, because a pinned app has neither.
 //! A test holds every method and type here to the description that the app's build writes.
 
-use medsync_protocol::audit::{EntryDigest, Seq};
+use medsync_protocol::audit::{EntryDigest, Pseudonym, Seq};
 use medsync_protocol::codes::Code;
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{
@@ -125,6 +125,41 @@ impl Call {
         }
     }
 
+    pub(super) fn put_receipt(receipt: &ReceiptInput) -> Self {
+        Self {
+            method: "put_receipt",
+            args: json!({ "receipt": receipt }),
+        }
+    }
+
+    pub(super) fn receipts(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
+        Self {
+            method: "receipts",
+            args: json!({ "cursor": cursor, "limit": limit }),
+        }
+    }
+
+    pub(super) fn put_release(release: &ReleaseInput) -> Self {
+        Self {
+            method: "put_release",
+            args: json!({ "release": release }),
+        }
+    }
+
+    pub(super) fn releases(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
+        Self {
+            method: "releases",
+            args: json!({ "cursor": cursor, "limit": limit }),
+        }
+    }
+
+    pub(super) fn release(key: EntryKey) -> Self {
+        Self {
+            method: "release",
+            args: json!({ "key": key }),
+        }
+    }
+
     pub(super) fn changes(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
         Self {
             method: "changes",
@@ -165,6 +200,7 @@ pub(super) type Concepts = Vec<Vec<Code>>;
 mirror! {
     /// What the custodian pins when it opens a circle.
     CircleInput {
+        kind: String,
         invitation_key: PublicKey,
         custodian_address: Anchorer,
         author_key: PublicKey,
@@ -221,6 +257,22 @@ mirror! {
         index: u64,
         siblings: Vec<Sibling>,
     }
+    /// A receipt in base64, and whose.
+    ReceiptInput {
+        patient: Pseudonym,
+        receipt: String,
+    }
+    /// A record of a release; payload and key in base64.
+    ReleaseInput {
+        entry_seq: Seq,
+        entry: EntryDigest,
+        circle: ContextId,
+        record: RecordId,
+        version: u32,
+        resource_type: String,
+        payload: String,
+        sealed_key: String,
+    }
     /// What a write did.
     Written {
         key: EntryKey,
@@ -235,7 +287,6 @@ mirror! {
     /// The circle at a glance.
     CircleView {
         context: ContextId,
-        kind: String,
         custodian_member: MemberId,
         custodian: CircleInput,
         enrolments: Vec<EnrolmentView>,
@@ -254,6 +305,8 @@ mirror! {
         log: u64,
         heads: u64,
         records: u64,
+        receipts: u64,
+        releases: u64,
     }
     /// A valid enrolment.
     EnrolmentView {
@@ -348,6 +401,44 @@ mirror! {
         ignored: u64,
         next: Option<String>,
     }
+    /// A receipt under the custodian's stamp, in base64.
+    ReceiptView {
+        key: EntryKey,
+        patient: Pseudonym,
+        receipt: String,
+        recorded_at: UnixSeconds,
+    }
+    /// A page of receipts.
+    ReceiptPage {
+        receipts: Vec<ReceiptView>,
+        ignored: u64,
+        next: Option<String>,
+    }
+    /// A released record without its payload; the key in base64.
+    ReleaseView {
+        key: EntryKey,
+        entry: EntryDigest,
+        logged_as: EntryDigest,
+        request: EntryDigest,
+        circle: ContextId,
+        record: RecordId,
+        version: u32,
+        resource_type: String,
+        payload_sha256: Sha256Digest,
+        sealed_key: String,
+        recorded_at: UnixSeconds,
+    }
+    /// A released record with its payload in base64.
+    FullRelease {
+        release: ReleaseView,
+        payload: Option<String>,
+    }
+    /// A page of released records.
+    ReleasePage {
+        releases: Vec<ReleaseView>,
+        ignored: u64,
+        next: Option<String>,
+    }
     /// One entry of the walk.
     Change {
         kind: String,
@@ -372,6 +463,8 @@ mirror! {
         log: Option<LogView>,
         head: Option<HeadView>,
         record: Option<RecordView>,
+        receipt: Option<ReceiptView>,
+        release: Option<ReleaseView>,
     }
 }
 

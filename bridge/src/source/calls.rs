@@ -5,7 +5,7 @@
 //! broken node differently.
 
 use async_trait::async_trait;
-use medsync_protocol::audit::Seq;
+use medsync_protocol::audit::{Pseudonym, Seq};
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, to_base64};
 use medsync_protocol::messages::Enrolment;
@@ -21,8 +21,9 @@ use super::abi::{self, Call};
 use super::convert::{self, ConvertError};
 use super::error::{SourceError, printable};
 use super::model::{
-    AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, Granted, Head, LogEntry,
-    LogPage, NewRecord, Pin, RecordPage, Written,
+    AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, FullRelease, Granted,
+    Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, ReceiptPage, RecordPage, ReleasePage,
+    Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, PageLimit, StateHash, to_base58};
 use super::node::CalimeroNode;
@@ -289,6 +290,43 @@ impl Circle for NodeCircle {
         let call = Call::record_head(&convert::head_to_abi(head));
         let view: abi::Written = self.call(call).await?;
         Ok(convert::written(&view))
+    }
+
+    async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written> {
+        bounded("receipt", receipt.len(), convert::RECEIPT_BYTES_MAX)?;
+        let receipt = to_base64(receipt);
+        let call = Call::put_receipt(&abi::ReceiptInput { patient, receipt });
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn receipts(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ReceiptPage> {
+        let page: abi::ReceiptPage = self.call(Call::receipts(cursor, limit)).await?;
+        told("receipts", convert::receipts(page))
+    }
+
+    async fn put_release(&self, release: &NewRelease) -> SourceResult<Written> {
+        let call = Call::put_release(&convert::release_to_abi(release));
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn releases(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ReleasePage> {
+        let page: abi::ReleasePage = self.call(Call::releases(cursor, limit)).await?;
+        told("releases", convert::releases(page))
+    }
+
+    async fn release(&self, key: EntryKey) -> SourceResult<FullRelease> {
+        let view: abi::FullRelease = self.call(Call::release(key)).await?;
+        told("release", convert::full_release(key, &view))
     }
 
     async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage> {

@@ -5,6 +5,7 @@
 //! root of a path, a handle, a payload's digest. What fails is left out and counted, so that no
 //! single entry hides the others of its page.
 
+mod exchange;
 mod log;
 mod records;
 
@@ -23,6 +24,8 @@ use super::model::{
     Submission, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, NameError};
+pub(super) use exchange::{RECEIPT_BYTES_MAX, full_release, receipts, release_to_abi, releases};
+use exchange::{receipt, release};
 use log::{head, log_entry};
 pub(super) use log::{head_to_abi, log_page, log_to_abi};
 use records::record;
@@ -80,6 +83,7 @@ fn next(text: Option<String>) -> Converted<Option<Cursor>> {
 
 pub(super) fn pins_to_abi(pins: &CustodianPins) -> abi::CircleInput {
     abi::CircleInput {
+        kind: pins.kind.name().into(),
         invitation_key: pins.invitation_key,
         custodian_address: pins.anchorer,
         author_key: pins.author_key,
@@ -89,8 +93,10 @@ pub(super) fn pins_to_abi(pins: &CustodianPins) -> abi::CircleInput {
     }
 }
 
-fn pins(view: &abi::CircleInput) -> CustodianPins {
-    CustodianPins {
+fn pins(view: &abi::CircleInput) -> Converted<CustodianPins> {
+    let kind = view.kind.parse();
+    Ok(CustodianPins {
+        kind: kind.map_err(|_| ConvertError::Unknown("a kind of context", view.kind.clone()))?,
         invitation_key: view.invitation_key,
         anchorer: view.custodian_address,
         author_key: view.author_key,
@@ -99,7 +105,7 @@ fn pins(view: &abi::CircleInput) -> CustodianPins {
             chain_id: view.chain_id,
             registry: view.registry,
         },
-    }
+    })
 }
 
 fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
@@ -112,12 +118,6 @@ fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
 
 pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<CircleState> {
     same("the context", &context, &view.context)?;
-    if view.kind != "circle" {
-        return Err(ConvertError::Unknown(
-            "the kind of the context",
-            view.kind.clone(),
-        ));
-    }
     let enrolments: Vec<Enrolled> = view.enrolments.iter().map(enrolled).collect();
     let patient = view.patient.as_ref().map(enrolled);
     let known = patient
@@ -131,7 +131,7 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
     Ok(CircleState {
         context,
         custodian_member: view.custodian_member,
-        custodian: pins(&view.custodian),
+        custodian: pins(&view.custodian)?,
         enrolments,
         patient,
         frozen: view.frozen,
@@ -144,6 +144,8 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
             log: view.counts.log,
             heads: view.counts.heads,
             records: view.counts.records,
+            receipts: view.counts.receipts,
+            releases: view.counts.releases,
         },
         now: view.now,
     })
@@ -376,6 +378,12 @@ fn entry_body(context: ContextId, kind: EntryKind, view: &abi::EntryView) -> Con
         EntryKind::Head => EntryBody::Head(Box::new(head(
             context,
             view.head.as_ref().ok_or_else(missing)?,
+        )?)),
+        EntryKind::Receipt => EntryBody::Receipt(Box::new(receipt(
+            view.receipt.as_ref().ok_or_else(missing)?,
+        )?)),
+        EntryKind::Release => EntryBody::Release(Box::new(release(
+            view.release.as_ref().ok_or_else(missing)?,
         )?)),
         EntryKind::Record => {
             EntryBody::Record(Box::new(record(view.record.as_ref().ok_or_else(missing)?)?))

@@ -31,7 +31,7 @@ mod sample;
 mod walk;
 
 use async_trait::async_trait;
-use medsync_protocol::audit::Seq;
+use medsync_protocol::audit::{Pseudonym, Seq};
 use medsync_protocol::consent::Opening;
 use medsync_protocol::ids::{ContextId, RecordId};
 use medsync_protocol::messages::Enrolment;
@@ -44,21 +44,23 @@ pub use error::SourceError;
 pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, Granted, Head, LogEntry,
-    LogPage, NewRecord, Pin, Position, Record, RecordPage, Revocation, StageReport, Submission,
-    Written,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted, Head,
+    LogEntry, LogPage, NewRecord, NewRelease, Pin, Position, ReceiptPage, Record, RecordPage,
+    Release, ReleasePage, Revocation, SharedReceipt, StageReport, Submission, Written,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
     PageLimit, StateHash,
 };
 pub use node::{CalimeroNode, Installed, OpenedCircle};
-pub use walk::{ChangeWalk, all_changes, all_consents, all_log, all_records};
+pub use walk::{
+    ChangeWalk, all_changes, all_consents, all_log, all_receipts, all_records, all_releases,
+};
 
 /// What every call of this module answers with.
 pub type SourceResult<T> = Result<T, SourceError>;
 
-/// One circle on one party's node.
+/// One circle or exchange on one party's node.
 ///
 /// Writes are idempotent: what is there already is answered with `existing`, so that a caller
 /// that does not know whether a call arrived makes it again. Every method fails with the errors
@@ -137,6 +139,29 @@ pub trait Circle: Send + Sync {
 
     /// Writes up to which entry a log is in a batch, and where.
     async fn record_head(&self, head: &Head) -> SourceResult<Written>;
+
+    /// Gives the recipient a receipt, in an exchange; the custodian's alone.
+    async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written>;
+
+    /// The receipts of an exchange.
+    async fn receipts(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ReceiptPage>;
+
+    /// Releases a record that the custodian's log here names, in an exchange.
+    async fn put_release(&self, release: &NewRelease) -> SourceResult<Written>;
+
+    /// The released records' descriptions.
+    async fn releases(
+        &self,
+        cursor: Option<&Cursor>,
+        limit: PageLimit,
+    ) -> SourceResult<ReleasePage>;
+
+    /// One released record with its sealed payload.
+    async fn release(&self, key: EntryKey) -> SourceResult<FullRelease>;
 
     /// All entries by kind, key and digest, in an order that never changes.
     async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage>;

@@ -4,13 +4,14 @@
 //! terms and openings beside them, and paths lead from the consent's leaf to the root.
 
 mod entries;
+mod exchange;
 mod log;
 mod records;
 
 use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
-use medsync_protocol::ids::{Anchorer, ContextId, MemberId, SealKey, UnixSeconds};
+use medsync_protocol::ids::{Anchorer, ContextId, ContextKind, MemberId, SealKey, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, Stage, TransactionHash};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
@@ -21,6 +22,7 @@ use medsync_protocol::tree::{Leaf, Proof, Root};
 use super::names::{ApplicationId, BlobId, Cursor, EntryKey, GroupId};
 
 pub use entries::{Change, ChangePage, Entry, EntryBody};
+pub use exchange::{FullRelease, NewRelease, ReceiptPage, Release, ReleasePage, SharedReceipt};
 pub use log::{Head, LogEntry, LogPage};
 pub use records::{FullRecord, NewRecord, Record, RecordPage};
 
@@ -38,9 +40,11 @@ pub struct Pin {
     pub members: BTreeSet<MemberId>,
 }
 
-/// What the custodian pinned when it opened the circle.
+/// What the custodian pinned when it opened the circle or exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CustodianPins {
+    /// What the context is for.
+    pub kind: ContextKind,
     /// The public half of the invitation's one-time key.
     pub invitation_key: PublicKey,
     /// The address under which consents are anchored.
@@ -93,6 +97,18 @@ pub struct Counts {
     pub heads: u64,
     /// Versions of records.
     pub records: u64,
+    /// Receipts.
+    pub receipts: u64,
+    /// Released records.
+    pub releases: u64,
+}
+
+impl CircleState {
+    /// Who enrolled: the patient of a circle, the recipient of an exchange; nobody if it is frozen.
+    #[must_use]
+    pub fn party(&self) -> Option<&Enrolled> {
+        self.patient.as_ref().filter(|_| !self.frozen)
+    }
 }
 
 /// A valid enrolment.

@@ -176,11 +176,15 @@ pub enum EntryKind {
     Head,
     /// A version of a record.
     Record,
+    /// A receipt, in an exchange.
+    Receipt,
+    /// A released record, in an exchange.
+    Release,
 }
 
 impl EntryKind {
     /// All of them, in the order of the walk.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Circle,
         Self::Enrolment,
         Self::Consent,
@@ -189,6 +193,8 @@ impl EntryKind {
         Self::Log,
         Self::Head,
         Self::Record,
+        Self::Receipt,
+        Self::Release,
     ];
 
     /// The name in the app's interface.
@@ -203,6 +209,8 @@ impl EntryKind {
             Self::Log => "log",
             Self::Head => "head",
             Self::Record => "record",
+            Self::Receipt => "receipt",
+            Self::Release => "release",
         }
     }
 }

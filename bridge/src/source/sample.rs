@@ -1,6 +1,6 @@
 //! Values of the app's interface for tests: whole, and true to each other.
 
-use medsync_protocol::audit::{self, Body, EntryDigest, Seq, head_leaf};
+use medsync_protocol::audit::{self, Body, EntryDigest, RecordRef, Seq, head_leaf};
 use medsync_protocol::codes::Code;
 use medsync_protocol::consent::{Commitment, Grant, Opening, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
@@ -17,7 +17,7 @@ use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use super::abi::{AnchorInput, CircleInput, RecordInput};
-use super::model::{Head, LogEntry};
+use super::model::{Head, LogEntry, NewRelease};
 use super::names::Cursor;
 
 pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
@@ -51,6 +51,7 @@ pub(super) fn anchorer() -> Anchorer {
 
 pub(super) fn circle_input() -> CircleInput {
     CircleInput {
+        kind: "circle".into(),
         invitation_key: PublicKey::from_felt(felt(1)),
         custodian_address: anchorer(),
         author_key: PublicKey::from_felt(felt(2)),
@@ -112,7 +113,6 @@ pub(super) fn circle_view() -> Value {
     let enrolled = json!({ "key": key(1), "enrolment": enrolment(), "recorded_at": 10 });
     json!({
         "context": CONTEXT,
-        "kind": "circle",
         "custodian_member": MemberId([3; 32]),
         "custodian": circle_input(),
         "enrolments": [enrolled],
@@ -121,7 +121,7 @@ pub(super) fn circle_view() -> Value {
         "ignored": 0,
         "counts": {
             "enrolments": 1, "consents": 2, "revocations": 3, "anchors": 4, "log": 6,
-            "heads": 7, "records": 5,
+            "heads": 7, "records": 5, "receipts": 8, "releases": 9,
         },
         "now": 20,
     })
@@ -293,6 +293,43 @@ pub(super) fn head_view() -> Value {
     json!({ "key": key(4), "head": said, "recorded_at": 19 })
 }
 
+pub(super) fn receipt_view() -> Value {
+    json!({ "key": key(5), "patient": key(6), "receipt": "AA==", "recorded_at": 20 })
+}
+
+pub(super) fn release() -> NewRelease {
+    let entry = log_entry();
+    NewRelease {
+        entry_seq: entry.entry.seq,
+        entry: entry.digest(),
+        circle: CONTEXT,
+        what: RecordRef {
+            record: RecordId([1; 32]),
+            version: 1,
+        },
+        resource_type: "Observation".into(),
+        payload: payload(),
+        sealed_key: vec![1],
+    }
+}
+
+pub(super) fn release_view() -> Value {
+    let release = release();
+    json!({
+        "key": key(7),
+        "entry": release.entry,
+        "logged_as": "0x1",
+        "request": "0x2",
+        "circle": CONTEXT,
+        "record": release.what.record,
+        "version": 1,
+        "resource_type": "Observation",
+        "payload_sha256": Sha256Digest::of(&payload()),
+        "sealed_key": "AA==",
+        "recorded_at": 21,
+    })
+}
+
 /// An entry of no kind: every kind's body is in it.
 pub(super) fn entry_view() -> Value {
     json!({
@@ -307,5 +344,7 @@ pub(super) fn entry_view() -> Value {
         "log": log_view(),
         "head": head_view(),
         "record": record_view(),
+        "receipt": receipt_view(),
+        "release": release_view(),
     })
 }

@@ -9,7 +9,8 @@ use medsync_protocol::audit::Seq;
 use medsync_protocol::signature::PublicKey;
 
 use super::{
-    Change, Circle, Consent, Cursor, LogEntry, PageLimit, Record, SourceError, SourceResult,
+    Change, Circle, Consent, Cursor, LogEntry, PageLimit, Record, Release, SharedReceipt,
+    SourceError, SourceResult,
 };
 
 /// The most pages of one walk: a million entries, which is more than honest members can put into a
@@ -143,6 +144,40 @@ pub async fn all_records(
         page = circle
             .records(Some(&next), PageLimit::MAX, resource_type)
             .await?;
+    }
+}
+
+/// Every receipt of an exchange.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_receipts(exchange: &dyn Circle) -> SourceResult<Vec<SharedReceipt>> {
+    let mut page = exchange.receipts(None, PageLimit::MAX).await?;
+    let (mut receipts, mut steps) = (Vec::new(), Steps::default());
+    loop {
+        receipts.append(&mut page.receipts);
+        let Some(next) = page.next else {
+            return Ok(receipts);
+        };
+        steps.take("receipts", &next)?;
+        page = exchange.receipts(Some(&next), PageLimit::MAX).await?;
+    }
+}
+
+/// Every released record's description.
+///
+/// # Errors
+/// [`SourceError`]; also if the walk does not end.
+pub async fn all_releases(exchange: &dyn Circle) -> SourceResult<Vec<Release>> {
+    let mut page = exchange.releases(None, PageLimit::MAX).await?;
+    let (mut releases, mut steps) = (Vec::new(), Steps::default());
+    loop {
+        releases.append(&mut page.releases);
+        let Some(next) = page.next else {
+            return Ok(releases);
+        };
+        steps.take("releases", &next)?;
+        page = exchange.releases(Some(&next), PageLimit::MAX).await?;
     }
 }
 

@@ -1,8 +1,10 @@
-//! Circles: what was pinned when they were entered, and everything that was ever seen in them.
+//! Circles and exchanges: what was pinned when they were entered, and everything that was ever
+//! seen in them.
 
 use std::collections::{HashMap, HashSet};
 
-use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
+use medsync_protocol::messages::Enrolment;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -16,6 +18,8 @@ use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash
 pub struct CircleRow {
     /// The context.
     pub context: ContextId,
+    /// What it is for.
+    pub kind: ContextKind,
     /// Its Restricted subgroup.
     pub group: GroupId,
     /// What the custodian calls it; never a name of a person.
@@ -74,6 +78,7 @@ impl Evidence {
 fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
     Ok(CircleRow {
         context: read("a context", row.try_get("context")?)?,
+        kind: read("a kind of context", row.try_get("kind")?)?,
         group: read("a group", row.try_get("group_id")?)?,
         label: row.try_get("label")?,
         member: read("a member", row.try_get("member")?)?,
@@ -102,8 +107,8 @@ impl Store {
     pub async fn enter_circle(&self, row: &CircleRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO circles (context, group_id, label, member, custodian_member, \
-             application, bytecode, invitation, entered_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (context) DO NOTHING",
+             application, bytecode, invitation, entered_at, kind) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (context) DO NOTHING",
         )
         .bind(row.context.to_string())
         .bind(row.group.to_string())
@@ -114,6 +119,7 @@ impl Store {
         .bind(row.bytecode.to_string())
         .bind(&row.invitation)
         .bind(signed(row.entered_at.0))
+        .bind(row.kind.name())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -148,20 +154,22 @@ impl Store {
             })
     }
 
-    /// Notes who enrolled as the patient; the first who did stays.
+    /// Notes who enrolled, as the patient or the recipient; the first who did stays.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn pin_patient(
+    pub async fn pin_party(
         &self,
         context: ContextId,
-        member: MemberId,
+        enrolled: &Enrolment,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET patient_member = $2 WHERE context = $1 AND patient_member IS NULL",
+            "UPDATE circles SET patient_member = $2, party_key = $3 \
+             WHERE context = $1 AND patient_member IS NULL",
         )
         .bind(context.to_string())
-        .bind(member.to_string())
+        .bind(enrolled.member.to_string())
+        .bind(enrolled.party_key.to_string())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -297,8 +305,8 @@ impl Store {
     }
 
     /// After a whole walk: notes the state that was walked, and what is no longer there; if that
-    /// is a revocation or a log entry, asks for it to be brought back. Answers the entries that vanished since
-    /// the last walk.
+    /// is a revocation or a log entry, asks for it to be brought back. Answers the entries
+    /// that vanished since the last walk.
     ///
     /// # Errors
     /// A database that refuses.

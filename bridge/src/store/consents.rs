@@ -3,7 +3,7 @@
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{ContextId, UnixSeconds, parse_base64, to_base64};
 use medsync_protocol::secrets::{Counter, Handle};
-use medsync_protocol::signature::Signature;
+use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::tree::Leaf;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -40,7 +40,7 @@ pub struct ConsentRow {
 /// the next ones.
 pub const COUNTER_STEP: u64 = 16;
 
-fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+pub(super) fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
     let terms: String = row.try_get("terms")?;
     Ok(ConsentRow {
         commitment: read("a commitment", row.try_get("commitment")?)?,
@@ -67,7 +67,8 @@ impl Store {
     pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
-             signature, recorded_at, ingested_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             signature, recorded_at, ingested_at, grantee) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              ON CONFLICT (commitment) DO NOTHING",
         )
         .bind(row.commitment.to_string())
@@ -79,6 +80,7 @@ impl Store {
         .bind(json("a signature", &row.signature)?)
         .bind(signed(row.recorded_at.0))
         .bind(signed(now.0))
+        .bind(row.opening.grantee.to_string())
         .execute(&self.pool)
         .await?;
         // A revocation of it may have come first, and was held as one of nobody's consent.
@@ -117,6 +119,25 @@ impl Store {
             .transpose()?;
         let consents = rows.iter().map(consent).collect::<Result<_, _>>()?;
         Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
+    }
+
+    /// Every consent of a circle to a recipient that was ever seen.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn consents_to(
+        &self,
+        context: ContextId,
+        grantee: PublicKey,
+    ) -> Result<Vec<ConsentRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM consents WHERE context = $1 AND grantee = $2 ORDER BY commitment",
+        )
+        .bind(context.to_string())
+        .bind(grantee.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(consent).collect()
     }
 
     /// Handles of consents and of revocations that landed, in an order that never changes, after

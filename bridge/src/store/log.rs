@@ -243,6 +243,18 @@ impl Store {
             .collect()
     }
 
+    /// One entry by its digest.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn entry(&self, digest: EntryDigest) -> Result<Option<LogEntry>, StoreError> {
+        let row = sqlx::query("SELECT * FROM log WHERE digest = $1")
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(entry).transpose()
+    }
+
     /// Entries that are not in their context yet, or not any more, in the order of their logs.
     ///
     /// # Errors

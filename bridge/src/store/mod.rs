@@ -10,6 +10,7 @@
 //! | [`consents`] | consents and grants |
 //! | [`batches`] | batches and their way to the chain |
 //! | [`revocations`] | revocations and their way to the chain |
+//! | [`access`] | requests, releases, reply keys |
 //! | [`log`] | log entries, and their places in batches |
 //! | [`records`] | imported records |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
@@ -21,6 +22,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub mod access;
 pub mod batches;
 pub mod circles;
 pub mod consents;
@@ -38,6 +40,9 @@ pub enum StoreError {
     /// The store's layout could not be brought up to date.
     #[error("the store's layout: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// Readers kept the journal from being emptied.
+    #[error("the store is read by others at this moment; what was destroyed is scrubbed next time")]
+    Busy,
     /// A value in the store is not what was written there.
     #[error("the store holds {what} that cannot be read: {why}")]
     Corrupt {
@@ -122,6 +127,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .pragma("secure_delete", "ON")
             .busy_timeout(LOCK_WAIT);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
@@ -129,5 +135,22 @@ impl Store {
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Self { pool })
+    }
+
+    /// Takes what was deleted out of the file itself: pages are overwritten when they are freed
+    /// (`secure_delete`), and the journal that still holds them is emptied.
+    ///
+    /// # Errors
+    /// A database that refuses; readers that stay in the way are waited for.
+    pub(crate) async fn scrub(&self) -> Result<(), StoreError> {
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.pool)
+            .await?;
+        let busy: i64 = sqlx::Row::try_get(&row, 0)?;
+        if busy == 0 {
+            Ok(())
+        } else {
+            Err(StoreError::Busy)
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Imported records.
 
+use std::collections::BTreeSet;
+
+use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, UnixSeconds};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
 use sqlx::Row;
@@ -105,6 +108,95 @@ impl Store {
             .bind(signed(now.0))
             .execute(&self.pool)
             .await?;
+        Ok(())
+    }
+
+    /// Destroys the keys of all versions of a record, or of every record of a circle, and scrubs
+    /// them from the file and its journal. Answers how many.
+    ///
+    /// # Errors
+    /// A database that refuses: nothing is then destroyed. [`StoreError::Busy`]: the keys are gone,
+    /// and doing it again scrubs the journal.
+    pub async fn erase_records(
+        &self,
+        context: ContextId,
+        record: Option<RecordId>,
+        now: UnixSeconds,
+    ) -> Result<u64, StoreError> {
+        let record = record.map(|record| record.to_string());
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO erased (context, record, version, erased_at) \
+             SELECT context, record, version, $3 FROM record_keys \
+             WHERE context = $1 AND ($2 IS NULL OR record = $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(context.to_string())
+        .bind(&record)
+        .bind(signed(now.0))
+        .execute(&mut *transaction)
+        .await?;
+        let gone = sqlx::query(
+            "DELETE FROM record_keys WHERE context = $1 AND ($2 IS NULL OR record = $2)",
+        )
+        .bind(context.to_string())
+        .bind(&record)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        self.scrub().await?;
+        Ok(gone.rows_affected())
+    }
+
+    /// The records of a circle whose keys were destroyed; only those that its log does not say yet,
+    /// if it is asked so.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn erased_records(
+        &self,
+        context: ContextId,
+        only_unlogged: bool,
+    ) -> Result<BTreeSet<RecordRef>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT record, version FROM erased \
+             WHERE context = $1 AND (logged_at IS NULL OR NOT $2)",
+        )
+        .bind(context.to_string())
+        .bind(only_unlogged)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RecordRef {
+                    record: read("a record", row.try_get("record")?)?,
+                    version: row.try_get("version")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that the circle's log says that these were erased.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn erasure_logged(
+        &self,
+        context: ContextId,
+        records: &[RecordRef],
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        for what in records {
+            sqlx::query(
+                "UPDATE erased SET logged_at = $4 \
+                 WHERE context = $1 AND record = $2 AND version = $3",
+            )
+            .bind(context.to_string())
+            .bind(what.record.to_string())
+            .bind(what.version)
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        }
         Ok(())
     }
 }

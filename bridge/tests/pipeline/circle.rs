@@ -8,19 +8,21 @@ use medsync::guard::Circles;
 use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangeDigest, ChangePage, Circle, CircleState,
     Consent, ConsentPage, Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey,
-    EntryKind, FullRecord, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, PageLimit, Pin,
-    RecordPage, Revocation, SourceError, SourceResult, StageReport, StateHash, Written,
+    EntryKind, FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord,
+    NewRelease, PageLimit, Pin, ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation,
+    SharedReceipt, SourceError, SourceResult, StageReport, StateHash, Written,
 };
-use medsync_protocol::audit::Seq;
+use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::{Opening, Registry};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    Anchorer, ChainId, ContextId, ContractAddress, MemberId, RecordId, SealKey, UnixSeconds,
+    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, RecordId, SealKey,
+    Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
-use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 
 use super::faults::{Fault, Faults};
 
@@ -38,6 +40,14 @@ struct State {
     patient_keys: Vec<PublicKey>,
     pushed_code: bool,
     refuses: Refuses,
+    records: Vec<(Record, Vec<u8>)>,
+    receipts: Vec<SharedReceipt>,
+    releases: Vec<(Release, Vec<u8>)>,
+}
+
+/// Signs the custodian's log entries.
+pub fn custodian_author() -> SecretKey {
+    SecretKey::from_scalar(&[6; 32]).expect("a scalar")
 }
 
 /// What the app refuses to take of a position.
@@ -123,6 +133,12 @@ impl FakeCircle {
         state.entries.push((Change { kind, key, digest }, body));
     }
 
+    /// The enrolment is also an entry, as in a real context.
+    pub fn add_enrolment(&self, key: PublicKey) {
+        let body = EntryBody::Enrolment(enrolled(key));
+        self.add(EntryKind::Enrolment, body);
+    }
+
     pub fn add_consent(&self, consent: Consent) {
         self.add(EntryKind::Consent, EntryBody::Consent(Box::new(consent)));
     }
@@ -136,6 +152,37 @@ impl FakeCircle {
         state.entries.iter().any(|(_, body)| {
             matches!(body, EntryBody::Revocation(revocation) if revocation.handle == handle)
         })
+    }
+
+    /// The same context on another node, whose calls fail in their own way.
+    pub fn with_faults(&self, faults: Faults) -> Self {
+        Self {
+            faults,
+            ..self.clone()
+        }
+    }
+
+    /// What was released into it.
+    pub fn released(&self) -> Vec<Release> {
+        let state = self.state.lock().expect("one test");
+        state.releases.iter().map(|(r, _)| r.clone()).collect()
+    }
+
+    /// The receipts that it was given.
+    pub fn shared_receipts(&self) -> Vec<SharedReceipt> {
+        self.state.lock().expect("one test").receipts.clone()
+    }
+
+    /// Adds a sealed record.
+    pub fn add_record(&self, record: Record, payload: Vec<u8>) {
+        let mut state = self.state.lock().expect("one test");
+        state.records.push((record, payload));
+    }
+
+    /// A hostile node loses one kind of entry.
+    pub fn forget(&self, kind: EntryKind) {
+        let mut state = self.state.lock().expect("one test");
+        state.entries.retain(|(change, _)| change.kind != kind);
     }
 
     /// The log entries that it has.
@@ -249,9 +296,10 @@ impl Circle for FakeCircle {
             context: self.context,
             custodian_member: CUSTODIAN,
             custodian: CustodianPins {
+                kind: ContextKind::Circle,
                 invitation_key: PublicKey::from_felt(Felt::ONE),
                 anchorer: Anchorer::from_felt(Felt::ONE),
-                author_key: PublicKey::from_felt(Felt::ONE),
+                author_key: custodian_author().public_key(),
                 seal_key: SealKey([1; 32]),
                 registry: Registry {
                     chain_id: ChainId::from_felt(Felt::ONE),
@@ -303,7 +351,19 @@ impl Circle for FakeCircle {
     }
 
     async fn consents(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ConsentPage> {
-        unused("consents")
+        self.faults
+            .before("consents")
+            .map_err(|()| broken("consents"))?;
+        let state = self.state.lock().expect("one test");
+        let consents = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Consent(consent) => Some(consent.as_ref().clone()),
+            _ => None,
+        });
+        Ok(ConsentPage {
+            consents: consents.collect(),
+            ignored: 0,
+            next: None,
+        })
     }
 
     async fn put_record(&self, _: &NewRecord) -> SourceResult<Written> {
@@ -316,11 +376,30 @@ impl Circle for FakeCircle {
         _: PageLimit,
         _: Option<&str>,
     ) -> SourceResult<RecordPage> {
-        unused("records")
+        self.faults
+            .before("records")
+            .map_err(|()| broken("records"))?;
+        let state = self.state.lock().expect("one test");
+        Ok(RecordPage {
+            records: state.records.iter().map(|(r, _)| r.clone()).collect(),
+            ignored: 0,
+            next: None,
+        })
     }
 
-    async fn record(&self, _: RecordId, _: Option<RecordVersion>) -> SourceResult<FullRecord> {
-        unused("record")
+    async fn record(&self, record: RecordId, _: Option<RecordVersion>) -> SourceResult<FullRecord> {
+        self.faults
+            .before("record")
+            .map_err(|()| broken("record"))?;
+        let state = self.state.lock().expect("one test");
+        let mut records = state.records.iter();
+        let (found, payload) = records
+            .find(|(found, _)| found.record == record)
+            .expect("a record of the test");
+        Ok(FullRecord {
+            record: found.clone(),
+            payload: Some(payload.clone()),
+        })
     }
 
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {
@@ -341,6 +420,97 @@ impl Circle for FakeCircle {
         Ok(Written {
             key: EntryKey([9; 32]),
             existing: false,
+        })
+    }
+
+    async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written> {
+        let fault = self.faults.take("put_receipt");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("put_receipt"));
+        }
+        let mut state = self.state.lock().expect("one test");
+        let key = EntryKey([95; 32]);
+        let shared = SharedReceipt {
+            key,
+            patient,
+            receipt: receipt.to_vec(),
+        };
+        let existing = state.receipts.contains(&shared);
+        if !existing {
+            state.receipts.push(shared);
+        }
+        match fault {
+            None => Ok(Written { key, existing }),
+            Some(_) => Err(broken("put_receipt")),
+        }
+    }
+
+    async fn receipts(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ReceiptPage> {
+        Ok(ReceiptPage {
+            receipts: self.shared_receipts(),
+            ignored: 0,
+            next: None,
+        })
+    }
+
+    /// As the app: nothing is released that the custodian's log here does not name.
+    async fn put_release(&self, release: &NewRelease) -> SourceResult<Written> {
+        let fault = self.faults.take("put_release");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("put_release"));
+        }
+        let entries = self.log_entries();
+        let logged = entries.iter().find(|entry| entry.digest() == release.entry);
+        let Some(Body::Released {
+            request,
+            logged_as: Some(logged_as),
+            records,
+            ..
+        }) = logged.map(|entry| entry.body.clone())
+        else {
+            return Err(refusal("put_release"));
+        };
+        assert!(records.contains(&release.what), "what is logged");
+        let mut state = self.state.lock().expect("one test");
+        let existing = state
+            .releases
+            .iter()
+            .any(|(known, _)| known.entry == release.entry && known.what == release.what);
+        let key = EntryKey([state.releases.len() as u8; 32]);
+        if !existing {
+            let described = Release {
+                key,
+                entry: release.entry,
+                logged_as,
+                request,
+                circle: release.circle,
+                what: release.what,
+                resource_type: release.resource_type.clone(),
+                payload_sha256: Sha256Digest::of(&release.payload),
+                sealed_key: release.sealed_key.clone(),
+            };
+            state.releases.push((described, release.payload.clone()));
+        }
+        match fault {
+            None => Ok(Written { key, existing }),
+            Some(_) => Err(broken("put_release")),
+        }
+    }
+
+    async fn releases(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ReleasePage> {
+        Ok(ReleasePage {
+            releases: self.released(),
+            ignored: 0,
+            next: None,
+        })
+    }
+
+    async fn release(&self, key: EntryKey) -> SourceResult<FullRelease> {
+        let state = self.state.lock().expect("one test");
+        let (release, payload) = state.releases[usize::from(key.0[0])].clone();
+        Ok(FullRelease {
+            release,
+            payload: Some(payload),
         })
     }
 

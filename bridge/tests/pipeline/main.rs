@@ -4,6 +4,7 @@
 //! Whatever fails, afterwards every consent is anchored exactly once, its circle knows where, and
 //! every revocation is on chain.
 
+mod access;
 mod chain;
 mod circle;
 mod fairness;
@@ -28,11 +29,11 @@ use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ClassHash, ContextId, ContractAddress, MemberId, Nonce,
-    Sha256Digest, UnixSeconds,
+    AddressBytes, Anchorer, ChainId, ClassHash, ContextId, ContextKind, ContractAddress, MemberId,
+    Nonce, Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
-use medsync_protocol::signature::SecretKey;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 use tokio::sync::Mutex;
 
@@ -150,6 +151,7 @@ async fn world(plans: Vec<Plan>) -> World {
 
 fn row() -> CircleRow {
     CircleRow {
+        kind: ContextKind::Circle,
         context: CONTEXT,
         group: GroupId([6; 32]),
         label: "circle".into(),
@@ -180,6 +182,17 @@ fn consent_of(
     context: ContextId,
     anchorer: Anchorer,
 ) -> (Consent, SignedGrant) {
+    consent_to(patient.public_key(), patient, number, context, anchorer)
+}
+
+/// The same, to a recipient of one's choice.
+fn consent_to(
+    grantee: PublicKey,
+    patient: &SecretKey,
+    number: u64,
+    context: ContextId,
+    anchorer: Anchorer,
+) -> (Consent, SignedGrant) {
     let purposes = CodeSet::collect([Code::new("act", "HRESCH")]).expect("short");
     let terms = Terms {
         version: TERMS_VERSION,
@@ -195,10 +208,20 @@ fn consent_of(
         },
         exceptions: Vec::new(),
     };
+    sign_terms(grantee, patient, number, terms)
+}
+
+/// A consent with these terms.
+fn sign_terms(
+    grantee: PublicKey,
+    patient: &SecretKey,
+    number: u64,
+    terms: Terms,
+) -> (Consent, SignedGrant) {
     let grant = Grant {
         terms: terms.digest().expect("sound"),
-        anchorer,
-        grantee: patient.public_key(),
+        anchorer: Anchorer::from_bytes(&terms.custodian_address.0).expect("an address"),
+        grantee,
         not_before: UnixSeconds(0),
         not_after: UnixSeconds(0),
     };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{EntryDigest, EntryKind};
 use crate::codes::CodeSet;
 use crate::consent::Commitment;
-use crate::ids::{MemberId, RecordId, Sha256Digest, bytes_newtype};
+use crate::ids::{MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds, bytes_newtype};
 use crate::secrets::Handle;
 use crate::signature::PublicKey;
 
@@ -74,6 +74,9 @@ pub struct Requested {
     pub reason: String,
     /// Whether the recipient breaks the glass, which a patient may have allowed.
     pub break_glass: bool,
+    /// To whom released keys are sealed: made for this request alone and destroyed when what was
+    /// released is erased.
+    pub reply_key: SealKey,
 }
 
 /// Why a request was denied.
@@ -137,6 +140,8 @@ pub enum Body {
     Revoked {
         /// What was opened.
         handle: Handle,
+        /// The consent that takes its place, if one does.
+        replaced_by: Option<Commitment>,
     },
     /// Somebody asked for data.
     Requested(Requested),
@@ -171,6 +176,8 @@ pub enum Body {
     Released {
         /// The request, in this context.
         request: EntryDigest,
+        /// In an exchange, the entry in the circle, which the sealed keys name.
+        logged_as: Option<EntryDigest>,
         /// Whose keys.
         records: Vec<RecordRef>,
         /// The consents that it rests on, at the moment of release.
@@ -182,6 +189,8 @@ pub enum Body {
         recipient: PublicKey,
         /// What.
         records: Vec<RecordRef>,
+        /// When it was begun: the same may be exported again.
+        at: UnixSeconds,
     },
     /// A recipient was told to erase.
     EraseOrdered {
@@ -190,10 +199,14 @@ pub enum Body {
         /// Why.
         reason: ErasureReason,
     },
-    /// A recipient said that it erased.
+    /// Somebody erased: a recipient what it was ordered to, a custodian its own keys to records.
     Erased {
-        /// The order, in this context.
-        order: EntryDigest,
+        /// The order, in this context; none for a custodian's own keys.
+        order: Option<EntryDigest>,
+        /// In a circle, the recipient's own entry in the exchange.
+        said_by: Option<EntryDigest>,
+        /// Of a custodian's own keys: to which records.
+        records: Vec<RecordRef>,
     },
     /// A key was changed.
     KeyChanged {
@@ -297,7 +310,7 @@ impl Body {
             Self::Denied { based_on, .. } | Self::BreakGlass { based_on, .. } => {
                 (&[], based_on, "")
             }
-            Self::Exported { records, .. } => (records, &[], ""),
+            Self::Exported { records, .. } | Self::Erased { records, .. } => (records, &[], ""),
             Self::Declined { reason, .. } => (&[], &[], reason),
             Self::Requested(requested) => (&[], &[], &requested.reason),
             _ => (&[], &[], ""),

@@ -7,11 +7,12 @@ use medsync_protocol::codes::CodeSet;
 use medsync_protocol::receipt::Receipt;
 use serde_json::{Value, json};
 
+use super::access::lines;
 use super::{Story, expect_code, insist, text, verify, wait_for};
 use crate::medsync::medsync;
 
-const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH";
-const OTHER_PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HMARKT";
+pub(super) const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH";
+pub(super) const OTHER_PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HMARKT";
 const CLASS: &str = "http://hl7.org/fhir/resource-types|Observation";
 const OTHER_CLASS: &str = "http://hl7.org/fhir/resource-types|Condition";
 const VALID: i32 = 0;
@@ -246,28 +247,38 @@ impl Story {
         let home = self.path_text("patient");
         self.report
             .step("patient", "read the log, and prove it", |figures| {
-                let listed = wait_for("the log", || {
-                    let answer = medsync(&["audit", "list", "--home", &home])?;
-                    Ok((answer.code == 0).then_some(answer))
-                })?;
-                let kinds: Vec<String> = listed
-                    .out
-                    .lines()
-                    .map(|line| text(&serde_json::from_str(line)?, "kind"))
-                    .collect::<anyhow::Result<_>>()?;
-                ensure!(kinds == ["ENROLLED", "GRANTED", "REVOKED"], "{kinds:?}");
-                figures.insert("entries".into(), kinds.into());
-                // A log that is whole and whose last entry is in a batch on chain.
-                let proven = wait_for("the log's anchor", || {
+                let listed = wait_for("the log", || lines(&["audit", "list", "--home", &home]))?;
+                let count = |kind: &str| listed.iter().filter(|l| l["kind"] == kind).count();
+                for (kind, expected) in [
+                    ("ENROLLED", 1),
+                    ("GRANTED", 1),
+                    ("REQUESTED", 3),
+                    ("DENIED", 2),
+                    ("PERMITTED", 1),
+                    ("RELEASED", 1),
+                    ("REVOKED", 1),
+                    ("ERASE_ORDERED", 1),
+                    ("ERASED", 1),
+                ] {
+                    ensure!(count(kind) == expected, "{kind}: {listed:?}");
+                }
+                figures.insert("entries".into(), listed.len().into());
+                // Logs that are whole and whose last entries are in a batch on chain.
+                let proven = wait_for("the logs' anchors", || {
                     let answer = medsync(&["audit", "verify", "--home", &home, "--json"])?;
                     let Ok(proven) = answer.json() else {
                         return Ok(None);
                     };
-                    let log = proven["logs"][0]["log"].clone();
-                    ensure!(log["faults"] == json!([]), "{proven}");
-                    Ok((log["sound"] == 3 && log["anchored"][0] == 2).then_some(log))
+                    let logs = proven["logs"].as_array().cloned().unwrap_or_default();
+                    let mut is_anchored = logs.len() == 2;
+                    for log in logs.iter().map(|line| &line["log"]) {
+                        ensure!(log["faults"] == json!([]), "{proven}");
+                        let sound = log["sound"].as_u64().unwrap_or_default();
+                        is_anchored &= log["anchored"][0].as_u64() == sound.checked_sub(1);
+                    }
+                    Ok(is_anchored.then_some(proven))
                 })?;
-                figures.insert("anchored since".into(), proven["anchored"][1].clone());
+                figures.insert("sound".into(), proven["sound"].clone());
                 Ok(())
             })
     }
@@ -275,21 +286,15 @@ impl Story {
 
 /// What the recipient would get now, as the patient's `medsync` says.
 fn previewed(home: &str, to: &str, purpose: &str) -> anyhow::Result<Vec<Value>> {
-    wait_for("a preview", || {
-        let answer = medsync(&[
-            "patient",
-            "preview",
-            "--home",
-            home,
-            "--to",
-            to,
-            "--purpose",
-            purpose,
-        ])?;
-        if answer.code != 0 {
-            return Ok(None);
-        }
-        let lines: Result<Vec<Value>, _> = answer.out.lines().map(serde_json::from_str).collect();
-        Ok(Some(lines?))
-    })
+    let preview = [
+        "patient",
+        "preview",
+        "--home",
+        home,
+        "--to",
+        to,
+        "--purpose",
+        purpose,
+    ];
+    wait_for("a preview", || lines(&preview))
 }

@@ -9,6 +9,11 @@ use crate::medsync::{Daemon, medsync};
 use crate::node::Node;
 
 impl Story {
+    fn hospital_peer(&self) -> anyhow::Result<String> {
+        let node = self.hospital_node.as_ref().context("no hospital")?;
+        Ok(node.swarm().to_owned())
+    }
+
     pub(super) fn start_hospital(&mut self) -> anyhow::Result<()> {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let (anchor, anchor_key) = self.account(1, "anchor.key")?;
@@ -58,12 +63,7 @@ impl Story {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let (node_home, home) = (self.path("patient-node"), self.path_text("patient"));
         let recovery = self.path_text("recovery.json");
-        let peer = self
-            .hospital_node
-            .as_ref()
-            .context("no hospital")?
-            .swarm()
-            .to_owned();
+        let peer = self.hospital_peer()?;
         let (node, daemon) = self
             .report
             .step("patient", "start node and medsync", |figures| {
@@ -94,26 +94,59 @@ impl Story {
         Ok(())
     }
 
-    pub(super) fn prepare_researcher(&mut self) -> anyhow::Result<()> {
+    pub(super) fn start_researcher(&mut self) -> anyhow::Result<()> {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let custodian = self.devnet()?.accounts()[1].address.clone();
-        let home = self.path_text("researcher");
-        self.report.step("researcher", "make keys", |figures| {
-            let answer = medsync(&[
-                "researcher",
-                "init",
-                "--home",
-                &home,
-                "--deployment",
-                &deployment,
-                "--rpc",
-                &rpc,
-                "--custodian",
-                &custodian,
-            ])?;
-            figures.insert("grantee".into(), answer.json()?["grantee"].clone());
-            Ok(())
-        })
+        let (node_home, home) = (self.path("researcher-node"), self.path_text("researcher"));
+        let peer = self.hospital_peer()?;
+        let (node, daemon) =
+            self.report
+                .step("researcher", "start node and medsync", |figures| {
+                    let node = Node::start_with_peer(&node_home, &peer)?;
+                    let credential = node.credential().display().to_string();
+                    let answer = medsync(&[
+                        "researcher",
+                        "init",
+                        "--home",
+                        &home,
+                        "--node-api",
+                        node.api(),
+                        "--node-credential",
+                        &credential,
+                        "--app",
+                        APP,
+                        "--deployment",
+                        &deployment,
+                        "--rpc",
+                        &rpc,
+                        "--custodian",
+                        &custodian,
+                    ])?;
+                    figures.insert("grantee".into(), answer.json()?["grantee"].clone());
+                    Ok((node, Daemon::start(Path::new(&home))?))
+                })?;
+        (self.researcher_node, self.researcher_daemon) = (Some(node), Some(daemon));
+        Ok(())
+    }
+
+    pub(super) fn open_exchange(&mut self) -> anyhow::Result<()> {
+        let (hospital, home) = (self.path_text("hospital"), self.path_text("researcher"));
+        let file = self.path_text("exchange.json");
+        self.report.step(
+            "researcher",
+            "join the hospital's exchange, and enrol",
+            |figures| {
+                let opened = insist(&[
+                    "hospital", "exchange", "--home", &hospital, "--label", "study 1", "--out",
+                    &file,
+                ])?;
+                figures.insert("exchange".into(), opened["exchange"].clone());
+                insist(&["researcher", "join", "--home", &home, "--invitation", &file])?;
+                let enrolled = insist(&["researcher", "enrol", "--home", &home])?;
+                figures.insert("recipient".into(), enrolled["party_key"].clone());
+                Ok(())
+            },
+        )
     }
 
     pub(super) fn open_circle(&mut self) -> anyhow::Result<()> {
@@ -147,7 +180,7 @@ impl Story {
         let home = self.path_text("patient");
         self.report.step("patient", "enrol", |figures| {
             let enrolled = insist(&["patient", "enrol", "--home", &home])?;
-            figures.insert("patient key".into(), enrolled["patient_key"].clone());
+            figures.insert("patient key".into(), enrolled["party_key"].clone());
             Ok(())
         })
     }

@@ -11,7 +11,8 @@ use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 
-use super::{log_once, open_keys, own_circle};
+use super::{open_keys, own_circle};
+use crate::commands::join::log_once;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -58,6 +59,9 @@ pub struct Grant {
     /// The policy's text; its SHA-256 is signed.
     #[arg(long)]
     policy: PathBuf,
+    /// The consent that this one takes the place of: it is revoked once this one is in the circle.
+    #[arg(long)]
+    replaces: Option<Commitment>,
     /// A name for this request: run again with the same name, it grants the same consent and not
     /// a second one.
     #[arg(long)]
@@ -103,12 +107,18 @@ impl Grant {
             .await
             .with_context(again)?;
         let consent = granted.commitment;
-        log_once(&party, context, &keys, &Body::Granted { consent }).await?;
+        log_once(&party, context, &keys.author, &Body::Granted { consent }).await?;
+        let replaced = match self.replaces {
+            // Run again with the same --request this goes on where it was.
+            Some(old) => Some(revoke(&party, &keys, context, old, Some(consent)).await?),
+            None => None,
+        };
         print_json(&serde_json::json!({
             "consent": granted.commitment,
             "request": request,
             "stage": "recorded",
             "was_there": granted.existing,
+            "replaced": replaced,
         }))
     }
 
@@ -204,62 +214,109 @@ impl Revoke {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
         let keys = open_keys(&self.home.home)?;
-        let opening = match party.store.opening_of(self.consent).await? {
-            Some(opening) => opening,
-            None => {
-                let circle = party.enter_for_revocations(context).await?;
-                find(&all_consents(&*circle).await?, self.consent)?.opening
-            }
-        };
-        let secrets = ConsentSecrets::from_salt(&keys.seed, opening.salt);
-        if secrets.handle() != opening.handle {
-            bail!(
-                "the keys of this home did not grant {}; they cannot revoke it",
-                self.consent
-            );
+        print_json(&revoke(&party, &keys, context, self.consent, None).await?)
+    }
+}
+
+/// Revokes a consent, kept here first; answers how far that is.
+async fn revoke(
+    party: &Party,
+    keys: &PatientKeys,
+    context: ContextId,
+    consent: Commitment,
+    replaced_by: Option<Commitment>,
+) -> anyhow::Result<serde_json::Value> {
+    let opening = match party.store.opening_of(consent).await? {
+        Some(opening) => opening,
+        None => {
+            let circle = party.enter_for_revocations(context).await?;
+            find(&all_consents(&*circle).await?, consent)?.opening
         }
-        let (handle, claim_key) = (secrets.handle(), secrets.claim_key.public_key());
-        let now = party.clock.now();
-        party
-            .store
-            .keep_revocation(
-                handle,
-                context,
-                (&secrets.secret, claim_key),
-                Origin::Here,
-                now,
-            )
-            .await?;
-        party
-            .store
-            .ask(PUBLISH_REVOCATION, &handle.to_string(), now)
-            .await?;
-        let (stage, hindrance) = match publish(&party, context, &secrets, claim_key).await {
-            Ok(()) => {
-                party
-                    .store
-                    .answer(PUBLISH_REVOCATION, &handle.to_string(), now)
-                    .await?;
-                ("denied here, not yet on chain", None)
-            }
-            Err(error) if party.config.revoke_account.is_some() => (
-                "kept; the daemon brings it to the chain and into the circle",
-                Some(format!("{error:#}")),
-            ),
-            Err(error) => (
-                "kept; the daemon brings it into the circle, and has no account to send it with",
-                Some(format!("{error:#}")),
-            ),
+    };
+    let secrets = ConsentSecrets::from_salt(&keys.seed, opening.salt);
+    if secrets.handle() != opening.handle {
+        bail!("the keys of this home did not grant {consent}; they cannot revoke it");
+    }
+    let (handle, claim_key) = (secrets.handle(), secrets.claim_key.public_key());
+    let now = party.clock.now();
+    party
+        .store
+        .keep_revocation(
+            handle,
+            context,
+            (&secrets.secret, claim_key),
+            Origin::Here,
+            now,
+        )
+        .await?;
+    party
+        .store
+        .ask(PUBLISH_REVOCATION, &handle.to_string(), now)
+        .await?;
+    let (stage, hindrance) = match publish(party, context, &secrets, claim_key).await {
+        Ok(()) => {
+            party
+                .store
+                .answer(PUBLISH_REVOCATION, &handle.to_string(), now)
+                .await?;
+            ("denied here, not yet on chain", None)
+        }
+        Err(error) if party.config.revoke_account.is_some() => (
+            "kept; the daemon brings it to the chain and into the circle",
+            Some(format!("{error:#}")),
+        ),
+        Err(error) => (
+            "kept; the daemon brings it into the circle, and has no account to send it with",
+            Some(format!("{error:#}")),
+        ),
+    };
+    // Last, and whatever becomes of it: nothing delays a revocation.
+    let says = Body::Revoked {
+        handle,
+        replaced_by,
+    };
+    let logged = log_once(party, context, &keys.author, &says).await;
+    Ok(serde_json::json!({
+        "consent": consent,
+        "logged": logged.is_ok(),
+        "stage": stage,
+        "hindrance": hindrance,
+        "anyone_can_send": anyone_can_send(party, &secrets.secret, claim_key),
+    }))
+}
+
+/// Decline to consent; that too is recorded.
+#[derive(Debug, clap::Args)]
+pub struct Decline {
+    #[command(flatten)]
+    home: Home,
+    /// The recipient's public key.
+    #[arg(long)]
+    to: PublicKey,
+    /// For what, as SYSTEM|CODE; may be named several times.
+    #[arg(long, required = true, value_parser = code)]
+    purpose: Vec<Code>,
+    /// Why; the hospital reads it.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+impl Decline {
+    /// Writes the decline into the circle's log.
+    ///
+    /// # Errors
+    /// A home that is in no circle, or a reason that is too long.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let (context, _) = own_circle(&party).await?;
+        let keys = open_keys(&self.home.home)?;
+        let says = Body::Declined {
+            recipient: self.to,
+            purposes: CodeSet::collect(self.purpose).context("--purpose")?,
+            reason: self.reason,
         };
-        // Last, and whatever becomes of it: nothing delays a revocation.
-        let logged = log_once(&party, context, &keys, &Body::Revoked { handle }).await;
-        print_json(&serde_json::json!({
-            "consent": self.consent,
-            "logged": logged.is_ok(),
-            "stage": stage,
-            "hindrance": hindrance,
-            "anyone_can_send": anyone_can_send(&party, &secrets.secret, claim_key),
-        }))
+        let declined = log_once(&party, context, &keys.author, &says).await?;
+        print_json(&serde_json::json!({ "declined": declined }))
     }
 }
 

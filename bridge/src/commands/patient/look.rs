@@ -6,22 +6,24 @@ use anyhow::{Context, bail};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{Concept, Request};
-use medsync_protocol::ids::RecordId;
+use medsync_protocol::ids::{ContextId, RecordId};
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::seal::{RecordKey, SealedFor};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::consents::{anyone_can_send, find};
 use super::{open_keys, own_circle, record_id};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
+use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::pipeline::ingest::forked_fact;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::{candidates, preview};
-use crate::source::{Consent, ConsentState, all_consents, all_records};
+use crate::source::{Circle, Consent, ConsentState, all_consents, all_records};
 
 /// Show the circle and every consent in it.
 pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
@@ -258,21 +260,32 @@ impl Records {
             return Ok(());
         };
         let keys = open_keys(&self.home.home)?;
-        let full = circle.record(record, None).await?;
-        let place = SealedFor {
-            context,
-            record,
-            version: full.record.version,
-            reader: keys.seal.public_key(),
-            log: None,
-        };
-        let payload = full
-            .payload
-            .context("the record's payload has not arrived here yet")?;
-        let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
-        println!("{}", String::from_utf8(key.decrypt(&place, &payload)?)?);
+        let resource = open_record(&*circle, context, &keys, record).await?;
+        println!("{}", std::str::from_utf8(&resource)?);
         Ok(())
     }
+}
+
+/// Opens a record's latest version with the patient's key.
+pub(super) async fn open_record(
+    circle: &dyn Circle,
+    context: ContextId,
+    keys: &PatientKeys,
+    record: RecordId,
+) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let full = circle.record(record, None).await?;
+    let place = SealedFor {
+        context,
+        record,
+        version: full.record.version,
+        reader: keys.seal.public_key(),
+        log: None,
+    };
+    let payload = full
+        .payload
+        .context("the record's payload has not arrived here yet")?;
+    let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
+    Ok(Zeroizing::new(key.decrypt(&place, &payload)?))
 }
 
 /// Write the receipt of an anchored consent.
@@ -303,7 +316,8 @@ impl WriteReceipt {
     }
 }
 
-fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receipt> {
+/// The receipt of an anchored consent, from the circle alone.
+pub(super) fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receipt> {
     let Some(position) = consent.anchors.first() else {
         bail!("the consent is recorded and waits for its batch; it has no receipt yet");
     };

@@ -131,6 +131,35 @@ fn methods() -> Vec<(Call, Value)> {
             written(),
         ),
         (
+            Call::put_receipt(&ReceiptInput {
+                patient: Pseudonym([6; 32]),
+                receipt: "AA==".into(),
+            }),
+            written(),
+        ),
+        (
+            Call::receipts(Some(&cursor), limit),
+            mirrored::<ReceiptPage>(
+                json!({ "receipts": [sample::receipt_view()], "ignored": 0, "next": "c" }),
+            ),
+        ),
+        (
+            Call::put_release(&convert::release_to_abi(&sample::release())),
+            written(),
+        ),
+        (
+            Call::releases(Some(&cursor), limit),
+            mirrored::<ReleasePage>(
+                json!({ "releases": [sample::release_view()], "ignored": 0, "next": "c" }),
+            ),
+        ),
+        (
+            Call::release(EntryKey([7; 32])),
+            mirrored::<FullRelease>(
+                json!({ "release": sample::release_view(), "payload": "AA==" }),
+            ),
+        ),
+        (
             Call::changes(Some(&cursor), limit),
             mirrored::<ChangePage>(json!({
                 "entries": [{ "kind": "consent", "key": sample::key(1), "digest": sample::key(2) }],

@@ -101,7 +101,7 @@ fn a_circle_is_this_one_and_its_patient_is_enrolled() {
         Some(sample::enrolment())
     );
     assert!(read(|view| view["context"] = json!(sample::key(9))).is_err());
-    assert!(read(|view| view["kind"] = json!("exchange")).is_err());
+    assert!(read(|view| view["custodian"]["kind"] = json!("household")).is_err());
     assert!(read(|view| view["frozen"] = json!(true)).is_err());
     assert!(read(|view| view["enrolments"] = json!([])).is_err());
 }

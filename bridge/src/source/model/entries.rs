@@ -3,7 +3,7 @@
 use medsync_protocol::ids::MemberId;
 
 use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
-use super::{Consent, Enrolled, Head, LogEntry, Record, Revocation};
+use super::{Consent, Enrolled, Head, LogEntry, Record, Release, Revocation, SharedReceipt};
 
 /// One entry of the walk over everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,4 +57,8 @@ pub enum EntryBody {
     Head(Box<Head>),
     /// A record.
     Record(Box<Record>),
+    /// A receipt.
+    Receipt(Box<SharedReceipt>),
+    /// A released record.
+    Release(Box<Release>),
 }

@@ -1,0 +1,113 @@
+//! Access: a custodian answers what recipients ask for.
+//!
+//! Everything happens in an order of which each step is durable before the next begins:
+//!
+//! - [`carry`]: an exchange is given receipts, and revocations, of the consents to its recipient;
+//! - [`answer`]: a request is copied into the circle's log, decided with what the chain says now,
+//!   and permitted or denied, in both logs;
+//! - [`release`]: decided again, logged in the circle and read back; only then are keys sealed to
+//!   the recipient;
+//! - [`erase`]: what no longer is permitted is ordered to be erased, and the recipient's
+//!   acknowledgement is copied into the circle.
+//!
+//! The steps are found from the store alone: with nothing to do a round costs a few queries. What
+//! hinders one request or release keeps no other waiting. [`recipient`] is the other side.
+
+use medsync_protocol::audit::{Body, RecordRef, Requested};
+use medsync_protocol::codes::Code;
+use medsync_protocol::ids::ContextId;
+use medsync_protocol::signature::SecretKey;
+
+use crate::audit;
+use crate::guard;
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::source::{Circle, LogEntry};
+
+pub mod answer;
+pub mod carry;
+mod decision;
+pub mod erase;
+pub mod recipient;
+pub mod release;
+
+/// The code by which somebody breaks the glass, in v3-ActReason: a patient who allows it grants
+/// this purpose.
+#[must_use]
+pub fn break_glass_code() -> Code {
+    Code::new("http://terminology.hl7.org/CodeSystem/v3-ActReason", "BTG")
+}
+
+/// A custodian's desk: the pipeline's parts, and the key that signs its log.
+pub struct Desk {
+    /// Store, node, chain, clock, chance.
+    pub pipeline: Pipeline,
+    /// Signs the custodian's log entries.
+    pub author: SecretKey,
+}
+
+impl Desk {
+    /// One round of everything.
+    ///
+    /// # Errors
+    /// A store that does not answer. Whatever else hinders a step is said and tried again.
+    pub async fn round(&self) -> Result<(), PipelineError> {
+        carry::carry_all(self).await?;
+        answer::answer_all(self).await?;
+        release::publish_all(self).await?;
+        erase::order_all(self).await?;
+        erase::acknowledge_all(self).await
+    }
+
+    /// Enters a context through the guard.
+    async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PipelineError> {
+        let row = self.pipeline.store.circle(context).await?;
+        let circles = &*self.pipeline.circles;
+        Ok(guard::enter(circles, &self.pipeline.store, &row).await?)
+    }
+
+    /// Says something in a context's log, unless it was said before: kept, published, read back.
+    async fn log(&self, circle: &dyn Circle, says: &Body) -> Result<LogEntry, PipelineError> {
+        let (store, now) = (&self.pipeline.store, self.pipeline.now());
+        audit::catch_up(store, circle, &self.author, now).await?;
+        let mut random = self.pipeline.random.lock().await;
+        let context = circle.context();
+        let entry =
+            audit::append_once(store, context, &self.author, says, now, &mut *random).await?;
+        drop(random);
+        audit::publish(store, circle, now).await?;
+        audit::read_back(circle, &entry).await?;
+        Ok(entry)
+    }
+
+    /// What a request says.
+    async fn requested(
+        &self,
+        request: medsync_protocol::audit::EntryDigest,
+    ) -> Result<Requested, PipelineError> {
+        match self.pipeline.store.entry(request).await?.map(|e| e.body) {
+            Some(Body::Requested(requested)) => Ok(requested),
+            _ => Err(PipelineError::Broken(format!(
+                "the store has no request {request}; restore its backup"
+            ))),
+        }
+    }
+}
+
+/// Whether what went wrong is the store's; anything else hinders one step alone.
+fn only_store(result: Result<(), PipelineError>, what: &str) -> Result<(), PipelineError> {
+    match result {
+        Err(PipelineError::Store(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "{what} is tried again");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Records in the one order of a log entry.
+fn in_order(mut records: Vec<RecordRef>) -> Vec<RecordRef> {
+    records.sort_unstable();
+    records.dedup();
+    records
+}

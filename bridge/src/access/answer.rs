@@ -1,0 +1,176 @@
+//! Answer: a request is logged in the circle, decided, and permitted or denied.
+//!
+//! What is decided again after a crash may come out otherwise, and is then logged again: each
+//! decision was true when it was made, and nothing is released on it alone.
+
+use medsync_protocol::audit::{
+    Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
+};
+use medsync_protocol::consent::Commitment;
+use std::collections::BTreeSet;
+
+use super::decision::Decided;
+use super::{Desk, break_glass_code, release};
+use crate::pipeline::PipelineError;
+use crate::source::Circle;
+use crate::store::access::{RequestRow, RequestState};
+
+/// How many requests one round answers.
+const ANSWERED_PER_ROUND: u32 = 8;
+
+/// Answers requests, those that wait longest first.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn answer_all(desk: &Desk) -> Result<(), PipelineError> {
+    let (store, own) = (&desk.pipeline.store, desk.author.public_key());
+    for request in store.open_requests(own, ANSWERED_PER_ROUND).await? {
+        let before = if request.is_permitted {
+            RequestState::Permitted
+        } else {
+            RequestState::New
+        };
+        let (state, hindrance) = match answer(desk, &request).await {
+            Ok(state) => (state, None),
+            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(request = %request.request, %error, "a request is tried again");
+                (before, Some(error.to_string()))
+            }
+        };
+        let now = desk.pipeline.now();
+        store
+            .request_is(request.request, state, hindrance.as_deref(), now)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineError> {
+    let requested = desk.requested(row.request).await?;
+    let exchange = desk.enter(row.exchange).await?;
+    let state = exchange.circle().await?;
+    let Some(recipient) = state.party() else {
+        return Err(PipelineError::Broken(
+            "the exchange is frozen, or nobody is enrolled in it; nothing is released".into(),
+        ));
+    };
+    let store = &desk.pipeline.store;
+    let patient = store.circle_of(row.exchange, requested.patient).await?;
+    let (Some(context), true) = (
+        patient,
+        is_sound(&requested) && requested.recipient == recipient.enrolment.party_key,
+    ) else {
+        let nothing = BTreeSet::new();
+        let says = denied(row.request, DenialReason::Malformed, &nothing);
+        desk.log(&*exchange, &says).await?;
+        return Ok(RequestState::Denied);
+    };
+    let circle = desk.enter(context).await?;
+    let asked = Asked {
+        desk,
+        exchange: &*exchange,
+        circle: &*circle,
+        request: row.request,
+        asked_as: copy(desk, &*circle, row.request, &requested).await?,
+        requested,
+    };
+    if !row.is_permitted {
+        let decided = desk.decide(asked.circle, &asked.requested).await?;
+        if decided.records.is_empty() {
+            let (reason, based_on) = &decided.denial;
+            asked.deny(*reason, based_on).await?;
+            return Ok(RequestState::Denied);
+        }
+        asked.permit(&decided).await?;
+        let now = desk.pipeline.now();
+        store
+            .request_is(row.request, RequestState::Permitted, None, now)
+            .await?;
+    }
+    release::release(&asked).await
+}
+
+/// A request names a purpose, and whoever breaks the glass says so, and why.
+fn is_sound(requested: &Requested) -> bool {
+    let breaks = requested.purposes.contains(&break_glass_code());
+    !requested.purposes.is_empty()
+        && breaks == requested.break_glass
+        && (!breaks || !requested.reason.trim().is_empty())
+}
+
+/// The request in the circle's log, where the patient reads it.
+async fn copy(
+    desk: &Desk,
+    circle: &dyn Circle,
+    request: EntryDigest,
+    requested: &Requested,
+) -> Result<EntryDigest, PipelineError> {
+    let says = Body::Requested(Requested {
+        asked_by: Some(request),
+        ..requested.clone()
+    });
+    Ok(desk.log(circle, &says).await?.digest())
+}
+
+fn denied(request: EntryDigest, reason: DenialReason, based_on: &BTreeSet<Commitment>) -> Body {
+    Body::Denied {
+        request,
+        reason,
+        based_on: based_on.iter().copied().collect(),
+    }
+}
+
+/// A request with everything that its answer needs.
+pub(super) struct Asked<'a> {
+    pub desk: &'a Desk,
+    pub exchange: &'a dyn Circle,
+    pub circle: &'a dyn Circle,
+    /// The recipient's entry in the exchange.
+    pub request: EntryDigest,
+    /// Its copy in the circle.
+    pub asked_as: EntryDigest,
+    pub requested: Requested,
+}
+
+impl Asked<'_> {
+    /// Says in both logs that nothing is released.
+    pub(super) async fn deny(
+        &self,
+        reason: DenialReason,
+        based_on: &BTreeSet<Commitment>,
+    ) -> Result<(), PipelineError> {
+        let says = denied(self.asked_as, reason, based_on);
+        self.desk.log(self.circle, &says).await?;
+        let says = denied(self.request, reason, based_on);
+        self.desk.log(self.exchange, &says).await?;
+        tracing::info!(request = %self.request, ?reason, "request denied");
+        Ok(())
+    }
+
+    /// Says in both logs what may be released, and in the circle that somebody broke the glass.
+    async fn permit(&self, decided: &Decided) -> Result<(), PipelineError> {
+        let based_on: Vec<Commitment> = decided.based_on.iter().copied().collect();
+        if self.requested.break_glass {
+            let says = Body::BreakGlass {
+                request: self.asked_as,
+                based_on: based_on.clone(),
+            };
+            self.desk.log(self.circle, &says).await?;
+        }
+        let records: Vec<RecordRef> = decided.records.keys().copied().collect();
+        for some in records.chunks(RECORDS_LEN_MAX) {
+            for (log, request) in [(self.circle, self.asked_as), (self.exchange, self.request)] {
+                let says = Body::Permitted {
+                    request,
+                    records: some.to_vec(),
+                    based_on: based_on.clone(),
+                    obligations: decided.obligations.clone(),
+                };
+                self.desk.log(log, &says).await?;
+            }
+        }
+        tracing::info!(request = %self.request, records = records.len(), "request permitted");
+        Ok(())
+    }
+}

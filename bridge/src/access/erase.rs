@@ -1,0 +1,114 @@
+//! Erase: what is no longer permitted is ordered to be erased, and the answer is kept.
+//!
+//! An order stands in both logs. The recipient's `medsync` destroys the reply key and what was
+//! opened with it, and says so in a signed entry, which is copied into the circle.
+
+use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
+
+use super::{Desk, only_store};
+use crate::pipeline::PipelineError;
+use crate::pipeline::watch::revoked_by_others;
+use crate::store::access::{ReleaseRow, ReleaseState};
+use crate::store::log::LogFilter;
+
+/// Orders the erasure of releases whose consents are revoked or over.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    for row in store.releases_in(ReleaseState::Published).await? {
+        if let Some(reason) = ended(desk, &row).await? {
+            only_store(order(desk, &row, reason).await, "an order to erase")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a consent that a release rests on has ended, by what is known here. A release ends with
+/// the first of them; whoever still has a consent asks again.
+async fn ended(desk: &Desk, row: &ReleaseRow) -> Result<Option<ErasureReason>, PipelineError> {
+    let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
+    let Some(Body::Released { based_on, .. }) = store.entry(row.logged_as).await?.map(|e| e.body)
+    else {
+        return Ok(None);
+    };
+    for consent in based_on {
+        let Some(opening) = store.opening_of(consent).await? else {
+            continue;
+        };
+        let handle = opening.handle;
+        if store.revocation(handle).await?.is_some()
+            || revoked_by_others(store, handle).await?.is_some()
+        {
+            return Ok(Some(ErasureReason::Revoked));
+        }
+        if opening.is_over(now) {
+            return Ok(Some(ErasureReason::Expired));
+        }
+    }
+    Ok(None)
+}
+
+async fn order(desk: &Desk, row: &ReleaseRow, reason: ErasureReason) -> Result<(), PipelineError> {
+    let says = Body::EraseOrdered {
+        release: row.logged_as,
+        reason,
+    };
+    let circle = desk.enter(row.circle).await?;
+    let in_circle = desk.log(&*circle, &says).await?.digest();
+    let exchange = desk.enter(row.exchange).await?;
+    let in_exchange = desk.log(&*exchange, &says).await?.digest();
+    let orders = Some((in_circle, in_exchange));
+    desk.pipeline
+        .store
+        .release_is(row.logged_as, ReleaseState::Ordered, orders)
+        .await?;
+    tracing::info!(release = %row.logged_as, ?reason, "erasure ordered");
+    Ok(())
+}
+
+/// Copies acknowledgements into the circles.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn acknowledge_all(desk: &Desk) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    for row in store.releases_in(ReleaseState::Ordered).await? {
+        let Some((in_circle, in_exchange)) = row.orders else {
+            continue;
+        };
+        if let Some(said_by) = acknowledgement(desk, &row, in_exchange).await? {
+            let copied = async {
+                let circle = desk.enter(row.circle).await?;
+                let says = Body::Erased {
+                    order: Some(in_circle),
+                    said_by: Some(said_by),
+                    records: Vec::new(),
+                };
+                desk.log(&*circle, &says).await?;
+                let state = ReleaseState::Erased;
+                Ok(store.release_is(row.logged_as, state, None).await?)
+            };
+            only_store(copied.await, "an acknowledgement")?;
+        }
+    }
+    Ok(())
+}
+
+/// The recipient's entry that answers an order.
+async fn acknowledgement(
+    desk: &Desk,
+    row: &ReleaseRow,
+    order: EntryDigest,
+) -> Result<Option<EntryDigest>, PipelineError> {
+    let filter = LogFilter {
+        kind: Some("ERASED"),
+        ..LogFilter::default()
+    };
+    let said = desk.pipeline.store.log(row.exchange, &filter).await?;
+    let answers = said
+        .iter()
+        .find(|entry| matches!(entry.body, Body::Erased { order: of, .. } if of == Some(order)));
+    Ok(answers.map(crate::source::LogEntry::digest))
+}

@@ -1,0 +1,184 @@
+//! Release: no key and no byte of a record leaves before its log entry is durable.
+//!
+//! Decided again with what the chain says, appended to the circle's log, read back from it, kept
+//! here; then the same in the exchange; then, by calls that name those entries, records sealed to
+//! the reply key. A crash anywhere leaves entries without keys, never keys without entries.
+
+use std::collections::BTreeSet;
+
+use medsync_protocol::audit::{
+    Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
+};
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::SealKey;
+use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
+
+use super::answer::Asked;
+use super::{Desk, in_order, only_store};
+use crate::pipeline::PipelineError;
+use crate::source::{Circle, LogEntry, NewRelease};
+use crate::store::access::{ReleaseRow, ReleaseState, RequestState};
+
+/// Logs the release of everything that is permitted now and not released on this request yet.
+pub(super) async fn release(asked: &Asked<'_>) -> Result<RequestState, PipelineError> {
+    let (desk, store) = (asked.desk, &asked.desk.pipeline.store);
+    let decided = desk.decide(asked.circle, &asked.requested).await?;
+    let mut done: BTreeSet<RecordRef> = BTreeSet::new();
+    let before = store.releases_for(asked.request).await?;
+    for row in &before {
+        done.extend(records_of(desk, row.logged_as).await?);
+    }
+    let due: Vec<RecordRef> = decided
+        .records
+        .keys()
+        .filter(|record| !done.contains(record))
+        .copied()
+        .collect();
+    if due.is_empty() && before.is_empty() {
+        asked
+            .deny(DenialReason::Withdrawn, &decided.denial.1)
+            .await?;
+        return Ok(RequestState::Denied);
+    }
+    let based_on: Vec<Commitment> = decided.based_on.iter().copied().collect();
+    for some in due.chunks(RECORDS_LEN_MAX) {
+        let says = Body::Released {
+            request: asked.asked_as,
+            logged_as: None,
+            records: in_order(some.to_vec()),
+            based_on: based_on.clone(),
+        };
+        let entry = desk.log(asked.circle, &says).await?;
+        let row = ReleaseRow {
+            logged_as: entry.digest(),
+            request: asked.request,
+            exchange: asked.exchange.context(),
+            circle: asked.circle.context(),
+            state: ReleaseState::Logged,
+            orders: None,
+        };
+        store.keep_release(&row).await?;
+    }
+    Ok(RequestState::Answered)
+}
+
+/// The records of a RELEASED entry.
+async fn records_of(desk: &Desk, entry: EntryDigest) -> Result<Vec<RecordRef>, PipelineError> {
+    match desk.pipeline.store.entry(entry).await?.map(|e| e.body) {
+        Some(Body::Released { records, .. }) => Ok(records),
+        _ => Err(PipelineError::Broken(format!(
+            "the store has no release {entry}; restore its backup"
+        ))),
+    }
+}
+
+/// Hands over whatever is logged and not handed over yet.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn publish_all(desk: &Desk) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    for row in store.releases_in(ReleaseState::Logged).await? {
+        only_store(publish(desk, &row).await, "a release")?;
+    }
+    Ok(())
+}
+
+async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    let requested = desk.requested(row.request).await?;
+    let (exchange, circle) = (
+        desk.enter(row.exchange).await?,
+        desk.enter(row.circle).await?,
+    );
+    let logged = store
+        .entry(row.logged_as)
+        .await?
+        .ok_or_else(|| PipelineError::Broken("a release without its entry".into()))?;
+    crate::audit::read_back(&*circle, &logged).await?;
+    let Body::Released {
+        records, based_on, ..
+    } = logged.body
+    else {
+        return Err(PipelineError::Broken("a release without its entry".into()));
+    };
+    let says = Body::Released {
+        request: row.request,
+        logged_as: Some(row.logged_as),
+        records: records.clone(),
+        based_on,
+    };
+    let entry = desk.log(&*exchange, &says).await?;
+    // A daemon that was down for a while must not hand over what was revoked meanwhile.
+    let decided = desk.decide(&*circle, &requested).await?;
+    let handover = Handover {
+        desk,
+        circle: &*circle,
+        exchange: &*exchange,
+        requested: &requested,
+        logged_as: row.logged_as,
+        entry: &entry,
+    };
+    for what in records {
+        if decided.records.contains_key(&what) {
+            handover.hand_over(what).await?;
+        }
+    }
+    store
+        .release_is(row.logged_as, ReleaseState::Published, None)
+        .await?;
+    tracing::info!(release = %row.logged_as, "released");
+    Ok(())
+}
+
+/// What is handed over on one log entry.
+struct Handover<'a> {
+    desk: &'a Desk,
+    circle: &'a dyn Circle,
+    exchange: &'a dyn Circle,
+    requested: &'a Requested,
+    logged_as: EntryDigest,
+    entry: &'a LogEntry,
+}
+
+impl Handover<'_> {
+    /// Seals one record to the reply key and brings it into the exchange. One whose key was
+    /// destroyed, or whose payload is not here, is left out: there is nothing to release.
+    async fn hand_over(&self, what: RecordRef) -> Result<(), PipelineError> {
+        let context = self.circle.context();
+        let version = RecordVersion(what.version);
+        let full = self.circle.record(what.record, Some(version)).await?;
+        let store = &self.desk.pipeline.store;
+        let (Some(payload), Some(secret)) =
+            (full.payload, store.record_secret(context, what).await?)
+        else {
+            tracing::warn!(record = %what.record, "a record has no payload or key and is left out");
+            return Ok(());
+        };
+        let place = |reader: SealKey, log| SealedFor {
+            context,
+            record: what.record,
+            version,
+            reader,
+            log,
+        };
+        let broken = |error: SealError| PipelineError::Broken(format!("{}: {error}", what.record));
+        let own = place(secret.public_key(), None);
+        let key = RecordKey::open(&secret, &own, &full.record.key_for_custodian).map_err(broken)?;
+        let reader = place(self.requested.reply_key, Some(self.logged_as));
+        let mut random = self.desk.pipeline.random.lock().await;
+        let sealed_key = key.seal(&reader, &mut &mut *random).map_err(broken)?;
+        drop(random);
+        let release = NewRelease {
+            entry_seq: self.entry.entry.seq,
+            entry: self.entry.digest(),
+            circle: context,
+            what,
+            resource_type: full.record.resource_type,
+            payload,
+            sealed_key,
+        };
+        self.exchange.put_release(&release).await?;
+        Ok(())
+    }
+}

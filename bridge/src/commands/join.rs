@@ -1,0 +1,191 @@
+//! Joining a circle or an exchange, enrolling in it, and saying so in its log.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use medsync_protocol::audit::{Body, EntryDigest};
+use medsync_protocol::ids::{ContextId, ContextKind, SealKey};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::signature::{PublicKey, SecretKey};
+
+use super::print_json;
+use crate::audit;
+use crate::guard::difference;
+use crate::invitation::Invitation;
+use crate::party::Party;
+use crate::seams::system_random;
+use crate::source::CircleState;
+use crate::store::circles::CircleRow;
+
+/// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
+/// done again: a join that was cut off is completed by the next one.
+///
+/// # Errors
+/// An invitation into another `kind` of context or one that does not fit, a node that does not
+/// answer.
+pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Result<()> {
+    let invitation = Invitation::read(file, party.clock.now())?;
+    let says = &invitation.says;
+    if says.kind != kind {
+        bail!(
+            "this invites into a {}, and a {} was expected; nothing was joined",
+            says.kind.name(),
+            kind.name(),
+        );
+    }
+    let chain = &party.config.chain;
+    invitation
+        .says
+        .fits(chain.registry(), chain.class_hash, party.app_digest()?)?;
+    let circles = party.store.circles().await?;
+    let other = circles
+        .iter()
+        .find(|circle| circle.context != says.context && kind == ContextKind::Circle);
+    if let Some(other) = other {
+        bail!(
+            "this home is in circle {} already; use a home of its own",
+            other.context
+        );
+    }
+    let installed = party.node.install_app(&party.config.node.app).await?;
+    let member = party
+        .node
+        .join(&says.group_invitation, says.context)
+        .await?;
+    let circle = party.node.circle(says.context);
+    let (state, pin) = party.node.wait_until_synced(&circle, &installed).await?;
+    let Some(state) = state else {
+        bail!("the context runs other code than the invitation says; it is not entered");
+    };
+    check_pins(&invitation, &state)?;
+    let row = CircleRow {
+        kind,
+        context: says.context,
+        group: says.group,
+        label: format!("my {}", kind.name()),
+        member,
+        custodian_member: says.custodian_member,
+        application: pin.application,
+        bytecode: pin.bytecode,
+        invitation: Some(serde_json::to_string(&invitation)?),
+        entered_at: party.clock.now(),
+        patient_member: None,
+        state_hash: None,
+        alarm: None,
+    };
+    if let Some(why) = difference(&row, &pin) {
+        bail!("the context is not the one that the invitation describes: {why}; it is not entered");
+    }
+    party.store.enter_circle(&row).await?;
+    print_json(&serde_json::json!({ kind.name(): says.context, "member": member }))
+}
+
+/// What the circle says of its custodian has to be what the invitation says.
+fn check_pins(invitation: &Invitation, state: &CircleState) -> anyhow::Result<()> {
+    let says = &invitation.says;
+    let pins = &state.custodian;
+    let invited = invitation.one_time_key()?.public_key();
+    let same = state.context == says.context
+        && pins.kind == says.kind
+        && state.custodian_member == says.custodian_member
+        && pins.invitation_key == invited
+        && pins.anchorer == says.custodian_address
+        && pins.author_key == says.author_key
+        && pins.seal_key == says.seal_key
+        && pins.registry == says.registry;
+    if !same {
+        bail!("the context is not the one that the invitation describes; it is not entered");
+    }
+    Ok(())
+}
+
+/// The keys that a party brings into a context.
+pub struct Bring {
+    /// Signs grants, or is what they are made to.
+    pub party: PublicKey,
+    /// Replaces it.
+    pub recovery: PublicKey,
+    /// Signs logins.
+    pub login: PublicKey,
+    /// Signs log entries.
+    pub author: SecretKey,
+    /// Is sealed to.
+    pub seal: SealKey,
+}
+
+/// Publishes a party's keys; where somebody else did so before, only to `freeze` the context.
+///
+/// # Errors
+/// An invitation that is over or was used, a context that does not take the enrolment.
+pub async fn enrol(
+    party: &Party,
+    (context, invitation): (ContextId, &Invitation),
+    keys: &Bring,
+    freeze: bool,
+) -> anyhow::Result<()> {
+    invitation.check_time(party.clock.now())?;
+    let enrolment = Enrolment {
+        member: party.store.circle(context).await?.member,
+        party_key: keys.party,
+        recovery_key: keys.recovery,
+        login_key: keys.login,
+        author_key: keys.author.public_key(),
+        seal_key: keys.seal,
+    };
+    let circle = party.enter(context).await?;
+    let state = circle.circle().await?;
+    if let Some(other) = state
+        .enrolments
+        .iter()
+        .find(|known| known.enrolment != enrolment)
+        && !freeze
+    {
+        bail!(
+            "the invitation was used: somebody enrolled with key {}. Nothing was written. \
+             Tell the hospital. If it was not you, nobody may use this {}: run this again \
+             with --freeze, and nothing will ever count in it",
+            other.enrolment.party_key,
+            invitation.says.kind.name(),
+        );
+    }
+    let signature = invitation
+        .one_time_key()?
+        .sign(enrolment.message(context))
+        .context("this enrolment cannot be signed (odds 2^-55); make new keys")?;
+    let written = circle.enrol(&enrolment, &signature).await?;
+    let says = Body::Enrolled {
+        member: enrolment.member,
+        party_key: enrolment.party_key,
+    };
+    log_once(party, context, &keys.author, &says).await?;
+    print_json(&serde_json::json!({
+        "party_key": enrolment.party_key,
+        "was_there": written.existing,
+    }))
+}
+
+/// Writes what somebody did into the log, unless that was written before, and brings it into the
+/// context if that answers; else the daemon does.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn log_once(
+    party: &Party,
+    context: ContextId,
+    author: &SecretKey,
+    says: &Body,
+) -> anyhow::Result<EntryDigest> {
+    let (store, now) = (&party.store, party.clock.now());
+    let entered = party.enter(context).await;
+    if let Ok(circle) = &entered {
+        audit::catch_up(store, &**circle, author, now).await?;
+    }
+    let mut random = system_random();
+    let entry = audit::append_once(store, context, author, says, now, &mut random).await?;
+    if let Ok(circle) = entered
+        && let Err(error) = audit::publish(store, &*circle, now).await
+    {
+        tracing::warn!(%error, "the log entry is kept; the daemon brings it into its context");
+    }
+    Ok(entry.digest())
+}

@@ -1,0 +1,462 @@
+//! Requests, releases and what an exchange was given; and a recipient's reply keys.
+//!
+//! What was asked and answered is in the logs. These tables say how far each answer is, so that a
+//! custodian that died goes on where it was.
+
+use medsync_protocol::audit::{EntryDigest, Pseudonym, RecordRef};
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{ContextId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::seal::SealSecret;
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::signature::PublicKey;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::consents::ConsentRow;
+use super::{Store, StoreError, read, signed};
+
+/// How far the answer to a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestState {
+    /// Nothing is decided.
+    New,
+    /// It was permitted, and is being released.
+    Permitted,
+    /// All that is permitted is released.
+    Answered,
+    /// It was denied.
+    Denied,
+}
+
+impl RequestState {
+    /// The name in the store and for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Permitted => "permitted",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// A request that a custodian has to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRow {
+    /// The recipient's entry in the exchange.
+    pub request: EntryDigest,
+    /// The exchange.
+    pub exchange: ContextId,
+    /// Whether it was permitted already.
+    pub is_permitted: bool,
+}
+
+/// How far a release is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseState {
+    /// It is in the circle's log; no key has left.
+    Logged,
+    /// The recipient has it.
+    Published,
+    /// The recipient was told to erase it.
+    Ordered,
+    /// The recipient said that it did.
+    Erased,
+}
+
+impl ReleaseState {
+    const ALL: [Self; 4] = [Self::Logged, Self::Published, Self::Ordered, Self::Erased];
+
+    /// The name in the store and for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logged => "logged",
+            Self::Published => "published",
+            Self::Ordered => "ordered",
+            Self::Erased => "erased",
+        }
+    }
+}
+
+/// A release of a custodian.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseRow {
+    /// The RELEASED entry in the circle.
+    pub logged_as: EntryDigest,
+    /// The request that it answers.
+    pub request: EntryDigest,
+    /// The exchange.
+    pub exchange: ContextId,
+    /// The circle.
+    pub circle: ContextId,
+    /// How far it is.
+    pub state: ReleaseState,
+    /// The order to erase in the circle and in the exchange, once there is one.
+    pub orders: Option<(EntryDigest, EntryDigest)>,
+}
+
+fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
+    let state: String = row.try_get("state")?;
+    let order = |name| -> Result<Option<EntryDigest>, StoreError> {
+        let text: Option<String> = row.try_get(name)?;
+        text.map(|text| read("a digest", &text)).transpose()
+    };
+    Ok(ReleaseRow {
+        logged_as: read("a digest", row.try_get("logged_as")?)?,
+        request: read("a digest", row.try_get("request")?)?,
+        exchange: read("a context", row.try_get("exchange")?)?,
+        circle: read("a context", row.try_get("circle")?)?,
+        state: ReleaseState::ALL
+            .into_iter()
+            .find(|known| known.name() == state)
+            .ok_or(StoreError::Corrupt {
+                what: "a release's state",
+                why: state,
+            })?,
+        orders: order("order_in_circle")?.zip(order("order_in_exchange")?),
+    })
+}
+
+impl Store {
+    /// By which name an exchange knows the patient of a circle; the first that was drawn stays.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn pseudonym(
+        &self,
+        exchange: ContextId,
+        circle: ContextId,
+        fresh: Pseudonym,
+    ) -> Result<Pseudonym, StoreError> {
+        sqlx::query(
+            "INSERT INTO pseudonyms (exchange, circle, pseudonym) VALUES ($1, $2, $3) \
+             ON CONFLICT (exchange, circle) DO NOTHING",
+        )
+        .bind(exchange.to_string())
+        .bind(circle.to_string())
+        .bind(fresh.to_string())
+        .execute(&self.pool)
+        .await?;
+        let text: String = sqlx::query_scalar(
+            "SELECT pseudonym FROM pseudonyms WHERE exchange = $1 AND circle = $2",
+        )
+        .bind(exchange.to_string())
+        .bind(circle.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        read("a pseudonym", &text)
+    }
+
+    /// Whose pseudonym this is in an exchange.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn circle_of(
+        &self,
+        exchange: ContextId,
+        patient: Pseudonym,
+    ) -> Result<Option<ContextId>, StoreError> {
+        let circle: Option<String> = sqlx::query_scalar(
+            "SELECT circle FROM pseudonyms WHERE exchange = $1 AND pseudonym = $2",
+        )
+        .bind(exchange.to_string())
+        .bind(patient.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        circle.map(|text| read("a context", &text)).transpose()
+    }
+
+    /// Anchored consents whose receipts the exchange with their recipient was not given yet, with
+    /// that exchange.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn uncarried_consents(
+        &self,
+        len_max: u32,
+    ) -> Result<Vec<(ContextId, ConsentRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT consents.*, circles.context AS exchange FROM consents \
+             JOIN batches ON consents.batch = batches.id AND batches.state = 'anchored' \
+             JOIN circles ON circles.kind = 'exchange' AND circles.alarm IS NULL \
+             AND circles.party_key = consents.grantee \
+             WHERE NOT EXISTS (SELECT 1 FROM carried WHERE carried.exchange = circles.context \
+             AND carried.commitment = consents.commitment) \
+             ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let exchange = read("a context", row.try_get("exchange")?)?;
+                Ok((exchange, super::consents::consent(row)?))
+            })
+            .collect()
+    }
+
+    /// Revoked consents whose receipts an exchange has, and whose revocations it has not.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn uncarried_revocations(
+        &self,
+        len_max: u32,
+    ) -> Result<Vec<(ContextId, Commitment, Handle)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT carried.exchange, carried.commitment, consents.handle FROM carried \
+             JOIN consents ON consents.commitment = carried.commitment \
+             JOIN revocations ON revocations.handle = consents.handle \
+             JOIN circles ON circles.context = carried.exchange AND circles.alarm IS NULL \
+             WHERE carried.revocation_too = 0 ORDER BY revocations.seen_at LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    read("a context", row.try_get("exchange")?)?,
+                    read("a commitment", row.try_get("commitment")?)?,
+                    read("a handle", row.try_get("handle")?)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// Notes that an exchange has the receipt of a consent, and whether its revocation too.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn carried(
+        &self,
+        exchange: ContextId,
+        consent: Commitment,
+        revocation_too: bool,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO carried (exchange, commitment, revocation_too) VALUES ($1, $2, $3) \
+             ON CONFLICT (exchange, commitment) \
+             DO UPDATE SET revocation_too = excluded.revocation_too",
+        )
+        .bind(exchange.to_string())
+        .bind(consent.to_string())
+        .bind(revocation_too)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Requests in the exchanges' logs that are not answered, the longest waiting first. `own` is
+    /// the custodian's own author key, whose entries are no requests.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn open_requests(
+        &self,
+        own: PublicKey,
+        len_max: u32,
+    ) -> Result<Vec<RequestRow>, StoreError> {
+        sqlx::query(
+            "INSERT INTO requests (request, exchange, state, tried_at) \
+             SELECT log.digest, log.context, 'new', 0 FROM log \
+             JOIN circles ON circles.context = log.context \
+             WHERE log.kind = 'REQUESTED' AND circles.kind = 'exchange' \
+             AND log.author_key <> $1 AND NOT EXISTS \
+             (SELECT 1 FROM requests WHERE requests.request = log.digest)",
+        )
+        .bind(own.to_string())
+        .execute(&self.pool)
+        .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM requests WHERE state IN ('new', 'permitted') \
+             ORDER BY tried_at, request LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let state: String = row.try_get("state")?;
+                Ok(RequestRow {
+                    request: read("a digest", row.try_get("request")?)?,
+                    exchange: read("a context", row.try_get("exchange")?)?,
+                    is_permitted: state == RequestState::Permitted.name(),
+                })
+            })
+            .collect()
+    }
+
+    /// Notes how far a request is, and what hinders it if something does; the others come first
+    /// then.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn request_is(
+        &self,
+        request: EntryDigest,
+        state: RequestState,
+        hindrance: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE requests SET state = $2, hindrance = $3, tried_at = $4 WHERE request = $1",
+        )
+        .bind(request.to_string())
+        .bind(state.name())
+        .bind(hindrance)
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps a release that is in the circle's log, before any key leaves.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_release(&self, row: &ReleaseRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO releases (logged_as, request, exchange, circle, state) \
+             VALUES ($1, $2, $3, $4, 'logged') ON CONFLICT (logged_as) DO NOTHING",
+        )
+        .bind(row.logged_as.to_string())
+        .bind(row.request.to_string())
+        .bind(row.exchange.to_string())
+        .bind(row.circle.to_string())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The releases that answer a request.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn releases_for(&self, request: EntryDigest) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM releases WHERE request = $1 ORDER BY logged_as")
+            .bind(request.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(release).collect()
+    }
+
+    /// The releases in a state.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn releases_in(&self, state: ReleaseState) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM releases WHERE state = $1 ORDER BY logged_as")
+            .bind(state.name())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(release).collect()
+    }
+
+    /// Notes that a release is in the next state; `orders` are the entries of an order to erase.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn release_is(
+        &self,
+        logged_as: EntryDigest,
+        state: ReleaseState,
+        orders: Option<(EntryDigest, EntryDigest)>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE releases SET state = $2, order_in_circle = COALESCE($3, order_in_circle), \
+             order_in_exchange = COALESCE($4, order_in_exchange) WHERE logged_as = $1",
+        )
+        .bind(logged_as.to_string())
+        .bind(state.name())
+        .bind(orders.map(|(circle, _)| circle.to_string()))
+        .bind(orders.map(|(_, exchange)| exchange.to_string()))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// How many requests and releases are in each state, and what hinders requests.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn access_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT 'requests ' || state AS what, COUNT(*) AS n FROM requests GROUP BY state \
+             UNION ALL SELECT 'releases ' || state, COUNT(*) FROM releases GROUP BY state \
+             ORDER BY 1",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("what")?, row.try_get("n")?)))
+            .collect()
+    }
+
+    /// The custodian's key for one version of a record; nothing once it was erased.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn record_secret(
+        &self,
+        circle: ContextId,
+        what: RecordRef,
+    ) -> Result<Option<SealSecret>, StoreError> {
+        let text: Option<String> = sqlx::query_scalar(
+            "SELECT custodian_secret FROM record_keys \
+             WHERE context = $1 AND record = $2 AND version = $3",
+        )
+        .bind(circle.to_string())
+        .bind(what.record.to_string())
+        .bind(i64::from(what.version))
+        .fetch_optional(&self.pool)
+        .await?;
+        secret(text)
+    }
+
+    /// Keeps a reply key before anybody is asked to seal to it.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_reply_key(&self, key: &SealSecret) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO reply_keys (public, secret) VALUES ($1, $2)")
+            .bind(key.public_key().to_string())
+            .bind(Sha256Digest(*key.reveal()).to_string())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The secret half of a reply key; nothing once it was destroyed.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn reply_key(&self, public: SealKey) -> Result<Option<SealSecret>, StoreError> {
+        let text: Option<String> =
+            sqlx::query_scalar("SELECT secret FROM reply_keys WHERE public = $1")
+                .bind(public.to_string())
+                .fetch_optional(&self.pool)
+                .await?;
+        secret(text)
+    }
+
+    /// Destroys a reply key: overwritten, then gone from the file and its journal.
+    ///
+    /// # Errors
+    /// A database that refuses; it is then done again.
+    pub async fn destroy_reply_key(&self, public: SealKey) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM reply_keys WHERE public = $1")
+            .bind(public.to_string())
+            .execute(&self.pool)
+            .await?;
+        self.scrub().await
+    }
+}
+
+fn secret(text: Option<String>) -> Result<Option<SealSecret>, StoreError> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes: Sha256Digest = read("a secret", &text)?;
+    Ok(Some(SealSecret::from_bytes(bytes.0)))
+}
