@@ -6,7 +6,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=src");
-    let sources: Vec<(String, String)> = ["lib.rs", "abi.rs", "event.rs"]
+    let sources: Vec<(String, String)> = ["lib.rs", "abi/input.rs", "abi/view.rs", "event.rs"]
         .into_iter()
         .map(|name| {
             let text = fs::read_to_string(Path::new("src").join(name)).expect("a source file");

@@ -14,7 +14,7 @@ use crate::paging::Page;
 use crate::refusal::Refusal;
 use crate::standing::Standing;
 use crate::store::{self, Key};
-use crate::{heads, log, positions, receipts, records, releases, revocations};
+use crate::{heads, keychanges, log, positions, receipts, records, releases, revocations};
 
 /// A page of the walk.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
@@ -43,6 +43,7 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         owner: owner.map(|owner| owner.to_string()),
         valid: false,
         enrolment: None,
+        key_change: None,
         consent: None,
         revocation: None,
         anchored: None,
@@ -62,6 +63,14 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         Kind::Circle => view.valid = key.0 == *Kind::Circle.fixed_entry_id().as_bytes(),
         Kind::Enrolments => {
             view.enrolment = members::load_enrolment(circle, key).map(|found| found.view());
+        }
+        Kind::KeyChanges => {
+            let members = Members::load(circle);
+            let found = members
+                .only()
+                .ok()
+                .and_then(|only| keychanges::load(circle, only.enrolment.recovery_key, key));
+            view.key_change = found.map(|found| found.view());
         }
         Kind::Consents => {
             let members = Members::load(circle);
@@ -89,6 +98,7 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         Kind::Payloads => {}
     }
     view.valid |= view.enrolment.is_some()
+        || view.key_change.is_some()
         || view.consent.is_some()
         || view.revocation.is_some()
         || view.anchored.is_some()

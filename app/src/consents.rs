@@ -88,6 +88,9 @@ impl Consent {
         if !members.has_patient_key(patient_key) {
             return Err(Refusal::ForeignKey);
         }
+        if !members.is_current_key(patient_key) {
+            return Err(Refusal::OldKey);
+        }
         let message = self.commitment.grant_message(circle.registry);
         if patient_key.verifies(message, &self.signature) {
             Ok(())

@@ -11,6 +11,11 @@ pub enum Event {
         /// The entry's key.
         key: String,
     },
+    /// The enrolled party's key was changed.
+    KeyChanged {
+        /// The entry's key.
+        key: String,
+    },
     /// A consent was granted.
     Granted {
         /// The entry's key.

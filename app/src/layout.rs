@@ -28,6 +28,8 @@ pub enum Kind {
     Circle,
     /// Enrolments; one, unless somebody cheats.
     Enrolments,
+    /// Changes of the enrolled party's key.
+    KeyChanges,
     /// Granted consents.
     Consents,
     /// Revocations.
@@ -53,9 +55,10 @@ pub enum Kind {
 pub struct Shard(pub u8);
 
 /// Every kind.
-pub const ALL: [Kind; 11] = [
+pub const ALL: [Kind; 12] = [
     Kind::Circle,
     Kind::Enrolments,
+    Kind::KeyChanges,
     Kind::Consents,
     Kind::Revocations,
     Kind::Anchors,
@@ -68,9 +71,10 @@ pub const ALL: [Kind; 11] = [
 ];
 
 /// The kinds that `changes` walks, in its order.
-pub const WALKED: [Kind; 10] = [
+pub const WALKED: [Kind; 11] = [
     Kind::Circle,
     Kind::Enrolments,
+    Kind::KeyChanges,
     Kind::Consents,
     Kind::Revocations,
     Kind::Anchors,
@@ -93,6 +97,7 @@ impl Kind {
         match self {
             Self::Circle => "circle",
             Self::Enrolments => "enrolment",
+            Self::KeyChanges => "key_change",
             Self::Consents => "consent",
             Self::Revocations => "revocation",
             Self::Anchors => "anchor",
@@ -116,7 +121,7 @@ impl Kind {
             .ok_or_else(|| {
                 Refusal::malformed(
                     "kind",
-                    "one of circle, enrolment, consent, \
+                    "one of circle, enrolment, key_change, consent, \
                 revocation, anchor, log, head, record, receipt, release",
                 )
             })
@@ -126,7 +131,7 @@ impl Kind {
     #[must_use]
     pub const fn shards(self) -> u16 {
         match self {
-            Self::Circle | Self::Enrolments => 1,
+            Self::Circle | Self::Enrolments | Self::KeyChanges => 1,
             // 64 shards of 256: 16,384 consents a patient, of which some 5,400 can be anchored,
             // since each takes three entries there. Every insert rewrites the index of its kind
             // (15 kB here) and of its shard.
@@ -148,12 +153,17 @@ impl Kind {
     #[must_use]
     pub const fn is_in(self, context: ContextKind) -> bool {
         match self {
-            Self::Circle | Self::Enrolments | Self::Revocations | Self::Log | Self::Heads => true,
+            Self::Circle
+            | Self::Enrolments
+            | Self::KeyChanges
+            | Self::Revocations
+            | Self::Log
+            | Self::Heads
+            | Self::Payloads => true,
             Self::Consents | Self::Anchors | Self::Records => {
                 matches!(context, ContextKind::Circle)
             }
             Self::Receipts | Self::Releases => matches!(context, ContextKind::Exchange),
-            Self::Payloads => true,
         }
     }
 

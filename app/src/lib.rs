@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`abi`] | the interface's types |
 //! | [`circle`], [`members`] | what the custodian pinned, who enrolled |
+//! | [`keychanges`] | which of that party's keys counts |
 //! | [`consents`], [`revocations`] | granting and revoking |
 //! | [`standing`] | what is shown of consents, and in which state |
 //! | [`anchors`], [`positions`] | recording places in batches, and reading them |
@@ -35,6 +36,7 @@ pub mod consents;
 pub mod event;
 pub mod heads;
 mod host;
+pub mod keychanges;
 pub mod layout;
 pub mod limits;
 pub mod log;
@@ -55,9 +57,9 @@ use calimero_storage::collections::Root;
 
 use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
-    EntryView, FullRecord, FullRelease, Granted, HeadInput, LogInput, LogPage, OpeningInput,
-    ReceiptInput, ReceiptPage, RecordInput, RecordPage, ReleaseInput, ReleasePage, SignatureInput,
-    Written,
+    EntryView, FullRecord, FullRelease, Granted, HeadInput, KeyChangeInput, LogInput, LogPage,
+    OpeningInput, ReceiptInput, ReceiptPage, RecordInput, RecordPage, ReleaseInput, ReleasePage,
+    SignatureInput, Written,
 };
 use circle::Circle;
 use event::Event;
@@ -104,6 +106,7 @@ impl MedSync {
                 .map(members::Enrolled::view)
                 .collect(),
             patient: members.patient().ok().map(members::Enrolled::view),
+            keys: members.keys.keys.iter().map(ToString::to_string).collect(),
             frozen: members.is_frozen(),
             ignored: members.ignored,
             counts: Counts {
@@ -126,6 +129,19 @@ impl MedSync {
         let written = members::enrol(&enrolment, &signature)?;
         if !written.existing {
             app::emit!(Event::Enrolled {
+                key: written.key.clone()
+            });
+            commit();
+        }
+        Ok(written)
+    }
+
+    /// Writes down that the enrolled party's key was changed, signed by that key or by the
+    /// recovery key.
+    pub fn change_key(change: KeyChangeInput) -> Result<Written, Refusal> {
+        let written = keychanges::change(&change)?;
+        if !written.existing {
+            app::emit!(Event::KeyChanged {
                 key: written.key.clone()
             });
             commit();

@@ -1,4 +1,4 @@
-//! Who belongs to the circle: who enrolled.
+//! Who belongs to the context: who enrolled, and which of their keys counts.
 //!
 //! An enrolment counts if the invitation's one-time key signed it and the member that it names
 //! wrote it down. Two different ones mean that the key was used twice, by the custodian or by a
@@ -7,12 +7,14 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::ids::{MemberId, SealKey, UnixSeconds};
+use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::{PublicKey, Signature};
 
 use crate::abi::{EnrolmentInput, EnrolmentView, SignatureInput, Written};
 use crate::circle::Circle;
 use crate::host;
+use crate::keychanges;
 use crate::layout::{Kind, Shard};
 use crate::refusal::Refusal;
 use crate::store::{self, Key};
@@ -61,6 +63,8 @@ pub struct Members {
     pub enrolled: Vec<Enrolled>,
     /// Entries that do not verify or repeat another.
     pub ignored: u64,
+    /// The keys of the one who enrolled, through time; of nobody if it is not one.
+    pub keys: KeyHistory,
 }
 
 const ONLY_SHARD: Shard = Shard(0);
@@ -72,6 +76,10 @@ impl Members {
         let mut members = Self {
             enrolled: Vec::new(),
             ignored: 0,
+            keys: KeyHistory {
+                keys: Vec::new(),
+                is_frozen: false,
+            },
         };
         for (key, _) in store::keys(Kind::Enrolments, ONLY_SHARD) {
             match load_enrolment(circle, key) {
@@ -80,6 +88,13 @@ impl Members {
                 }
                 _ => members.ignored += 1,
             }
+        }
+        if let [only] = members.enrolled.as_slice() {
+            let changes: Vec<_> = keychanges::all(circle, only)
+                .iter()
+                .map(|found| (found.change, found.by))
+                .collect();
+            members.keys = KeyHistory::of(only.enrolment.party_key, &changes);
         }
         members
     }
@@ -93,7 +108,19 @@ impl Members {
     /// Whether no consent counts any more.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.enrolled.len() > 1
+        self.enrolled.len() > 1 || self.keys.is_frozen
+    }
+
+    /// The one who enrolled.
+    ///
+    /// # Errors
+    /// Nobody, or more than one.
+    pub fn only(&self) -> Result<&Enrolled, Refusal> {
+        match self.enrolled.as_slice() {
+            [] => Err(Refusal::NotEnrolled),
+            [only] => Ok(only),
+            _ => Err(Refusal::Frozen),
+        }
     }
 
     /// The one patient.
@@ -101,20 +128,27 @@ impl Members {
     /// # Errors
     /// Nobody is enrolled, or the circle is frozen.
     pub fn patient(&self) -> Result<&Enrolled, Refusal> {
-        match self.enrolled.as_slice() {
-            [] => Err(Refusal::NotEnrolled),
-            [patient] => Ok(patient),
-            _ => Err(Refusal::Frozen),
+        if self.is_frozen() {
+            return Err(Refusal::Frozen);
         }
+        self.only()
     }
 
-    /// Whether somebody enrolled with this key. In a frozen circle a consent is still shown, and
-    /// shown as frozen, under any of them.
+    /// Whether this is or was the key of somebody who enrolled. In a frozen circle a consent is
+    /// still shown, and shown as frozen, under any of them.
     #[must_use]
     pub fn has_patient_key(&self, key: PublicKey) -> bool {
-        self.enrolled
-            .iter()
-            .any(|enrolled| enrolled.enrolment.party_key == key)
+        self.keys.keys.contains(&key)
+            || self
+                .enrolled
+                .iter()
+                .any(|enrolled| enrolled.enrolment.party_key == key)
+    }
+
+    /// Whether this is the key that counts now.
+    #[must_use]
+    pub fn is_current_key(&self, key: PublicKey) -> bool {
+        self.keys.keys.last() == Some(&key)
     }
 
     /// Who signs log entries with this key: whoever enrolled with it, or the custodian. In a
@@ -186,7 +220,7 @@ pub fn enrol(input: &EnrolmentInput, signature: &SignatureInput) -> Result<Writt
             existing: true,
         });
     }
-    if members.is_frozen() {
+    if members.enrolled.len() > 1 {
         return Err(Refusal::Frozen);
     }
     let body = EnrolmentBody {

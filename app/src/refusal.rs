@@ -67,7 +67,10 @@ pub enum Refusal {
     )]
     EnrolmentSignature,
     /// Two different enrolments are in the state.
-    #[error("two different valid enrolments froze this circle: no consent counts in it any more")]
+    #[error(
+        "enrolments or key changes that contradict each other froze this context: nothing counts \
+         in it any more"
+    )]
     Frozen,
     /// Nobody is enrolled.
     #[error("no patient is enrolled here yet; the invited member calls enrol first")]
@@ -105,6 +108,23 @@ pub enum Refusal {
     /// The consent is under a key that is not the patient's.
     #[error("patient_key is not the key that the patient enrolled with")]
     ForeignKey,
+    /// The consent is under a key that was changed since.
+    #[error("patient_key was changed since; sign with the present key")]
+    OldKey,
+    /// Nobody who may signed the key change.
+    #[error("neither the old key nor the recovery key signed this change for this context")]
+    KeyChangeSignature,
+    /// The key change does not follow.
+    #[error("the next key change has number {next} and replaces {current}")]
+    KeyChangeOrder {
+        /// What would be right.
+        next: u64,
+        /// The key that counts now.
+        current: PublicKey,
+    },
+    /// The new key is none, or was there before.
+    #[error("a new key is not zero and was never the party's key before")]
+    KeyNotNew,
     /// The consent's signature does not verify.
     #[error(
         "the signature is not the patient's over this consent: it covers chain, registry, terms \
@@ -248,6 +268,10 @@ impl Refusal {
             Self::OtherCustodian { .. } => "other_custodian",
             Self::OtherAnchorer { .. } => "other_anchorer",
             Self::ForeignKey => "foreign_key",
+            Self::OldKey => "old_key",
+            Self::KeyChangeSignature => "key_change_signature",
+            Self::KeyChangeOrder { .. } => "key_change_order",
+            Self::KeyNotNew => "key_not_new",
             Self::GrantSignature => "grant_signature",
             Self::AlreadyOver { .. } => "already_over",
             Self::HandleUsed => "handle_used",

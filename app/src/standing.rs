@@ -179,7 +179,14 @@ impl<'a> Standing<'a> {
         let (consent, recorded_at) = (found.consent, found.recorded_at);
         let leaf = consent.commitment.leaf(&consent.signature);
         let revoked_at = self.revoked.at(consent.opening.handle);
-        let state = state(revoked_at, self.members.is_frozen(), &consent.opening, now);
+        let standing = if self.members.is_frozen() {
+            KeyStanding::Frozen
+        } else if self.members.is_current_key(consent.opening.patient_key) {
+            KeyStanding::Current
+        } else {
+            KeyStanding::Old
+        };
+        let state = state(revoked_at, standing, &consent.opening, now);
         let mut anchors: Vec<&Position> = self.positions_of(leaf).collect();
         anchors.sort_by_key(|position| Reverse(position.rank()));
         anchors.truncate(POSITIONS_SHOWN_MAX);
@@ -222,19 +229,32 @@ fn candidates(seen: &[Seen]) -> Vec<(Commitment, Leaf)> {
     leaves
 }
 
+/// How the key of a consent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// It is the patient's present key.
+    Current,
+    /// It was changed since: the consent permits nothing more.
+    Old,
+    /// Nobody can say which key is the patient's.
+    Frozen,
+}
+
 /// The state of a consent that counts: the first that applies. Revocation comes first, whatever
 /// else is the case and in whatever order things arrived.
 #[must_use]
 pub fn state(
     revoked_at: Option<UnixSeconds>,
-    frozen: bool,
+    key: KeyStanding,
     opening: &Opening,
     now: UnixSeconds,
 ) -> &'static str {
     if revoked_at.is_some() {
         "revoked"
-    } else if frozen {
+    } else if key == KeyStanding::Frozen {
         "frozen"
+    } else if key == KeyStanding::Old {
+        "old_key"
     } else if now < opening.not_before {
         "not_yet"
     } else if opening.is_current(now) {
@@ -302,23 +322,28 @@ mod tests {
     #[test]
     fn the_state_is_the_first_that_applies() {
         let validity = opening(10, 20);
-        let at = |now| state(None, false, &validity, UnixSeconds(now));
+        let at = |now| state(None, KeyStanding::Current, &validity, UnixSeconds(now));
         assert_eq!(
             [9, 10, 19, 20].map(at),
             ["not_yet", "in_force", "in_force", "expired"]
         );
         assert_eq!(
-            state(None, false, &opening(10, 0), UnixSeconds(u64::MAX)),
+            state(
+                None,
+                KeyStanding::Current,
+                &opening(10, 0),
+                UnixSeconds(u64::MAX)
+            ),
             "in_force"
         );
         for now in [9, 10, 20] {
             let revoked = Some(UnixSeconds(15));
-            assert_eq!(state(None, true, &validity, UnixSeconds(now)), "frozen");
-            assert_eq!(
-                state(revoked, false, &validity, UnixSeconds(now)),
-                "revoked"
-            );
-            assert_eq!(state(revoked, true, &validity, UnixSeconds(now)), "revoked");
+            let at = |revoked_at, key| state(revoked_at, key, &validity, UnixSeconds(now));
+            assert_eq!(at(None, KeyStanding::Frozen), "frozen");
+            assert_eq!(at(None, KeyStanding::Old), "old_key");
+            for key in [KeyStanding::Current, KeyStanding::Old, KeyStanding::Frozen] {
+                assert_eq!(at(revoked, key), "revoked");
+            }
         }
     }
 

@@ -34,6 +34,20 @@ CREATE TABLE seen (
     PRIMARY KEY (context, kind, entry_key)
 );
 
+-- Changes of an enrolled party's key, seen in a context or made here: kept for ever. Those that are
+-- not in their context, or not any more, are unpublished.
+CREATE TABLE key_changes (
+    context TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    old_key TEXT NOT NULL,
+    new_key TEXT NOT NULL,
+    changed_by TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    published_at BIGINT,
+    PRIMARY KEY (context, seq, old_key, new_key, changed_by)
+);
+
 -- Consents that count, as this party verified them.
 CREATE TABLE consents (
     commitment TEXT PRIMARY KEY,

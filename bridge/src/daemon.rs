@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use medsync_protocol::ids::ContextId;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -55,6 +56,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         |p| async move {
             ingest::ingest_all(&p).await?;
             publish_revocations(&p).await?;
+            publish_key_changes(&p).await?;
             publish_log(&p).await?;
             p.store
                 .state_fact(LAST_ROUND, &p.clock.now().to_string())
@@ -226,6 +228,45 @@ pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineErro
         }
     }
     Ok(())
+}
+
+/// Brings key changes into their contexts that are not there, or not any more.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn publish_key_changes(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    for context in pipeline
+        .store
+        .contexts_with_unpublished_key_changes()
+        .await?
+    {
+        match publish_keys_of(pipeline, context).await {
+            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) => tracing::warn!(%context, %error, "key changes are not in their context"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Those that count; what was overruled need not come back.
+async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
+    let store = &pipeline.store;
+    let row = store.circle(context).await?;
+    let circle = guard::enter(&*pipeline.circles, store, &row).await?;
+    let state = circle.circle().await?;
+    let Some(enrolled) = state.only() else {
+        return Ok(());
+    };
+    for change in store
+        .counting_key_changes(context, &enrolled.enrolment)
+        .await?
+    {
+        circle.change_key(&change).await?;
+    }
+    Ok(store
+        .key_changes_are_published(context, pipeline.now())
+        .await?)
 }
 
 /// Brings log entries into their contexts that are not there, or not any more. A context that does

@@ -144,8 +144,11 @@ fn draft(path: &Path, bytes: &[u8], secret: bool) -> Result<tempfile::NamedTempF
     Ok(file)
 }
 
-/// A rename is durable only when its folder is.
-fn make_durable(path: &Path) -> Result<(), FileError> {
+/// Makes a rename survive the loss of power: it is durable only when its folder is.
+///
+/// # Errors
+/// Whatever the file system refuses.
+pub fn make_durable(path: &Path) -> Result<(), FileError> {
     fs::File::open(folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(io_error(path))

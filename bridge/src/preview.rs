@@ -58,6 +58,7 @@ pub async fn candidates(
             terms: consent.terms.clone(),
             opening: consent.opening,
             revoked_at: is_revoked.then_some(now),
+            is_current: consent.state != ConsentState::OldKey,
         });
     }
     Ok(candidates)
@@ -145,6 +146,7 @@ mod tests {
                 salt: Salt::from_felt(Felt::ONE),
             },
             revoked_at,
+            is_current: true,
         }
     }
 

@@ -7,6 +7,7 @@
 //!   value is absent: what is unknown is not released.
 //! - The exceptions that cover override the root; among several, any deny beats permits.
 //! - An obligation that is not understood denies.
+//! - A consent under a key that was changed since forbids what it forbade and permits nothing.
 //! - Over several consents, any covering deny beats permits. No covering consent is
 //!   [`Outcome::NoConsent`].
 
@@ -70,6 +71,9 @@ pub struct Candidate {
     pub opening: Opening,
     /// When it was revoked, if it was.
     pub revoked_at: Option<UnixSeconds>,
+    /// Whether it is under the patient's present key. One under an earlier key forbids what it
+    /// forbade, and permits nothing more.
+    pub is_current: bool,
 }
 
 /// The answer.
@@ -107,6 +111,8 @@ pub enum Reason {
     Expired(Commitment),
     /// No rule of the consent covers the resource for these purposes.
     NotCovered(Commitment),
+    /// A rule would allow it, but the patient's key was changed since.
+    KeyChanged(Commitment),
     /// A rule allows it.
     Permitted(Commitment, Rule),
     /// A rule forbids it.
@@ -249,6 +255,9 @@ fn judge(request: &Request, resource: &Attributes, consent: &Candidate) -> (Reas
     };
     if let Some((rule, _)) = spoken.iter().find(|(_, p)| p.kind == ProvisionKind::Deny) {
         return silent(Reason::Denied(id, *rule));
+    }
+    if !consent.is_current {
+        return silent(Reason::KeyChanged(id));
     }
     // Several permitting exceptions bind together: each one's obligations have to be kept.
     let duties: Vec<Code> = spoken

@@ -16,6 +16,7 @@
 //! | [`codes`], [`terms`] | what a patient allows, in one encoding |
 //! | [`secrets`], [`consent`] | per-consent secrets, handles, commitments, grants |
 //! | [`messages`] | enrolment, devices, key changes, logins |
+//! | [`keychange`] | which of a party's keys counts now |
 //! | [`decide`](mod@decide) | whether one request may have one resource |
 //! | [`audit`] | the signed log chain |
 //! | [`ticket`] | reward tickets and claims |
@@ -36,6 +37,7 @@ pub mod decide;
 pub mod felt;
 pub mod hash;
 pub mod ids;
+pub mod keychange;
 pub mod messages;
 pub mod receipt;
 #[cfg(feature = "seal")]

@@ -1,7 +1,7 @@
 //! A circle with a custodian and a patient, for tests: keys, terms, signatures.
 
 use medsync::source::Head;
-use medsync_app::abi::{CircleInput, EnrolmentInput, OpeningInput, SignatureInput};
+use medsync_app::abi::{CircleInput, EnrolmentInput, KeyChangeInput, OpeningInput, SignatureInput};
 use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq, head_leaf};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Commitment, Grant, Registry, SignedGrant};
@@ -10,7 +10,7 @@ use medsync_protocol::ids::{
     AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, RecordId, Salt,
     SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
-use medsync_protocol::messages::Enrolment;
+use medsync_protocol::messages::{Enrolment, RotationNumber, rotate_message};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
@@ -46,6 +46,8 @@ pub const INVITATION: u8 = 1;
 pub const PATIENT: u8 = 2;
 /// The hospital's own key, which signs nothing that counts as the patient's.
 pub const HOSPITAL: u8 = 3;
+/// The patient's recovery key; see [`enrolment`].
+pub const RECOVERY: u8 = 20;
 /// A researcher's key.
 pub const RESEARCHER: u8 = 4;
 
@@ -111,7 +113,7 @@ pub fn enrolment(member: MemberId, party: u8) -> Enrolment {
     Enrolment {
         member,
         party_key: public_key(party),
-        recovery_key: public_key(20),
+        recovery_key: public_key(RECOVERY),
         login_key: public_key(21),
         author_key: public_key(PATIENT_AUTHOR),
         seal_key: SealKey([23; 32]),
@@ -137,6 +139,25 @@ pub fn enrol_arguments(enrolment: &Enrolment, context: ContextId, signer: u8) ->
             seal_key: enrolment.seal_key.to_string(),
         },
         "signature": signature_input(&signature),
+    })
+}
+
+/// The arguments of `change_key` from one key to another, signed by a third.
+///
+/// # Panics
+/// With odds of 2^-55.
+#[must_use]
+pub fn change_key_arguments(context: ContextId, keys: [u8; 2], seq: u64, signer: u8) -> Value {
+    let [old_key, new_key] = keys.map(public_key);
+    let message = rotate_message(context, old_key, new_key, RotationNumber(seq));
+    let signature = secret_key(signer).sign(message).expect("signable");
+    json!({
+        "change": KeyChangeInput {
+            old_key: old_key.to_string(),
+            new_key: new_key.to_string(),
+            seq,
+            signature: signature_input(&signature),
+        },
     })
 }
 

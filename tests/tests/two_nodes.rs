@@ -11,20 +11,22 @@ use anyhow::{Context, ensure};
 use medsync::source::CalimeroNode;
 use medsync::source::{
     AnchorReport, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind, Head,
-    Installed, LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SourceError,
-    StageReport, all_changes, all_consents, all_records,
+    Installed, LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit,
+    SignedKeyChange, SourceError, StageReport, all_changes, all_consents, all_records,
 };
 use medsync_protocol::audit::Seq;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, SealKey, UnixSeconds};
+use medsync_protocol::keychange::KeyChange;
+use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::receipt::Stage;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::{Leaf, Tree};
 use medsync_tests::circle::{
-    Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, anchorer, enrolment, public_key,
-    registry, secret_key, terms,
+    Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RECOVERY, anchorer, enrolment,
+    public_key, registry, secret_key, terms,
 };
 use medsync_tests::node::Node;
 use reqwest::StatusCode;
@@ -35,6 +37,8 @@ use tempfile::TempDir;
 /// within two seconds.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The patient's next key.
+const NEXT: u8 = 30;
 
 /// Looks until something is there.
 async fn eventually<T, L, F>(what: &str, mut look: L) -> anyhow::Result<T>
@@ -164,6 +168,7 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     both.log().await?;
     both.anchor(&consent).await?;
     both.revoke(&consent).await?;
+    both.change_key().await?;
     both.walks_agree().await?;
 
     let stranger = Party::start(folder.path(), "stranger", Some(&swarm))?;
@@ -396,6 +401,27 @@ impl Both {
             assert!(found.revoked_at.is_some());
         }
         Ok(())
+    }
+
+    async fn change_key(&self) -> anyhow::Result<()> {
+        let change = KeyChange {
+            old_key: public_key(PATIENT),
+            new_key: public_key(NEXT),
+            seq: 0,
+        };
+        let seq = RotationNumber(change.seq);
+        let message = rotate_message(self.opened.context, change.old_key, change.new_key, seq);
+        let signed = SignedKeyChange {
+            change,
+            signature: secret_key(RECOVERY).sign(message).context("signable")?,
+        };
+        assert!(!self.patient.change_key(&signed).await?.existing);
+        eventually("the new key", || async {
+            let state = self.hospital.circle().await?;
+            let is_new = state.keys == [change.old_key, change.new_key];
+            Ok(is_new.then_some(()))
+        })
+        .await
     }
 
     /// Both nodes hold the same state, and each entry of it can be read by its key.

@@ -56,10 +56,18 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         ));
     };
     let store = &desk.pipeline.store;
+    let keys = store
+        .key_history(row.exchange, &recipient.enrolment)
+        .await?;
+    if keys.is_frozen {
+        return Err(PipelineError::Broken(
+            "the recipient's key changes contradict".into(),
+        ));
+    }
     let patient = store.circle_of(row.exchange, requested.patient).await?;
     let (Some(context), true) = (
         patient,
-        is_sound(&requested) && requested.recipient == recipient.enrolment.party_key,
+        is_sound(&requested) && requested.recipient == keys.current(),
     ) else {
         let nothing = BTreeSet::new();
         let says = denied(row.request, DenialReason::Malformed, &nothing);

@@ -97,13 +97,18 @@ impl Desk {
     ) -> Result<Vec<Candidate>, PipelineError> {
         let (store, registry) = (&self.pipeline.store, self.pipeline.registry);
         let state = circle.circle().await?;
-        let Some(patient) = state.patient.filter(|_| !state.frozen) else {
+        let Some(patient) = state.party() else {
             return Ok(Vec::new());
         };
+        let context = circle.context();
+        let history = store.key_history(context, &patient.enrolment).await?;
+        if history.is_frozen {
+            return Ok(Vec::new());
+        }
         let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
         for consent in all_consents(circle).await? {
             let counts = consent.opening.grantee == requested.recipient
-                && consent.opening.patient_key == patient.enrolment.party_key
+                && history.keys.contains(&consent.opening.patient_key)
                 && consent.is_signed(registry);
             if counts {
                 known.insert(
@@ -113,11 +118,11 @@ impl Desk {
                         terms: consent.terms,
                         opening: consent.opening,
                         revoked_at: consent.revoked_at,
+                        is_current: false,
                     },
                 );
             }
         }
-        let context = circle.context();
         for kept in store.consents_to(context, requested.recipient).await? {
             let terms = Terms::decode(&kept.terms)
                 .map_err(|error| PipelineError::Broken(error.to_string()))?;
@@ -126,6 +131,7 @@ impl Desk {
                 terms,
                 opening: kept.opening,
                 revoked_at: None,
+                is_current: false,
             });
         }
         let handles: Vec<Handle> = known.values().map(|known| known.opening.handle).collect();
@@ -139,6 +145,7 @@ impl Desk {
                 || revoked_by_others(store, handle).await?.is_some();
             // Revoked is revoked, whatever the time says: clocks differ.
             candidate.revoked_at = is_revoked.then_some(now);
+            candidate.is_current = candidate.opening.patient_key == history.current();
         }
         Ok(known.into_values().collect())
     }

@@ -20,6 +20,7 @@ use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::seams::system_random;
 
+mod change_key;
 mod consents;
 mod export;
 mod look;
@@ -51,6 +52,8 @@ pub enum Patient {
         #[arg(long)]
         freeze: bool,
     },
+    /// Replace the patient's key by a fresh one, also when it was stolen.
+    ChangeKey(change_key::ChangeKey),
     /// Grant a consent.
     Grant(consents::Grant),
     /// Decline to consent to a recipient for a purpose; that is recorded too.
@@ -124,6 +127,7 @@ impl Patient {
             }
             Self::Enrol { home, freeze } => enrol_patient(&home.home, freeze).await,
             Self::Grant(grant) => grant.run().await,
+            Self::ChangeKey(change) => change.run().await,
             Self::Decline(decline) => decline.run().await,
             Self::Export(export) => export.run().await,
             Self::Revoke(revoke) => revoke.run().await,

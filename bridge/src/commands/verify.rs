@@ -129,6 +129,8 @@ impl Verify {
             terms: receipt.terms.clone(),
             opening: receipt.opening,
             revoked_at: report.revoked_at,
+            // Whether the key was changed since, a receipt cannot say.
+            is_current: true,
         };
         Ok(Some(decide(&request, &resource, &[candidate])?))
     }

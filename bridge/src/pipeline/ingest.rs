@@ -20,7 +20,8 @@ use tokio::sync::Mutex;
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
 use crate::source::{
-    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, LogEntry, SourceError, StateHash,
+    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, LogEntry, SignedKeyChange,
+    SourceError, StateHash,
 };
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
@@ -230,8 +231,8 @@ async fn take_in_new(
             people = Some(people_of(pipeline, row, circle).await?);
         }
         // Revocations count by their content alone.
-        let people = people.as_ref().unwrap_or(&nobody);
-        let settled = match take_in(pipeline, row, circle, people, &entry).await {
+        let counting = people.as_ref().unwrap_or(&nobody);
+        let settled = match take_in(pipeline, row, circle, counting, &entry).await {
             // What one entry is must not keep the others out.
             Err(PipelineError::Source(error)) if !is_node_down(&error) => {
                 tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
@@ -239,6 +240,10 @@ async fn take_in_new(
             }
             other => other?,
         };
+        if entry.kind == EntryKind::KeyChange {
+            // Whose key counts is asked anew.
+            people = None;
+        }
         if settled {
             pipeline
                 .store
@@ -254,8 +259,8 @@ async fn take_in_new(
 /// Whose word counts in a circle.
 #[derive(Default)]
 struct People {
-    /// The enrolled patient's key.
-    patient: Option<PublicKey>,
+    /// The enrolled patient's keys through time.
+    patient: Vec<PublicKey>,
     /// The keys that sign log entries.
     authors: Vec<PublicKey>,
 }
@@ -282,16 +287,25 @@ async fn people_of(
         .map(|enrolment| enrolment.author_key)
         .chain([state.custodian.author_key])
         .collect();
-    let Some(patient) = state.patient.filter(|_| !state.frozen) else {
-        let patient = None;
-        return Ok(People { patient, authors });
+    let nobody = |authors| People {
+        patient: Vec::new(),
+        authors,
     };
+    let Some(party) = state.party() else {
+        return Ok(nobody(authors));
+    };
+    let enrolled = &party.enrolment;
+    let history = pipeline.store.key_history(row.context, enrolled).await?;
+    if history.is_frozen {
+        return Ok(nobody(authors));
+    }
+    let (member, current) = (enrolled.member, history.current());
     pipeline
         .store
-        .pin_party(row.context, &patient.enrolment)
+        .pin_party(row.context, member, current)
         .await?;
     Ok(People {
-        patient: Some(patient.enrolment.party_key),
+        patient: history.keys,
         authors,
     })
 }
@@ -314,7 +328,11 @@ fn is_node_down(error: &SourceError) -> bool {
 fn is_taken_in(entry: &Change) -> bool {
     matches!(
         entry.kind,
-        EntryKind::Consent | EntryKind::Revocation | EntryKind::Log | EntryKind::Head
+        EntryKind::KeyChange
+            | EntryKind::Consent
+            | EntryKind::Revocation
+            | EntryKind::Log
+            | EntryKind::Head
     )
 }
 
@@ -342,7 +360,10 @@ async fn take_in(
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
         }
         Some(EntryBody::Consent(consent)) => {
-            return take_in_consent(pipeline, row, people.patient, &consent).await;
+            return take_in_consent(pipeline, row, people, &consent).await;
+        }
+        Some(EntryBody::KeyChange(change)) => {
+            return take_in_key_change(pipeline, row, circle, &change).await;
         }
         Some(EntryBody::Log(entry)) => return take_in_log(pipeline, row, people, &entry).await,
         Some(EntryBody::Head(head)) => {
@@ -353,10 +374,42 @@ async fn take_in(
         }
         // It may have come before the enrolment that it counts by.
         _ if matches!(change.kind, EntryKind::Consent | EntryKind::Log) => {
-            return Ok(people.patient.is_some());
+            return Ok(!people.patient.is_empty());
         }
         _ => {}
     }
+    Ok(true)
+}
+
+/// A key that was changed stays changed: who changes it is checked here too.
+async fn take_in_key_change(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    signed: &SignedKeyChange,
+) -> Result<bool, PipelineError> {
+    let state = circle.circle().await?;
+    let Some(enrolled) = state.only() else {
+        return Ok(false);
+    };
+    let recovery = enrolled.enrolment.recovery_key;
+    let by = signed
+        .change
+        .signed_by(row.context, recovery, &signed.signature);
+    let Some(by) = by else {
+        return Ok(true);
+    };
+    let now = pipeline.now();
+    let is_kept = pipeline
+        .store
+        .keep_key_change(row.context, (signed, by), true, now)
+        .await?;
+    if !is_kept {
+        return Ok(true);
+    }
+    tracing::warn!(
+        context = %row.context, seq = signed.change.seq, by = by.name(), "a key was changed",
+    );
     Ok(true)
 }
 
@@ -407,7 +460,7 @@ pub fn forked_fact(context: ContextId) -> String {
 async fn take_in_consent(
     pipeline: &Pipeline,
     row: &CircleRow,
-    patient: Option<PublicKey>,
+    people: &People,
     consent: &Consent,
 ) -> Result<bool, PipelineError> {
     let foreign_anchorer = pipeline
@@ -415,7 +468,7 @@ async fn take_in_consent(
         .is_some_and(|own| consent.terms.custodian_address != AddressBytes::of(own));
     if consent.terms.context != row.context
         || foreign_anchorer
-        || patient != Some(consent.opening.patient_key)
+        || !people.patient.contains(&consent.opening.patient_key)
         || !consent.is_signed(pipeline.registry)
     {
         tracing::warn!(
@@ -425,6 +478,21 @@ async fn take_in_consent(
         // The enrolment may be on its way, and a configuration can be put right: it is looked at
         // again with the next walk.
         return Ok(false);
+    }
+    let is_old = people.patient.last() != Some(&consent.opening.patient_key);
+    if is_old
+        && pipeline
+            .store
+            .opening_of(consent.commitment)
+            .await?
+            .is_none()
+    {
+        // It permits nothing; and whoever stole the key gets no receipt for it.
+        tracing::warn!(
+            context = %row.context, commitment = %consent.commitment,
+            "a consent under a key that was changed before is left out",
+        );
+        return Ok(true);
     }
     let kept = ConsentRow {
         commitment: consent.commitment,

@@ -46,6 +46,13 @@ impl Call {
         }
     }
 
+    pub(super) fn change_key(change: &KeyChangeInput) -> Self {
+        Self {
+            method: "change_key",
+            args: json!({ "change": change }),
+        }
+    }
+
     pub(super) fn grant(terms: &str, opening: &Opening, signature: &Signature) -> Self {
         let args = json!({ "terms": terms, "opening": opening, "signature": signature });
         Self {
@@ -273,6 +280,13 @@ mirror! {
         payload: String,
         sealed_key: String,
     }
+    /// A change of the enrolled party's key.
+    KeyChangeInput {
+        old_key: PublicKey,
+        new_key: PublicKey,
+        seq: u64,
+        signature: Signature,
+    }
     /// What a write did.
     Written {
         key: EntryKey,
@@ -291,6 +305,7 @@ mirror! {
         custodian: CircleInput,
         enrolments: Vec<EnrolmentView>,
         patient: Option<EnrolmentView>,
+        keys: Vec<PublicKey>,
         frozen: bool,
         ignored: u64,
         counts: Counts,
@@ -312,6 +327,13 @@ mirror! {
     EnrolmentView {
         key: EntryKey,
         enrolment: Enrolment,
+        recorded_at: UnixSeconds,
+    }
+    /// A key change that somebody signed who may.
+    KeyChangeView {
+        key: EntryKey,
+        change: KeyChangeInput,
+        by: String,
         recorded_at: UnixSeconds,
     }
     /// A consent that counts; the terms in base64.
@@ -457,6 +479,7 @@ mirror! {
         owner: Option<MemberId>,
         valid: bool,
         enrolment: Option<EnrolmentView>,
+        key_change: Option<KeyChangeView>,
         consent: Option<ConsentView>,
         revocation: Option<RevocationView>,
         anchored: Option<ConsentView>,

@@ -23,7 +23,7 @@ use super::error::{SourceError, printable};
 use super::model::{
     AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, FullRelease, Granted,
     Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, ReceiptPage, RecordPage, ReleasePage,
-    Written,
+    SignedKeyChange, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, PageLimit, StateHash, to_base58};
 use super::node::CalimeroNode;
@@ -190,6 +190,12 @@ impl Circle for NodeCircle {
 
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written> {
         let view: abi::Written = self.call(Call::enrol(enrolment, signature)).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written> {
+        let call = Call::change_key(&convert::key_change_to_abi(change));
+        let view: abi::Written = self.call(call).await?;
         Ok(convert::written(&view))
     }
 

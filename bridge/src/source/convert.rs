@@ -13,6 +13,7 @@ use medsync_protocol::audit::BodyError;
 use medsync_protocol::consent::{Commitment, Registry};
 use medsync_protocol::felt::FeltError;
 use medsync_protocol::ids::{AddressBytes, Anchorer, ContextId, Sha256Digest, parse_base64};
+use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::terms::{TERMS_BYTES_MAX, Terms, TermsError};
 use medsync_protocol::tree::{Leaf, Proof};
@@ -20,8 +21,8 @@ use medsync_protocol::tree::{Leaf, Proof};
 use super::abi;
 use super::model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, Granted, Position, Revocation, StageReport,
-    Submission, Written,
+    Counts, CustodianPins, Enrolled, Entry, EntryBody, Granted, Position, Revocation,
+    SignedKeyChange, StageReport, Submission, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, NameError};
 pub(super) use exchange::{RECEIPT_BYTES_MAX, full_release, receipts, release_to_abi, releases};
@@ -108,6 +109,27 @@ fn pins(view: &abi::CircleInput) -> Converted<CustodianPins> {
     })
 }
 
+pub(super) fn key_change_to_abi(signed: &SignedKeyChange) -> abi::KeyChangeInput {
+    abi::KeyChangeInput {
+        old_key: signed.change.old_key,
+        new_key: signed.change.new_key,
+        seq: signed.change.seq,
+        signature: signed.signature,
+    }
+}
+
+fn key_change(view: &abi::KeyChangeView) -> SignedKeyChange {
+    let said = &view.change;
+    SignedKeyChange {
+        change: KeyChange {
+            old_key: said.old_key,
+            new_key: said.new_key,
+            seq: said.seq,
+        },
+        signature: said.signature,
+    }
+}
+
 fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
     Enrolled {
         key: view.key,
@@ -128,7 +150,14 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
         &(known && !(view.frozen && patient.is_some())),
         &true,
     )?;
+    let first = patient.as_ref().map(|patient| &patient.enrolment.party_key);
+    same(
+        "the first key",
+        &(first.is_none() || first == view.keys.first()),
+        &true,
+    )?;
     Ok(CircleState {
+        keys: view.keys.clone(),
         context,
         custodian_member: view.custodian_member,
         custodian: pins(&view.custodian)?,
@@ -205,6 +234,7 @@ pub(super) fn consent(context: ContextId, view: &abi::ConsentView) -> Converted<
 fn state(text: &str) -> Converted<ConsentState> {
     Ok(match text {
         "revoked" => ConsentState::Revoked,
+        "old_key" => ConsentState::OldKey,
         "frozen" => ConsentState::Frozen,
         "not_yet" => ConsentState::NotYet,
         "expired" => ConsentState::Expired,
@@ -365,6 +395,9 @@ fn entry_body(context: ContextId, kind: EntryKind, view: &abi::EntryView) -> Con
         EntryKind::Circle => EntryBody::Circle,
         EntryKind::Enrolment => {
             EntryBody::Enrolment(enrolled(view.enrolment.as_ref().ok_or_else(missing)?))
+        }
+        EntryKind::KeyChange => {
+            EntryBody::KeyChange(key_change(view.key_change.as_ref().ok_or_else(missing)?))
         }
         EntryKind::Consent => EntryBody::Consent(consent_of(&view.consent)?),
         EntryKind::Revocation => {

@@ -46,7 +46,8 @@ pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
     Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted, Head,
     LogEntry, LogPage, NewRecord, NewRelease, Pin, Position, ReceiptPage, Record, RecordPage,
-    Release, ReleasePage, Revocation, SharedReceipt, StageReport, Submission, Written,
+    Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange, StageReport, Submission,
+    Written,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
@@ -82,6 +83,9 @@ pub trait Circle: Send + Sync {
 
     /// Publishes the patient's keys, signed by the invitation's one-time key.
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written>;
+
+    /// Writes down that the enrolled party's key was changed.
+    async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written>;
 
     /// Grants a consent; `terms` is the borsh of the terms.
     async fn grant(

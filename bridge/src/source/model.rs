@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind, MemberId, SealKey, UnixSeconds};
+use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, Stage, TransactionHash};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
@@ -70,7 +71,9 @@ pub struct CircleState {
     pub enrolments: Vec<Enrolled>,
     /// The patient, if exactly one enrolment is valid.
     pub patient: Option<Enrolled>,
-    /// Whether two different valid enrolments are there: no consent counts.
+    /// That party's keys through time: the enrolled one first, the one that counts now last.
+    pub keys: Vec<PublicKey>,
+    /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
     /// Entries among the enrolments that do not verify.
     pub ignored: u64,
@@ -109,6 +112,15 @@ impl CircleState {
     pub fn party(&self) -> Option<&Enrolled> {
         self.patient.as_ref().filter(|_| !self.frozen)
     }
+
+    /// The one who enrolled, also if key changes that contradict each other froze everything.
+    #[must_use]
+    pub fn only(&self) -> Option<&Enrolled> {
+        match self.enrolments.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// A valid enrolment.
@@ -120,6 +132,15 @@ pub struct Enrolled {
     pub enrolment: Enrolment,
     /// When it was written, by its writer's clock.
     pub recorded_at: UnixSeconds,
+}
+
+/// A change of the enrolled party's key, with its signature; whoever keeps it checks that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedKeyChange {
+    /// The change.
+    pub change: KeyChange,
+    /// By the old key or the recovery key.
+    pub signature: Signature,
 }
 
 /// What a write did.
@@ -147,6 +168,8 @@ pub struct Granted {
 pub enum ConsentState {
     /// A revocation opens its handle.
     Revoked,
+    /// The patient's key was changed since: it permits nothing more.
+    OldKey,
     /// The circle is frozen.
     Frozen,
     /// Its validity has not begun.

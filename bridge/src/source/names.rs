@@ -164,6 +164,8 @@ pub enum EntryKind {
     Circle,
     /// An enrolment.
     Enrolment,
+    /// A change of the enrolled party's key.
+    KeyChange,
     /// A granted consent.
     Consent,
     /// A revocation.
@@ -184,9 +186,10 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// All of them, in the order of the walk.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Circle,
         Self::Enrolment,
+        Self::KeyChange,
         Self::Consent,
         Self::Revocation,
         Self::Anchor,
@@ -203,6 +206,7 @@ impl EntryKind {
         match self {
             Self::Circle => "circle",
             Self::Enrolment => "enrolment",
+            Self::KeyChange => "key_change",
             Self::Consent => "consent",
             Self::Revocation => "revocation",
             Self::Anchor => "anchor",

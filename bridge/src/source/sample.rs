@@ -8,7 +8,8 @@ use medsync_protocol::ids::{
     AddressBytes, Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, Nonce,
     RecordId, Salt, SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
-use medsync_protocol::messages::Enrolment;
+use medsync_protocol::keychange::KeyChange;
+use medsync_protocol::messages::{Enrolment, RotationNumber, rotate_message};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
@@ -17,7 +18,7 @@ use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use super::abi::{AnchorInput, CircleInput, RecordInput};
-use super::model::{Head, LogEntry, NewRelease};
+use super::model::{Head, LogEntry, NewRelease, SignedKeyChange};
 use super::names::Cursor;
 
 pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
@@ -117,6 +118,7 @@ pub(super) fn circle_view() -> Value {
         "custodian": circle_input(),
         "enrolments": [enrolled],
         "patient": enrolled,
+        "keys": [enrolment().party_key],
         "frozen": false,
         "ignored": 0,
         "counts": {
@@ -293,6 +295,25 @@ pub(super) fn head_view() -> Value {
     json!({ "key": key(4), "head": said, "recorded_at": 19 })
 }
 
+pub(super) fn key_change() -> SignedKeyChange {
+    let change = KeyChange {
+        old_key: patient().public_key(),
+        new_key: PublicKey::from_felt(felt(33)),
+        seq: 0,
+    };
+    let (old, new, seq) = (change.old_key, change.new_key, RotationNumber(0));
+    let message = rotate_message(CONTEXT, old, new, seq);
+    SignedKeyChange {
+        change,
+        signature: patient().sign(message).expect("signable"),
+    }
+}
+
+pub(super) fn key_change_view() -> Value {
+    let said = super::convert::key_change_to_abi(&key_change());
+    json!({ "key": key(8), "change": said, "by": "recovery", "recorded_at": 22 })
+}
+
 pub(super) fn receipt_view() -> Value {
     json!({ "key": key(5), "patient": key(6), "receipt": "AA==", "recorded_at": 20 })
 }
@@ -338,6 +359,7 @@ pub(super) fn entry_view() -> Value {
         "owner": MemberId([9; 32]),
         "valid": true,
         "enrolment": { "key": key(1), "enrolment": enrolment(), "recorded_at": 10 },
+        "key_change": key_change_view(),
         "consent": consent_view(),
         "revocation": revocation_view(),
         "anchored": consent_view(),

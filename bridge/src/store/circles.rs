@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
-use medsync_protocol::messages::Enrolment;
+use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::facts::ask_for_revocations;
+use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
@@ -154,22 +155,24 @@ impl Store {
             })
     }
 
-    /// Notes who enrolled, as the patient or the recipient; the first who did stays.
+    /// Notes who enrolled, as the patient or the recipient, and the key that counts now; the first
+    /// who enrolled stays.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn pin_party(
         &self,
         context: ContextId,
-        enrolled: &Enrolment,
+        member: MemberId,
+        key: PublicKey,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET patient_member = $2, party_key = $3 \
-             WHERE context = $1 AND patient_member IS NULL",
+            "UPDATE circles SET patient_member = $2, party_key = $3 WHERE context = $1 \
+             AND (patient_member IS NULL OR patient_member = $2)",
         )
         .bind(context.to_string())
-        .bind(enrolled.member.to_string())
-        .bind(enrolled.party_key.to_string())
+        .bind(member.to_string())
+        .bind(key.to_string())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -287,6 +290,9 @@ impl Store {
         if is_replaced && entry.kind == EntryKind::Log {
             ask_for_log(&mut transaction, context).await?;
         }
+        if is_replaced && entry.kind == EntryKind::KeyChange {
+            ask_for_key_changes(&mut transaction, context).await?;
+        }
         sqlx::query(
             "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
@@ -368,6 +374,9 @@ impl Store {
         let lacks = |kind| fresh.iter().any(|entry| entry.kind == kind);
         if lacks(EntryKind::Revocation) {
             ask_for_revocations(&mut transaction, context, now).await?;
+        }
+        if lacks(EntryKind::KeyChange) {
+            ask_for_key_changes(&mut transaction, context).await?;
         }
         if lacks(EntryKind::Log) {
             ask_for_log(&mut transaction, context).await?;

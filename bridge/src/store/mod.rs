@@ -11,6 +11,7 @@
 //! | [`batches`] | batches and their way to the chain |
 //! | [`revocations`] | revocations and their way to the chain |
 //! | [`access`] | requests, releases, reply keys |
+//! | [`keychanges`] | changes of an enrolled party's key |
 //! | [`log`] | log entries, and their places in batches |
 //! | [`records`] | imported records |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
@@ -27,6 +28,7 @@ pub mod batches;
 pub mod circles;
 pub mod consents;
 pub mod facts;
+pub mod keychanges;
 pub mod log;
 pub mod records;
 pub mod revocations;

@@ -1,30 +1,19 @@
 //! A circle in memory, with faults on demand.
 
+mod answers;
+
+use super::faults::Faults;
+use medsync::source::{
+    AnchorReport, Change, ChangeDigest, Consent, Enrolled, EntryBody, EntryKey, EntryKind, Head,
+    LogEntry, Record, Release, Revocation, SharedReceipt, SignedKeyChange, SourceError,
+    SourceResult,
+};
+use medsync_protocol::ids::{ContextId, MemberId, SealKey, UnixSeconds};
+use medsync_protocol::messages::Enrolment;
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-
-use async_trait::async_trait;
-use medsync::guard::Circles;
-use medsync::source::{
-    AnchorReport, ApplicationId, BlobId, Change, ChangeDigest, ChangePage, Circle, CircleState,
-    Consent, ConsentPage, Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey,
-    EntryKind, FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord,
-    NewRelease, PageLimit, Pin, ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation,
-    SharedReceipt, SourceError, SourceResult, StageReport, StateHash, Written,
-};
-use medsync_protocol::audit::{Body, Pseudonym, Seq};
-use medsync_protocol::consent::{Opening, Registry};
-use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{
-    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, RecordId, SealKey,
-    Sha256Digest, UnixSeconds,
-};
-use medsync_protocol::messages::Enrolment;
-use medsync_protocol::seal::RecordVersion;
-use medsync_protocol::secrets::{Handle, RevocationSecret};
-use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
-
-use super::faults::{Fault, Faults};
 
 pub const CONTEXT: ContextId = ContextId([7; 32]);
 /// Another patient's circle.
@@ -48,6 +37,11 @@ struct State {
 /// Signs the custodian's log entries.
 pub fn custodian_author() -> SecretKey {
     SecretKey::from_scalar(&[6; 32]).expect("a scalar")
+}
+
+/// Overrules whoever stole the patient's key.
+pub fn recovery() -> SecretKey {
+    SecretKey::from_scalar(&[5; 32]).expect("a scalar")
 }
 
 /// What the app refuses to take of a position.
@@ -147,6 +141,21 @@ impl FakeCircle {
         self.add(EntryKind::Revocation, EntryBody::Revocation(revocation));
     }
 
+    /// The key changes that it has.
+    pub fn key_changes(&self) -> Vec<SignedKeyChange> {
+        let state = self.state.lock().expect("one test");
+        let changes = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::KeyChange(change) => Some(*change),
+            _ => None,
+        });
+        changes.collect()
+    }
+
+    fn has(&self, wanted: &EntryBody) -> bool {
+        let state = self.state.lock().expect("one test");
+        state.entries.iter().any(|(_, body)| body == wanted)
+    }
+
     fn has_revoked(&self, handle: Handle) -> bool {
         let state = self.state.lock().expect("one test");
         state.entries.iter().any(|(_, body)| {
@@ -235,361 +244,11 @@ fn enrolled(party_key: PublicKey) -> Enrolled {
         enrolment: Enrolment {
             member: MemberId([2; 32]),
             party_key,
-            recovery_key: party_key,
+            recovery_key: recovery().public_key(),
             login_key: party_key,
             author_key: party_key,
             seal_key: SealKey([2; 32]),
         },
         recorded_at: UnixSeconds(0),
-    }
-}
-
-impl Circles for FakeCircles {
-    fn open(&self, context: ContextId) -> Box<dyn Circle> {
-        let circle = self.0.iter().find(|circle| circle.context == context);
-        Box::new(circle.expect("a circle of the test").clone())
-    }
-}
-
-#[async_trait]
-impl Circle for FakeCircle {
-    fn context(&self) -> ContextId {
-        self.context
-    }
-
-    async fn state_hash(&self) -> SourceResult<StateHash> {
-        self.faults
-            .before("state_hash")
-            .map_err(|()| broken("state_hash"))?;
-        let state = self.state.lock().expect("one test");
-        let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
-        hash[8..16].copy_from_slice(&(state.reports.len() as u64).to_be_bytes());
-        let replaced = |(change, _): &&(Change, EntryBody)| change.digest.0 == [0xff; 32];
-        hash[16] = state.entries.iter().filter(replaced).count() as u8;
-        Ok(StateHash(hash))
-    }
-
-    async fn pin(&self) -> SourceResult<Pin> {
-        self.faults.before("pin").map_err(|()| broken("pin"))?;
-        let state = self.state.lock().expect("one test");
-        Ok(Pin {
-            application: ApplicationId([4; 32]),
-            bytecode: BlobId([if state.pushed_code { 55 } else { 5 }; 32]),
-            group: Some(GroupId([6; 32])),
-            members: state.members.clone(),
-        })
-    }
-
-    async fn circle(&self) -> SourceResult<CircleState> {
-        self.faults
-            .before("circle")
-            .map_err(|()| broken("circle"))?;
-        let state = self.state.lock().expect("one test");
-        let enrolments: Vec<Enrolled> = state
-            .patient_keys
-            .iter()
-            .map(|key| enrolled(*key))
-            .collect();
-        let frozen = enrolments.len() > 1;
-        Ok(CircleState {
-            context: self.context,
-            custodian_member: CUSTODIAN,
-            custodian: CustodianPins {
-                kind: ContextKind::Circle,
-                invitation_key: PublicKey::from_felt(Felt::ONE),
-                anchorer: Anchorer::from_felt(Felt::ONE),
-                author_key: custodian_author().public_key(),
-                seal_key: SealKey([1; 32]),
-                registry: Registry {
-                    chain_id: ChainId::from_felt(Felt::ONE),
-                    registry: ContractAddress::from_felt(Felt::ONE),
-                },
-            },
-            patient: enrolments.first().filter(|_| !frozen).cloned(),
-            enrolments,
-            frozen,
-            ignored: 0,
-            counts: Counts::default(),
-            now: UnixSeconds(0),
-        })
-    }
-
-    async fn enrol(&self, _: &Enrolment, _: &Signature) -> SourceResult<Written> {
-        unused("enrol")
-    }
-
-    async fn grant(&self, _: &[u8], _: &Opening, _: &Signature) -> SourceResult<Granted> {
-        unused("grant")
-    }
-
-    async fn revoke(
-        &self,
-        secret: &RevocationSecret,
-        claim_key: PublicKey,
-    ) -> SourceResult<Written> {
-        let fault = self.faults.take("revoke");
-        if fault == Some(Fault::Failed) {
-            return Err(broken("revoke"));
-        }
-        let key = EntryKey([98; 32]);
-        let handle = Handle::of(secret.hash(), claim_key);
-        let existing = self.has_revoked(handle);
-        if !existing {
-            self.add_revocation(Revocation {
-                key,
-                handle,
-                secret: secret.clone(),
-                claim_key,
-                recorded_at: UnixSeconds(12),
-            });
-        }
-        match fault {
-            None => Ok(Written { key, existing }),
-            Some(_) => Err(broken("revoke")),
-        }
-    }
-
-    async fn consents(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ConsentPage> {
-        self.faults
-            .before("consents")
-            .map_err(|()| broken("consents"))?;
-        let state = self.state.lock().expect("one test");
-        let consents = state.entries.iter().filter_map(|(_, body)| match body {
-            EntryBody::Consent(consent) => Some(consent.as_ref().clone()),
-            _ => None,
-        });
-        Ok(ConsentPage {
-            consents: consents.collect(),
-            ignored: 0,
-            next: None,
-        })
-    }
-
-    async fn put_record(&self, _: &NewRecord) -> SourceResult<Written> {
-        unused("put_record")
-    }
-
-    async fn records(
-        &self,
-        _: Option<&Cursor>,
-        _: PageLimit,
-        _: Option<&str>,
-    ) -> SourceResult<RecordPage> {
-        self.faults
-            .before("records")
-            .map_err(|()| broken("records"))?;
-        let state = self.state.lock().expect("one test");
-        Ok(RecordPage {
-            records: state.records.iter().map(|(r, _)| r.clone()).collect(),
-            ignored: 0,
-            next: None,
-        })
-    }
-
-    async fn record(&self, record: RecordId, _: Option<RecordVersion>) -> SourceResult<FullRecord> {
-        self.faults
-            .before("record")
-            .map_err(|()| broken("record"))?;
-        let state = self.state.lock().expect("one test");
-        let mut records = state.records.iter();
-        let (found, payload) = records
-            .find(|(found, _)| found.record == record)
-            .expect("a record of the test");
-        Ok(FullRecord {
-            record: found.clone(),
-            payload: Some(payload.clone()),
-        })
-    }
-
-    async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {
-        let fault = self.faults.take("record_anchor");
-        if fault == Some(Fault::Failed) {
-            return Err(broken("record_anchor"));
-        }
-        let mut state = self.state.lock().expect("one test");
-        let is_block = matches!(report.stage, StageReport::Anchored { .. });
-        if state.refuses == Refuses::Everything || (is_block && state.refuses == Refuses::Blocks) {
-            return Err(refusal("record_anchor"));
-        }
-        state.reports.push(report.clone());
-        drop(state);
-        if fault.is_some() {
-            return Err(broken("record_anchor"));
-        }
-        Ok(Written {
-            key: EntryKey([9; 32]),
-            existing: false,
-        })
-    }
-
-    async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written> {
-        let fault = self.faults.take("put_receipt");
-        if fault == Some(Fault::Failed) {
-            return Err(broken("put_receipt"));
-        }
-        let mut state = self.state.lock().expect("one test");
-        let key = EntryKey([95; 32]);
-        let shared = SharedReceipt {
-            key,
-            patient,
-            receipt: receipt.to_vec(),
-        };
-        let existing = state.receipts.contains(&shared);
-        if !existing {
-            state.receipts.push(shared);
-        }
-        match fault {
-            None => Ok(Written { key, existing }),
-            Some(_) => Err(broken("put_receipt")),
-        }
-    }
-
-    async fn receipts(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ReceiptPage> {
-        Ok(ReceiptPage {
-            receipts: self.shared_receipts(),
-            ignored: 0,
-            next: None,
-        })
-    }
-
-    /// As the app: nothing is released that the custodian's log here does not name.
-    async fn put_release(&self, release: &NewRelease) -> SourceResult<Written> {
-        let fault = self.faults.take("put_release");
-        if fault == Some(Fault::Failed) {
-            return Err(broken("put_release"));
-        }
-        let entries = self.log_entries();
-        let logged = entries.iter().find(|entry| entry.digest() == release.entry);
-        let Some(Body::Released {
-            request,
-            logged_as: Some(logged_as),
-            records,
-            ..
-        }) = logged.map(|entry| entry.body.clone())
-        else {
-            return Err(refusal("put_release"));
-        };
-        assert!(records.contains(&release.what), "what is logged");
-        let mut state = self.state.lock().expect("one test");
-        let existing = state
-            .releases
-            .iter()
-            .any(|(known, _)| known.entry == release.entry && known.what == release.what);
-        let key = EntryKey([state.releases.len() as u8; 32]);
-        if !existing {
-            let described = Release {
-                key,
-                entry: release.entry,
-                logged_as,
-                request,
-                circle: release.circle,
-                what: release.what,
-                resource_type: release.resource_type.clone(),
-                payload_sha256: Sha256Digest::of(&release.payload),
-                sealed_key: release.sealed_key.clone(),
-            };
-            state.releases.push((described, release.payload.clone()));
-        }
-        match fault {
-            None => Ok(Written { key, existing }),
-            Some(_) => Err(broken("put_release")),
-        }
-    }
-
-    async fn releases(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ReleasePage> {
-        Ok(ReleasePage {
-            releases: self.released(),
-            ignored: 0,
-            next: None,
-        })
-    }
-
-    async fn release(&self, key: EntryKey) -> SourceResult<FullRelease> {
-        let state = self.state.lock().expect("one test");
-        let (release, payload) = state.releases[usize::from(key.0[0])].clone();
-        Ok(FullRelease {
-            release,
-            payload: Some(payload),
-        })
-    }
-
-    async fn append_log(&self, entry: &LogEntry) -> SourceResult<Written> {
-        let fault = self.faults.take("append_log");
-        if fault == Some(Fault::Failed) {
-            return Err(broken("append_log"));
-        }
-        let existing = self.log_entries().contains(entry);
-        if !existing {
-            self.add(EntryKind::Log, EntryBody::Log(Box::new(entry.clone())));
-        }
-        match fault {
-            None => Ok(Written {
-                key: EntryKey([97; 32]),
-                existing,
-            }),
-            Some(_) => Err(broken("append_log")),
-        }
-    }
-
-    async fn log(&self, author_key: PublicKey, from: Seq, _: PageLimit) -> SourceResult<LogPage> {
-        let of_author = |entry: &LogEntry| entry.entry.author_key == author_key;
-        let entries = self.log_entries().into_iter();
-        Ok(LogPage {
-            entries: entries
-                .filter(|entry| of_author(entry) && entry.entry.seq >= from)
-                .collect(),
-            next: None,
-        })
-    }
-
-    async fn record_head(&self, head: &Head) -> SourceResult<Written> {
-        let fault = self.faults.take("record_head");
-        let refuses = self.state.lock().expect("one test").refuses == Refuses::Everything;
-        if fault == Some(Fault::Failed) {
-            return Err(broken("record_head"));
-        }
-        if refuses {
-            return Err(refusal("record_head"));
-        }
-        let known = self.heads();
-        if !known.contains(head) {
-            self.add(EntryKind::Head, EntryBody::Head(Box::new(head.clone())));
-        }
-        match fault {
-            None => Ok(Written {
-                key: EntryKey([96; 32]),
-                existing: known.contains(head),
-            }),
-            Some(_) => Err(broken("record_head")),
-        }
-    }
-
-    async fn changes(&self, _: Option<&Cursor>, _: PageLimit) -> SourceResult<ChangePage> {
-        self.faults
-            .before("changes")
-            .map_err(|()| broken("changes"))?;
-        let state = self.state.lock().expect("one test");
-        let entries = state.entries.iter().map(|(change, _)| *change).collect();
-        Ok(ChangePage {
-            entries,
-            next: None,
-        })
-    }
-
-    async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry> {
-        self.faults.before("entry").map_err(|()| broken("entry"))?;
-        let state = self.state.lock().expect("one test");
-        let body = state
-            .entries
-            .iter()
-            .find(|(c, _)| c.key == key)
-            .map(|(_, body)| body.clone());
-        Ok(Entry {
-            kind,
-            key,
-            owner: None,
-            body,
-        })
     }
 }

@@ -9,6 +9,7 @@ mod chain;
 mod circle;
 mod fairness;
 mod faults;
+mod keys;
 mod log;
 mod settled;
 mod verifier;

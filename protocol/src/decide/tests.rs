@@ -29,6 +29,7 @@ fn candidate(provision: Provision, exceptions: Vec<Provision>) -> Candidate {
         },
         opening: granted.opening,
         revoked_at: None,
+        is_current: true,
     }
 }
 
@@ -240,6 +241,14 @@ fn consents_that_are_not_in_force_say_nothing() {
     };
     assert_eq!(reason(&revoked, 1_199), Reason::Permitted(id, Rule::Root));
     assert_eq!(reason(&revoked, 1_200), Reason::Revoked(id));
+    let changed = Candidate {
+        is_current: false,
+        ..consent.clone()
+    };
+    assert_eq!(reason(&changed, 1_500), Reason::KeyChanged(id));
+    let mut forbids = changed;
+    forbids.terms.provision = deny();
+    assert_eq!(reason(&forbids, 1_500), Reason::Denied(id, Rule::Root));
     let mut other = consent;
     other.opening.grantee = other.opening.patient_key;
     assert_eq!(reason(&other, 1_500), Reason::OtherRecipient(id));

@@ -166,8 +166,8 @@ impl Story {
         )
     }
 
-    /// Looks at everything that the researcher's side has: no context but the exchange, no entry but
-    /// those of an exchange, and not one record that the consent does not cover.
+    /// Looks at everything that the researcher's side has: no context but the exchange, no entry
+    /// but those of an exchange, and not one record that the consent does not cover.
     pub(super) fn look_what_else_is_there(&mut self) -> anyhow::Result<()> {
         let circle = self.circle()?;
         let node = self.researcher_node.as_ref().context("no researcher")?;

@@ -81,6 +81,7 @@ async fn describe(
         _ if kept.is_some() || on_chain.is_some() => "revoked",
         ConsentState::Revoked => "revoked",
         ConsentState::Frozen => "frozen",
+        ConsentState::OldKey => "old_key",
         ConsentState::NotYet => "not_yet",
         ConsentState::Expired => "expired",
         ConsentState::InForce => "in_force",

@@ -96,6 +96,10 @@ fn methods() -> Vec<(Call, Value)> {
             written(),
         ),
         (
+            Call::change_key(&convert::key_change_to_abi(&sample::key_change())),
+            written(),
+        ),
+        (
             Call::grant("AA==", &sample::opening(), &sample::signature()),
             mirrored::<Granted>(
                 json!({ "key": sample::key(1), "commitment": "0x1", "existing": true }),

@@ -3,7 +3,9 @@
 use medsync_protocol::ids::MemberId;
 
 use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
-use super::{Consent, Enrolled, Head, LogEntry, Record, Release, Revocation, SharedReceipt};
+use super::{
+    Consent, Enrolled, Head, LogEntry, Record, Release, Revocation, SharedReceipt, SignedKeyChange,
+};
 
 /// One entry of the walk over everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +47,8 @@ pub enum EntryBody {
     Circle,
     /// An enrolment.
     Enrolment(Enrolled),
+    /// A key change.
+    KeyChange(SignedKeyChange),
     /// A consent with its present state.
     Consent(Box<Consent>),
     /// A revocation.

@@ -1,0 +1,145 @@
+//! Changes of the enrolled party's key.
+//!
+//! A change counts by its signature, whoever wrote it down, and the protocol says what comes of
+//! all of them. Writing checks that it follows; a change by the recovery key may come late, since
+//! it overrules whatever a thief wrote before.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::keychange::{ChangedBy, KeyChange, KEY_CHANGES_MAX};
+use medsync_protocol::signature::{PublicKey, Signature};
+
+use crate::abi::{KeyChangeInput, KeyChangeView, Written};
+use crate::circle::Circle;
+use crate::host;
+use crate::layout::{Kind, Shard};
+use crate::members::Members;
+use crate::refusal::Refusal;
+use crate::store::{self, Key};
+use crate::text::{
+    load_signature, read, read_signature, signature, store_signature, StoredSignature,
+};
+
+const ONLY_SHARD: Shard = Shard(0);
+/// The most entries whose signatures are looked at: each change a few times over.
+const LOOKED_AT_MAX: usize = 4 * KEY_CHANGES_MAX;
+
+#[derive(BorshSerialize, BorshDeserialize)]
+struct KeyChangeBody {
+    change: KeyChange,
+    signature: StoredSignature,
+    recorded_at: u64,
+}
+
+/// A change and its entry.
+pub struct Found {
+    key: Key,
+    /// The change.
+    pub change: KeyChange,
+    /// Who signed it.
+    pub by: ChangedBy,
+    signature: Signature,
+    recorded_at: UnixSeconds,
+}
+
+impl Found {
+    /// As the interface shows it.
+    pub fn view(&self) -> KeyChangeView {
+        KeyChangeView {
+            key: self.key.to_string(),
+            change: KeyChangeInput {
+                old_key: self.change.old_key.to_string(),
+                new_key: self.change.new_key.to_string(),
+                seq: self.change.seq,
+                signature: signature(&self.signature),
+            },
+            by: self.by.name().into(),
+            recorded_at: self.recorded_at.0,
+        }
+    }
+}
+
+/// One change, if it is there and signed by whoever may.
+pub fn load(circle: &Circle, recovery: PublicKey, key: Key) -> Option<Found> {
+    let body: KeyChangeBody = store::load(key)?.decode()?;
+    let signature = load_signature(&body.signature)?;
+    let by = body
+        .change
+        .signed_by(circle.context, recovery, &signature)?;
+    Some(Found {
+        key,
+        change: body.change,
+        by,
+        signature,
+        recorded_at: UnixSeconds(body.recorded_at),
+    })
+}
+
+/// Every change that somebody signed who may; the enrolled member's own entries first, since only
+/// so many are looked at.
+pub fn all(circle: &Circle, enrolled: &crate::members::Enrolled) -> Vec<Found> {
+    let own = Some(enrolled.enrolment.member);
+    let is_others = |key: &Key| store::load(*key).and_then(|stored| stored.owner()) != own;
+    let mut keys: Vec<Key> = store::keys(Kind::KeyChanges, ONLY_SHARD)
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    if keys.len() > LOOKED_AT_MAX {
+        keys.sort_by_cached_key(|key| (is_others(key), *key));
+        keys.truncate(LOOKED_AT_MAX);
+    }
+    keys.into_iter()
+        .filter_map(|key| load(circle, enrolled.enrolment.recovery_key, key))
+        .collect()
+}
+
+/// Writes a change down.
+pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
+    let change = KeyChange {
+        old_key: read("old_key", &input.old_key)?,
+        new_key: read("new_key", &input.new_key)?,
+        seq: input.seq,
+    };
+    let signature = read_signature(&input.signature)?;
+    let circle = Circle::load()?;
+    let members = Members::load(&circle);
+    let enrolled = members.only()?;
+    let recovery = enrolled.enrolment.recovery_key;
+    let Some(by) = change.signed_by(circle.context, recovery, &signature) else {
+        return Err(Refusal::KeyChangeSignature);
+    };
+    let known = all(&circle, enrolled);
+    if let Some(same) = known.iter().find(|k| k.change == change && k.by == by) {
+        return Ok(Written {
+            key: same.key.to_string(),
+            existing: true,
+        });
+    }
+    let keys = &members.keys.keys;
+    let next = members.keys.next_seq();
+    // The recovery key may overrule what is there; the old key only follows.
+    let may_be_late = by == ChangedBy::Recovery;
+    let old_key = usize::try_from(change.seq)
+        .ok()
+        .and_then(|seq| keys.get(seq));
+    let follows = old_key == Some(&change.old_key) && (change.seq == next || may_be_late);
+    if !follows || next >= KEY_CHANGES_MAX as u64 {
+        return Err(Refusal::KeyChangeOrder {
+            next,
+            current: members.keys.current(),
+        });
+    }
+    if change.new_key.is_zero() || keys.contains(&change.new_key) {
+        return Err(Refusal::KeyNotNew);
+    }
+    let body = KeyChangeBody {
+        change,
+        signature: store_signature(&signature),
+        recorded_at: host::now().0,
+    };
+    let key = store::insert(Kind::KeyChanges, ONLY_SHARD, &body)?;
+    Ok(Written {
+        key: key.to_string(),
+        existing: false,
+    })
+}

@@ -1,0 +1,157 @@
+//! Changing the patient's key, when others may know it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use medsync_protocol::audit::Body;
+use medsync_protocol::ids::ContextId;
+use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
+use medsync_protocol::messages::{RotationNumber, rotate_message};
+use medsync_protocol::signature::PublicKey;
+use serde_json::json;
+
+use super::{KEY_FILE, own_circle, passphrase};
+use crate::commands::join::log_once;
+use crate::commands::{Home, print_json};
+use crate::files;
+use crate::keys::PatientKeys;
+use crate::party::Party;
+use crate::seams::{random_key, system_random};
+use crate::source::SignedKeyChange;
+
+/// The keys that are about to take the place of the present ones.
+const NEXT_FILE: &str = "patient-keys.next.json";
+
+/// Replace the patient's key by a fresh one. Consents under the old key stay verifiable and can be
+/// revoked, and permit nothing more: grant anew what is to go on.
+#[derive(Debug, clap::Args)]
+pub struct ChangeKey {
+    #[command(flatten)]
+    home: Home,
+    /// Where to write the new recovery file; the old one does not have the new key.
+    #[arg(long)]
+    recovery: PathBuf,
+    /// Somebody else may have the key: sign with the recovery key, which overrules whatever a thief
+    /// changed with it.
+    #[arg(long)]
+    stolen: bool,
+}
+
+impl ChangeKey {
+    /// Makes the new key, keeps it, publishes the change, says so in the log, and uses it. Every
+    /// step may be done again: a change that was cut off is completed by the next run.
+    ///
+    /// # Errors
+    /// A circle that cannot be entered or does not take the change; the old key is then still used.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let home = &self.home.home;
+        let party = Party::open(home).await?;
+        let (context, _) = own_circle(&party).await?;
+        let passphrase = passphrase("The passphrase of the keys: ")?;
+        let keys = PatientKeys::open(&home.join(KEY_FILE), &passphrase)?;
+        let next_file = home.join(NEXT_FILE);
+        if !next_file.exists() {
+            let next = PatientKeys {
+                patient: random_key(&mut system_random()),
+                ..keys.clone()
+            };
+            let sealed = next.seal(&passphrase, &mut system_random())?;
+            files::write_new_secret(&next_file, &sealed)?;
+        }
+        let next = PatientKeys::open(&next_file, &passphrase)?;
+        files::copy_new_secret(&next_file, &self.recovery)?;
+        let change = self.publish(&party, context, &keys, &next).await?;
+        let says = Body::KeyChanged {
+            old_key: change.old_key,
+            new_key: change.new_key,
+            seq: change.seq,
+        };
+        log_once(&party, context, &keys.author, &says).await?;
+        use_keys(&next_file, &home.join(KEY_FILE))?;
+        print_json(&json!({
+            "old_key": change.old_key,
+            "new_key": change.new_key,
+            "recovery": self.recovery,
+        }))
+    }
+
+    /// Brings the change into the circle, kept first; one that is there is not made again.
+    async fn publish(
+        &self,
+        party: &Party,
+        context: ContextId,
+        keys: &PatientKeys,
+        next: &PatientKeys,
+    ) -> anyhow::Result<KeyChange> {
+        let circle = party.enter(context).await?;
+        let state = circle.circle().await?;
+        let enrolled = state
+            .only()
+            .context("nobody is enrolled in this circle, or it is frozen for good")?;
+        let (old_key, new_key) = (keys.patient.public_key(), next.patient.public_key());
+        let history = party
+            .store
+            .key_history(context, &enrolled.enrolment)
+            .await?;
+        let seq = number_of(&history, old_key, new_key, self.stolen)?;
+        let change = KeyChange {
+            old_key,
+            new_key,
+            seq,
+        };
+        let (signer, by) = if self.stolen {
+            (&keys.recovery, ChangedBy::Recovery)
+        } else {
+            (&keys.patient, ChangedBy::Old)
+        };
+        let message = rotate_message(context, old_key, new_key, RotationNumber(seq));
+        let signed = SignedKeyChange {
+            change,
+            signature: signer
+                .sign(message)
+                .context("this change cannot be signed (odds 2^-55); remove the next key's file")?,
+        };
+        let now = party.clock.now();
+        party
+            .store
+            .keep_key_change(context, (&signed, by), false, now)
+            .await?;
+        circle.change_key(&signed).await?;
+        party
+            .store
+            .keep_key_change(context, (&signed, by), true, now)
+            .await?;
+        Ok(change)
+    }
+}
+
+/// The number under which a key is replaced: its place among the keys so far.
+fn number_of(
+    history: &KeyHistory,
+    old_key: PublicKey,
+    new_key: PublicKey,
+    stolen: bool,
+) -> anyhow::Result<u64> {
+    let Some(place) = history.keys.iter().position(|known| *known == old_key) else {
+        bail!(
+            "the key of this home is not one of the patient's in this circle: somebody with the \
+             recovery key overruled it"
+        );
+    };
+    // A run that was cut off may have made this change.
+    let follows = history
+        .keys
+        .get(place + 1)
+        .is_none_or(|next| *next == new_key);
+    if !stolen && (history.is_frozen || !follows) {
+        bail!("somebody else changed this key: run this again with --stolen");
+    }
+    Ok(place as u64)
+}
+
+/// From here on the next keys are the present ones.
+fn use_keys(next: &Path, present: &Path) -> anyhow::Result<()> {
+    fs::rename(next, present).with_context(|| format!("{}", present.display()))?;
+    Ok(files::make_durable(present)?)
+}

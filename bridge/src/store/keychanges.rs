@@ -1,0 +1,172 @@
+//! Key changes: a key that was changed stays changed here, whatever a context shows.
+
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::keychange::{ChangedBy, KEY_CHANGES_MAX, KeyChange, KeyHistory};
+use medsync_protocol::messages::Enrolment;
+use sqlx::Row;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use crate::source::SignedKeyChange;
+
+/// The most changes by an old key that are kept of one context.
+const OLD_KEPT_MAX: i64 = 4 * KEY_CHANGES_MAX as i64;
+
+fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
+    Ok(SignedKeyChange {
+        change: KeyChange {
+            old_key: read("a key", row.try_get("old_key")?)?,
+            new_key: read("a key", row.try_get("new_key")?)?,
+            seq: unsigned(row.try_get("seq")?),
+        },
+        signature: read_json("a signature", row.try_get("signature")?)?,
+    })
+}
+
+impl Store {
+    /// Keeps a change whose signature was checked; `is_there` says whether its context has it. No
+    /// more are kept of a stolen key than could ever matter: enough of them froze everything, and
+    /// the recovery key's word is always kept.
+    ///
+    /// # Returns
+    /// Whether it is kept.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_key_change(
+        &self,
+        context: ContextId,
+        (signed_change, by): (&SignedKeyChange, ChangedBy),
+        is_there: bool,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let change = signed_change.change;
+        let kept = sqlx::query(
+            "INSERT INTO key_changes (context, seq, old_key, new_key, changed_by, signature, \
+             seen_at, published_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
+             WHERE $5 = 'recovery' OR $9 > \
+             (SELECT COUNT(*) FROM key_changes WHERE context = $1 AND changed_by = 'old') \
+             ON CONFLICT (context, seq, old_key, new_key, changed_by) \
+             DO UPDATE SET published_at = COALESCE(excluded.published_at, published_at)",
+        )
+        .bind(context.to_string())
+        .bind(signed(change.seq))
+        .bind(change.old_key.to_string())
+        .bind(change.new_key.to_string())
+        .bind(by.name())
+        .bind(json("a signature", &signed_change.signature)?)
+        .bind(signed(now.0))
+        .bind(is_there.then(|| signed(now.0)))
+        .bind(OLD_KEPT_MAX)
+        .execute(&self.pool)
+        .await?;
+        Ok(kept.rows_affected() > 0)
+    }
+
+    /// An enrolled party's keys through time, by every change that was ever seen.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn key_history(
+        &self,
+        context: ContextId,
+        enrolled: &Enrolment,
+    ) -> Result<KeyHistory, StoreError> {
+        let changes: Vec<_> = self
+            .key_changes(context, enrolled)
+            .await?
+            .into_iter()
+            .map(|(signed_change, by)| (signed_change.change, by))
+            .collect();
+        Ok(KeyHistory::of(enrolled.party_key, &changes))
+    }
+
+    async fn key_changes(
+        &self,
+        context: ContextId,
+        enrolled: &Enrolment,
+    ) -> Result<Vec<(SignedKeyChange, ChangedBy)>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
+            .bind(context.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        let mut changes = Vec::new();
+        for row in &rows {
+            let kept = change(row)?;
+            let by = kept
+                .change
+                .signed_by(context, enrolled.recovery_key, &kept.signature);
+            changes.extend(by.map(|by| (kept, by)));
+        }
+        Ok(changes)
+    }
+
+    /// The changes that made a party's keys what they are, in their order.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn counting_key_changes(
+        &self,
+        context: ContextId,
+        enrolled: &Enrolment,
+    ) -> Result<Vec<SignedKeyChange>, StoreError> {
+        let history = self.key_history(context, enrolled).await?;
+        let mut counting = self.key_changes(context, enrolled).await?;
+        counting.retain(|(kept, _)| {
+            let steps = history.keys.windows(2).zip(0..);
+            steps.into_iter().any(|(keys, seq)| {
+                let change = kept.change;
+                (change.seq, change.old_key, change.new_key) == (seq, keys[0], keys[1])
+            })
+        });
+        Ok(counting.into_iter().map(|(kept, _)| kept).collect())
+    }
+
+    /// Contexts that lack a key change, or lost one.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn contexts_with_unpublished_key_changes(
+        &self,
+    ) -> Result<Vec<ContextId>, StoreError> {
+        sqlx::query("SELECT DISTINCT context FROM key_changes WHERE published_at IS NULL")
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| read("a context", row.try_get("context")?))
+            .collect()
+    }
+
+    /// Notes that a context has whatever it needs.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn key_changes_are_published(
+        &self,
+        context: ContextId,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE key_changes SET published_at = $2 \
+             WHERE context = $1 AND published_at IS NULL",
+        )
+        .bind(context.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Has the key changes of a context published again, as part of a transaction.
+pub(super) async fn ask_for_key_changes(
+    connection: &mut SqliteConnection,
+    context: ContextId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE key_changes SET published_at = NULL WHERE context = $1")
+        .bind(context.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

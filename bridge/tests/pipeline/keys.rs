@@ -1,0 +1,139 @@
+//! Key changes: kept whatever becomes of them, and what is anchored of whom.
+
+use medsync::daemon;
+use medsync::pipeline::ingest;
+use medsync::source::{Circle, EntryKind, SignedKeyChange};
+use medsync_protocol::keychange::{ChangedBy, KeyChange};
+use medsync_protocol::messages::{RotationNumber, rotate_message};
+use medsync_protocol::signature::{PublicKey, SecretKey};
+
+use super::circle::{CONTEXT, recovery};
+use super::faults::{Fault, Plan};
+use super::{World, consent, patient, run, world};
+
+fn next(number: u8) -> SecretKey {
+    SecretKey::from_scalar(&[number; 32]).expect("a scalar")
+}
+
+fn change(old: &SecretKey, new: &SecretKey, seq: u64, signer: &SecretKey) -> SignedKeyChange {
+    let change = KeyChange {
+        old_key: old.public_key(),
+        new_key: new.public_key(),
+        seq,
+    };
+    let message = rotate_message(CONTEXT, change.old_key, change.new_key, RotationNumber(seq));
+    SignedKeyChange {
+        change,
+        signature: signer.sign(message).expect("signable"),
+    }
+}
+
+async fn history(world: &World) -> (Vec<PublicKey>, bool) {
+    let state = world.circle.circle().await.expect("a state");
+    let enrolled = state.only().expect("the patient").enrolment;
+    let history = world.pipeline.store.key_history(CONTEXT, &enrolled).await;
+    let history = history.expect("the store");
+    (history.keys, history.is_frozen)
+}
+
+async fn round(world: &mut World) {
+    for _ in 0..4 {
+        // A failure is what the daemon would log.
+        let _ = ingest::ingest_all(&world.pipeline).await;
+        let _ = daemon::publish_key_changes(&world.pipeline).await;
+        if world.faults.revive() {
+            world.restart().await;
+        }
+    }
+}
+
+fn published(world: &World) -> Vec<SignedKeyChange> {
+    world.circle.key_changes()
+}
+
+#[tokio::test]
+async fn hostile_member_drops_a_key_change_and_it_holds_and_comes_back() {
+    let mut world = world(Vec::new()).await;
+    let new = next(4);
+    let change = change(&patient(), &new, 0, &patient());
+    world.circle.change_key(&change).await.expect("taken");
+    round(&mut world).await;
+    let keys = vec![patient().public_key(), new.public_key()];
+    assert_eq!(history(&world).await, (keys.clone(), false));
+    world.circle.forget(EntryKind::KeyChange);
+    assert!(published(&world).is_empty());
+    assert_eq!(history(&world).await, (keys, false));
+    round(&mut world).await;
+    assert_eq!(published(&world), [change]);
+}
+
+#[tokio::test]
+async fn a_change_made_here_is_published_through_every_fault() {
+    for fault in [Fault::Failed, Fault::FailedButTookEffect, Fault::Died] {
+        let mut world = world(vec![Plan {
+            operation: "change_key",
+            call: 1,
+            fault,
+        }])
+        .await;
+        let (new, now) = (next(4), world.pipeline.clock.now());
+        let change = change(&patient(), &new, 0, &patient());
+        let kept = world
+            .pipeline
+            .store
+            .keep_key_change(CONTEXT, (&change, ChangedBy::Old), false, now)
+            .await;
+        assert!(kept.expect("the store"));
+        round(&mut world).await;
+        assert_eq!(published(&world), [change], "{fault:?}");
+        let left = world
+            .pipeline
+            .store
+            .contexts_with_unpublished_key_changes()
+            .await;
+        assert!(left.expect("the store").is_empty(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
+    let mut world = world(Vec::new()).await;
+    let (new, now) = (next(4), world.pipeline.clock.now());
+    for number in 0..600u32 {
+        let mut scalar = [1; 32];
+        scalar[28..].copy_from_slice(&number.to_be_bytes());
+        let other = SecretKey::from_scalar(&scalar)
+            .expect("a scalar")
+            .public_key();
+        let flood = SignedKeyChange {
+            change: KeyChange {
+                old_key: patient().public_key(),
+                new_key: other,
+                seq: 0,
+            },
+            ..change(&patient(), &new, 0, &patient())
+        };
+        let kept = world
+            .pipeline
+            .store
+            .keep_key_change(CONTEXT, (&flood, ChangedBy::Old), true, now)
+            .await;
+        assert_eq!(kept.expect("the store"), number < 256);
+    }
+    let recovered = change(&patient(), &new, 0, &recovery());
+    world.circle.change_key(&recovered).await.expect("taken");
+    round(&mut world).await;
+    let keys = vec![patient().public_key(), new.public_key()];
+    assert_eq!(history(&world).await, (keys, false));
+}
+
+#[tokio::test]
+async fn hostile_thief_of_a_changed_key_gets_nothing_anchored() {
+    let mut world = world(Vec::new()).await;
+    let change = change(&patient(), &next(4), 0, &patient());
+    world.circle.change_key(&change).await.expect("taken");
+    round(&mut world).await;
+    world.circle.add_consent(consent(1).0);
+    run(&mut world).await;
+    assert!(world.chain.anchored().is_empty());
+}
