@@ -4,12 +4,14 @@
 //!   notes its steps;
 //! - [`devnet`], [`node`], [`medsync`]: the processes of the story;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
+//! - [`party`]: parties on real nodes, without `medsync` beside them;
 //! - [`circle`]: keys, terms and signatures of a custodian and a patient.
 
 pub mod circle;
 pub mod devnet;
 pub mod medsync;
 pub mod node;
+pub mod party;
 pub mod replica;
 pub mod report;
 pub mod story;

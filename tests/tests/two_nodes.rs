@@ -2,22 +2,17 @@
 //! nothing of it. Nothing here is a stand-in but the chain, which nobody asks.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::future::Future;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
-use medsync::source::CalimeroNode;
+use anyhow::Context;
 use medsync::source::{
-    AnchorReport, Circle, CircleState, ConsentState, CustodianPins, EntryBody, EntryKind, Head,
-    Installed, LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit,
-    SignedKeyChange, SourceError, StageReport, all_changes, all_consents, all_records,
+    AnchorReport, Circle, CircleState, ConsentState, EntryBody, EntryKind, Head, Installed,
+    LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SignedKeyChange,
+    SourceError, StageReport, all_changes, all_consents, all_records,
 };
 use medsync_protocol::audit::Seq;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
-use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, SealKey, UnixSeconds};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, UnixSeconds};
 use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::receipt::Stage;
@@ -28,102 +23,13 @@ use medsync_tests::circle::{
     Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RECOVERY, anchorer, enrolment,
     public_key, registry, secret_key, terms,
 };
-use medsync_tests::node::Node;
-use reqwest::StatusCode;
+use medsync_tests::party::{Party, assert_refused, eventually, in_an_hour};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long a write may take to reach the other node on a busy machine; a connected one has it
-/// within two seconds.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The patient's next key.
 const NEXT: u8 = 30;
-
-/// Looks until something is there.
-async fn eventually<T, L, F>(what: &str, mut look: L) -> anyhow::Result<T>
-where
-    L: FnMut() -> F,
-    F: Future<Output = anyhow::Result<Option<T>>>,
-{
-    let until = Instant::now() + ARRIVES_WITHIN;
-    loop {
-        if let Some(found) = look().await? {
-            return Ok(found);
-        }
-        ensure!(
-            Instant::now() < until,
-            "{what}: not within {} s",
-            ARRIVES_WITHIN.as_secs()
-        );
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// A party: its node, and its own copy of the app at a path of its own.
-struct Party {
-    process: Node,
-    node: CalimeroNode,
-    app: PathBuf,
-}
-
-impl Party {
-    fn start(folder: &Path, name: &str, peer: Option<&str>) -> anyhow::Result<Self> {
-        let home = folder.join(name);
-        let process = match peer {
-            Some(peer) => Node::start_with_peer(&home, peer)?,
-            None => Node::start(&home)?,
-        };
-        let app = folder.join(format!("{name}.wasm"));
-        std::fs::copy(built_app(), &app).context("the app is not built: run scripts/build-app")?;
-        let node = CalimeroNode::new(&process.api().parse()?, process.credential())?;
-        Ok(Self { process, node, app })
-    }
-
-    async fn open_circle(&self, namespace: NamespaceId) -> anyhow::Result<OpenedCircle> {
-        let pins = CustodianPins {
-            kind: ContextKind::Circle,
-            invitation_key: public_key(INVITATION),
-            anchorer: anchorer(),
-            author_key: public_key(HOSPITAL),
-            seal_key: SealKey([9; 32]),
-            registry: registry(),
-        };
-        Ok(self.node.create_circle(namespace, &self.app, &pins).await?)
-    }
-
-    /// Joins with an invitation of `host`; answers with the circle here and the member key.
-    async fn join(
-        &self,
-        host: &Self,
-        opened: &OpenedCircle,
-    ) -> anyhow::Result<(NodeCircle, MemberId)> {
-        let invitation = host.node.invite(opened.group, in_an_hour()).await?;
-        let installed = self.node.install_app(&self.app).await?;
-        let member = self.node.join(&invitation, opened.context).await?;
-        let circle = self.node.circle(opened.context);
-        let (state, pin) = self.node.wait_until_synced(&circle, &installed).await?;
-        let state = state.context("it runs what was installed")?;
-        assert_eq!(state.custodian_member, opened.member);
-        assert_eq!(pin.bytecode, opened.bytecode);
-        assert_eq!(pin.group, Some(opened.group));
-        Ok((circle, member))
-    }
-}
-
-fn built_app() -> PathBuf {
-    std::env::var_os("MEDSYNC_APP_WASM").map_or_else(
-        || PathBuf::from(env!("MEDSYNC_ROOT")).join("target/app/medsync_app.wasm"),
-        PathBuf::from,
-    )
-}
-
-fn in_an_hour() -> UnixSeconds {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    UnixSeconds(now.as_secs() + 3600)
-}
 
 /// A circle with both of its members on their own nodes.
 struct Both {
@@ -143,7 +49,7 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     nobody_enters_without_a_token(&hospital).await?;
 
     let namespace = hospital.node.create_namespace(&hospital.app).await?;
-    let opened = hospital.open_circle(namespace).await?;
+    let opened = hospital.open(namespace, ContextKind::Circle).await?;
     // The parties have the app in different places, and it is the same app.
     let installed = patient.node.install_app(&patient.app).await?;
     assert_eq!(
@@ -470,13 +376,6 @@ async fn grant(
         .await
 }
 
-fn assert_refused<T: Debug>(answer: Result<T, SourceError>, code: &str) {
-    match answer {
-        Err(error) if error.refusal() == Some(code) => assert!(!error.is_retry()),
-        other => panic!("expected {code}, got {other:?}"),
-    }
-}
-
 /// A second patient, invited to a circle of its own by the same hospital, can neither list, join
 /// nor read the first patient's.
 async fn a_stranger_sees_only_its_own(
@@ -485,7 +384,7 @@ async fn a_stranger_sees_only_its_own(
     namespace: NamespaceId,
     first: &Both,
 ) -> anyhow::Result<()> {
-    let own = hospital.open_circle(namespace).await?;
+    let own = hospital.open(namespace, ContextKind::Circle).await?;
     stranger.join(hospital, &own).await?;
     let invitation = hospital.node.invite(own.group, in_an_hour()).await?;
     let (foreign, group) = (first.opened.context, first.opened.group);
@@ -528,7 +427,7 @@ async fn an_intruder_is_seen(
     namespace: NamespaceId,
     first: &Both,
 ) -> anyhow::Result<()> {
-    let own = hospital.open_circle(namespace).await?;
+    let own = hospital.open(namespace, ContextKind::Circle).await?;
     let invitation = hospital.node.invite(own.group, in_an_hour()).await?;
     let mut forged = invitation.clone();
     forged["invitation"]["group_id"] = bytes_as_listed(&invitation, &first.opened.group.0);
@@ -551,23 +450,7 @@ fn bytes_as_listed(invitation: &Value, group: &[u8; 32]) -> Value {
 
 /// What the stranger's node says about the groups of the hospital's namespace.
 async fn groups_of(party: &Party, namespace: NamespaceId) -> anyhow::Result<Value> {
-    let credential: Value = serde_json::from_slice(&std::fs::read(party.process.credential())?)?;
-    let log_in = json!({
-        "auth_method": "user_password", "public_key": "test", "client_name": "test",
-        "timestamp": 0, "permissions": null, "provider_data": credential,
-    });
-    let client = reqwest::Client::new();
-    let url = |path: &str| format!("{}{path}", party.process.api());
-    let token: Value = client
-        .post(url("/auth/token"))
-        .json(&log_in)
-        .send()
-        .await?
-        .error_for_status()?
-        .json()
-        .await?;
-    let token = token["data"]["access_token"].as_str().context("no token")?;
     let path = format!("/admin-api/namespaces/{namespace}/groups");
-    let answer = client.get(url(&path)).bearer_auth(token).send().await?;
-    Ok(json!({ "status": answer.status().as_u16(), "body": answer.text().await? }))
+    let (status, body) = party.ask(Method::GET, &path, None).await?;
+    Ok(json!({ "status": status.as_u16(), "body": body }))
 }
