@@ -150,7 +150,7 @@ pub fn record(input: &AnchorInput) -> Result<(Written, Commitment), Refusal> {
         return Err(Refusal::NotAWitness);
     }
     let shard = shard_of(Kind::Anchors, anchor.handle);
-    let standing = Standing::load(&circle, &members, shard);
+    let standing = Standing::of_handle(&circle, &members, anchor.handle);
     let mut leaves = standing.leaves(anchor.commitment).peekable();
     if leaves.peek().is_none() {
         return Err(Refusal::UnknownConsent);

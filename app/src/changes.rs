@@ -14,7 +14,9 @@ use crate::paging::Page;
 use crate::refusal::Refusal;
 use crate::standing::Standing;
 use crate::store::{self, Key};
-use crate::{heads, keychanges, log, positions, receipts, records, releases, revocations};
+use crate::{
+    consents, heads, keychanges, log, positions, receipts, records, releases, revocations,
+};
 
 /// A page of the walk.
 pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refusal> {
@@ -74,14 +76,17 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Consents => {
             let members = Members::load(circle);
-            view.consent = Standing::load(circle, &members, shard).view(key, now);
+            view.consent = consents::load(circle, shard, key).and_then(|found| {
+                let handle = found.consent.opening.handle;
+                Standing::of_handle(circle, &members, handle).view(key, now)
+            });
         }
         Kind::Revocations => view.revocation = revocations::view(shard, key),
         Kind::Anchors => {
             let members = Members::load(circle);
-            let consents = Standing::load(circle, &members, shard);
+            let standing = Standing::load(circle, &members, shard);
             view.anchored =
-                positions::subject(key).and_then(|subject| consents.view_of(subject, now));
+                positions::subject(key).and_then(|subject| standing.view_of(subject, now));
         }
         Kind::Log => {
             let members = Members::load(circle);

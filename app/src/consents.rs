@@ -143,6 +143,11 @@ pub struct Found {
     pub writer: Option<MemberId>,
 }
 
+/// Whether an entry says that it is of this handle.
+pub fn is_of(handle: Handle, key: Key) -> bool {
+    store::peek(key).is_some_and(|body: ConsentBody| body.handle == handle.to_bytes())
+}
+
 /// One consent, if it is there and may count.
 pub fn load(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
     let stored = store::load(key)?;
@@ -173,7 +178,7 @@ pub fn grant(
     consent.check_signature(&circle, &members)?;
 
     let shard = shard_of(Kind::Consents, opening.handle);
-    let others = Standing::load(&circle, &members, shard);
+    let others = Standing::of_handle(&circle, &members, opening.handle);
     let commitment = consent.commitment;
     let granted = |key: Key, existing| Granted {
         key: key.to_string(),

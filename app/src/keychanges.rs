@@ -119,17 +119,16 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     let next = members.keys.next_seq();
     // The recovery key may overrule what is there; the old key only follows.
     let may_be_late = by == ChangedBy::Recovery;
-    let old_key = usize::try_from(change.seq)
-        .ok()
-        .and_then(|seq| keys.get(seq));
-    let follows = old_key == Some(&change.old_key) && (change.seq == next || may_be_late);
+    let place = usize::try_from(change.seq).unwrap_or(usize::MAX);
+    let until_then = keys.get(..=place).unwrap_or_default();
+    let follows = until_then.last() == Some(&change.old_key) && (change.seq == next || may_be_late);
     if !follows || next >= KEY_CHANGES_MAX as u64 {
         return Err(Refusal::KeyChangeOrder {
             next,
             current: members.keys.current(),
         });
     }
-    if change.new_key.is_zero() || keys.contains(&change.new_key) {
+    if change.new_key.is_zero() || until_then.contains(&change.new_key) {
         return Err(Refusal::KeyNotNew);
     }
     let body = KeyChangeBody {

@@ -99,7 +99,7 @@ fn read_entry(circle: &Circle, members: &Members, shard: Shard, key: Key) -> Opt
         salt: log.salt,
     };
     let signature = load_signature(&log.signature)?;
-    Some(Found {
+    entry.is_bounded().then_some(Found {
         key,
         entry,
         body: log.body,
@@ -244,6 +244,9 @@ fn read_input(circle: &Circle, input: &LogInput) -> Result<(Entry, Body), Refusa
         at: UnixSeconds(input.at),
         salt: read("salt", &input.salt)?,
     };
+    if !entry.is_bounded() {
+        return Err(Refusal::malformed("seq, at", "at most 2^63 - 1"));
+    }
     Ok((entry, body))
 }
 

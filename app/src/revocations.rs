@@ -21,19 +21,19 @@ use crate::text::{read, read_option};
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct RevocationBody {
+    /// What the two after it open: an entry that says otherwise is none.
+    handle: [u8; 32],
     secret: [u8; 32],
     claim_key: [u8; 32],
     recorded_at: u64,
 }
 
 impl RevocationBody {
-    /// The handle that this opens, if the two values are felts.
+    /// The handle that this opens, if the two values are felts and it is the one that it says.
     fn handle(&self) -> Option<Handle> {
         let secret = RevocationSecret::from_bytes(&self.secret).ok()?;
-        Some(Handle::of(
-            secret.hash(),
-            PublicKey::from_bytes(&self.claim_key).ok()?,
-        ))
+        let opened = Handle::of(secret.hash(), PublicKey::from_bytes(&self.claim_key).ok()?);
+        (opened.to_bytes() == self.handle).then_some(opened)
     }
 }
 
@@ -63,8 +63,21 @@ impl Revoked {
 /// Reads a shard of revocations.
 #[must_use]
 pub fn in_shard(shard: Shard) -> Revoked {
+    collect(shard, |_| true)
+}
+
+/// Reads the revocations of one handle.
+#[must_use]
+pub fn of_handle(handle: Handle) -> Revoked {
+    let bytes = handle.to_bytes();
+    let says_so = |key| store::peek(key).is_some_and(|body: RevocationBody| body.handle == bytes);
+    collect(shard_of(Kind::Revocations, handle), says_so)
+}
+
+fn collect(shard: Shard, is_wanted: impl Fn(Key) -> bool) -> Revoked {
     let mut revoked: BTreeMap<Handle, (UnixSeconds, Key)> = BTreeMap::new();
-    for (key, _) in store::keys(Kind::Revocations, shard) {
+    let keys = store::keys(Kind::Revocations, shard).into_iter();
+    for key in keys.map(|(key, _)| key).filter(|key| is_wanted(*key)) {
         if let Some(found) = load_revocation(shard, key) {
             let this = (UnixSeconds(found.body.recorded_at), key);
             let first = revoked.entry(found.handle).or_insert(this);
@@ -86,13 +99,14 @@ pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Wri
         return Err(Refusal::DoesNotOpen);
     }
     let shard = shard_of(Kind::Revocations, opened);
-    if let Some((_, key)) = in_shard(shard).0.get(&opened) {
+    if let Some((_, key)) = of_handle(opened).0.get(&opened) {
         return Ok(Written {
             key: key.to_string(),
             existing: true,
         });
     }
     let body = RevocationBody {
+        handle: opened.to_bytes(),
         secret: secret.reveal().to_bytes_be(),
         claim_key: claim_key.to_bytes(),
         recorded_at: host::now().0,

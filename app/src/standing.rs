@@ -17,7 +17,7 @@ use medsync_protocol::tree::Leaf;
 
 use crate::abi::{ConsentPage, ConsentView, OpeningInput};
 use crate::circle::Circle;
-use crate::consents::load;
+use crate::consents::{is_of, load, shard_of};
 use crate::host;
 use crate::layout::{Kind, Shard};
 use crate::limits::{COPIES_LOOKED_AT_MAX, POSITIONS_SHOWN_MAX};
@@ -59,8 +59,27 @@ pub struct Standing<'a> {
 impl<'a> Standing<'a> {
     /// Reads a shard of consents, and those of revocations and anchors that belong to it.
     pub fn load(circle: &'a Circle, members: &'a Members, shard: Shard) -> Self {
+        let revoked = revocations::in_shard(shard);
+        Self::of(circle, members, shard, revoked, |_| true)
+    }
+
+    /// Reads the consents of one handle, with what bears on them.
+    pub fn of_handle(circle: &'a Circle, members: &'a Members, handle: Handle) -> Self {
+        let shard = shard_of(Kind::Consents, handle);
+        let revoked = revocations::of_handle(handle);
+        Self::of(circle, members, shard, revoked, |key| is_of(handle, key))
+    }
+
+    fn of(
+        circle: &'a Circle,
+        members: &'a Members,
+        shard: Shard,
+        revoked: revocations::Revoked,
+        is_wanted: impl Fn(Key) -> bool,
+    ) -> Self {
         let mut seen = Vec::new();
-        for (key, _) in store::keys(Kind::Consents, shard) {
+        let keys = store::keys(Kind::Consents, shard).into_iter();
+        for key in keys.map(|(key, _)| key).filter(|key| is_wanted(*key)) {
             if let Some(found) = load(circle, shard, key) {
                 let consent = found.consent;
                 seen.push(Seen {
@@ -73,13 +92,16 @@ impl<'a> Standing<'a> {
                 });
             }
         }
-        let positions = positions::in_shard(circle, members, shard, &candidates(&seen));
+        let positions = match candidates(&seen).as_slice() {
+            [] => Vec::new(),
+            candidates => positions::in_shard(circle, members, shard, candidates),
+        };
         Self {
             circle,
             members,
             shard,
             seen,
-            revoked: revocations::in_shard(shard),
+            revoked,
             positions,
             verified: RefCell::default(),
         }

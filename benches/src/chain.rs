@@ -15,9 +15,9 @@ use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Seed};
 use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
-use crate::devnet::Devnet;
 use crate::report::{Figure, Report, Target};
 use crate::trees;
+use medsync_tests::devnet::Devnet;
 
 /// What an anchor may cost at most, however large its batch is.
 const ANCHOR_L2_GAS_MAX: f64 = 2_200_000.0;

@@ -11,11 +11,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
+mod app;
 mod chain;
-// The tests' starter of devnet, without the rest of the tests and the node's crates behind it.
-#[path = "../../tests/src/devnet.rs"]
-#[allow(dead_code)]
-mod devnet;
 mod poseidon;
 mod receipts;
 mod report;
@@ -41,6 +38,8 @@ struct Arguments {
 enum Part {
     /// Hashes, batch trees and receipt checks.
     Protocol,
+    /// Calls of the app as contexts grow, and the size of its wasm.
+    App,
     /// The gas of the registry's transactions.
     Chain,
 }
@@ -73,6 +72,7 @@ fn measure(part: Part, report: &mut Report) -> anyhow::Result<()> {
             trees::measure(report)?;
             receipts::measure(report)
         }
+        Part::App => app::measure(report),
         Part::Chain => chain::measure(report),
     }
 }

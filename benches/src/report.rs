@@ -33,6 +33,8 @@ pub struct Figure {
 pub enum Target {
     /// The value is at most this.
     ValueMax(f64),
+    /// The ratio is at most this.
+    RatioMax(f64),
     /// The ratio is exactly this.
     RatioExactly(f64),
 }
@@ -70,6 +72,7 @@ impl Figure {
         match self.target {
             None => true,
             Some(Target::ValueMax(max)) => self.value <= max,
+            Some(Target::RatioMax(max)) => self.ratio.is_some_and(|ratio| ratio <= max),
             Some(Target::RatioExactly(ratio)) => self.ratio == Some(ratio),
         }
     }

@@ -206,6 +206,14 @@ CREATE TABLE carried (
     PRIMARY KEY (exchange, commitment)
 );
 
+-- What an exchange could not be given, and until when that rests.
+CREATE TABLE carry_waits (
+    exchange TEXT NOT NULL,
+    commitment TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    PRIMARY KEY (exchange, commitment)
+);
+
 -- Requests of recipients: how far the answer is, and what hinders it.
 CREATE TABLE requests (
     request TEXT PRIMARY KEY,
@@ -224,7 +232,8 @@ CREATE TABLE releases (
     circle TEXT NOT NULL,
     state TEXT NOT NULL,
     order_in_circle TEXT,
-    order_in_exchange TEXT
+    order_in_exchange TEXT,
+    tried_at BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX releases_by_request ON releases (request);
 CREATE INDEX releases_by_state ON releases (state);

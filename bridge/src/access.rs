@@ -74,8 +74,7 @@ impl Desk {
         let entry =
             audit::append_once(store, context, &self.author, says, now, &mut *random).await?;
         drop(random);
-        audit::publish(store, circle, now).await?;
-        audit::read_back(circle, &entry).await?;
+        audit::place(store, circle, &entry, now).await?;
         Ok(entry)
     }
 

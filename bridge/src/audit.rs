@@ -7,7 +7,7 @@
 
 use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
-use medsync_protocol::signature::SecretKey;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use rand_core::CryptoRng;
 
 use crate::seams::random_salt;
@@ -123,29 +123,102 @@ pub async fn catch_up(
     let (next, _) = store.log_next(circle.context(), author_key).await?;
     for entry in all_log(circle, author_key, next).await? {
         if entry.is_signed() {
-            store.keep_entry(&entry, now).await?;
+            keep(store, &entry, now).await?;
         }
     }
     Ok(())
 }
 
-/// Brings entries into their context that are not there, or not any more; a bounded part of them.
+/// Keeps an entry that was seen and whose author and signature were checked. A second one with its
+/// number is evidence against the author, and is said wherever people look.
 ///
 /// # Errors
-/// The first entry that the context does not take.
+/// A store that does not answer.
+pub async fn keep(store: &Store, entry: &LogEntry, now: UnixSeconds) -> Result<(), StoreError> {
+    store.keep_entry(entry, now).await?;
+    let said = entry.entry;
+    if store
+        .is_forked(said.context, said.author_key, said.seq)
+        .await?
+    {
+        let why = format!(
+            "{} signed two log entries with number {}",
+            said.author_key, said.seq.0
+        );
+        tracing::error!(context = %said.context, why, "ALARM: a log was forked");
+        store.state_fact(&forked_fact(said.context), &why).await?;
+    }
+    Ok(())
+}
+
+/// Under which name it is kept that somebody forked a log of a context, and who.
+#[must_use]
+pub fn forked_fact(context: ContextId) -> String {
+    format!("forked:{context}")
+}
+
+/// Brings entries into their context that are not there, or not any more; a bounded part of each
+/// author's. A log that the context does not take keeps no other out.
+///
+/// # Errors
+/// The first entry that the context did not take.
 pub async fn publish(
     store: &Store,
     circle: &dyn Circle,
     now: UnixSeconds,
 ) -> Result<(), AuditError> {
+    let mut done = Ok(());
+    for author in store.unpublished_authors(circle.context()).await? {
+        match publish_log_of(store, circle, author, now).await {
+            Err(AuditError::Source(error)) if error.refusal().is_some() => {
+                done = done.and(Err(error.into()));
+            }
+            other => other?,
+        }
+    }
+    done
+}
+
+async fn publish_log_of(
+    store: &Store,
+    circle: &dyn Circle,
+    author: PublicKey,
+    now: UnixSeconds,
+) -> Result<(), AuditError> {
+    let whose = (circle.context(), author);
     for entry in store
-        .unpublished_entries(circle.context(), PUBLISHED_PER_ROUND)
+        .unpublished_entries(whose, PUBLISHED_PER_ROUND)
         .await?
     {
         circle.append_log(&entry).await?;
         store.keep_entry(&entry, now).await?;
     }
     Ok(())
+}
+
+/// Brings one entry into its context, whatever becomes of others, and reads it back.
+///
+/// # Errors
+/// As [`read_back`].
+pub async fn place(
+    store: &Store,
+    circle: &dyn Circle,
+    entry: &LogEntry,
+    now: UnixSeconds,
+) -> Result<(), AuditError> {
+    match circle.append_log(entry).await {
+        // Those before it are not there, or not any more; some of them may never be.
+        Err(error) if error.refusal() == Some("log_order") => {
+            if let Err(AuditError::Store(error)) = publish(store, circle, now).await {
+                return Err(error.into());
+            }
+        }
+        done => {
+            done?;
+            store.keep_entry(entry, now).await?;
+        }
+    }
+    read_back(circle, entry).await
 }
 
 /// Reads an entry back from its context: only what is there and is the same counts as logged.

@@ -92,6 +92,11 @@ async fn import_one(
 ) -> anyhow::Result<Imported> {
     let payload = Sha256Digest::of(&resource.payload);
     let key = resource.local_key;
+    if party.store.was_erased(context, key).await? {
+        return Ok(Imported::Refused(
+            "it was erased at this patient's circle, and stays so".into(),
+        ));
+    }
     let mut known = party.store.record(context, key).await?;
     // Planned and not known to be written: the circle says which, also if the resource is another
     // by now.

@@ -146,7 +146,16 @@ pub struct Entry {
     pub salt: Salt,
 }
 
+/// The greatest number and the latest time of an entry: what every store can hold.
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
+
 impl Entry {
+    /// Whether number and time are within [`NUMBER_MAX`]; an entry beyond counts nowhere.
+    #[must_use]
+    pub const fn is_bounded(&self) -> bool {
+        self.seq.0 <= NUMBER_MAX && self.at.0 <= NUMBER_MAX
+    }
+
     /// The entry's digest.
     #[must_use]
     pub fn digest(&self) -> EntryDigest {

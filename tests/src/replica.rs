@@ -142,9 +142,7 @@ impl Replica {
         let answer = answer(method, &outcome)?;
         *self.store.borrow_mut() = store;
         self.root_hash = outcome.root_hash.or(self.root_hash);
-        let mut actions = actions(&outcome.artifact);
-        self.sign(&mut actions);
-        self.keep_signatures(&actions);
+        let actions = seal(&self.store, self.context, &self.key, &outcome.artifact);
         Ok((answer, Delta(actions)))
     }
 
@@ -219,86 +217,109 @@ impl Replica {
 
     /// Signs what this member owns and nobody signed yet.
     pub fn sign(&self, actions: &mut [Action]) {
-        let me = self.key.public_key();
-        for action in actions {
-            let at = match action {
-                Action::Add { metadata, .. } | Action::Update { metadata, .. } => {
-                    metadata.updated_at()
-                }
-                Action::DeleteRef { deleted_at, .. } => *deleted_at,
-                Action::Compare { .. } => continue,
-            };
-            let Some(StorageType::User {
-                owner,
-                signature_data: Some(data),
-            }) = domain(action)
-            else {
-                continue;
-            };
-            if *owner != me || data.signature != UNSIGNED {
-                continue;
-            }
-            // The signature covers the nonce, which is the time of the write.
-            data.nonce = at;
-            let signature = self.key.sign(&action.payload_for_signing()).expect("signs");
-            if let Some(StorageType::User {
-                signature_data: Some(data),
-                ..
-            }) = domain(action)
-            {
-                data.signature = signature.to_bytes();
-            }
-        }
-    }
-
-    /// Keeps the signatures in the own store, as a node does for peers that compare trees.
-    fn keep_signatures(&self, actions: &[Action]) {
-        self.with_storage(|| {
-            for action in actions {
-                let (Action::Add { id, metadata, .. } | Action::Update { id, metadata, .. }) =
-                    action
-                else {
-                    continue;
-                };
-                if let StorageType::User {
-                    signature_data: Some(_),
-                    ..
-                } = metadata.storage_type
-                {
-                    let kept = MainInterface::update_signature_in_place(
-                        *id,
-                        metadata.storage_type.clone(),
-                    );
-                    assert!(
-                        matches!(kept, Ok(true)),
-                        "signature of {id} not kept: {kept:?}"
-                    );
-                }
-            }
-        });
+        sign(&self.key, actions);
     }
 
     /// Runs storage code over this replica's store, as a patched node would.
     pub fn with_storage<T>(&self, work: impl FnOnce() -> T) -> T {
-        let (read, write, remove) = (self.store.clone(), self.store.clone(), self.store.clone());
-        let environment = RuntimeEnv::new(
-            Rc::new(move |key: &Key| read.borrow().get(&key.to_bytes().to_vec())),
-            Rc::new(move |key: Key, value: &[u8]| {
-                write
-                    .borrow_mut()
-                    .set(key.to_bytes().to_vec(), value.to_vec())
-                    .is_some()
-            }),
-            Rc::new(move |key: &Key| {
-                remove
-                    .borrow_mut()
-                    .remove(&key.to_bytes().to_vec())
-                    .is_some()
-            }),
-            self.context.0,
-            self.member().0,
-        );
-        with_runtime_env(environment, work)
+        in_storage(&self.store, self.context, self.member(), work)
+    }
+}
+
+/// Runs storage code over a store, in the name of a member.
+pub fn in_storage<S: Storage + 'static, T>(
+    store: &Rc<RefCell<S>>,
+    context: ContextId,
+    member: MemberId,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (read, write, remove) = (store.clone(), store.clone(), store.clone());
+    let environment = RuntimeEnv::new(
+        Rc::new(move |key: &Key| read.borrow().get(&key.to_bytes().to_vec())),
+        Rc::new(move |key: Key, value: &[u8]| {
+            write
+                .borrow_mut()
+                .set(key.to_bytes().to_vec(), value.to_vec())
+                .is_some()
+        }),
+        Rc::new(move |key: &Key| {
+            remove
+                .borrow_mut()
+                .remove(&key.to_bytes().to_vec())
+                .is_some()
+        }),
+        context.0,
+        member.0,
+    );
+    with_runtime_env(environment, work)
+}
+
+/// Signs what a call did in its member's name, and keeps the signatures in the store, as a node
+/// does for peers that compare trees.
+///
+/// # Panics
+/// If an entry that was just written is not there.
+pub fn seal<S: Storage + 'static>(
+    store: &Rc<RefCell<S>>,
+    context: ContextId,
+    key: &PrivateKey,
+    artifact: &[u8],
+) -> Vec<Action> {
+    let mut actions = actions(artifact);
+    sign(key, &mut actions);
+    let member = MemberId(*key.public_key().digest());
+    in_storage(store, context, member, || {
+        for action in &actions {
+            let (Action::Add { id, metadata, .. } | Action::Update { id, metadata, .. }) = action
+            else {
+                continue;
+            };
+            if let StorageType::User {
+                signature_data: Some(_),
+                ..
+            } = metadata.storage_type
+            {
+                let kept =
+                    MainInterface::update_signature_in_place(*id, metadata.storage_type.clone());
+                assert!(
+                    matches!(kept, Ok(true)),
+                    "signature of {id} not kept: {kept:?}"
+                );
+            }
+        }
+    });
+    actions
+}
+
+/// Signs what this member owns and nobody signed yet.
+fn sign(key: &PrivateKey, actions: &mut [Action]) {
+    let me = key.public_key();
+    for action in actions {
+        let at = match action {
+            Action::Add { metadata, .. } | Action::Update { metadata, .. } => metadata.updated_at(),
+            Action::DeleteRef { deleted_at, .. } => *deleted_at,
+            Action::Compare { .. } => continue,
+        };
+        let Some(StorageType::User {
+            owner,
+            signature_data: Some(data),
+        }) = domain(action)
+        else {
+            continue;
+        };
+        if *owner != me || data.signature != UNSIGNED {
+            continue;
+        }
+        // The signature covers the nonce, which is the time of the write.
+        data.nonce = at;
+        let signature = key.sign(&action.payload_for_signing()).expect("signs");
+        if let Some(StorageType::User {
+            signature_data: Some(data),
+            ..
+        }) = domain(action)
+        {
+            data.signature = signature.to_bytes();
+        }
     }
 }
 

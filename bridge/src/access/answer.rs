@@ -7,11 +7,14 @@ use medsync_protocol::audit::{
     Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
 };
 use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{ContextId, RecordId};
+use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use std::collections::BTreeSet;
 
 use super::decision::Decided;
 use super::{Desk, break_glass_code, release};
 use crate::pipeline::PipelineError;
+use crate::seams::random_bytes;
 use crate::source::Circle;
 use crate::store::access::{RequestRow, RequestState};
 
@@ -67,7 +70,9 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
     let patient = store.circle_of(row.exchange, requested.patient).await?;
     let (Some(context), true) = (
         patient,
-        is_sound(&requested) && requested.recipient == keys.current(),
+        is_sound(&requested)
+            && can_be_answered(desk, row.request, &requested).await
+            && requested.recipient == keys.current(),
     ) else {
         let nothing = BTreeSet::new();
         let says = denied(row.request, DenialReason::Malformed, &nothing);
@@ -107,6 +112,28 @@ fn is_sound(requested: &Requested) -> bool {
         && (!breaks || !requested.reason.trim().is_empty())
 }
 
+/// Whether its copy is an entry, and something can be sealed to its reply key: else a release
+/// would be logged that nobody can hand over.
+async fn can_be_answered(desk: &Desk, request: EntryDigest, requested: &Requested) -> bool {
+    let place = SealedFor {
+        context: ContextId([0; 32]),
+        record: RecordId([0; 32]),
+        version: RecordVersion(1),
+        reader: requested.reply_key,
+        log: None,
+    };
+    let mut random = desk.pipeline.random.lock().await;
+    let trial = RecordKey::from_bytes(random_bytes(&mut *random));
+    trial.seal(&place, &mut &mut *random).is_ok() && copy_of(request, requested).encode().is_ok()
+}
+
+fn copy_of(request: EntryDigest, requested: &Requested) -> Body {
+    Body::Requested(Requested {
+        asked_by: Some(request),
+        ..requested.clone()
+    })
+}
+
 /// The request in the circle's log, where the patient reads it.
 async fn copy(
     desk: &Desk,
@@ -114,10 +141,7 @@ async fn copy(
     request: EntryDigest,
     requested: &Requested,
 ) -> Result<EntryDigest, PipelineError> {
-    let says = Body::Requested(Requested {
-        asked_by: Some(request),
-        ..requested.clone()
-    });
+    let says = copy_of(request, requested);
     Ok(desk.log(circle, &says).await?.digest())
 }
 

@@ -4,10 +4,13 @@
 //! Only anchored consents are carried: a receipt proves itself without the custodian. The patient
 //! goes by a pseudonym that is drawn for this exchange and kept before it is used.
 
+use std::collections::BTreeSet;
+
 use medsync_protocol::audit::Pseudonym;
-use medsync_protocol::consent::Registry;
-use medsync_protocol::ids::{Anchorer, ContextId};
+use medsync_protocol::consent::{Commitment, Registry};
+use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::{Receipt, Stage, StageTime};
+use medsync_protocol::secrets::Handle;
 use medsync_protocol::terms::Terms;
 use medsync_protocol::tree::Tree;
 
@@ -20,29 +23,67 @@ use crate::store::consents::ConsentRow;
 /// How many receipts and revocations one round carries.
 const CARRIED_PER_ROUND: u32 = 64;
 
-/// Carries what is due.
+/// How long rests what an exchange could not be given.
+const CARRIED_AGAIN_AFTER_S: u64 = 60;
+
+/// Carries what is due. What one exchange does not take rests, and keeps nothing else waiting.
 ///
 /// # Errors
 /// A store that does not answer.
 pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
-    let store = &desk.pipeline.store;
-    for (exchange, consent) in store.uncarried_consents(CARRIED_PER_ROUND).await? {
-        only_store(carry(desk, exchange, &consent).await, "carrying a receipt")?;
-    }
-    for (exchange, consent, handle) in store.uncarried_revocations(CARRIED_PER_ROUND).await? {
-        let Some(revocation) = store.revocation(handle).await? else {
+    let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
+    let mut hindered = BTreeSet::new();
+    for (exchange, consent) in store.uncarried_consents(now, CARRIED_PER_ROUND).await? {
+        if hindered.contains(&exchange) {
             continue;
-        };
-        let carried = async {
-            let circle = desk.enter(exchange).await?;
-            circle
-                .revoke(&revocation.secret, revocation.claim_key)
-                .await?;
-            Ok(store.carried(exchange, consent, true).await?)
-        };
-        only_store(carried.await, "carrying a revocation")?;
+        }
+        let carried = carry(desk, exchange, &consent).await;
+        if carried.is_err() {
+            hindered.insert(exchange);
+        }
+        rests_if_hindered(desk, (exchange, consent.commitment), carried).await?;
+    }
+    let revoked = store.uncarried_revocations(now, CARRIED_PER_ROUND).await?;
+    for (exchange, consent, handle) in revoked {
+        if hindered.contains(&exchange) {
+            continue;
+        }
+        let carried = carry_revocation(desk, exchange, (consent, handle)).await;
+        if carried.is_err() {
+            hindered.insert(exchange);
+        }
+        rests_if_hindered(desk, (exchange, consent), carried).await?;
     }
     Ok(())
+}
+
+async fn rests_if_hindered(
+    desk: &Desk,
+    (exchange, consent): (ContextId, Commitment),
+    carried: Result<(), PipelineError>,
+) -> Result<(), PipelineError> {
+    if carried.is_err() {
+        let not_before = UnixSeconds(desk.pipeline.now().0 + CARRIED_AGAIN_AFTER_S);
+        let store = &desk.pipeline.store;
+        store.carry_later(exchange, consent, not_before).await?;
+    }
+    only_store(carried, "carrying a receipt or a revocation")
+}
+
+async fn carry_revocation(
+    desk: &Desk,
+    exchange: ContextId,
+    (consent, handle): (Commitment, Handle),
+) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    let Some(revocation) = store.revocation(handle).await? else {
+        return Ok(());
+    };
+    let circle = desk.enter(exchange).await?;
+    circle
+        .revoke(&revocation.secret, revocation.claim_key)
+        .await?;
+    Ok(store.carried(exchange, consent, true).await?)
 }
 
 async fn carry(

@@ -63,8 +63,20 @@ impl Desk {
             .store
             .erased_records(circle.context(), false)
             .await?;
+        let latest = self
+            .pipeline
+            .store
+            .latest_versions(circle.context())
+            .await?;
         for record in all_records(circle, None).await? {
             if !is_asked_for(requested, &record) || erased.contains(&name_of(&record)) {
+                continue;
+            }
+            // A circle that lost a version does not bring the one before it back.
+            if latest
+                .get(&record.record)
+                .is_some_and(|version| record.version.0 < *version)
+            {
                 continue;
             }
             // A record that cannot be asked about is not released.
@@ -104,6 +116,11 @@ impl Desk {
         let history = store.key_history(context, &patient.enrolment).await?;
         if history.is_frozen {
             return Ok(Vec::new());
+        }
+        if state.keys.iter().any(|key| !history.keys.contains(key)) {
+            return Err(PipelineError::Broken(
+                "a key change of the patient was not taken in yet; nothing is permitted".into(),
+            ));
         }
         let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
         for consent in all_consents(circle).await? {

@@ -17,7 +17,10 @@ use crate::store::log::LogFilter;
 /// A store that does not answer.
 pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
     let store = &desk.pipeline.store;
-    for row in store.releases_in(ReleaseState::Published).await? {
+    let mut rows = store.releases_in(ReleaseState::Published).await?;
+    // One that could not be handed over whole may be out in part.
+    rows.extend(store.releases_in(ReleaseState::Logged).await?);
+    for row in rows {
         if let Some(reason) = ended(desk, &row).await? {
             only_store(order(desk, &row, reason).await, "an order to erase")?;
         }
@@ -55,10 +58,11 @@ async fn order(desk: &Desk, row: &ReleaseRow, reason: ErasureReason) -> Result<(
         release: row.logged_as,
         reason,
     };
-    let circle = desk.enter(row.circle).await?;
-    let in_circle = desk.log(&*circle, &says).await?.digest();
+    // The recipient first: a circle that is stopped does not keep the order from it.
     let exchange = desk.enter(row.exchange).await?;
     let in_exchange = desk.log(&*exchange, &says).await?.digest();
+    let circle = desk.enter(row.circle).await?;
+    let in_circle = desk.log(&*circle, &says).await?.digest();
     let orders = Some((in_circle, in_exchange));
     desk.pipeline
         .store
@@ -78,8 +82,8 @@ pub async fn acknowledge_all(desk: &Desk) -> Result<(), PipelineError> {
         let Some((in_circle, in_exchange)) = row.orders else {
             continue;
         };
-        if let Some(said_by) = acknowledgement(desk, &row, in_exchange).await? {
-            let copied = async {
+        let copied = async {
+            if let Some(said_by) = acknowledgement(desk, &row, in_exchange).await? {
                 let circle = desk.enter(row.circle).await?;
                 let says = Body::Erased {
                     order: Some(in_circle),
@@ -88,10 +92,11 @@ pub async fn acknowledge_all(desk: &Desk) -> Result<(), PipelineError> {
                 };
                 desk.log(&*circle, &says).await?;
                 let state = ReleaseState::Erased;
-                Ok(store.release_is(row.logged_as, state, None).await?)
-            };
-            only_store(copied.await, "an acknowledgement")?;
-        }
+                store.release_is(row.logged_as, state, None).await?;
+            }
+            Ok(())
+        };
+        only_store(copied.await, "an acknowledgement")?;
     }
     Ok(())
 }
@@ -107,8 +112,14 @@ async fn acknowledgement(
         ..LogFilter::default()
     };
     let said = desk.pipeline.store.log(row.exchange, &filter).await?;
-    let answers = said
+    let Some(answer) = said
         .iter()
-        .find(|entry| matches!(entry.body, Body::Erased { order: of, .. } if of == Some(order)));
-    Ok(answers.map(crate::source::LogEntry::digest))
+        .find(|entry| matches!(entry.body, Body::Erased { order: of, .. } if of == Some(order)))
+    else {
+        return Ok(None);
+    };
+    // The recipient's own word, and nobody else's who got into the exchange.
+    let state = desk.enter(row.exchange).await?.circle().await?;
+    let recipient = state.party().map(|party| party.enrolment.author_key);
+    Ok((recipient == Some(answer.entry.author_key)).then(|| answer.digest()))
 }

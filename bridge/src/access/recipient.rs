@@ -4,22 +4,24 @@
 //! was opened lies in a folder a release. Erasing destroys the key first: from then on nothing
 //! that still lies in the exchange opens any more.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind};
-use medsync_protocol::ids::ContextId;
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
-use medsync_protocol::signature::SecretKey;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use zeroize::Zeroizing;
 
+use super::only_store;
 use crate::audit;
 use crate::files;
 use crate::guard;
+use crate::invitation::Invitation;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, LogEntry, Release, all_releases};
+use crate::store::StoreError;
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
-use crate::store::{Store, StoreError};
 
 /// The folder of a recipient's home in which opened releases lie.
 const RELEASED: &str = "released";
@@ -44,54 +46,108 @@ pub enum Opened {
 }
 
 impl Recipient {
-    /// Erases whatever the custodians ordered and this recipient did not answer yet.
+    /// Erases whatever the custodians ordered, also again if a restored backup brought it back, and
+    /// says so once. What hinders one order keeps no other waiting.
     ///
     /// # Errors
-    /// A store that does not answer, or a file that cannot be deleted: it is done again.
+    /// A store that does not answer.
     pub async fn erase_all(&self) -> Result<(), PipelineError> {
         let store = &self.pipeline.store;
         for row in store.circles().await? {
-            for order in self.orders(&row).await? {
-                self.erase(&row, &order).await?;
+            let orders = self.of_kind(&row, EntryKind::EraseOrdered).await?;
+            if orders.is_empty() {
+                continue;
+            }
+            let (answered, released) = (self.answered(&row).await?, self.released(&row).await?);
+            for order in orders {
+                let erased = self.erase(&row, &order, &released, &answered);
+                only_store(erased.await, "an erasure")?;
             }
         }
         Ok(())
     }
 
-    /// Orders that were not answered.
-    async fn orders(&self, row: &CircleRow) -> Result<Vec<LogEntry>, PipelineError> {
-        let store = &self.pipeline.store;
-        let of_kind = |kind: EntryKind| LogFilter {
+    /// The log entries of a kind in an exchange.
+    async fn of_kind(&self, row: &CircleRow, kind: EntryKind) -> Result<Vec<LogEntry>, StoreError> {
+        let filter = LogFilter {
             kind: Some(kind.name()),
             ..LogFilter::default()
         };
-        let own = self.author.public_key();
-        let mut orders = store
-            .log(row.context, &of_kind(EntryKind::EraseOrdered))
-            .await?;
-        orders.retain(|order| order.entry.author_key != own);
-        for said in store.log(row.context, &of_kind(EntryKind::Erased)).await? {
-            if said.entry.author_key == own
-                && let Body::Erased { order, .. } = said.body
-            {
-                orders.retain(|waiting| Some(waiting.digest()) != order);
-            }
-        }
-        Ok(orders)
+        self.pipeline.store.log(row.context, &filter).await
     }
 
-    async fn erase(&self, row: &CircleRow, order: &LogEntry) -> Result<(), PipelineError> {
-        let (store, now) = (&self.pipeline.store, self.pipeline.now());
+    /// The orders that this recipient answered.
+    async fn answered(&self, row: &CircleRow) -> Result<BTreeSet<EntryDigest>, StoreError> {
+        let own = self.author.public_key();
+        let said = self.of_kind(row, EntryKind::Erased).await?;
+        Ok(said
+            .into_iter()
+            .filter(|entry| entry.entry.author_key == own)
+            .filter_map(|entry| match entry.body {
+                Body::Erased { order, .. } => order,
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The request that each release answers, by the custodian's entries in the exchange.
+    async fn released(
+        &self,
+        row: &CircleRow,
+    ) -> Result<BTreeMap<EntryDigest, EntryDigest>, StoreError> {
+        let said = self.of_kind(row, EntryKind::Released).await?;
+        Ok(said
+            .into_iter()
+            .filter_map(|entry| match entry.body {
+                Body::Released {
+                    request, logged_as, ..
+                } => Some((logged_as?, request)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn erase(
+        &self,
+        row: &CircleRow,
+        order: &LogEntry,
+        released: &BTreeMap<EntryDigest, EntryDigest>,
+        answered: &BTreeSet<EntryDigest>,
+    ) -> Result<(), PipelineError> {
+        let store = &self.pipeline.store;
         let Body::EraseOrdered { release, .. } = order.body else {
             return Ok(());
         };
-        if let Some(request) = request_of(store, row.context, release).await?
-            && let Some(Body::Requested(requested)) = store.entry(request).await?.map(|e| e.body)
-        {
-            store.destroy_reply_key(requested.reply_key).await?;
+        if !is_custodian(row, order.entry.author_key)? {
+            return Ok(());
         }
-        files::remove_folder(&folder_of(&self.home, release))
-            .map_err(|error| PipelineError::Broken(error.to_string()))?;
+        // What was released is not known yet: it must not be said to be erased, and then come.
+        let Some(request) = released.get(&release) else {
+            return Ok(());
+        };
+        let Some(Body::Requested(requested)) = store.entry(*request).await?.map(|e| e.body) else {
+            return Ok(());
+        };
+        let is_answered = answered.contains(&order.digest());
+        let folder = folder_of(&self.home, release);
+        let is_here = store.reply_key(requested.reply_key).await?.is_some() || folder.exists();
+        if is_here || !is_answered {
+            store.destroy_reply_key(requested.reply_key).await?;
+            files::remove_folder(&folder)
+                .map_err(|error| PipelineError::Broken(error.to_string()))?;
+        }
+        if is_answered {
+            return Ok(());
+        }
+        self.acknowledge(row, order).await?;
+        tracing::info!(%release, "erased, and said so");
+        Ok(())
+    }
+
+    async fn acknowledge(&self, row: &CircleRow, order: &LogEntry) -> Result<(), PipelineError> {
+        let (store, now) = (&self.pipeline.store, self.pipeline.now());
+        let circle = guard::enter(&*self.pipeline.circles, store, row).await?;
+        audit::catch_up(store, &*circle, &self.author, now).await?;
         let says = Body::Erased {
             order: Some(order.digest()),
             said_by: None,
@@ -99,7 +155,6 @@ impl Recipient {
         };
         let mut random = self.pipeline.random.lock().await;
         audit::append_once(store, row.context, &self.author, &says, now, &mut *random).await?;
-        tracing::info!(%release, "erased, and said so");
         Ok(())
     }
 
@@ -165,6 +220,11 @@ impl Recipient {
             release.what.record, release.what.version
         ));
         files::write_whole(&file, &resource, true).map_err(written)?;
+        // Whoever erases destroys the key first: after this look the folder is theirs to remove.
+        if store.reply_key(requested.reply_key).await?.is_none() {
+            files::remove_folder(&folder).map_err(written)?;
+            return not("the reply key was destroyed meanwhile: it was erased");
+        }
         Ok(Opened::File(file))
     }
 
@@ -181,25 +241,14 @@ impl Recipient {
     }
 }
 
-/// The request that a release answers, by the custodian's entry in the exchange.
-async fn request_of(
-    store: &Store,
-    exchange: ContextId,
-    release: EntryDigest,
-) -> Result<Option<EntryDigest>, StoreError> {
-    let filter = LogFilter {
-        kind: Some(EntryKind::Released.name()),
-        ..LogFilter::default()
+/// Whether this is the author key that the invitation named; a home without one takes any.
+fn is_custodian(row: &CircleRow, author_key: PublicKey) -> Result<bool, PipelineError> {
+    let Some(invitation) = &row.invitation else {
+        return Ok(true);
     };
-    let released = store.log(exchange, &filter).await?;
-    Ok(released.into_iter().find_map(|entry| match entry.body {
-        Body::Released {
-            request,
-            logged_as: Some(logged_as),
-            ..
-        } if logged_as == release => Some(request),
-        _ => None,
-    }))
+    let invitation: Invitation = serde_json::from_str(invitation)
+        .map_err(|error| PipelineError::Broken(format!("the kept invitation: {error}")))?;
+    Ok(invitation.says.author_key == author_key)
 }
 
 fn folder_of(home: &Path, release: EntryDigest) -> PathBuf {

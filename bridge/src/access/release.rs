@@ -10,7 +10,7 @@ use medsync_protocol::audit::{
     Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
 };
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::SealKey;
+use medsync_protocol::ids::{SealKey, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
 
 use super::answer::Asked;
@@ -18,6 +18,11 @@ use super::{Desk, in_order, only_store};
 use crate::pipeline::PipelineError;
 use crate::source::{Circle, LogEntry, NewRelease};
 use crate::store::access::{ReleaseRow, ReleaseState, RequestState};
+
+/// How many releases one round hands over.
+const PUBLISHED_PER_ROUND: u32 = 16;
+/// How long one that was hindered rests.
+const TRIED_AGAIN_AFTER_S: u64 = 10;
 
 /// Logs the release of everything that is permitted now and not released on this request yet.
 pub(super) async fn release(asked: &Asked<'_>) -> Result<RequestState, PipelineError> {
@@ -78,7 +83,11 @@ async fn records_of(desk: &Desk, entry: EntryDigest) -> Result<Vec<RecordRef>, P
 /// A store that does not answer.
 pub async fn publish_all(desk: &Desk) -> Result<(), PipelineError> {
     let store = &desk.pipeline.store;
-    for row in store.releases_in(ReleaseState::Logged).await? {
+    let due = desk.pipeline.now().0.saturating_sub(TRIED_AGAIN_AFTER_S);
+    let due = UnixSeconds(due);
+    for row in store.releases_due(due, PUBLISHED_PER_ROUND).await? {
+        let now = desk.pipeline.now();
+        store.release_tried(row.logged_as, now).await?;
         only_store(publish(desk, &row).await, "a release")?;
     }
     Ok(())
@@ -143,17 +152,22 @@ struct Handover<'a> {
 
 impl Handover<'_> {
     /// Seals one record to the reply key and brings it into the exchange. One whose key was
-    /// destroyed, or whose payload is not here, is left out: there is nothing to release.
+    /// destroyed or does not open it is left out: there is nothing to release.
+    ///
+    /// # Errors
+    /// Also if the payload has not arrived here: it is then done again.
     async fn hand_over(&self, what: RecordRef) -> Result<(), PipelineError> {
         let context = self.circle.context();
         let version = RecordVersion(what.version);
         let full = self.circle.record(what.record, Some(version)).await?;
         let store = &self.desk.pipeline.store;
-        let (Some(payload), Some(secret)) =
-            (full.payload, store.record_secret(context, what).await?)
-        else {
-            tracing::warn!(record = %what.record, "a record has no payload or key and is left out");
+        let Some(secret) = store.record_secret(context, what).await? else {
+            tracing::warn!(record = %what.record, "a record has no key and is left out");
             return Ok(());
+        };
+        let Some(payload) = full.payload else {
+            let why = format!("the payload of record {} is not here yet", what.record);
+            return Err(PipelineError::Broken(why));
         };
         let place = |reader: SealKey, log| SealedFor {
             context,
@@ -164,7 +178,13 @@ impl Handover<'_> {
         };
         let broken = |error: SealError| PipelineError::Broken(format!("{}: {error}", what.record));
         let own = place(secret.public_key(), None);
-        let key = RecordKey::open(&secret, &own, &full.record.key_for_custodian).map_err(broken)?;
+        let key = match RecordKey::open(&secret, &own, &full.record.key_for_custodian) {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::error!(record = %what.record, %error, "a record is left out");
+                return Ok(());
+            }
+        };
         let reader = place(self.requested.reply_key, Some(self.logged_as));
         let mut random = self.desk.pipeline.random.lock().await;
         let sealed_key = key.seal(&reader, &mut &mut *random).map_err(broken)?;

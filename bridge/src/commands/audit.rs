@@ -1,6 +1,6 @@
 //! `medsync audit`: reading logs, and checking them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
@@ -10,7 +10,7 @@ use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
 use super::{Home, print_json};
-use crate::audit::{Anchorings, LogReport, check};
+use crate::audit::{self, Anchorings, LogReport, check};
 use crate::party::Party;
 use crate::source::{CircleState, LogEntry, all_log};
 use crate::store::circles::CircleRow;
@@ -18,6 +18,8 @@ use crate::store::log::LogFilter;
 
 /// The exit code of a log that is broken.
 const BROKEN: u8 = 2;
+/// The exit code of a log of which only what was kept here could be checked.
+const UNREAD: u8 = 3;
 
 /// What is done with logs.
 #[derive(Debug, Subcommand)]
@@ -169,7 +171,7 @@ impl Verify {
         if self.json {
             print_json(&json!({
                 "circle": row.context,
-                "sound": is_sound,
+                "sound": is_sound && report.was_read,
                 "circle_was_read": report.was_read,
                 "logs": report.logs.iter().map(|(by, log)| json!({ "by": by, "log": log }))
                     .collect::<Vec<_>>(),
@@ -177,7 +179,11 @@ impl Verify {
         } else {
             report.print();
         }
-        Ok(if is_sound { 0 } else { BROKEN })
+        Ok(match (is_sound, report.was_read) {
+            (false, _) => BROKEN,
+            (true, false) => UNREAD,
+            (true, true) => 0,
+        })
     }
 }
 
@@ -220,7 +226,7 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
             for entry in all_log(&*circle, author_key, Seq(0)).await? {
                 digests.insert(entry.digest());
                 if entry.is_signed() {
-                    store.keep_entry(&entry, now).await?;
+                    audit::keep(store, &entry, now).await?;
                 }
             }
         }
@@ -276,7 +282,8 @@ async fn anchorings(
         (None, Some(state)) => state.custodian.anchorer,
         (None, None) => bail!("the circle cannot be read, and who anchors it is not known here"),
     };
-    for head in heads {
+    let roots: BTreeMap<_, _> = heads.iter().map(|head| (head.root, head)).collect();
+    for head in roots.into_values() {
         let registry = pipeline.registry.registry;
         if let Some(since) = pipeline
             .chain

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::join::log_once;
 use super::{Home, print_json, resume};
+use crate::audit::forked_fact;
 use crate::chain::Deployment;
 use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
 use crate::daemon::LANES;
@@ -21,7 +22,7 @@ use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
 use crate::keys::{CustodianKeys, read_or_create};
 use crate::party::Party;
-use crate::pipeline::ingest::{forked_fact, frozen_fact, unreadable_fact};
+use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::circles::CircleRow;

@@ -13,11 +13,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use medsync_protocol::audit::Body;
 use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
+use medsync_protocol::keychange::ChangedBy;
 use medsync_protocol::signature::PublicKey;
 use tokio::sync::Mutex;
 
 use super::{Pipeline, PipelineError};
+use crate::audit;
 use crate::guard::{self, GuardError};
 use crate::source::{
     Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, LogEntry, SignedKeyChange,
@@ -58,7 +61,12 @@ struct Walk {
     changes: ChangeWalk,
     /// What was looked at and left unsettled; the next walk looks again.
     unsettled: HashSet<Change>,
+    /// How often an entry could not be read for now.
+    retries: u32,
 }
+
+/// How often a walk tries again what cannot be read for now.
+const RETRIES_MAX: u32 = 32;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +168,7 @@ async fn ingest(
             state,
             changes: ChangeWalk::default(),
             unsettled: HashSet::new(),
+            retries: 0,
         });
     }
     let Some(walk) = &mut reading.walk else {
@@ -220,7 +229,7 @@ async fn take_in_new(
     entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
     let began = pipeline.now();
     let (mut people, nobody) = (None, People::default());
-    let mut read = 0;
+    let (mut read, mut took_all) = (0, true);
     for entry in entries {
         let has_taken_s = pipeline.now().0.saturating_sub(began.0);
         if read == ENTRIES_PER_ROUND || has_taken_s >= CIRCLE_ROUND_S {
@@ -233,6 +242,15 @@ async fn take_in_new(
         // Revocations count by their content alone.
         let counting = people.as_ref().unwrap_or(&nobody);
         let settled = match take_in(pipeline, row, circle, counting, &entry).await {
+            // The node will say more later; a while of it does not keep the walk from its end.
+            Err(PipelineError::Source(error))
+                if error.is_retry() && !is_node_down(&error) && walk.retries < RETRIES_MAX =>
+            {
+                tracing::warn!(context = %row.context, key = %entry.key, %error, "tried again");
+                walk.retries += 1;
+                took_all = false;
+                continue;
+            }
             // What one entry is must not keep the others out.
             Err(PipelineError::Source(error)) if !is_node_down(&error) => {
                 tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
@@ -253,7 +271,7 @@ async fn take_in_new(
             walk.unsettled.insert(entry);
         }
     }
-    Ok(true)
+    Ok(took_all)
 }
 
 /// Whose word counts in a circle.
@@ -263,6 +281,8 @@ struct People {
     patient: Vec<PublicKey>,
     /// The keys that sign log entries.
     authors: Vec<PublicKey>,
+    /// The custodian's among them.
+    custodian: Option<PublicKey>,
 }
 
 /// Who custodian and patient are. A circle with two different enrolments has no patient, and says
@@ -287,9 +307,11 @@ async fn people_of(
         .map(|enrolment| enrolment.author_key)
         .chain([state.custodian.author_key])
         .collect();
+    let custodian = Some(state.custodian.author_key);
     let nobody = |authors| People {
         patient: Vec::new(),
         authors,
+        custodian,
     };
     let Some(party) = state.party() else {
         return Ok(nobody(authors));
@@ -307,6 +329,7 @@ async fn people_of(
     Ok(People {
         patient: history.keys,
         authors,
+        custodian,
     })
 }
 
@@ -367,6 +390,9 @@ async fn take_in(
         }
         Some(EntryBody::Log(entry)) => return take_in_log(pipeline, row, people, &entry).await,
         Some(EntryBody::Head(head)) => {
+            if !people.authors.contains(&head.author_key) {
+                return Ok(false);
+            }
             pipeline
                 .store
                 .keep_head(row.context, &head, pipeline.now())
@@ -399,6 +425,12 @@ async fn take_in_key_change(
     let Some(by) = by else {
         return Ok(true);
     };
+    let store = &pipeline.store;
+    let history = store.key_history(row.context, &enrolled.enrolment).await?;
+    if by == ChangedBy::Old && !history.keys.contains(&signed.change.old_key) {
+        // Nobody's key here yet: whose it is may be said by a change that comes later.
+        return Ok(false);
+    }
     let now = pipeline.now();
     let is_kept = pipeline
         .store
@@ -429,30 +461,26 @@ async fn take_in_log(
         tracing::warn!(context = %row.context, "a log entry of nobody here is left out");
         return Ok(false);
     }
-    if pipeline.store.keep_entry(entry, pipeline.now()).await?
-        && pipeline
-            .store
-            .is_forked(row.context, said.author_key, said.seq)
-            .await?
+    audit::keep(&pipeline.store, entry, pipeline.now()).await?;
+    if let Body::Erased {
+        order: None,
+        records,
+        ..
+    } = &entry.body
+        && row.member == row.custodian_member
+        && people.custodian == Some(said.author_key)
     {
-        let why = format!(
-            "{} signed two log entries with number {}",
-            said.author_key, said.seq.0
-        );
-        tracing::error!(context = %row.context, why, "ALARM: a log was forked");
-        let fact = forked_fact(row.context);
-        pipeline.store.state_fact(&fact, &why).await?;
+        // Said by this party before its store was restored: what it erased stays erased.
+        let now = pipeline.now();
+        pipeline
+            .store
+            .stay_erased(row.context, records, now)
+            .await?;
     }
     tracing::info!(
         context = %row.context, kind = said.kind.name(), seq = said.seq.0, "log entry seen",
     );
     Ok(true)
-}
-
-/// Under which name it is kept that somebody forked a log of a circle, and who.
-#[must_use]
-pub fn forked_fact(context: ContextId) -> String {
-    format!("forked:{context}")
 }
 
 /// Only what can become a valid receipt of this custodian is kept: the node's word that an entry

@@ -175,6 +175,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn uncarried_consents(
         &self,
+        now: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<(ContextId, ConsentRow)>, StoreError> {
         let rows = sqlx::query(
@@ -184,9 +185,13 @@ impl Store {
              AND circles.party_key = consents.grantee \
              WHERE NOT EXISTS (SELECT 1 FROM carried WHERE carried.exchange = circles.context \
              AND carried.commitment = consents.commitment) \
+             AND NOT EXISTS (SELECT 1 FROM carry_waits WHERE not_before > $2 \
+             AND carry_waits.exchange = circles.context \
+             AND carry_waits.commitment = consents.commitment) \
              ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
+        .bind(signed(now.0))
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -203,6 +208,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn uncarried_revocations(
         &self,
+        now: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<(ContextId, Commitment, Handle)>, StoreError> {
         let rows = sqlx::query(
@@ -210,9 +216,13 @@ impl Store {
              JOIN consents ON consents.commitment = carried.commitment \
              JOIN revocations ON revocations.handle = consents.handle \
              JOIN circles ON circles.context = carried.exchange AND circles.alarm IS NULL \
-             WHERE carried.revocation_too = 0 ORDER BY revocations.seen_at LIMIT $1",
+             WHERE carried.revocation_too = 0 AND NOT EXISTS (SELECT 1 FROM carry_waits \
+             WHERE not_before > $2 AND carry_waits.exchange = carried.exchange \
+             AND carry_waits.commitment = carried.commitment) \
+             ORDER BY revocations.seen_at LIMIT $1",
         )
         .bind(i64::from(len_max))
+        .bind(signed(now.0))
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -353,6 +363,65 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(release).collect()
+    }
+
+    /// Releases that are to be handed over and were not tried since, the longest waiting first.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn releases_due(
+        &self,
+        not_since: UnixSeconds,
+        len_max: u32,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM releases WHERE state = 'logged' AND tried_at <= $1 \
+             ORDER BY tried_at, logged_as LIMIT $2",
+        )
+        .bind(signed(not_since.0))
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(release).collect()
+    }
+
+    /// Notes that handing a release over was tried.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn release_tried(
+        &self,
+        logged_as: EntryDigest,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE releases SET tried_at = $2 WHERE logged_as = $1")
+            .bind(logged_as.to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Puts off what an exchange could not be given.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn carry_later(
+        &self,
+        exchange: ContextId,
+        consent: Commitment,
+        not_before: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO carry_waits (exchange, commitment, not_before) VALUES ($1, $2, $3) \
+             ON CONFLICT (exchange, commitment) DO UPDATE SET not_before = excluded.not_before",
+        )
+        .bind(exchange.to_string())
+        .bind(consent.to_string())
+        .bind(signed(not_before.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Notes that a release is in the next state; `orders` are the entries of an order to erase.

@@ -1,7 +1,7 @@
 //! Key changes: a key that was changed stays changed here, whatever a context shows.
 
 use medsync_protocol::ids::{ContextId, UnixSeconds};
-use medsync_protocol::keychange::{ChangedBy, KEY_CHANGES_MAX, KeyChange, KeyHistory};
+use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
 use medsync_protocol::messages::Enrolment;
 use sqlx::Row;
 use sqlx::SqliteConnection;
@@ -10,8 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::SignedKeyChange;
 
-/// The most changes by an old key that are kept of one context.
-const OLD_KEPT_MAX: i64 = 4 * KEY_CHANGES_MAX as i64;
+/// How many changes of one key by itself are kept: more say no more.
+const OLD_KEPT_MAX: i64 = 2;
 
 fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
     Ok(SignedKeyChange {
@@ -25,9 +25,9 @@ fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
 }
 
 impl Store {
-    /// Keeps a change whose signature was checked; `is_there` says whether its context has it. No
-    /// more are kept of a stolen key than could ever matter: enough of them froze everything, and
-    /// the recovery key's word is always kept.
+    /// Keeps a change whose signature was checked; `is_there` says whether its context has it. Of
+    /// one key no more than two are kept, which freeze everything; the recovery key's word is
+    /// always kept.
     ///
     /// # Returns
     /// Whether it is kept.
@@ -45,8 +45,9 @@ impl Store {
         let kept = sqlx::query(
             "INSERT INTO key_changes (context, seq, old_key, new_key, changed_by, signature, \
              seen_at, published_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
-             WHERE $5 = 'recovery' OR $9 > \
-             (SELECT COUNT(*) FROM key_changes WHERE context = $1 AND changed_by = 'old') \
+             WHERE $5 = 'recovery' OR $9 > (SELECT COUNT(*) FROM key_changes \
+             WHERE context = $1 AND seq = $2 AND old_key = $3 AND changed_by = 'old' \
+             AND new_key <> $4) \
              ON CONFLICT (context, seq, old_key, new_key, changed_by) \
              DO UPDATE SET published_at = COALESCE(excluded.published_at, published_at)",
         )

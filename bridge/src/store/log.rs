@@ -255,20 +255,40 @@ impl Store {
         row.as_ref().map(entry).transpose()
     }
 
-    /// Entries that are not in their context yet, or not any more, in the order of their logs.
+    /// Whose entries are not in this context yet, or not any more.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unpublished_authors(
+        &self,
+        context: ContextId,
+    ) -> Result<Vec<PublicKey>, StoreError> {
+        sqlx::query(
+            "SELECT DISTINCT author_key FROM log WHERE context = $1 AND published_at IS NULL",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(|row| read("an author's key", row.try_get("author_key")?))
+        .collect()
+    }
+
+    /// Entries of somebody's log that are not in its context yet, or not any more, in their order.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn unpublished_entries(
         &self,
-        context: ContextId,
+        (context, author_key): (ContextId, PublicKey),
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM log WHERE context = $1 AND published_at IS NULL \
-             ORDER BY author_key, seq, seen_at LIMIT $2",
+            "SELECT * FROM log WHERE context = $1 AND author_key = $2 AND published_at IS NULL \
+             ORDER BY seq, seen_at LIMIT $3",
         )
         .bind(context.to_string())
+        .bind(author_key.to_string())
         .bind(i64::from(len_max))
         .fetch_all(&self.pool)
         .await?;
@@ -284,16 +304,24 @@ impl Store {
         context: ContextId,
         filter: &LogFilter,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
-             AND ($3 IS NULL OR kind = $3) AND at >= $4 ORDER BY author_key, seq, seen_at",
-        )
-        .bind(context.to_string())
-        .bind(filter.author_key.map(|key| key.to_string()))
-        .bind(filter.kind)
-        .bind(signed(filter.since.0))
-        .fetch_all(&self.pool)
-        .await?;
+        // With a kind, its index is used.
+        let query = match filter.kind {
+            Some(_) => {
+                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+                 AND kind = $3 AND at >= $4 ORDER BY author_key, seq, seen_at"
+            }
+            None => {
+                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+                 AND $3 IS NULL AND at >= $4 ORDER BY author_key, seq, seen_at"
+            }
+        };
+        let rows = sqlx::query(query)
+            .bind(context.to_string())
+            .bind(filter.author_key.map(|key| key.to_string()))
+            .bind(filter.kind)
+            .bind(signed(filter.since.0))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(entry).collect()
     }
 

@@ -1,6 +1,6 @@
 //! Imported records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, UnixSeconds};
@@ -145,6 +145,89 @@ impl Store {
         transaction.commit().await?;
         self.scrub().await?;
         Ok(gone.rows_affected())
+    }
+
+    /// Destroys the keys of records that were erased before, if they are here again.
+    ///
+    /// # Errors
+    /// As [`Store::erase_records`].
+    pub async fn stay_erased(
+        &self,
+        context: ContextId,
+        records: &[RecordRef],
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut is_here = false;
+        let mut transaction = self.pool.begin().await?;
+        for what in records {
+            sqlx::query(
+                "INSERT INTO erased (context, record, version, erased_at, logged_at) \
+                 VALUES ($1, $2, $3, $4, $4) ON CONFLICT (context, record, version) \
+                 DO UPDATE SET logged_at = COALESCE(logged_at, excluded.logged_at)",
+            )
+            .bind(context.to_string())
+            .bind(what.record.to_string())
+            .bind(what.version)
+            .bind(signed(now.0))
+            .execute(&mut *transaction)
+            .await?;
+            let gone = sqlx::query(
+                "DELETE FROM record_keys WHERE context = $1 AND record = $2 AND version = $3",
+            )
+            .bind(context.to_string())
+            .bind(what.record.to_string())
+            .bind(what.version)
+            .execute(&mut *transaction)
+            .await?;
+            is_here |= gone.rows_affected() > 0;
+        }
+        transaction.commit().await?;
+        if is_here {
+            self.scrub().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a resource was imported and then erased.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn was_erased(
+        &self,
+        context: ContextId,
+        local_key: Sha256Digest,
+    ) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM records NATURAL JOIN erased \
+             WHERE context = $1 AND local_key = $2",
+        )
+        .bind(context.to_string())
+        .bind(local_key.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(count > 0)
+    }
+
+    /// The latest version of each record of a circle that was ever written from here.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn latest_versions(
+        &self,
+        context: ContextId,
+    ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
+        sqlx::query(
+            "SELECT record, version FROM records WHERE context = $1 AND written_at IS NOT NULL",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(|row| {
+            let record = read("a record", row.try_get("record")?)?;
+            Ok((record, row.try_get("version")?))
+        })
+        .collect()
     }
 
     /// The records of a circle whose keys were destroyed; only those that its log does not say yet,

@@ -3,6 +3,8 @@
 //! The exchange of these tests takes no release that its log does not name, as the app does; what
 //! is checked besides is the circle's log: no key is ever out there without its entry.
 
+mod hostile;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

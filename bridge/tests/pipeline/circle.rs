@@ -50,6 +50,8 @@ pub enum Refuses {
     #[default]
     Nothing,
     Blocks,
+    /// Somebody's log entries.
+    LogOf(PublicKey),
     Everything,
 }
 

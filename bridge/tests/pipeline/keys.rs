@@ -99,7 +99,7 @@ async fn a_change_made_here_is_published_through_every_fault() {
 async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
     let mut world = world(Vec::new()).await;
     let (new, now) = (next(4), world.pipeline.clock.now());
-    for number in 0..600u32 {
+    for number in 0..6u32 {
         let mut scalar = [1; 32];
         scalar[28..].copy_from_slice(&number.to_be_bytes());
         let other = SecretKey::from_scalar(&scalar)
@@ -118,7 +118,7 @@ async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
             .store
             .keep_key_change(CONTEXT, (&flood, ChangedBy::Old), true, now)
             .await;
-        assert_eq!(kept.expect("the store"), number < 256);
+        assert_eq!(kept.expect("the store"), number < 2);
     }
     let recovered = change(&patient(), &new, 0, &recovery());
     world.circle.change_key(&recovered).await.expect("taken");

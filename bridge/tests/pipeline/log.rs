@@ -2,9 +2,8 @@
 
 use medsync::audit::{self, AuditError};
 use medsync::daemon;
-use medsync::pipeline::ingest;
 use medsync::seams::system_random;
-use medsync::source::{Circle, LogEntry};
+use medsync::source::{Circle, EntryKind, LogEntry};
 use medsync::store::Store;
 use medsync::store::log::LogFilter;
 use medsync_protocol::audit::{Body, Seq};
@@ -12,7 +11,7 @@ use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::UnixSeconds;
 
-use super::circle::{CONTEXT, Refuses};
+use super::circle::{CONTEXT, Refuses, custodian_author};
 use super::faults::{Fault, Plan};
 use super::{START, World, patient, run, world};
 
@@ -161,7 +160,7 @@ async fn hostile_author_forks_a_log_and_it_is_kept_and_told() {
     let fact = world
         .pipeline
         .store
-        .fact(&ingest::forked_fact(CONTEXT))
+        .fact(&audit::forked_fact(CONTEXT))
         .await;
     let why = fact.expect("the store").expect("it is told");
     assert!(why.contains("number 0"), "{why}");
@@ -220,4 +219,24 @@ async fn hostile_circle_that_takes_no_head_keeps_no_other_waiting() {
     let anchored = world.chain.anchored();
     assert!(heads.iter().any(|head| anchored.contains(&head.root)));
     assert!(world.other.heads().is_empty());
+}
+
+#[tokio::test]
+async fn hostile_log_that_is_refused_keeps_no_other_author_out() {
+    let mut world = world(Vec::new()).await;
+    let other = custodian_author();
+    for author in [&patient(), &other] {
+        let (store, says) = (&world.pipeline.store, says(1));
+        audit::append(store, CONTEXT, author, &says, NOW, &mut system_random())
+            .await
+            .expect("kept");
+    }
+    for refused in [patient().public_key(), other.public_key()] {
+        world.circle.refuse(Refuses::LogOf(refused));
+        world.circle.forget(EntryKind::Log);
+        run_with_log(&mut world).await;
+        let there = world.circle.log_entries();
+        assert_eq!(there.len(), 1);
+        assert_ne!(there[0].entry.author_key, refused);
+    }
 }

@@ -113,10 +113,13 @@ impl ChangeKey {
                 .context("this change cannot be signed (odds 2^-55); remove the next key's file")?,
         };
         let now = party.clock.now();
-        party
+        let is_kept = party
             .store
             .keep_key_change(context, (&signed, by), false, now)
             .await?;
+        if !is_kept {
+            bail!("others changed this key more than once: run this again with --stolen");
+        }
         circle.change_key(&signed).await?;
         party
             .store

@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 
 use super::consents::{anyone_can_send, find};
 use super::{open_keys, own_circle, record_id};
+use crate::audit::forked_fact;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::keys::PatientKeys;
 use crate::party::Party;
-use crate::pipeline::ingest::forked_fact;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::{candidates, preview};
 use crate::source::{Circle, Consent, ConsentState, all_consents, all_records};

@@ -23,11 +23,11 @@ impl LogEntry {
         self.entry.digest()
     }
 
-    /// Whether its author signed it.
+    /// Whether it is within its bounds, and its author signed it.
     #[must_use]
     pub fn is_signed(&self) -> bool {
         let author_key = self.entry.author_key;
-        author_key.verifies(self.digest().message(), &self.signature)
+        self.entry.is_bounded() && author_key.verifies(self.digest().message(), &self.signature)
     }
 }
 

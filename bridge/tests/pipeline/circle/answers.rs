@@ -323,6 +323,10 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("append_log"));
         }
+        let refuses = self.state.lock().expect("one test").refuses;
+        if refuses == Refuses::LogOf(entry.entry.author_key) {
+            return Err(refusal("append_log"));
+        }
         let existing = self.log_entries().contains(entry);
         if !existing {
             self.add(EntryKind::Log, EntryBody::Log(Box::new(entry.clone())));

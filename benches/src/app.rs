@@ -1,0 +1,422 @@
+//! Calls of the built app as its context grows: on Calimero's own runtime and the node's own
+//! database, with what a call reads and writes.
+//!
+//! At each size the circle holds as many entries as the size says: half of them in the hospital's
+//! log, a quarter consents, a quarter revocations; the exchange holds as many log entries.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use calimero_primitives::identity::PrivateKey;
+use calimero_runtime::store::{Key, Storage, Value as Bytes};
+use medsync_protocol::audit::{Body, EntryDigest, RecordRef};
+use medsync_protocol::codes::CodeSet;
+use medsync_protocol::consent::{Grant, SignedGrant};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{ContextId, MemberId, RecordId, Sha256Digest, UnixSeconds, to_base64};
+use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
+use medsync_tests::circle::{
+    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, RESEARCHER, anchorer, circle_input,
+    enrol_arguments, enrolment, public_key, registry, secret_key, terms,
+};
+use medsync_tests::replica::{app, seal};
+use rocksdb::DB;
+use serde_json::{Value, json};
+
+use crate::report::{Figure, Report, Target};
+
+const SIZES: [usize; 4] = [100, 1_000, 10_000, 50_000];
+/// The size up to which a call has to cost about what it costs at the first.
+const TARGET_SIZE: usize = 10_000;
+const TARGET_RATIO: f64 = 1.5;
+/// How often each call is made at each size; the shortest counts.
+const TURNS: usize = 7;
+/// How many entries one author's log holds here; then another's goes on.
+const LOG_LEN_MAX: usize = 30_000;
+
+/// Measures the app at all sizes, and its wasm.
+pub fn measure(report: &mut Report) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut circle = Filled::open(&folder.path().join("circle"), "circle", PATIENT)?;
+    let mut exchange = Filled::open(&folder.path().join("exchange"), "exchange", RESEARCHER)?;
+    let mut first: Vec<Vec<(&str, Cost)>> = Vec::new();
+    for size in SIZES {
+        report.measuring(&format!(
+            "filling a circle and an exchange with {size} entries"
+        ));
+        circle.fill_circle(size)?;
+        exchange.fill_log(size)?;
+        report.measuring(&format!("calls at {size} entries"));
+        let costs = [
+            circle.calls_of_a_circle()?,
+            exchange.calls_of_an_exchange()?,
+        ]
+        .concat();
+        for (at, (name, cost)) in costs.iter().enumerate() {
+            let base = first.first().map_or(*cost, |costs| costs[at].1);
+            add(report, &format!("app_{name}_{size}"), size, *cost, base);
+        }
+        let how = "keys and values of one circle, as the runtime writes them";
+        let bytes = circle.store.borrow().live_bytes as f64 / size as f64;
+        report.add(Figure::new(
+            format!("app_store_bytes_an_entry_{size}"),
+            "B",
+            bytes,
+            how,
+        ));
+        first.push(costs);
+    }
+    wasm(report)
+}
+
+/// What one call took.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    time: Duration,
+    reads: usize,
+    writes: usize,
+    written_bytes: usize,
+}
+
+fn add(report: &mut Report, name: &str, size: usize, cost: Cost, base: Cost) {
+    let against = |figure: Figure, base: f64| {
+        let figure = figure.against(format!("at {} entries", SIZES[0]), base);
+        if size <= TARGET_SIZE {
+            figure.with_target(Target::RatioMax(TARGET_RATIO))
+        } else {
+            figure
+        }
+    };
+    let time = |cost: Cost| cost.time.as_secs_f64() * 1e3;
+    let how = "time passed in the runtime and the database; shortest of turns";
+    report.add(against(
+        Figure::new(name, "ms", time(cost), how),
+        time(base),
+    ));
+    for (what, value) in [
+        ("reads", cost.reads),
+        ("writes", cost.writes),
+        ("written_bytes", cost.written_bytes),
+    ] {
+        let how = "counted at the border of runtime and database";
+        report.add(Figure::new(format!("{name}_{what}"), "", value as f64, how));
+    }
+}
+
+/// A node's database, counted.
+struct Store {
+    db: DB,
+    reads: Cell<usize>,
+    writes: usize,
+    written_bytes: usize,
+    live_bytes: usize,
+}
+
+impl Store {
+    fn counts(&self) -> [usize; 3] {
+        [self.reads.get(), self.writes, self.written_bytes]
+    }
+}
+
+impl Storage for Store {
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        self.reads.set(self.reads.get() + 1);
+        self.db.get(key).expect("the database reads")
+    }
+
+    fn set(&mut self, key: Key, value: Bytes) -> Option<Bytes> {
+        let before = self.db.get(&key).expect("the database reads");
+        self.writes += 1;
+        self.written_bytes += key.len() + value.len();
+        self.live_bytes += value.len();
+        match &before {
+            Some(before) => self.live_bytes -= before.len(),
+            None => self.live_bytes += key.len(),
+        }
+        self.db.put(&key, &value).expect("the database writes");
+        before
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Vec<u8>> {
+        let before = self.db.get(key).expect("the database reads");
+        if let Some(before) = &before {
+            self.live_bytes -= key.len() + before.len();
+            self.writes += 1;
+        }
+        self.db.delete(key).expect("the database writes");
+        before
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.reads.set(self.reads.get() + 1);
+        self.db
+            .get_pinned(key)
+            .expect("the database reads")
+            .is_some()
+    }
+}
+
+/// A context that is filled more and more.
+struct Filled {
+    store: Rc<RefCell<Store>>,
+    context: ContextId,
+    custodian: PrivateKey,
+    party: PrivateKey,
+    /// Every log that was written, the last one still growing.
+    logs: Vec<(u8, Vec<Logged>)>,
+    granted: Vec<Consent>,
+    revoked: usize,
+    counter: Counter,
+}
+
+impl Filled {
+    fn open(folder: &Path, kind: &str, party: u8) -> anyhow::Result<Self> {
+        let mut filled = Self {
+            store: Rc::new(RefCell::new(Store {
+                db: DB::open_default(folder)?,
+                reads: 0.into(),
+                writes: 0,
+                written_bytes: 0,
+                live_bytes: 0,
+            })),
+            context: CONTEXT,
+            custodian: PrivateKey::from([101; 32]),
+            party: PrivateKey::from([102; 32]),
+            logs: vec![(HOSPITAL, Vec::new())],
+            granted: Vec::new(),
+            revoked: 0,
+            counter: Counter(0),
+        };
+        let mut pins = circle_input();
+        pins.kind = kind.into();
+        filled.call(true, "init", &json!({ "circle": pins }))?;
+        let member = MemberId(*filled.party.public_key().digest());
+        let enrolment = enrolment(member, party);
+        let arguments = enrol_arguments(&enrolment, CONTEXT, INVITATION);
+        filled.call(false, "enrol", &arguments)?;
+        Ok(filled)
+    }
+
+    /// One call, by the custodian or the other party.
+    fn call(
+        &mut self,
+        by_custodian: bool,
+        method: &str,
+        arguments: &Value,
+    ) -> anyhow::Result<(Value, Cost)> {
+        let key = if by_custodian {
+            &self.custodian
+        } else {
+            &self.party
+        };
+        let input = serde_json::to_vec(arguments)?;
+        let before = self.store.borrow().counts();
+        let start = Instant::now();
+        let outcome = app().run(
+            self.context.0.into(),
+            key.public_key(),
+            method,
+            &input,
+            &mut *self.store.borrow_mut(),
+            None,
+            None,
+        )?;
+        seal(&self.store, self.context, key, &outcome.artifact);
+        let time = start.elapsed();
+        let after = self.store.borrow().counts();
+        let [reads, writes, written_bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
+        let cost = Cost {
+            time,
+            reads,
+            writes,
+            written_bytes,
+        };
+        match outcome.returns {
+            Ok(answer) => Ok((
+                serde_json::from_slice(answer.as_deref().unwrap_or(b"null"))?,
+                cost,
+            )),
+            Err(error) => anyhow::bail!("{method}: {error}"),
+        }
+    }
+
+    fn fill_circle(&mut self, size: usize) -> anyhow::Result<()> {
+        self.fill_log(size / 2)?;
+        while self.granted.len() < size / 4 {
+            self.grant()?;
+        }
+        while self.revoked < size / 4 {
+            self.revoke()?;
+        }
+        Ok(())
+    }
+
+    fn fill_log(&mut self, size: usize) -> anyhow::Result<()> {
+        while self.logs.iter().map(|(_, log)| log.len()).sum::<usize>() < size {
+            self.append(None)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, says: Option<Body>) -> anyhow::Result<(Logged, Cost)> {
+        if self
+            .logs
+            .last()
+            .is_some_and(|(_, log)| log.len() == LOG_LEN_MAX)
+        {
+            self.logs
+                .push((medsync_tests::circle::PATIENT_AUTHOR, Vec::new()));
+        }
+        let (author, log) = self.logs.last().context("a log")?;
+        let entry = match says {
+            None => Logged::after(log.last(), CONTEXT, *author, 0),
+            Some(body) => Logged::saying(log.last(), CONTEXT, *author, body),
+        };
+        let (_, cost) = self.call(true, "append_log", &entry.arguments())?;
+        if let Some((_, log)) = self.logs.last_mut() {
+            log.push(entry.clone());
+        }
+        Ok((entry, cost))
+    }
+
+    fn grant(&mut self) -> anyhow::Result<Cost> {
+        let member = MemberId(*self.custodian.public_key().digest());
+        let terms = terms(member, CONTEXT, 1).encode()?;
+        let grant = Grant {
+            terms: Sha256Digest::of(&terms),
+            anchorer: anchorer(),
+            grantee: public_key(RESEARCHER),
+            not_before: UnixSeconds(1),
+            not_after: UnixSeconds(0),
+        };
+        let mut seed = [0; 32];
+        seed[31] = 1;
+        let seed = Seed::from_bytes(&seed)?;
+        let signed: SignedGrant = grant.sign(
+            registry(),
+            &secret_key(PATIENT),
+            &seed,
+            DeviceNumber(0),
+            self.counter,
+        )?;
+        self.counter = signed.next;
+        let consent = Consent { terms, signed };
+        let (_, cost) = self.call(false, "grant", &consent.grant_arguments())?;
+        self.granted.push(consent);
+        Ok(cost)
+    }
+
+    fn revoke(&mut self) -> anyhow::Result<Cost> {
+        let arguments = self.granted[self.revoked].revoke_arguments();
+        self.revoked += 1;
+        Ok(self.call(false, "revoke", &arguments)?.1)
+    }
+
+    fn page(&mut self, from: u64) -> anyhow::Result<Cost> {
+        let (author, _) = self.logs.last().context("a log")?;
+        let author = public_key(*author);
+        let arguments = json!({ "author_key": author, "from": from, "limit": 50 });
+        let (page, cost) = self.call(true, "log_page", &arguments)?;
+        let len = page["entries"].as_array().map_or(0, Vec::len);
+        ensure!(len == 50, "a page of 50 entries has {len}");
+        Ok(cost)
+    }
+
+    fn calls_of_a_circle(&mut self) -> anyhow::Result<Vec<(&'static str, Cost)>> {
+        let last = self.logs.last().map_or(0, |(_, log)| log.len()) as u64 - 50;
+        Ok(vec![
+            ("grant", shortest(|| self.grant())?),
+            ("revoke", shortest(|| self.revoke())?),
+            ("append_log", shortest(|| Ok(self.append(None)?.1))?),
+            ("first_log_page", shortest(|| self.page(0))?),
+            ("last_log_page", shortest(|| self.page(last))?),
+        ])
+    }
+
+    fn calls_of_an_exchange(&mut self) -> anyhow::Result<Vec<(&'static str, Cost)>> {
+        Ok(vec![("request_and_release", shortest(|| self.release())?)])
+    }
+
+    /// What the custodian's node does for one request for one record.
+    fn release(&mut self) -> anyhow::Result<Cost> {
+        let number = self.logs.last().map_or(0, |(_, log)| log.len()) as u64;
+        let mut record = [0; 32];
+        record[24..].copy_from_slice(&number.to_be_bytes());
+        let what = RecordRef {
+            record: RecordId(record),
+            version: 1,
+        };
+        let request = EntryDigest::from_felt(Felt::from(number + 1));
+        let permitted = Body::Permitted {
+            request,
+            records: vec![what],
+            based_on: Vec::new(),
+            obligations: CodeSet::default(),
+        };
+        let (_, decided) = self.append(Some(permitted))?;
+        let released = Body::Released {
+            request,
+            logged_as: Some(request),
+            records: vec![what],
+            based_on: Vec::new(),
+        };
+        let (entry, logged) = self.append(Some(released))?;
+        let release = json!({ "release": {
+            "entry_seq": entry.entry.seq,
+            "entry": entry.entry.digest(),
+            "circle": CONTEXT,
+            "record": what.record,
+            "version": what.version,
+            "resource_type": "Observation",
+            "payload": to_base64(&record.repeat(64)),
+            "sealed_key": to_base64(&[7; 80]),
+        } });
+        let (_, released) = self.call(true, "put_release", &release)?;
+        Ok(sum([decided, logged, released]))
+    }
+}
+
+fn sum(costs: [Cost; 3]) -> Cost {
+    Cost {
+        time: costs.iter().map(|cost| cost.time).sum(),
+        reads: costs.iter().map(|cost| cost.reads).sum(),
+        writes: costs.iter().map(|cost| cost.writes).sum(),
+        written_bytes: costs.iter().map(|cost| cost.written_bytes).sum(),
+    }
+}
+
+fn shortest(mut call: impl FnMut() -> anyhow::Result<Cost>) -> anyhow::Result<Cost> {
+    let mut shortest = call()?;
+    for _ in 1..TURNS {
+        let cost = call()?;
+        if cost.time < shortest.time {
+            shortest = cost;
+        }
+    }
+    Ok(shortest)
+}
+
+/// The app's wasm before and after optimisation, against an app that does next to nothing.
+fn wasm(report: &mut Report) -> anyhow::Result<()> {
+    for (what, target) in [("built", None), ("optimised", Some(Target::RatioMax(2.0)))] {
+        let size = |name: &str| -> anyhow::Result<f64> {
+            let file = Path::new(env!("MEDSYNC_ROOT"))
+                .join("target/app")
+                .join(format!("{name}.{what}.size"));
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("{}: run scripts/bench", file.display()))?;
+            Ok(text.trim().parse()?)
+        };
+        let how = "the same compiler, profile and optimiser";
+        let figure = Figure::new(format!("wasm_{what}"), "B", size("medsync_app")?, how);
+        let figure = figure.against("a bare key-value app", size("medsync_bare_app")?);
+        report.add(match target {
+            Some(target) => figure.with_target(target),
+            None => figure,
+        });
+    }
+    Ok(())
+}

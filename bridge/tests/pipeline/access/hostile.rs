@@ -1,0 +1,180 @@
+//! What a hostile party, or a backup that was restored, does to requests, releases and erasures.
+
+use medsync::audit;
+use medsync::pipeline::ingest;
+use medsync::seams::{random_bytes, system_random};
+use medsync::source::{Circle, LogEntry};
+use medsync::store::Store;
+use medsync::store::records::RecordRow;
+use medsync_protocol::audit::{
+    Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
+};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{RecordId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::seal::{RecordVersion, SealSecret};
+
+use super::super::circle::{CONTEXT, Refuses, custodian_author};
+use super::super::{START, World, patient, revocation_of, row, world};
+use super::{EXCHANGE, RECORDS, Study, researcher};
+
+const NOW: UnixSeconds = UnixSeconds(START);
+
+fn record_row(number: u8, version: u32) -> RecordRow {
+    RecordRow {
+        record: RecordId([number; 32]),
+        version: RecordVersion(version),
+        payload: Sha256Digest([9; 32]),
+        secret: SealSecret::from_bytes(random_bytes(&mut system_random())),
+        is_written: true,
+    }
+}
+
+/// An entry of the custodian's that this store did not write.
+async fn said_elsewhere(says: Body) -> LogEntry {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    let (author, mut random) = (custodian_author(), system_random());
+    audit::append(&store, CONTEXT, &author, &says, NOW, &mut random)
+        .await
+        .expect("kept")
+}
+
+#[tokio::test]
+async fn hostile_reply_key_to_which_nothing_can_be_sealed_is_denied_and_stops_nobody() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study
+        .ask("HRESCH", |requested| requested.reply_key = SealKey([0; 32]))
+        .await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::Malformed));
+    assert!(study.kinds().is_empty(), "nothing of it in the circle");
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+#[tokio::test]
+async fn hostile_order_for_a_release_that_is_not_known_is_not_said_to_be_done() {
+    let study = Study::begin(Vec::new()).await;
+    let store = &study.recipient.pipeline.store;
+    let says = Body::EraseOrdered {
+        release: EntryDigest::from_felt(Felt::from(5)),
+        reason: ErasureReason::Revoked,
+    };
+    let (author, mut random) = (custodian_author(), system_random());
+    audit::append(store, EXCHANGE, &author, &says, NOW, &mut random)
+        .await
+        .expect("kept");
+    study.recipient.erase_all().await.expect("erased");
+    let (next, _) = store
+        .log_next(EXCHANGE, researcher().public_key())
+        .await
+        .expect("the store");
+    assert_eq!(next.0, 0, "nothing was acknowledged");
+}
+
+#[tokio::test]
+async fn a_restored_backup_brings_no_reply_key_back() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let store = study.recipient.pipeline.store.clone();
+    let Some(Body::Requested(requested)) = store
+        .entry(request)
+        .await
+        .expect("the store")
+        .map(|e| e.body)
+    else {
+        panic!("the request is kept");
+    };
+    let reply = store.reply_key(requested.reply_key).await;
+    let reply = reply.expect("the store").expect("its key");
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    study.settle().await;
+    store.keep_reply_key(&reply).await.expect("restored");
+    study.recipient.erase_all().await.expect("erased");
+    let left = store.reply_key(requested.reply_key).await;
+    assert!(left.expect("the store").is_none());
+    let kinds = study.exchange.log_entries().into_iter();
+    let said = kinds.filter(|entry| entry.entry.kind == Kind::Erased);
+    assert_eq!(said.count(), 1, "said once");
+}
+
+#[tokio::test]
+async fn a_restored_backup_brings_no_erased_record_back() {
+    let world: World = world(Vec::new()).await;
+    let store = &world.pipeline.store;
+    let (what, local_key) = (record_row(1, 1), Sha256Digest([1; 32]));
+    store
+        .plan_record(CONTEXT, local_key, &what)
+        .await
+        .expect("restored");
+    let erased = RecordRef {
+        record: what.record,
+        version: 1,
+    };
+    let says = Body::Erased {
+        order: None,
+        said_by: None,
+        records: vec![erased],
+    };
+    let entry = said_elsewhere(says).await;
+    world.circle.append_log(&entry).await.expect("taken");
+    // A custodian's home: what it said before counts for itself.
+    assert_eq!(row().member, row().custodian_member);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let secret = store.record_secret(CONTEXT, erased).await;
+    assert!(secret.expect("the store").is_none());
+    assert!(
+        store
+            .was_erased(CONTEXT, local_key)
+            .await
+            .expect("the store")
+    );
+}
+
+#[tokio::test]
+async fn hostile_entry_that_is_refused_for_ever_does_not_stop_the_desk() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let (author, mut random) = (patient(), system_random());
+    let says = Body::Erased {
+        order: None,
+        said_by: None,
+        records: Vec::new(),
+    };
+    let store = &study.world.pipeline.store;
+    audit::append(store, CONTEXT, &author, &says, NOW, &mut random)
+        .await
+        .expect("kept");
+    study
+        .world
+        .circle
+        .refuse(Refuses::LogOf(author.public_key()));
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+#[tokio::test]
+async fn hostile_circle_that_lost_a_version_does_not_bring_the_one_before_it_back() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let (store, local_key) = (&study.world.pipeline.store, Sha256Digest([0; 32]));
+    store
+        .plan_record(CONTEXT, local_key, &record_row(0, 2))
+        .await
+        .expect("kept");
+    store
+        .record_written(CONTEXT, local_key, NOW)
+        .await
+        .expect("kept");
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS) - 1);
+}
