@@ -24,6 +24,7 @@ mod change_key;
 mod consents;
 mod export;
 mod look;
+mod records;
 mod recovery;
 
 const KEY_FILE: &str = "patient-keys.json";
@@ -72,7 +73,7 @@ pub enum Patient {
     /// Show what a recipient would get now, for a purpose.
     Preview(look::Preview),
     /// List the records, or open one.
-    Records(look::Records),
+    Records(records::Records),
     /// Write everything that the patient may see into a folder: records, consents, receipts, log.
     Export(export::Export),
     /// Write the receipt of an anchored consent.

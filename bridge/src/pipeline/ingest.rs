@@ -477,6 +477,12 @@ async fn take_in_log(
             .stay_erased(row.context, records, now)
             .await?;
     }
+    if matches!(entry.body, Body::BreakGlass { .. }) && row.member != row.custodian_member {
+        tracing::error!(
+            context = %row.context, seq = said.seq.0,
+            "ALERT: somebody broke the glass; `medsync patient show` says who and why",
+        );
+    }
     tracing::info!(
         context = %row.context, kind = said.kind.name(), seq = said.seq.0, "log entry seen",
     );

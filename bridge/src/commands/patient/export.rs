@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, RecordId};
 use serde_json::json;
 
-use super::look::{open_record, receipt};
+use super::look::receipt;
+use super::records::open_record;
 use super::{open_keys, own_circle};
 use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
@@ -31,8 +31,8 @@ impl Export {
     /// Writes records, consents with their receipts, and the log; then says so in the log.
     ///
     /// # Errors
-    /// A folder that is there already, a circle that cannot be read, a record that does not open:
-    /// nothing is then said in the log.
+    /// A folder that is there already, or a circle that cannot be read: nothing is then said in the
+    /// log. Records that do not open: all others are then exported, and that is said.
     pub async fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.out.exists(),
@@ -46,7 +46,8 @@ impl Export {
         for folder in ["", "records", "consents", "receipts"] {
             files::private_folder(&self.out.join(folder))?;
         }
-        let records = export_records(&*circle, context, &keys, &self.out.join("records")).await?;
+        let folder = self.out.join("records");
+        let (records, closed) = export_records(&*circle, context, &keys, &folder).await?;
         let mut consents = 0;
         for consent in all_consents(&*circle).await? {
             let name = format!("{}.json", consent.commitment);
@@ -91,25 +92,39 @@ impl Export {
             "records": records.len(),
             "consents": consents,
             "log_entries": lines.len(),
+            "not_opened": closed,
             "folder": self.out,
-        }))
+        }))?;
+        anyhow::ensure!(
+            closed.is_empty(),
+            "{} records did not open; everything else is there",
+            closed.len()
+        );
+        Ok(())
     }
 }
 
-/// Opens every record into a file; answers them in order.
+/// Opens every record into a file; answers those in order, and the names of those that do not open.
 async fn export_records(
     circle: &dyn Circle,
     context: ContextId,
     keys: &PatientKeys,
     folder: &Path,
-) -> anyhow::Result<Vec<RecordRef>> {
+) -> anyhow::Result<(Vec<RecordRef>, Vec<RecordId>)> {
     let records = all_records(circle, None).await?;
     let bar = indicatif::ProgressBar::new(records.len() as u64);
     let mut exported = Vec::with_capacity(records.len());
+    let mut closed = Vec::new();
     for record in records {
-        let resource = open_record(circle, context, keys, record.record)
-            .await
-            .with_context(|| format!("record {}", record.record))?;
+        // A custodian that spoils one record keeps no other from the patient.
+        let resource = match open_record(circle, context, keys, record.record).await {
+            Ok(resource) => resource,
+            Err(error) => {
+                tracing::warn!(record = %record.record, %error, "a record does not open");
+                closed.push(record.record);
+                continue;
+            }
+        };
         let file = folder.join(format!("{}-{}.json", record.record, record.version.0));
         files::write_whole(&file, &resource, true)?;
         exported.push(RecordRef {
@@ -120,7 +135,7 @@ async fn export_records(
     }
     bar.finish_and_clear();
     exported.sort_unstable();
-    Ok(exported)
+    Ok((exported, closed))
 }
 
 fn write(file: &Path, value: &serde_json::Value) -> anyhow::Result<()> {

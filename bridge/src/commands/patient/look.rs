@@ -3,27 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use medsync_protocol::audit::{Body, EntryKind};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{Concept, Request};
-use medsync_protocol::ids::{ContextId, RecordId};
+use medsync_protocol::ids::ContextId;
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
-use medsync_protocol::seal::{RecordKey, SealedFor};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::consents::{anyone_can_send, find};
-use super::{open_keys, own_circle, record_id};
+use super::own_circle;
 use crate::audit::forked_fact;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
-use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::{candidates, preview};
-use crate::source::{Circle, Consent, ConsentState, all_consents, all_records};
+use crate::source::{Consent, ConsentState, all_consents, all_records};
+use crate::store::log::LogFilter;
 
 /// Show the circle and every consent in it.
 pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
@@ -37,6 +36,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     for consent in &all {
         consents.push(describe(&party, consent, &usual).await?);
     }
+    let broken_glass = broken_glass(&party, context).await?;
     let forked = party.store.fact(&forked_fact(context)).await?;
     let evidence = party.store.evidence(context).await?.describe();
     let evidence = [forked, evidence]
@@ -49,11 +49,15 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
             "frozen": state.frozen,
             "patient": state.patient.map(|patient| patient.enrolment.party_key),
             "evidence": evidence,
+            "broken_glass": broken_glass,
             "consents": consents,
         }));
     }
     if let Some(evidence) = evidence {
         println!("ALARM: {evidence}");
+    }
+    for glass in &broken_glass {
+        println!("ALERT: the glass was broken: {glass}");
     }
     if state.frozen {
         println!("FROZEN: two different enrolments are in this circle; no consent counts");
@@ -63,6 +67,30 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&consent)?);
     }
     Ok(())
+}
+
+/// Who broke the glass, when and why, as they said themselves.
+async fn broken_glass(party: &Party, context: ContextId) -> anyhow::Result<Vec<serde_json::Value>> {
+    let filter = LogFilter {
+        kind: Some(EntryKind::BreakGlass.name()),
+        ..LogFilter::default()
+    };
+    let mut broken = Vec::new();
+    for entry in party.store.log(context, &filter).await? {
+        let Body::BreakGlass { request, .. } = entry.body else {
+            continue;
+        };
+        let requested = match party.store.entry(request).await?.map(|asked| asked.body) {
+            Some(Body::Requested(requested)) => Some(requested),
+            _ => None,
+        };
+        broken.push(json!({
+            "at": entry.entry.at,
+            "recipient": requested.as_ref().map(|requested| requested.recipient),
+            "reason": requested.as_ref().map(|requested| &requested.reason),
+        }));
+    }
+    Ok(broken)
 }
 
 async fn describe(
@@ -224,69 +252,6 @@ impl Preview {
         }
         Ok(())
     }
-}
-
-/// List the records, or open one.
-#[derive(Debug, clap::Args)]
-pub struct Records {
-    #[command(flatten)]
-    home: Home,
-    /// Only of this FHIR type.
-    #[arg(long = "type")]
-    resource_type: Option<String>,
-    /// Open this record and print the resource.
-    #[arg(long, value_parser = record_id)]
-    open: Option<RecordId>,
-}
-
-impl Records {
-    /// Lists or opens.
-    ///
-    /// # Errors
-    /// A record that is not there, or that does not open with the patient's key.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let party = Party::open(&self.home.home).await?;
-        let (context, _) = own_circle(&party).await?;
-        let circle = party.enter(context).await?;
-        let Some(record) = self.open else {
-            for record in all_records(&*circle, self.resource_type.as_deref()).await? {
-                print_json(&json!({
-                    "record": record.record,
-                    "version": record.version.0,
-                    "type": record.resource_type,
-                    "data_date": record.attributes.data_date,
-                    "sealed_bytes": record.payload_bytes,
-                }))?;
-            }
-            return Ok(());
-        };
-        let keys = open_keys(&self.home.home)?;
-        let resource = open_record(&*circle, context, &keys, record).await?;
-        println!("{}", std::str::from_utf8(&resource)?);
-        Ok(())
-    }
-}
-
-/// Opens a record's latest version with the patient's key.
-pub(super) async fn open_record(
-    circle: &dyn Circle,
-    context: ContextId,
-    keys: &PatientKeys,
-    record: RecordId,
-) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let full = circle.record(record, None).await?;
-    let place = SealedFor {
-        context,
-        record,
-        version: full.record.version,
-        reader: keys.seal.public_key(),
-        log: None,
-    };
-    let payload = full
-        .payload
-        .context("the record's payload has not arrived here yet")?;
-    let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
-    Ok(Zeroizing::new(key.decrypt(&place, &payload)?))
 }
 
 /// Write the receipt of an anchored consent.

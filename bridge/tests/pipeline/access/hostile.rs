@@ -1,5 +1,6 @@
 //! What a hostile party, or a backup that was restored, does to requests, releases and erasures.
 
+use medsync::access::break_glass_code;
 use medsync::audit;
 use medsync::pipeline::ingest;
 use medsync::seams::{random_bytes, system_random};
@@ -7,14 +8,15 @@ use medsync::source::{Circle, LogEntry};
 use medsync::store::Store;
 use medsync::store::records::RecordRow;
 use medsync_protocol::audit::{
-    Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
+    Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef, Requested,
 };
+use medsync_protocol::codes::CodeSet;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{RecordId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
 
 use super::super::circle::{CONTEXT, Refuses, custodian_author};
-use super::super::{START, World, patient, revocation_of, row, world};
+use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
 use super::{EXCHANGE, RECORDS, Study, researcher};
 
 const NOW: UnixSeconds = UnixSeconds(START);
@@ -177,4 +179,43 @@ async fn hostile_circle_that_lost_a_version_does_not_bring_the_one_before_it_bac
     let request = study.ask("HRESCH", |_| ()).await;
     study.settle().await;
     assert_eq!(study.open(request).await.len(), usize::from(RECORDS) - 1);
+}
+
+#[tokio::test]
+async fn the_glass_is_broken_only_where_the_patient_allows_it_and_that_is_said_with_its_reason() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let glass = CodeSet::collect([break_glass_code()]).expect("one");
+    let purposes = glass.clone();
+    let breaks = move |requested: &mut Requested| {
+        requested.purposes = purposes;
+        requested.break_glass = true;
+        requested.reason = "unconscious, allergies unknown".into();
+    };
+    study.ask("HRESCH", breaks.clone()).await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+    assert!(!study.kinds().contains(&Kind::BreakGlass));
+    // The patient allows it.
+    let grantee = researcher().public_key();
+    let (mut consent, _) = consent_to(grantee, &patient(), 2, CONTEXT, anchorer());
+    consent.terms.provision.purposes = glass;
+    let (consent, _) = super::resigned(&consent);
+    study.world.circle.add_consent(consent);
+    study.settle().await;
+    let request = study.ask("HRESCH", breaks).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+    let log = study.world.circle.log_entries();
+    let broke = log.iter().find_map(|entry| match entry.body {
+        Body::BreakGlass { request, .. } => Some(request),
+        _ => None,
+    });
+    let asked = log.iter().find(|entry| Some(entry.digest()) == broke);
+    let Some(Body::Requested(asked)) = asked.map(|entry| &entry.body) else {
+        panic!("the circle's log says who asked, and why");
+    };
+    assert_eq!(asked.reason, "unconscious, allergies unknown");
+    let place = |kind| log.iter().position(|entry| entry.entry.kind == kind);
+    assert!(place(Kind::BreakGlass) < place(Kind::Released));
 }
