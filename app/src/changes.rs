@@ -36,7 +36,10 @@ pub fn page(cursor: Option<&str>, limit: Option<u32>) -> Result<ChangePage, Refu
 pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
     let kind = Kind::named(kind)?;
     let key = Key(parse_bytes32(key).map_err(|error| Refusal::malformed("key", error))?);
-    let shard = store::shard_of_key(kind, key).ok_or(Refusal::UnknownEntry)?;
+    let mut shards = store::shards_of_key(kind, key).peekable();
+    if shards.peek().is_none() {
+        return Err(Refusal::UnknownEntry);
+    }
     let circle = Circle::load()?;
     let owner = store::load(key).and_then(|stored| stored.owner());
     let view = EntryView {
@@ -55,7 +58,9 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         receipt: None,
         release: None,
     };
-    Ok(fill(view, &circle, kind, shard, key))
+    // It counts in the shard where it belongs, wherever else a member has it listed.
+    let mut views = shards.map(|shard| fill(view.clone(), &circle, kind, shard, key));
+    Ok(views.find(|found| found.valid).unwrap_or(view))
 }
 
 fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key) -> EntryView {

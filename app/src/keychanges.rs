@@ -122,7 +122,12 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     let place = usize::try_from(change.seq).unwrap_or(usize::MAX);
     let until_then = keys.get(..=place).unwrap_or_default();
     let follows = until_then.last() == Some(&change.old_key) && (change.seq == next || may_be_late);
-    if !follows || next >= KEY_CHANGES_MAX as u64 {
+    // Two words of the recovery key about one change would freeze the context for good.
+    let contradicts = known.iter().any(|known| {
+        let one = (known.change.seq, known.change.old_key, known.by);
+        one == (change.seq, change.old_key, by) && may_be_late
+    });
+    if !follows || contradicts || change.seq >= KEY_CHANGES_MAX as u64 {
         return Err(Refusal::KeyChangeOrder {
             next,
             current: members.keys.current(),

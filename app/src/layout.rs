@@ -26,14 +26,14 @@ use crate::refusal::Refusal;
 pub enum Kind {
     /// What the custodian wrote at init; one entry.
     Circle,
+    /// Revocations; before all that a hostile member could put in their way.
+    Revocations,
     /// Enrolments; one, unless somebody cheats.
     Enrolments,
     /// Changes of the enrolled party's key.
     KeyChanges,
     /// Granted consents.
     Consents,
-    /// Revocations.
-    Revocations,
     /// Where consents stand in batches, and what the chain says about those.
     Anchors,
     /// Signed log entries.
@@ -57,10 +57,10 @@ pub struct Shard(pub u8);
 /// Every kind.
 pub const ALL: [Kind; 12] = [
     Kind::Circle,
+    Kind::Revocations,
     Kind::Enrolments,
     Kind::KeyChanges,
     Kind::Consents,
-    Kind::Revocations,
     Kind::Anchors,
     Kind::Log,
     Kind::Heads,
@@ -73,10 +73,10 @@ pub const ALL: [Kind; 12] = [
 /// The kinds that `changes` walks, in its order.
 pub const WALKED: [Kind; 11] = [
     Kind::Circle,
+    Kind::Revocations,
     Kind::Enrolments,
     Kind::KeyChanges,
     Kind::Consents,
-    Kind::Revocations,
     Kind::Anchors,
     Kind::Log,
     Kind::Heads,

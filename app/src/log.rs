@@ -5,7 +5,7 @@
 //! can fork its own chain. Both are shown as they are: readers compare with what they kept.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use medsync_protocol::audit::{Body, Entry, EntryDigest, EntryKind, Seq};
+use medsync_protocol::audit::{Body, Entry, EntryDigest, EntryKind, Seq, NUMBER_MAX};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, Signature};
@@ -257,6 +257,9 @@ pub fn page(author_key: &str, from: u64, limit: Option<u32>) -> Result<LogPage, 
     let limit = limit.unwrap_or(PAGE_LEN_DEFAULT);
     if limit == 0 || limit > PAGE_LEN_MAX {
         return Err(Refusal::malformed("limit", "from 1 to 100"));
+    }
+    if from > NUMBER_MAX {
+        return Err(Refusal::malformed("from", "at most 2^63 - 1"));
     }
     let circle = Circle::load()?;
     let members = Members::load(&circle);

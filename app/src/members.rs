@@ -5,6 +5,8 @@
 //! thief: nobody can say which patient is the right one, so that the circle freezes and no consent
 //! counts. Whoever finds the invitation used enrols all the same, and thereby freezes it.
 
+use std::collections::BTreeMap;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::ids::{MemberId, SealKey, UnixSeconds};
 use medsync_protocol::keychange::KeyHistory;
@@ -68,6 +70,8 @@ pub struct Members {
 }
 
 const ONLY_SHARD: Shard = Shard(0);
+/// The most enrolments of one member whose signatures are looked at.
+const ENROLMENTS_LOOKED_AT_MAX: usize = 4;
 
 impl Members {
     /// Reads and checks every enrolment.
@@ -78,10 +82,23 @@ impl Members {
             ignored: 0,
             keys: KeyHistory {
                 keys: Vec::new(),
+                by: Vec::new(),
                 is_frozen: false,
             },
         };
+        let mut looked_at: BTreeMap<MemberId, usize> = BTreeMap::new();
         for (key, _) in store::keys(Kind::Enrolments, ONLY_SHARD) {
+            // Only so many of one member: nobody but itself can use them up.
+            let owner = store::load(key).and_then(|stored| stored.owner());
+            let count = owner.map_or(1, |owner| {
+                let count = looked_at.entry(owner).or_default();
+                *count += 1;
+                *count
+            });
+            if owner.is_none() || count > ENROLMENTS_LOOKED_AT_MAX {
+                members.ignored += 1;
+                continue;
+            }
             match load_enrolment(circle, key) {
                 Some(enrolled) if !members.has(&enrolled.enrolment) => {
                     members.enrolled.push(enrolled);

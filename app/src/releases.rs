@@ -208,8 +208,9 @@ pub fn release(key: &str) -> Result<FullRelease, Refusal> {
     let key = Key(parse_bytes32(key).map_err(|error| Refusal::malformed("key", error))?);
     let exchange = Circle::load_as(ContextKind::Exchange)?;
     let members = Members::load(&exchange);
-    let shard = store::shard_of_key(Kind::Releases, key).ok_or(Refusal::UnknownEntry)?;
-    let body = load(&exchange, shard, key).ok_or(Refusal::UnknownEntry)?;
+    let (shard, body) = store::shards_of_key(Kind::Releases, key)
+        .find_map(|shard| Some((shard, load(&exchange, shard, key)?)))
+        .ok_or(Refusal::UnknownEntry)?;
     let mut covers = Covers::new(&exchange, &members);
     let release = view(&mut covers, shard, key).ok_or(Refusal::NotLogged)?;
     let payload = load_payload(Key(body.payload_key), body.payload_sha256);

@@ -216,19 +216,19 @@ pub fn peek<T: BorshDeserialize>(key: Key) -> Option<T> {
     borsh::from_slice(&body).ok()
 }
 
-/// The shard of this kind that lists a key. What an entry says of its parent is a peer's word.
-pub fn shard_of_key(kind: Kind, key: Key) -> Option<Shard> {
+/// The shards of this kind that list a key, the one that it says it is in first. What an entry says
+/// of its parent is a peer's word, and a peer can have it listed in more than one.
+pub fn shards_of_key(kind: Kind, key: Key) -> impl Iterator<Item = Shard> {
     let id = Id::new(key.0);
-    let holds = |shard: &Shard| {
+    let holds = move |shard: &Shard| {
         children(kind.shard_id(*shard))
             .iter()
             .any(|child| child.id() == id)
     };
     let index = Index::<MainStorage>::get_index(id).ok().flatten();
     let named = index.and_then(|index| kind.shard_named(index.parent_id()?));
-    named
-        .filter(holds)
-        .or_else(|| kind.all_shards().find(holds))
+    let others = kind.all_shards().filter(move |shard| named != Some(*shard));
+    named.into_iter().chain(others).filter(holds)
 }
 
 /// The keys of a shard with the digests of their entries, in the order of the keys.

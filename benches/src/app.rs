@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use calimero_primitives::identity::PrivateKey;
@@ -27,6 +27,7 @@ use rocksdb::DB;
 use serde_json::{Value, json};
 
 use crate::report::{Figure, Report, Target};
+use crate::timing::thread_time;
 
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 50_000];
 /// The size up to which a call has to cost about what it costs at the first.
@@ -91,7 +92,7 @@ fn add(report: &mut Report, name: &str, size: usize, cost: Cost, base: Cost) {
         }
     };
     let time = |cost: Cost| cost.time.as_secs_f64() * 1e3;
-    let how = "time passed in the runtime and the database; shortest of turns";
+    let how = "processor time in the runtime and the database; shortest of turns";
     report.add(against(
         Figure::new(name, "ms", time(cost), how),
         time(base),
@@ -214,7 +215,7 @@ impl Filled {
         };
         let input = serde_json::to_vec(arguments)?;
         let before = self.store.borrow().counts();
-        let start = Instant::now();
+        let start = thread_time();
         let outcome = app().run(
             self.context.0.into(),
             key.public_key(),
@@ -225,7 +226,7 @@ impl Filled {
             None,
         )?;
         seal(&self.store, self.context, key, &outcome.artifact);
-        let time = start.elapsed();
+        let time = thread_time().saturating_sub(start);
         let after = self.store.borrow().counts();
         let [reads, writes, written_bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
         let cost = Cost {

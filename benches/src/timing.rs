@@ -36,7 +36,8 @@ impl Clock {
     }
 }
 
-fn thread_time() -> Duration {
+/// The time that this thread had a processor so far.
+pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         time.tv_sec.unsigned_abs(),

@@ -220,8 +220,12 @@ CREATE TABLE requests (
     exchange TEXT NOT NULL,
     state TEXT NOT NULL,
     hindrance TEXT,
-    tried_at BIGINT NOT NULL
+    tried_at BIGINT NOT NULL,
+    -- The circle that it is about, and since when it counts there.
+    circle TEXT,
+    counted_at BIGINT
 );
+CREATE INDEX requests_by_circle ON requests (exchange, circle, counted_at);
 CREATE INDEX requests_by_state ON requests (state, tried_at);
 
 -- Releases, by their entry in the circle's log, which is there before a key leaves.

@@ -49,6 +49,12 @@ pub async fn candidates(
         if consent.state == ConsentState::Frozen {
             continue;
         }
+        // As a custodian decides: what came after its key was changed says nothing.
+        if consent.state == ConsentState::OldKey
+            && store.opening_of(consent.commitment).await?.is_none()
+        {
+            continue;
+        }
         let handle = consent.opening.handle;
         let is_revoked = consent.revoked_at.is_some()
             || store.revocation(handle).await?.is_some()

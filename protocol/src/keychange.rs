@@ -89,6 +89,8 @@ impl KeyChange {
 pub struct KeyHistory {
     /// The enrolled key, and each that took the place of the one before it.
     pub keys: Vec<PublicKey>,
+    /// Who made each change: one fewer than there are keys.
+    pub by: Vec<ChangedBy>,
     /// Whether two different changes contradict each other: nothing counts any more.
     pub is_frozen: bool,
 }
@@ -99,6 +101,7 @@ impl KeyHistory {
     pub fn of(enrolled: PublicKey, changes: &[(KeyChange, ChangedBy)]) -> Self {
         let mut history = Self {
             keys: alloc::vec![enrolled],
+            by: Vec::new(),
             is_frozen: false,
         };
         for seq in 0..KEY_CHANGES_MAX as u64 {
@@ -112,16 +115,17 @@ impl KeyHistory {
                 here.map(|(change, _)| change.new_key).collect()
             };
             let recovered = by(ChangedBy::Recovery);
-            let counting = if recovered.is_empty() {
-                by(ChangedBy::Old)
+            let (counting, by) = if recovered.is_empty() {
+                (by(ChangedBy::Old), ChangedBy::Old)
             } else {
-                recovered
+                (recovered, ChangedBy::Recovery)
             };
             history.is_frozen = counting.len() > 1;
             let (Some(next), false) = (counting.first(), history.is_frozen) else {
                 break;
             };
             history.keys.push(*next);
+            history.by.push(by);
         }
         history
     }
@@ -132,6 +136,23 @@ impl KeyHistory {
         // Unwrap safety: the enrolled key is always there.
         #[expect(clippy::unwrap_used)]
         *self.keys.last().unwrap()
+    }
+
+    /// Where a change by the recovery key has to stand that makes `new_key` the present one for
+    /// whoever holds `own_key`: in the place of whatever an old key said since, and after what the
+    /// recovery key said. A change to `new_key` that is there already is that change. Somebody
+    /// whose key is none of these starts from the enrolled one.
+    ///
+    /// # Returns
+    /// The key to replace, and the number.
+    #[must_use]
+    pub fn to_recover(&self, own_key: PublicKey, new_key: PublicKey) -> (PublicKey, u64) {
+        let made = self.keys.iter().skip(1).position(|key| *key == new_key);
+        let own = self.keys.iter().position(|key| *key == own_key);
+        let since = own.unwrap_or_default();
+        let mut said = (since..self.by.len()).filter(|step| self.by[*step] == ChangedBy::Old);
+        let place = made.or_else(|| said.next()).unwrap_or(self.by.len());
+        (self.keys[place], place as u64)
     }
 
     /// How many changes there were: the number of the next.
@@ -201,8 +222,17 @@ mod tests {
         let overruled = of(&[thief[0], thief[1], (change(1, 2, 0), Recovery)]);
         assert_eq!(overruled.keys, [public(1), public(2)]);
         assert!(!overruled.is_frozen);
+        // What was changed by hand is overruled too; what recovery said is gone on from.
+        let recover = |history: &KeyHistory, own, new| history.to_recover(public(own), public(new));
+        assert_eq!(recover(&plain, 1, 9), (public(1), 0));
+        assert_eq!(recover(&plain, 2, 9), (public(2), 1));
+        assert_eq!(recover(&plain, 3, 9), (public(3), 2));
+        assert_eq!(recover(&plain, 8, 9), (public(1), 0));
+        assert_eq!(recover(&overruled, 1, 9), (public(2), 1));
+        assert_eq!(recover(&overruled, 1, 2), (public(1), 0));
         let torn = of(&[(change(1, 2, 0), Old), (change(1, 3, 0), Old)]);
         assert!(torn.is_frozen);
+        assert_eq!(recover(&torn, 2, 9), (public(1), 0));
         let torn = of(&[(change(1, 2, 0), Recovery), (change(1, 3, 0), Recovery)]);
         assert!(torn.is_frozen);
         // Said twice is said once; a gap, a wrong predecessor and a key that was there are nothing.

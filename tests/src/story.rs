@@ -166,7 +166,7 @@ impl Story {
     /// # Errors
     /// The first step that failed, by name.
     pub fn play(&mut self, between: &mut Between) -> anyhow::Result<()> {
-        let steps: [fn(&mut Self) -> anyhow::Result<()>; 24] = [
+        let steps: [fn(&mut Self) -> anyhow::Result<()>; 25] = [
             Self::start_devnet,
             Self::deploy,
             Self::start_hospital,
@@ -190,6 +190,7 @@ impl Story {
             Self::ask_after_revocation,
             Self::verify_revoked,
             Self::verify_before,
+            Self::change_key,
             Self::read_the_log,
         ];
         for (number, step) in (1..).zip(steps) {

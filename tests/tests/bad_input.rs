@@ -238,6 +238,9 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
     let revoked = medsync(&["patient", "revoke", "--home", &thief, consent])?;
     expect(&revoked, FAILED, "cannot revoke")?;
     ensure!(story.consent()?["state"] == "in_force", "it is in force");
+    let home = story.path_text("patient");
+    let left = medsync(&["patient", "leave", "--home", &home])?;
+    expect(&left, FAILED, "in force and go on")?;
     // A revocation is kept though the node is dead and the daemon has no endpoint; it brings it
     // into the circle all the same, and the hospital's sends it.
     story.restart_patient_daemon(Some("http://127.0.0.1:9/rpc"))?;

@@ -1,6 +1,7 @@
 //! Real nodes under attack: a hospital, a peer or a program in the place of `medsync` that asks the
 //! node for what `medsync` never would. What the platform lets through, a guard sees.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -213,7 +214,30 @@ async fn hostile_hospital_peer_and_program_meet_a_circle() -> anyhow::Result<()>
     let stranger = world.stranger().await?;
     hostile_hospital_pushes_other_code_and_whoever_would_run_it_stops(&world).await?;
     hostile_peer_with_an_invitation_that_is_over_is_kept_out(&world, &stranger).await?;
-    hostile_hospital_adds_a_reader_and_the_patients_guard_stops(&world, &stranger).await
+    hostile_hospital_adds_a_reader_and_the_patients_guard_stops(&world, &stranger).await?;
+    members_are_removed_and_leave(&world).await
+}
+
+/// The hospital removes the reader; then the patient leaves.
+async fn members_are_removed_and_leave(world: &World) -> anyhow::Result<()> {
+    let circle = world.custodians();
+    let both = BTreeSet::from([world.opened.member, world.member]);
+    let group = world.opened.group;
+    let others = circle.pin().await?.members;
+    for reader in others.difference(&both) {
+        world.hospital.node.remove_member(group, *reader).await?;
+    }
+    ensure!(circle.pin().await?.members == both, "the reader is gone");
+    world.other.node.leave(group).await?;
+    ensure!(
+        world.circle.circle().await.is_err(),
+        "who left reads nothing"
+    );
+    eventually("the hospital alone", || async {
+        let members = circle.pin().await?.members;
+        Ok((members == BTreeSet::from([world.opened.member])).then_some(()))
+    })
+    .await
 }
 
 async fn hostile_medsync_writes_in_the_patients_name_and_is_refused(

@@ -153,9 +153,9 @@ fn the_walk_meets_every_entry_once() {
         .iter()
         .map(|e| e["kind"].as_str().unwrap())
         .collect();
-    let mut expected = vec!["circle", "enrolment"];
+    let mut expected = vec!["circle", "revocation", "enrolment"];
     expected.extend(["consent"; 5]);
-    expected.extend(["revocation", "anchor", "record"]);
+    expected.extend(["anchor", "record"]);
     assert_eq!(kinds, expected);
     for limit in 1..5 {
         assert_eq!(walk(limit), entries);

@@ -288,6 +288,10 @@ fn changed(heard: &Heard, by: By, to: u8) -> Result<bool, &'static str> {
         [key] if *key != PATIENT => return Err("key_change_order"),
         [_] => {}
     }
+    let said_before = |fact: &Fact| matches!(fact, Fact::Changed(By::Recovery, _));
+    if by == By::Recovery && heard.iter().any(said_before) {
+        return Err("key_change_order");
+    }
     if by == By::Old && keys(heard).0.len() > 1 {
         return Err("key_change_order");
     }

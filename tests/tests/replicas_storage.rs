@@ -9,7 +9,7 @@
 use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{ChildInfo, SignatureData, StorageType};
-use medsync_app::layout::Kind;
+use medsync_app::layout::{Kind, Shard};
 use medsync_tests::circle::{CONTEXT, Consent, enrolled};
 use medsync_tests::replica::{Delta, Replica};
 use serde_json::{Value, json};
@@ -175,17 +175,26 @@ fn hostile_member_moves_an_entry_and_it_is_still_read() {
     custodian.apply(&granted);
     let (_, revoked) = patient.call("revoke", &consent.revoke_arguments()).unwrap();
     custodian.apply(&revoked);
-    // The signed action again, under other parents: the signature does not cover them.
-    let mut moved = entry_of(&revoked, Kind::Revocations);
-    let Action::Add { ancestors, .. } = &mut moved else {
-        panic!("an entry is added");
-    };
-    ancestors.remove(0);
-    custodian.apply(&Delta(vec![moved]));
-    for entry in view(&custodian, "changes")["entries"].as_array().unwrap() {
-        let arguments = json!({ "kind": entry["kind"], "key": entry["key"] });
-        let shown = custodian.view("entry", &arguments).expect("an answer");
-        assert_eq!(shown["valid"], true, "{shown}");
+    // The signed action again, under other parents: the signature does not cover them. First out of
+    // all shards, then into one where it does not belong.
+    for place in ["kind", "shard"] {
+        let mut moved = entry_of(&revoked, Kind::Revocations);
+        let Action::Add { ancestors, .. } = &mut moved else {
+            panic!("an entry is added");
+        };
+        let shard = ancestors.remove(0);
+        if place == "shard" {
+            let own = Kind::Revocations.shard_named(shard.id()).expect("a shard");
+            let id = Kind::Revocations.shard_id(Shard((own.0 + 1) % 64));
+            let other = ChildInfo::new(id, shard.merkle_hash(), shard.metadata.clone());
+            ancestors.insert(0, other);
+        }
+        custodian.apply(&Delta(vec![moved]));
+        for entry in view(&custodian, "changes")["entries"].as_array().unwrap() {
+            let arguments = json!({ "kind": entry["kind"], "key": entry["key"] });
+            let shown = custodian.view("entry", &arguments).expect("an answer");
+            assert_eq!(shown["valid"], true, "{place}: {shown}");
+        }
     }
     assert_eq!(
         view(&custodian, "consents")["consents"][0]["state"],

@@ -30,7 +30,7 @@ const PARTS: [Part; 7] = [
     Part::ResearcherDaemon,
     Part::Devnet,
 ];
-const STEPS: usize = 24;
+const STEPS: usize = 25;
 
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {

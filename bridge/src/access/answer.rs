@@ -7,7 +7,7 @@ use medsync_protocol::audit::{
     Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
 };
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::{ContextId, RecordId};
+use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use std::collections::BTreeSet;
 
@@ -20,6 +20,10 @@ use crate::store::access::{RequestRow, RequestState};
 
 /// How many requests one round answers.
 const ANSWERED_PER_ROUND: u32 = 8;
+/// How many requests of one recipient about one patient are answered in a day: each leaves entries
+/// in the patient's log, which has an end.
+const ANSWERED_PER_DAY: u32 = 32;
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// Answers requests, those that wait longest first.
 ///
@@ -74,11 +78,17 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
             && can_be_answered(desk, row.request, &requested).await
             && requested.recipient == keys.current(),
     ) else {
-        let nothing = BTreeSet::new();
-        let says = denied(row.request, DenialReason::Malformed, &nothing);
-        desk.log(&*exchange, &says).await?;
-        return Ok(RequestState::Denied);
+        return deny_here(desk, &*exchange, row.request, DenialReason::Malformed).await;
     };
+    let now = desk.pipeline.now();
+    let since = UnixSeconds(now.0.saturating_sub(DAY_S));
+    let about = (row.exchange, context);
+    if !store
+        .counts_request(row.request, about, (since, now), ANSWERED_PER_DAY)
+        .await?
+    {
+        return deny_here(desk, &*exchange, row.request, DenialReason::TooMany).await;
+    }
     let circle = desk.enter(context).await?;
     let asked = Asked {
         desk,
@@ -102,6 +112,18 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
             .await?;
     }
     release::release(&asked).await
+}
+
+/// Denies in the exchange alone: the patient's log has no room for what is no question.
+async fn deny_here(
+    desk: &Desk,
+    exchange: &dyn Circle,
+    request: EntryDigest,
+    reason: DenialReason,
+) -> Result<RequestState, PipelineError> {
+    let says = denied(request, reason, &BTreeSet::new());
+    desk.log(exchange, &says).await?;
+    Ok(RequestState::Denied)
 }
 
 /// A request names a purpose, and whoever breaks the glass says so, and why.

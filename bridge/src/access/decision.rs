@@ -124,10 +124,16 @@ impl Desk {
         }
         let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
         for consent in all_consents(circle).await? {
+            let key = consent.opening.patient_key;
             let counts = consent.opening.grantee == requested.recipient
-                && history.keys.contains(&consent.opening.patient_key)
+                && history.keys.contains(&key)
                 && consent.is_signed(registry);
-            if counts {
+            // Under a key that was changed only what was seen before the change: whoever stole
+            // the key would deny everything for ever.
+            if counts
+                && (key == history.current()
+                    || store.opening_of(consent.commitment).await?.is_some())
+            {
                 known.insert(
                     consent.commitment,
                     Candidate {

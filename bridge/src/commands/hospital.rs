@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
-    Anchorer, ContextId, ContextKind, ContractAddress, RecordId, UnixSeconds,
+    Anchorer, ContextId, ContextKind, ContractAddress, MemberId, RecordId, UnixSeconds,
 };
 use url::Url;
 
@@ -70,6 +70,18 @@ pub enum Hospital {
         /// Every record of the circle.
         #[arg(long)]
         all: bool,
+    },
+    /// Take somebody out of a circle's or an exchange's group whom nobody invited; then `resume`.
+    Remove {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// The circle or exchange.
+        #[arg(long)]
+        circle: ContextId,
+        /// Who it is, as the alarm names them.
+        #[arg(long)]
+        member: MemberId,
     },
     /// Let a circle go on that an alarm stopped, if it is again what it was.
     Resume {
@@ -214,6 +226,11 @@ impl Hospital {
                 record,
                 all: _,
             } => erase(&home, circle, record).await,
+            Self::Remove {
+                home,
+                circle,
+                member,
+            } => remove(&home, circle, member).await,
             Self::Resume { home, circle } => resume(&home, circle).await,
             Self::Status(status) => status.run().await,
         }
@@ -389,6 +406,17 @@ impl Import {
         }
         Ok(())
     }
+}
+
+/// Whoever the circle is about stays: without the patient there is nobody to ask.
+async fn remove(home: &Home, circle: ContextId, member: MemberId) -> anyhow::Result<()> {
+    let party = Party::open(&home.home).await?;
+    let row = party.store.circle(circle).await?;
+    if member == row.custodian_member || row.patient_member == Some(member) {
+        bail!("{member} is the hospital itself or the one who enrolled, and is not removed");
+    }
+    party.node.remove_member(row.group, member).await?;
+    print_json(&serde_json::json!({ "removed": member }))
 }
 
 async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {

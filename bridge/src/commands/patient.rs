@@ -19,6 +19,7 @@ use crate::invitation::Invitation;
 use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::seams::system_random;
+use crate::source::{Consent, ConsentState, all_consents};
 
 mod change_key;
 mod consents;
@@ -81,6 +82,15 @@ pub enum Patient {
     /// Open the handles of consents from the recovery file alone, for whoever sends them to the
     /// chain.
     Openings(recovery::Openings),
+    /// Leave the circle for good. Consents that are in force go on: revoke them first.
+    Leave {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+        /// Also with consents in force.
+        #[arg(long)]
+        anyway: bool,
+    },
     /// Let the circle go on that an alarm stopped, if it is again what it was.
     Resume {
         /// Where the party lives.
@@ -137,6 +147,7 @@ impl Patient {
             Self::Records(records) => records.run().await,
             Self::Receipt(receipt) => receipt.run().await,
             Self::Openings(openings) => openings.run(),
+            Self::Leave { home, anyway } => leave(&home.home, anyway).await,
             Self::Resume { home, circle } => resume(&home, circle).await,
         }
     }
@@ -223,6 +234,31 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
         }
         _ => bail!("this home is in several circles; a patient's home is in one"),
     }
+}
+
+/// Leaves for good; what was revoked stays revoked, and the chain is still watched.
+async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
+    let party = Party::open(home).await?;
+    let (context, _) = own_circle(&party).await?;
+    let circle = party.enter(context).await?;
+    let goes_on =
+        |consent: &Consent| matches!(consent.state, ConsentState::InForce | ConsentState::NotYet);
+    let count = all_consents(&*circle)
+        .await?
+        .iter()
+        .filter(|c| goes_on(c))
+        .count();
+    if count > 0 && !anyway {
+        bail!(
+            "{count} consents are in force and go on after you left: revoke them first, or say \
+             --anyway"
+        );
+    }
+    let row = party.store.circle(context).await?;
+    party.node.leave(row.group).await?;
+    let why = "this home left the circle";
+    party.store.raise_alarm(context, why).await?;
+    print_json(&serde_json::json!({ "left": context }))
 }
 
 /// Reads a record's name.

@@ -399,8 +399,14 @@ async fn take_in(
                 .await?;
         }
         // It may have come before the enrolment that it counts by.
-        _ if matches!(change.kind, EntryKind::Consent | EntryKind::Log) => {
-            return Ok(!people.patient.is_empty());
+        _ if change.kind == EntryKind::Consent => return Ok(!people.patient.is_empty()),
+        // What a node does not show now it may show with the next walk.
+        _ if matches!(
+            change.kind,
+            EntryKind::Revocation | EntryKind::Log | EntryKind::KeyChange
+        ) =>
+        {
+            return Ok(false);
         }
         _ => {}
     }

@@ -247,6 +247,29 @@ impl CalimeroNode {
         Ok(MemberId(data.member_public_key.0))
     }
 
+    /// Removes a member from a group, as its admin; again is the same.
+    ///
+    /// # Errors
+    /// [`SourceError`], also of a node that is not the admin's.
+    pub async fn remove_member(&self, group: GroupId, member: MemberId) -> SourceResult<()> {
+        let path = format!("/admin-api/groups/{group}/members/remove");
+        let body = json!({ "members": [to_base58(&member.0)] });
+        self.http.post::<IgnoredAny>(&path, &body).await.map(|_| ())
+    }
+
+    /// Leaves a group for good. A node that was invited into a group knows it as a namespace of its
+    /// own.
+    ///
+    /// # Errors
+    /// [`SourceError`], also of a node that is no member.
+    pub async fn leave(&self, group: GroupId) -> SourceResult<()> {
+        let path = format!("/admin-api/namespaces/{group}/leave");
+        self.http
+            .post::<IgnoredAny>(&path, &json!({}))
+            .await
+            .map(|_| ())
+    }
+
     /// Waits for the state of a circle that was joined and runs the code that was `installed`; no
     /// other code is called.
     ///

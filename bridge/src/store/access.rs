@@ -299,6 +299,43 @@ impl Store {
             .collect()
     }
 
+    /// Counts a request about a patient, unless as many of this exchange were counted `since`; one
+    /// that was counted stays so.
+    ///
+    /// # Returns
+    /// Whether it is counted.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn counts_request(
+        &self,
+        request: EntryDigest,
+        (exchange, circle): (ContextId, ContextId),
+        (since, now): (UnixSeconds, UnixSeconds),
+        count_max: u32,
+    ) -> Result<bool, StoreError> {
+        sqlx::query(
+            "UPDATE requests SET circle = $2, counted_at = $3 \
+             WHERE request = $1 AND counted_at IS NULL AND $6 > (SELECT COUNT(*) FROM requests \
+             WHERE exchange = $4 AND circle = $2 AND counted_at > $5)",
+        )
+        .bind(request.to_string())
+        .bind(circle.to_string())
+        .bind(signed(now.0))
+        .bind(exchange.to_string())
+        .bind(signed(since.0))
+        .bind(i64::from(count_max))
+        .execute(&self.pool)
+        .await?;
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM requests WHERE request = $1 AND counted_at IS NOT NULL",
+        )
+        .bind(request.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(counted > 0)
+    }
+
     /// Notes how far a request is, and what hinders it if something does; the others come first
     /// then.
     ///

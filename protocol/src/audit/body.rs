@@ -95,6 +95,8 @@ pub enum DenialReason {
     Malformed = 2,
     /// It was permitted, and is no longer at the moment of release.
     Withdrawn = 3,
+    /// The recipient asked about this patient too often; it may ask again tomorrow.
+    TooMany = 4,
 }
 
 /// Why a recipient has to erase.

@@ -243,6 +243,23 @@ impl Story {
 }
 
 impl Story {
+    pub(super) fn change_key(&mut self) -> anyhow::Result<()> {
+        let (home, recovery) = (self.path_text("patient"), self.path_text("recovery-2.json"));
+        self.report
+            .step("patient", "replace a key that was stolen", |figures| {
+                let change = ["patient", "change-key", "--stolen"];
+                let whose = ["--home", &home, "--recovery", &recovery];
+                let changed = insist(&[&change[..], &whose[..]].concat())?;
+                let new = text(&changed, "new_key")?;
+                let show = ["patient", "show", "--home", &home, "--json"];
+                wait_for("the new key", || {
+                    Ok((insist(&show)?["patient"] == new.as_str()).then_some(()))
+                })?;
+                figures.insert("key".into(), new.into());
+                Ok(())
+            })
+    }
+
     pub(super) fn read_the_log(&mut self) -> anyhow::Result<()> {
         let home = self.path_text("patient");
         self.report
@@ -259,6 +276,7 @@ impl Story {
                     ("REVOKED", 1),
                     ("ERASE_ORDERED", 1),
                     ("ERASED", 1),
+                    ("KEY_CHANGED", 1),
                 ] {
                     ensure!(count(kind) == expected, "{kind}: {listed:?}");
                 }

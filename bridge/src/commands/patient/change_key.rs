@@ -89,12 +89,16 @@ impl ChangeKey {
         let enrolled = state
             .only()
             .context("nobody is enrolled in this circle, or it is frozen for good")?;
-        let (old_key, new_key) = (keys.patient.public_key(), next.patient.public_key());
+        let (home_key, new_key) = (keys.patient.public_key(), next.patient.public_key());
         let history = party
             .store
             .key_history(context, &enrolled.enrolment)
             .await?;
-        let seq = number_of(&history, old_key, new_key, self.stolen)?;
+        let (old_key, seq) = if self.stolen {
+            history.to_recover(home_key, new_key)
+        } else {
+            (home_key, number_of(&history, home_key, new_key)?)
+        };
         let change = KeyChange {
             old_key,
             new_key,
@@ -130,16 +134,11 @@ impl ChangeKey {
 }
 
 /// The number under which a key is replaced: its place among the keys so far.
-fn number_of(
-    history: &KeyHistory,
-    old_key: PublicKey,
-    new_key: PublicKey,
-    stolen: bool,
-) -> anyhow::Result<u64> {
+fn number_of(history: &KeyHistory, old_key: PublicKey, new_key: PublicKey) -> anyhow::Result<u64> {
     let Some(place) = history.keys.iter().position(|known| *known == old_key) else {
         bail!(
-            "the key of this home is not one of the patient's in this circle: somebody with the \
-             recovery key overruled it"
+            "the key of this home is not one of the patient's in this circle: run this again with \
+             --stolen, which makes the new key the patient's whatever happened before"
         );
     };
     // A run that was cut off may have made this change.
@@ -147,7 +146,7 @@ fn number_of(
         .keys
         .get(place + 1)
         .is_none_or(|next| *next == new_key);
-    if !stolen && (history.is_frozen || !follows) {
+    if history.is_frozen || !follows {
         bail!("somebody else changed this key: run this again with --stolen");
     }
     Ok(place as u64)

@@ -47,7 +47,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         return print_json(&json!({
             "circle": context,
             "frozen": state.frozen,
-            "patient": state.patient.map(|patient| patient.enrolment.party_key),
+            "patient": state.keys.last(),
             "evidence": evidence,
             "broken_glass": broken_glass,
             "consents": consents,

@@ -219,3 +219,26 @@ async fn the_glass_is_broken_only_where_the_patient_allows_it_and_that_is_said_w
     let place = |kind| log.iter().position(|entry| entry.entry.kind == kind);
     assert!(place(Kind::BreakGlass) < place(Kind::Released));
 }
+
+#[tokio::test]
+async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    for _ in 0..40 {
+        study.ask("HMARKT", |_| ()).await;
+    }
+    for _ in 0..4 {
+        study.settle().await;
+    }
+    assert_eq!(study.denial(), Some(DenialReason::TooMany));
+    let asked = study.kinds().into_iter();
+    assert_eq!(asked.filter(|kind| *kind == Kind::Requested).count(), 32);
+    let answers = study.exchange.log_entries().into_iter();
+    let denied = answers.filter(|entry| entry.entry.kind == Kind::Denied);
+    assert_eq!(denied.count(), 40, "each is answered in the exchange");
+    // A day later it may ask again.
+    study.world.clock.advance(24 * 60 * 60);
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
