@@ -5,7 +5,7 @@
 
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::{self, Felt};
-use medsync_protocol::ids::{Anchorer, ContextKind};
+use medsync_protocol::ids::ContextKind;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::tree::{Proof, Root, Sibling, DEPTH_MAX};
 
@@ -50,14 +50,7 @@ impl Anchor {
             siblings: siblings?,
         };
         proof.check()?;
-        let anchorer: Anchorer = read("anchorer", &input.anchorer)?;
-        if anchorer != circle.anchorer {
-            let other = anchorer.to_string();
-            return Err(Refusal::OtherAnchorer {
-                other,
-                here: circle.anchorer,
-            });
-        }
+        circle.check_anchorer(&input.anchorer)?;
         Ok(Self {
             commitment: read("commitment", &input.commitment)?,
             handle: read("handle", &input.handle)?,
@@ -142,7 +135,7 @@ fn read_hash(field: &'static str, text: &str) -> Result<[u8; 32], Refusal> {
 }
 
 /// Records where a consent stands in a batch, and how far that batch is.
-pub fn record(input: &AnchorInput) -> Result<(Written, Commitment), Refusal> {
+pub fn record(input: &AnchorInput) -> Result<Written, Refusal> {
     let circle = Circle::load_as(ContextKind::Circle)?;
     let anchor = Anchor::read(&circle, input)?;
     let members = Members::load(&circle);
@@ -174,11 +167,8 @@ pub fn record(input: &AnchorInput) -> Result<(Written, Commitment), Refusal> {
         store::insert(Kind::Anchors, shard, &anchor.news_body(news, now))?;
     }
     let existing = known.is_some() && news.is_none();
-    Ok((
-        Written {
-            key: key.to_string(),
-            existing,
-        },
-        anchor.commitment,
-    ))
+    Ok(Written {
+        key: key.to_string(),
+        existing,
+    })
 }

@@ -15,7 +15,8 @@ use crate::refusal::Refusal;
 use crate::standing::Standing;
 use crate::store::{self, Key};
 use crate::{
-    consents, heads, keychanges, log, positions, receipts, records, releases, revocations,
+    consents, devices, heads, keychanges, log, positions, receipts, records, releases, revocations,
+    tickets,
 };
 
 /// A page of the walk.
@@ -49,12 +50,15 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         valid: false,
         enrolment: None,
         key_change: None,
+        device: None,
         consent: None,
         revocation: None,
         anchored: None,
         log: None,
         head: None,
         record: None,
+        pool: None,
+        ticket: None,
         receipt: None,
         release: None,
     };
@@ -79,6 +83,11 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
                 .and_then(|only| keychanges::load(circle, only.enrolment.recovery_key, key));
             view.key_change = found.map(|found| found.view());
         }
+        Kind::Devices => {
+            let members = Members::load(circle);
+            let found = devices::load(circle, &members, key);
+            view.device = found.map(|found| found.view(&members));
+        }
         Kind::Consents => {
             let members = Members::load(circle);
             view.consent = consents::load(circle, shard, key).and_then(|found| {
@@ -99,6 +108,8 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Heads => view.head = heads::load(circle, shard, key).map(|found| found.view()),
         Kind::Records => view.record = records::view(circle, shard, key),
+        Kind::Pools => view.pool = tickets::pool_view(circle, key),
+        Kind::Tickets => view.ticket = tickets::view(circle, shard, key),
         Kind::Receipts => view.receipt = receipts::view(circle, shard, key),
         Kind::Releases => {
             let members = Members::load(circle);
@@ -109,12 +120,15 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
     }
     view.valid |= view.enrolment.is_some()
         || view.key_change.is_some()
+        || view.device.is_some()
         || view.consent.is_some()
         || view.revocation.is_some()
         || view.anchored.is_some()
         || view.log.is_some()
         || view.head.is_some()
         || view.record.is_some()
+        || view.pool.is_some()
+        || view.ticket.is_some()
         || view.receipt.is_some()
         || view.release.is_some();
     view

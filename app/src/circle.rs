@@ -169,6 +169,21 @@ impl Circle {
         }
     }
 
+    /// Only the custodian's own address passes.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherAnchorer`], or a text that is no address.
+    pub fn check_anchorer(&self, text: &str) -> Result<(), Refusal> {
+        let other: Anchorer = read("anchorer", text)?;
+        if other == self.anchorer {
+            return Ok(());
+        }
+        Err(Refusal::OtherAnchorer {
+            other: other.to_string(),
+            here: self.anchorer,
+        })
+    }
+
     /// The arguments of init again.
     #[must_use]
     pub fn to_input(&self) -> CircleInput {

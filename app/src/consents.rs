@@ -13,7 +13,7 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
 
-use crate::abi::{Granted, OpeningInput, SignatureInput};
+use crate::abi::{OpeningInput, SignatureInput, Written};
 use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard};
@@ -167,7 +167,7 @@ pub fn grant(
     terms: &str,
     opening: &OpeningInput,
     signature: &SignatureInput,
-) -> Result<Granted, Refusal> {
+) -> Result<(Written, Commitment), Refusal> {
     let terms = read_base64("terms", terms, TERMS_TEXT_BYTES_MAX)?;
     let opening = read_opening(opening)?;
     let signature = read_signature(signature)?;
@@ -180,13 +180,8 @@ pub fn grant(
     let shard = shard_of(Kind::Consents, opening.handle);
     let others = Standing::of_handle(&circle, &members, opening.handle);
     let commitment = consent.commitment;
-    let granted = |key: Key, existing| Granted {
-        key: key.to_string(),
-        commitment: commitment.to_string(),
-        existing,
-    };
     if let Some(key) = others.key_of(commitment) {
-        return Ok(granted(key, true));
+        return Ok((Written::there(key), commitment));
     }
     let (now, not_after) = (host::now(), opening.not_after);
     if not_after.0 != 0 && not_after <= now {
@@ -204,7 +199,8 @@ pub fn grant(
         signature: store_signature(&signature),
         recorded_at: now.0,
     };
-    Ok(granted(store::insert(Kind::Consents, shard, &body)?, false))
+    let key = store::insert(Kind::Consents, shard, &body)?;
+    Ok((Written::new(key), commitment))
 }
 
 fn read_opening(input: &OpeningInput) -> Result<Opening, Refusal> {

@@ -147,14 +147,8 @@ pub fn record(input: &HeadInput) -> Result<Written, Refusal> {
             known.is_some_and(|known| known.is_same_place(&body))
         });
     if let Some((key, _)) = same {
-        return Ok(Written {
-            key: key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(key));
     }
     let key = store::insert(Kind::Heads, shard, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }

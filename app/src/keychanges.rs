@@ -21,7 +21,7 @@ use crate::text::{
 };
 
 const ONLY_SHARD: Shard = Shard(0);
-/// The most entries whose signatures are looked at: each change a few times over.
+/// The most entries of one writer whose signatures are looked at: each change a few times over.
 const LOOKED_AT_MAX: usize = 4 * KEY_CHANGES_MAX;
 
 #[derive(BorshSerialize, BorshDeserialize)]
@@ -75,20 +75,10 @@ pub fn load(circle: &Circle, recovery: PublicKey, key: Key) -> Option<Found> {
     })
 }
 
-/// Every change that somebody signed who may; the enrolled member's own entries first, since only
-/// so many are looked at.
+/// Every change that somebody signed who may; of each writer only so many entries are looked at.
 pub fn all(circle: &Circle, enrolled: &crate::members::Enrolled) -> Vec<Found> {
-    let own = Some(enrolled.enrolment.member);
-    let is_others = |key: &Key| store::load(*key).and_then(|stored| stored.owner()) != own;
-    let mut keys: Vec<Key> = store::keys(Kind::KeyChanges, ONLY_SHARD)
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
-    if keys.len() > LOOKED_AT_MAX {
-        keys.sort_by_cached_key(|key| (is_others(key), *key));
-        keys.truncate(LOOKED_AT_MAX);
-    }
-    keys.into_iter()
+    let keys = store::keys(Kind::KeyChanges, ONLY_SHARD).into_iter();
+    store::first_of_each_owner(keys.map(|(key, _)| key), LOOKED_AT_MAX)
         .filter_map(|key| load(circle, enrolled.enrolment.recovery_key, key))
         .collect()
 }
@@ -110,10 +100,7 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     };
     let known = all(&circle, enrolled);
     if let Some(same) = known.iter().find(|k| k.change == change && k.by == by) {
-        return Ok(Written {
-            key: same.key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(same.key));
     }
     let keys = &members.keys.keys;
     let next = members.keys.next_seq();
@@ -142,8 +129,5 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
         recorded_at: host::now().0,
     };
     let key = store::insert(Kind::KeyChanges, ONLY_SHARD, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }

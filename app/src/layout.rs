@@ -32,6 +32,8 @@ pub enum Kind {
     Enrolments,
     /// Changes of the enrolled party's key.
     KeyChanges,
+    /// Members whom the patient admitted.
+    Devices,
     /// Granted consents.
     Consents,
     /// Where consents stand in batches, and what the chain says about those.
@@ -42,6 +44,10 @@ pub enum Kind {
     Heads,
     /// Descriptions of records.
     Records,
+    /// Reward pools that the custodian makes known.
+    Pools,
+    /// Where reward tickets stand in batches.
+    Tickets,
     /// Receipts of consents to an exchange's recipient.
     Receipts,
     /// Released records.
@@ -55,32 +61,38 @@ pub enum Kind {
 pub struct Shard(pub u8);
 
 /// Every kind.
-pub const ALL: [Kind; 12] = [
+pub const ALL: [Kind; 15] = [
     Kind::Circle,
     Kind::Revocations,
     Kind::Enrolments,
     Kind::KeyChanges,
+    Kind::Devices,
     Kind::Consents,
     Kind::Anchors,
     Kind::Log,
     Kind::Heads,
     Kind::Records,
+    Kind::Pools,
+    Kind::Tickets,
     Kind::Receipts,
     Kind::Releases,
     Kind::Payloads,
 ];
 
 /// The kinds that `changes` walks, in its order.
-pub const WALKED: [Kind; 11] = [
+pub const WALKED: [Kind; 14] = [
     Kind::Circle,
     Kind::Revocations,
     Kind::Enrolments,
     Kind::KeyChanges,
+    Kind::Devices,
     Kind::Consents,
     Kind::Anchors,
     Kind::Log,
     Kind::Heads,
     Kind::Records,
+    Kind::Pools,
+    Kind::Tickets,
     Kind::Receipts,
     Kind::Releases,
 ];
@@ -98,12 +110,15 @@ impl Kind {
             Self::Circle => "circle",
             Self::Enrolments => "enrolment",
             Self::KeyChanges => "key_change",
+            Self::Devices => "device",
             Self::Consents => "consent",
             Self::Revocations => "revocation",
             Self::Anchors => "anchor",
             Self::Log => "log",
             Self::Heads => "head",
             Self::Records => "record",
+            Self::Pools => "pool",
+            Self::Tickets => "ticket",
             Self::Receipts => "receipt",
             Self::Releases => "release",
             Self::Payloads => "payload",
@@ -121,8 +136,8 @@ impl Kind {
             .ok_or_else(|| {
                 Refusal::malformed(
                     "kind",
-                    "one of circle, enrolment, key_change, consent, \
-                revocation, anchor, log, head, record, receipt, release",
+                    "one of circle, enrolment, key_change, device, consent, revocation, \
+                     anchor, log, head, record, pool, ticket, receipt, release",
                 )
             })
     }
@@ -131,7 +146,7 @@ impl Kind {
     #[must_use]
     pub const fn shards(self) -> u16 {
         match self {
-            Self::Circle | Self::Enrolments | Self::KeyChanges => 1,
+            Self::Circle | Self::Enrolments | Self::KeyChanges | Self::Devices | Self::Pools => 1,
             // 64 shards of 256: 16,384 consents a patient, of which some 5,400 can be anchored,
             // since each takes three entries there. Every insert rewrites the index of its kind
             // (15 kB here) and of its shard.
@@ -143,6 +158,8 @@ impl Kind {
             Self::Heads => 64,
             // 128 shards of 256: 32,768 versions of records.
             Self::Records | Self::Releases | Self::Payloads => 128,
+            // 16 shards of 256: 4,096 places of tickets, of which a consent has one a pool.
+            Self::Tickets => 16,
             // 64 shards of 256: 16,384 receipts.
             Self::Receipts => 64,
         }
@@ -160,9 +177,12 @@ impl Kind {
             | Self::Log
             | Self::Heads
             | Self::Payloads => true,
-            Self::Consents | Self::Anchors | Self::Records => {
-                matches!(context, ContextKind::Circle)
-            }
+            Self::Devices
+            | Self::Consents
+            | Self::Anchors
+            | Self::Records
+            | Self::Pools
+            | Self::Tickets => matches!(context, ContextKind::Circle),
             Self::Receipts | Self::Releases => matches!(context, ContextKind::Exchange),
         }
     }

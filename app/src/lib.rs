@@ -14,11 +14,13 @@
 //! | [`abi`] | the interface's types |
 //! | [`circle`], [`members`] | what the custodian pinned, who enrolled |
 //! | [`keychanges`] | which of that party's keys counts |
+//! | [`devices`] | whom that party admitted |
 //! | [`consents`], [`revocations`] | granting and revoking |
 //! | [`standing`] | what is shown of consents, and in which state |
 //! | [`anchors`], [`positions`] | recording places in batches, and reading them |
 //! | [`log`], [`heads`] | the signed log, and its places in batches |
 //! | [`records`] | sealed records |
+//! | [`tickets`] | reward pools and tickets |
 //! | [`receipts`], [`releases`] | what an exchange holds: receipts, released records |
 //! | [`changes`], [`paging`] | the walk over everything |
 //! | [`layout`], [`store`] | where entries live, how they are read without trust |
@@ -33,6 +35,7 @@ pub mod anchors;
 pub mod changes;
 pub mod circle;
 pub mod consents;
+pub mod devices;
 pub mod event;
 pub mod heads;
 mod host;
@@ -51,15 +54,16 @@ pub mod revocations;
 pub mod standing;
 pub mod store;
 mod text;
+pub mod tickets;
 
 use calimero_sdk::app;
 use calimero_storage::collections::Root;
 
 use abi::{
-    AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, EnrolmentInput,
-    EntryView, FullRecord, FullRelease, Granted, HeadInput, KeyChangeInput, LogInput, LogPage,
-    OpeningInput, ReceiptInput, ReceiptPage, RecordInput, RecordPage, ReleaseInput, ReleasePage,
-    SignatureInput, Written,
+    AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, DeviceInput,
+    EnrolmentInput, EntryView, FullRecord, FullRelease, Granted, HeadInput, KeyChangeInput,
+    LogInput, LogPage, OpeningInput, PoolInput, ReceiptInput, ReceiptPage, RecordInput, RecordPage,
+    ReleaseInput, ReleasePage, SignatureInput, TicketInput, Written,
 };
 use circle::Circle;
 use event::Event;
@@ -73,9 +77,16 @@ use refusal::Refusal;
 #[app::state(emits = Event)]
 pub struct MedSync {}
 
-/// Hands over what a call wrote; to be called after the last write of a call that succeeds.
-fn commit() {
-    Root::<MedSync>::commit_headless();
+/// Hands over what a call wrote, after its last write.
+fn done(kind: Kind, written: Written) -> Written {
+    if !written.existing {
+        app::emit!(Event::Written {
+            kind: kind.name().into(),
+            key: written.key.clone(),
+        });
+        Root::<MedSync>::commit_headless();
+    }
+    written
 }
 
 #[app::logic]
@@ -107,6 +118,11 @@ impl MedSync {
                 .collect(),
             patient: members.patient().ok().map(members::Enrolled::view),
             keys: members.keys.keys.iter().map(ToString::to_string).collect(),
+            devices: members
+                .devices(&circle)
+                .iter()
+                .map(|device| device.view(&members))
+                .collect(),
             frozen: members.is_frozen(),
             ignored: members.ignored,
             counts: Counts {
@@ -126,27 +142,18 @@ impl MedSync {
 
     /// Publishes the patient's keys, signed by the invitation's one-time key.
     pub fn enrol(enrolment: EnrolmentInput, signature: SignatureInput) -> Result<Written, Refusal> {
-        let written = members::enrol(&enrolment, &signature)?;
-        if !written.existing {
-            app::emit!(Event::Enrolled {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        members::enrol(&enrolment, &signature).map(|written| done(Kind::Enrolments, written))
     }
 
     /// Writes down that the enrolled party's key was changed, signed by that key or by the
     /// recovery key.
     pub fn change_key(change: KeyChangeInput) -> Result<Written, Refusal> {
-        let written = keychanges::change(&change)?;
-        if !written.existing {
-            app::emit!(Event::KeyChanged {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        keychanges::change(&change).map(|written| done(Kind::KeyChanges, written))
+    }
+
+    /// Writes down whom the patient admits, signed by the patient's key.
+    pub fn admit(device: DeviceInput, signature: SignatureInput) -> Result<Written, Refusal> {
+        devices::admit(&device, &signature).map(|written| done(Kind::Devices, written))
     }
 
     /// Grants a consent that the patient signed. `terms` is base64.
@@ -155,13 +162,13 @@ impl MedSync {
         opening: OpeningInput,
         signature: SignatureInput,
     ) -> Result<Granted, Refusal> {
-        let granted = consents::grant(&terms, &opening, &signature)?;
-        if !granted.existing {
-            let (key, commitment) = (granted.key.clone(), granted.commitment.clone());
-            app::emit!(Event::Granted { key, commitment });
-            commit();
-        }
-        Ok(granted)
+        let (written, commitment) = consents::grant(&terms, &opening, &signature)?;
+        let Written { key, existing } = done(Kind::Consents, written);
+        Ok(Granted {
+            key,
+            commitment: commitment.to_string(),
+            existing,
+        })
     }
 
     /// Revokes what goes by the handle that `secret` and `claim_key` open, known here or not. A
@@ -171,14 +178,8 @@ impl MedSync {
         claim_key: String,
         handle: Option<String>,
     ) -> Result<Written, Refusal> {
-        let written = revocations::revoke(&secret, &claim_key, handle.as_deref())?;
-        if !written.existing {
-            app::emit!(Event::Revoked {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        revocations::revoke(&secret, &claim_key, handle.as_deref())
+            .map(|written| done(Kind::Revocations, written))
     }
 
     /// The consents that count, page by page, each with its state.
@@ -188,14 +189,7 @@ impl MedSync {
 
     /// Writes a version of a sealed record; the custodian's alone.
     pub fn put_record(record: RecordInput) -> Result<Written, Refusal> {
-        let written = records::put(&record)?;
-        if !written.existing {
-            app::emit!(Event::RecordPut {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        records::put(&record).map(|written| done(Kind::Records, written))
     }
 
     /// The records' descriptions, page by page, each in its latest version.
@@ -214,25 +208,12 @@ impl MedSync {
 
     /// Records where a consent stands in a batch, and how far that batch is.
     pub fn record_anchor(anchor: AnchorInput) -> Result<Written, Refusal> {
-        let (written, commitment) = anchors::record(&anchor)?;
-        if !written.existing {
-            let (key, commitment) = (written.key.clone(), commitment.to_string());
-            app::emit!(Event::Anchored { key, commitment });
-            commit();
-        }
-        Ok(written)
+        anchors::record(&anchor).map(|written| done(Kind::Anchors, written))
     }
 
     /// Writes down an entry that its author signed and that continues the author's log here.
     pub fn append_log(entry: LogInput) -> Result<Written, Refusal> {
-        let written = log::append(&entry)?;
-        if !written.existing {
-            app::emit!(Event::Logged {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        log::append(&entry).map(|written| done(Kind::Log, written))
     }
 
     /// One author's log from a number on.
@@ -242,26 +223,22 @@ impl MedSync {
 
     /// Records up to which entry a log is in a batch, and where.
     pub fn record_head(head: HeadInput) -> Result<Written, Refusal> {
-        let written = heads::record(&head)?;
-        if !written.existing {
-            app::emit!(Event::HeadPlaced {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        heads::record(&head).map(|written| done(Kind::Heads, written))
+    }
+
+    /// Makes a reward pool known; the custodian's alone.
+    pub fn put_pool(pool: PoolInput) -> Result<Written, Refusal> {
+        tickets::put_pool(&pool).map(|written| done(Kind::Pools, written))
+    }
+
+    /// Writes where a reward ticket stands in a batch; the custodian's alone.
+    pub fn put_ticket(ticket: TicketInput) -> Result<Written, Refusal> {
+        tickets::put(&ticket).map(|written| done(Kind::Tickets, written))
     }
 
     /// Writes a receipt of a consent to this exchange's recipient; the custodian's alone.
     pub fn put_receipt(receipt: ReceiptInput) -> Result<Written, Refusal> {
-        let written = receipts::put(&receipt)?;
-        if !written.existing {
-            app::emit!(Event::ReceiptPut {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        receipts::put(&receipt).map(|written| done(Kind::Receipts, written))
     }
 
     /// The receipts, page by page.
@@ -271,14 +248,7 @@ impl MedSync {
 
     /// Releases a record that the custodian's log here names; the custodian's alone.
     pub fn put_release(release: ReleaseInput) -> Result<Written, Refusal> {
-        let written = releases::put(&release)?;
-        if !written.existing {
-            app::emit!(Event::Released {
-                key: written.key.clone()
-            });
-            commit();
-        }
-        Ok(written)
+        releases::put(&release).map(|written| done(Kind::Releases, written))
     }
 
     /// The released records' descriptions, page by page.

@@ -126,7 +126,7 @@ fn of_author(
         .filter_map(|(key, _)| read_entry(circle, members, shard, key))
         .filter(|found| found.entry.author_key == author_key)
         .collect();
-    found.sort_by_key(|found| (found.entry.seq, !found.by_author, found.key));
+    found.sort_unstable_by_key(|found| (found.entry.seq, !found.by_author, found.key));
     found
 }
 
@@ -191,10 +191,7 @@ pub fn append(input: &LogInput) -> Result<Written, Refusal> {
     let found = of_author(&circle, &members, author_key, shard);
     let same = counting(&found, entry.seq);
     if let Some(same) = same.iter().find(|same| same.entry.digest() == digest) {
-        return Ok(Written {
-            key: same.key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(same.key));
     }
     let Seq(seq) = entry.seq;
     if !same.is_empty() {
@@ -218,10 +215,7 @@ pub fn append(input: &LogInput) -> Result<Written, Refusal> {
         recorded_at: host::now().0,
     };
     let key = store::insert(Kind::Log, shard, &log)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 fn read_input(circle: &Circle, input: &LogInput) -> Result<(Entry, Body), Refusal> {

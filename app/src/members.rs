@@ -5,7 +5,7 @@
 //! thief: nobody can say which patient is the right one, so that the circle freezes and no consent
 //! counts. Whoever finds the invitation used enrols all the same, and thereby freezes it.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::ids::{MemberId, SealKey, UnixSeconds};
@@ -15,6 +15,7 @@ use medsync_protocol::signature::{PublicKey, Signature};
 
 use crate::abi::{EnrolmentInput, EnrolmentView, SignatureInput, Written};
 use crate::circle::Circle;
+use crate::devices::{self, Device};
 use crate::host;
 use crate::keychanges;
 use crate::layout::{Kind, Shard};
@@ -67,6 +68,8 @@ pub struct Members {
     pub ignored: u64,
     /// The keys of the one who enrolled, through time; of nobody if it is not one.
     pub keys: KeyHistory,
+    /// Whom that party admitted; looked at when somebody asks.
+    devices: OnceCell<Vec<Device>>,
 }
 
 const ONLY_SHARD: Shard = Shard(0);
@@ -85,27 +88,18 @@ impl Members {
                 by: Vec::new(),
                 is_frozen: false,
             },
+            devices: OnceCell::new(),
         };
-        let mut looked_at: BTreeMap<MemberId, usize> = BTreeMap::new();
-        for (key, _) in store::keys(Kind::Enrolments, ONLY_SHARD) {
-            // Only so many of one member: nobody but itself can use them up.
-            let owner = store::load(key).and_then(|stored| stored.owner());
-            let count = owner.map_or(1, |owner| {
-                let count = looked_at.entry(owner).or_default();
-                *count += 1;
-                *count
-            });
-            if owner.is_none() || count > ENROLMENTS_LOOKED_AT_MAX {
-                members.ignored += 1;
-                continue;
-            }
-            match load_enrolment(circle, key) {
-                Some(enrolled) if !members.has(&enrolled.enrolment) => {
-                    members.enrolled.push(enrolled);
-                }
-                _ => members.ignored += 1,
-            }
+        let keys = store::keys(Kind::Enrolments, ONLY_SHARD);
+        let count = keys.len() as u64;
+        let keys = keys.into_iter().map(|(key, _)| key);
+        for key in store::first_of_each_owner(keys, ENROLMENTS_LOOKED_AT_MAX) {
+            let enrolled = load_enrolment(circle, key);
+            let is_new = |found: &Enrolled| !members.has(&found.enrolment);
+            let new = enrolled.filter(is_new);
+            members.enrolled.extend(new);
         }
+        members.ignored = count - members.enrolled.len() as u64;
         if let [only] = members.enrolled.as_slice() {
             let changes: Vec<_> = keychanges::all(circle, only)
                 .iter()
@@ -168,8 +162,14 @@ impl Members {
         self.keys.keys.last() == Some(&key)
     }
 
-    /// Who signs log entries with this key: whoever enrolled with it, or the custodian. In a
-    /// frozen circle the log goes on.
+    /// Everybody whom one of the patient's keys admitted, also if that ended since.
+    pub fn devices(&self, circle: &Circle) -> &[Device] {
+        self.devices.get_or_init(|| devices::all(circle, self))
+    }
+
+    /// Who signs log entries with this key: whoever enrolled with it, the custodian, or whom the
+    /// patient admitted. In a frozen circle the log goes on, and what was written stays readable
+    /// when an admission ends.
     #[must_use]
     pub fn author(&self, circle: &Circle, author_key: PublicKey) -> Option<MemberId> {
         if author_key == circle.author_key {
@@ -179,6 +179,11 @@ impl Members {
             .iter()
             .find(|enrolled| enrolled.enrolment.author_key == author_key)
             .map(|enrolled| enrolled.enrolment.member)
+            .or_else(|| {
+                let mut devices = self.devices(circle).iter();
+                let device = devices.find(|device| device.author_key == Some(author_key))?;
+                Some(device.admission.member)
+            })
     }
 
     /// Whether this member enrolled.
@@ -232,10 +237,7 @@ pub fn enrol(input: &EnrolmentInput, signature: &SignatureInput) -> Result<Writt
         .iter()
         .find(|other| other.enrolment == enrolment)
     {
-        return Ok(Written {
-            key: same.key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(same.key));
     }
     if members.enrolled.len() > 1 {
         return Err(Refusal::Frozen);
@@ -251,10 +253,7 @@ pub fn enrol(input: &EnrolmentInput, signature: &SignatureInput) -> Result<Writt
         recorded_at: host::now().0,
     };
     let key = store::insert(Kind::Enrolments, ONLY_SHARD, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 fn read_enrolment(input: &EnrolmentInput) -> Result<Enrolment, Refusal> {

@@ -53,16 +53,10 @@ pub fn put(input: &ReceiptInput) -> Result<Written, Refusal> {
             known.is_some_and(|k| k.patient == body.patient && k.receipt == body.receipt)
         });
     if let Some((key, _)) = same {
-        return Ok(Written {
-            key: key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(key));
     }
     let key = store::insert(Kind::Receipts, shard, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 /// One receipt, as the interface shows it.

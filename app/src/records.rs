@@ -88,7 +88,7 @@ fn in_shard(circle: &Circle, shard: Shard) -> Vec<Found> {
         .into_iter()
         .filter_map(|(key, _)| load_record(circle, shard, key))
         .collect();
-    found.sort_by_key(|found| (found.body.record, found.body.version, found.key));
+    found.sort_unstable_by_key(|found| (found.body.record, found.body.version, found.key));
     found.dedup_by_key(|found| (found.body.record, found.body.version));
     found
 }
@@ -115,10 +115,7 @@ pub fn put(input: &RecordInput) -> Result<Written, Refusal> {
         body == other.body
     });
     if let Some(same) = same {
-        return Ok(Written {
-            key: same.key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(same.key));
     }
     let expected = latest(&found, record).map_or(1, |last| last.body.version.saturating_add(1));
     if body.version != expected {
@@ -130,10 +127,7 @@ pub fn put(input: &RecordInput) -> Result<Written, Refusal> {
     body.payload_key = store_payload(record, payload)?.0;
     body.recorded_at = host::now().0;
     let key = store::insert(Kind::Records, shard, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 fn read_record(circle: &Circle, input: &RecordInput) -> Result<(RecordBody, Vec<u8>), Refusal> {

@@ -114,6 +114,9 @@ pub enum Refusal {
     /// Nobody who may signed the key change.
     #[error("neither the old key nor the recovery key signed this change for this context")]
     KeyChangeSignature,
+    /// Nobody who may signed the admission.
+    #[error("admitted_by did not sign this member and number for this context")]
+    AdmissionSignature,
     /// The key change does not follow.
     #[error("the next key change has number {next} and replaces {current}")]
     KeyChangeOrder {
@@ -270,6 +273,7 @@ impl Refusal {
             Self::ForeignKey => "foreign_key",
             Self::OldKey => "old_key",
             Self::KeyChangeSignature => "key_change_signature",
+            Self::AdmissionSignature => "admission_signature",
             Self::KeyChangeOrder { .. } => "key_change_order",
             Self::KeyNotNew => "key_not_new",
             Self::GrantSignature => "grant_signature",

@@ -150,17 +150,11 @@ pub fn put(input: &ReleaseInput) -> Result<Written, Refusal> {
             known.is_some_and(|known| known.is_same(&body))
         });
     if let Some((key, _)) = same {
-        return Ok(Written {
-            key: key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(key));
     }
     body.payload_key = store_payload(body.what.record, payload)?.0;
     let key = store::insert(Kind::Releases, shard, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 /// One release, as the interface shows it, if a log entry covers it.

@@ -100,10 +100,7 @@ pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Wri
     }
     let shard = shard_of(Kind::Revocations, opened);
     if let Some((_, key)) = of_handle(opened).0.get(&opened) {
-        return Ok(Written {
-            key: key.to_string(),
-            existing: true,
-        });
+        return Ok(Written::there(*key));
     }
     let body = RevocationBody {
         handle: opened.to_bytes(),
@@ -112,10 +109,7 @@ pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Wri
         recorded_at: host::now().0,
     };
     let key = store::insert(Kind::Revocations, shard, &body)?;
-    Ok(Written {
-        key: key.to_string(),
-        existing: false,
-    })
+    Ok(Written::new(key))
 }
 
 /// One revocation, as the interface shows it.

@@ -159,13 +159,8 @@ impl<'a> Standing<'a> {
         if self.revoked.at(handle).is_some() {
             return Err(Refusal::HandleRevoked);
         }
-        let mut holders: Vec<&Seen> = self
-            .seen
-            .iter()
-            .filter(|copy| copy.handle == handle)
-            .collect();
-        holders.sort_by_key(|copy| !copy.by_patient);
-        if holders.into_iter().any(|copy| self.verifies(copy)) {
+        let mut holders = self.own_first(move |copy| copy.handle == handle);
+        if holders.any(|copy| self.verifies(copy)) {
             return Err(Refusal::HandleUsed);
         }
         Ok(())
@@ -174,16 +169,20 @@ impl<'a> Standing<'a> {
     /// The signatures of this consent that verify, and so the leaves by which it can be anchored;
     /// the patient's own copies first, each checked only when it is asked for.
     pub fn leaves(&self, commitment: Commitment) -> impl Iterator<Item = Leaf> + '_ {
-        let mut copies: Vec<&Seen> = self
-            .seen
-            .iter()
-            .filter(|copy| copy.commitment == commitment)
-            .collect();
-        copies.sort_by_key(|copy| !copy.by_patient);
-        copies
-            .into_iter()
+        self.own_first(move |copy| copy.commitment == commitment)
             .filter(|copy| self.verifies(copy))
             .map(Seen::leaf)
+    }
+
+    /// The copies that are wanted, those that the patient wrote before others.
+    fn own_first(&self, is_wanted: impl Fn(&Seen) -> bool) -> impl Iterator<Item = &Seen> {
+        let wanted = move |by_patient| {
+            let seen = self.seen.iter();
+            seen.filter(move |copy| copy.by_patient == by_patient)
+        };
+        wanted(true)
+            .chain(wanted(false))
+            .filter(move |copy| is_wanted(copy))
     }
 
     /// The positions of this shard's consents.
@@ -210,7 +209,7 @@ impl<'a> Standing<'a> {
         };
         let state = state(revoked_at, standing, &consent.opening, now);
         let mut anchors: Vec<&Position> = self.positions_of(leaf).collect();
-        anchors.sort_by_key(|position| Reverse(position.rank()));
+        anchors.sort_unstable_by_key(|position| Reverse(position.rank()));
         anchors.truncate(POSITIONS_SHOWN_MAX);
         Some(ConsentView {
             key: key.to_string(),

@@ -60,40 +60,26 @@ impl Stored {
     }
 }
 
-/// A leaf of the storage tree.
+/// A leaf of the storage tree; also an inner node, whose body is empty.
 #[derive(BorshSerialize, BorshDeserialize)]
 struct Entry {
     body: Vec<u8>,
     storage: Element,
 }
 
-/// An inner node of the storage tree.
-#[derive(BorshSerialize, BorshDeserialize)]
-struct Branch {
-    storage: Element,
+impl Data for Entry {
+    fn collections(&self) -> BTreeMap<String, Vec<ChildInfo>> {
+        BTreeMap::new()
+    }
+
+    fn element(&self) -> &Element {
+        &self.storage
+    }
+
+    fn element_mut(&mut self) -> &mut Element {
+        &mut self.storage
+    }
 }
-
-/// Calimero's derive makes the same three accessors, but from a macro that wants its own names.
-macro_rules! stored_data {
-    ($name:ident) => {
-        impl Data for $name {
-            fn collections(&self) -> BTreeMap<String, Vec<ChildInfo>> {
-                BTreeMap::new()
-            }
-
-            fn element(&self) -> &Element {
-                &self.storage
-            }
-
-            fn element_mut(&mut self) -> &mut Element {
-                &mut self.storage
-            }
-        }
-    };
-}
-
-stored_data!(Entry);
-stored_data!(Branch);
 
 /// Every way in which nodes compare their trees carries an entry of a named type.
 fn entry_type() -> CrdtType {
@@ -191,7 +177,11 @@ fn grow(parent: Id, id: Id) -> Result<(), Refusal> {
     }
     let crdt = CrdtType::unordered_map("Key", "medsync::Entry");
     let storage = Element::new_with_field_name_and_crdt_type(Some(id), None, crdt);
-    MainInterface::add_child_to(parent, &mut Branch { storage })?;
+    let mut branch = Entry {
+        body: Vec::new(),
+        storage,
+    };
+    MainInterface::add_child_to(parent, &mut branch)?;
     Ok(())
 }
 
@@ -214,6 +204,23 @@ pub fn peek<T: BorshDeserialize>(key: Key) -> Option<T> {
     let raw = MainInterface::find_by_id_raw(Id::new(key.0))?;
     let body: Vec<u8> = BorshDeserialize::deserialize(&mut raw.as_slice()).ok()?;
     borsh::from_slice(&body).ok()
+}
+
+/// The keys of entries whose stamp verifies, of each writer the first few in this order: nobody
+/// but the writer itself can use those up.
+pub fn first_of_each_owner(
+    keys: impl Iterator<Item = Key>,
+    of_each_max: usize,
+) -> impl Iterator<Item = Key> {
+    let mut looked_at: BTreeMap<MemberId, usize> = BTreeMap::new();
+    keys.filter(move |key| {
+        let Some(owner) = load(*key).and_then(|stored| stored.owner()) else {
+            return false;
+        };
+        let count = looked_at.entry(owner).or_default();
+        *count += 1;
+        *count <= of_each_max
+    })
 }
 
 /// The shards of this kind that list a key, the one that it says it is in first. What an entry says

@@ -16,6 +16,8 @@ CREATE TABLE circles (
     -- Who enrolled: the patient, or an exchange's recipient.
     patient_member TEXT,
     party_key TEXT,
+    -- Which of the patient's devices this is; 0 is the first, and no device at all.
+    device BIGINT NOT NULL DEFAULT 0,
     state_hash TEXT,
     alarm TEXT,
     -- Nothing of it is sealed before: it did not take a place in a batch.
@@ -53,7 +55,10 @@ CREATE TABLE consents (
     commitment TEXT PRIMARY KEY,
     context TEXT NOT NULL,
     handle TEXT NOT NULL,
+    patient_key TEXT NOT NULL,
     grantee TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
     leaf TEXT NOT NULL,
     terms TEXT NOT NULL,
     opening TEXT NOT NULL,
@@ -189,6 +194,66 @@ CREATE TABLE heads (
     PRIMARY KEY (leaf, root)
 );
 CREATE INDEX heads_by_context ON heads (context);
+
+-- Reward pools that a custodian makes known, with its own quota and until when it issues tickets.
+CREATE TABLE pools (
+    pool_id TEXT PRIMARY KEY,
+    contract TEXT NOT NULL,
+    funder TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    claim_end BIGINT NOT NULL,
+    label TEXT NOT NULL,
+    -- The custodian's own; nothing where the pool was seen in a circle.
+    quota BIGINT,
+    closed_at BIGINT
+);
+
+-- Which circles know a pool.
+CREATE TABLE pools_told (
+    context TEXT NOT NULL,
+    pool_id TEXT NOT NULL,
+    told_at BIGINT,
+    -- It was not taken, and is told again no sooner.
+    not_before BIGINT NOT NULL,
+    PRIMARY KEY (context, pool_id)
+);
+
+-- Tickets that this custodian issued. One that was revoked unclaimed made room for another.
+CREATE TABLE tickets (
+    pool_id TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    context TEXT NOT NULL,
+    patient_key TEXT NOT NULL,
+    claim_until BIGINT NOT NULL,
+    salt TEXT NOT NULL,
+    issued_at BIGINT NOT NULL,
+    batch INTEGER,
+    position BIGINT,
+    -- When the chain was last asked whether it was claimed before it was revoked.
+    checked_at BIGINT NOT NULL DEFAULT 0,
+    replaced_at BIGINT,
+    PRIMARY KEY (pool_id, handle)
+);
+CREATE UNIQUE INDEX tickets_of_circle ON tickets (pool_id, context) WHERE replaced_at IS NULL;
+CREATE UNIQUE INDEX tickets_of_key ON tickets (pool_id, patient_key) WHERE replaced_at IS NULL;
+CREATE INDEX tickets_by_batch ON tickets (batch);
+
+-- Tickets with their places, as they were seen in a circle: kept for ever.
+CREATE TABLE placed_tickets (
+    leaf TEXT NOT NULL,
+    root TEXT NOT NULL,
+    context TEXT NOT NULL,
+    pool_id TEXT NOT NULL,
+    anchorer TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    claim_until BIGINT NOT NULL,
+    salt TEXT NOT NULL,
+    proof TEXT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    PRIMARY KEY (leaf, root)
+);
+CREATE INDEX placed_tickets_by_context ON placed_tickets (context);
 
 -- By which name an exchange knows the patient of a circle.
 CREATE TABLE pseudonyms (

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, MemberId};
+use medsync_protocol::keychange::KeyHistory;
 
-use crate::source::{Circle, Pin, SourceError};
+use crate::source::{Circle, CircleState, Device, Pin, SourceError};
 use crate::store::circles::CircleRow;
 use crate::store::{Store, StoreError};
 
@@ -56,12 +57,48 @@ pub async fn enter(
         return Err(alarm(why.clone()));
     }
     let circle = circles.open(row.context);
-    let pin = circle.pin().await?;
-    if let Some(why) = difference(row, &pin) {
+    if let Some(why) = compare(&*circle, store, row).await? {
         store.raise_alarm(row.context, &why).await?;
         return Err(alarm(why));
     }
     Ok(circle)
+}
+
+/// What differs between a circle and what was pinned, in words for a person. Whom the patient
+/// admitted is asked of the circle itself, once its code is known to be the pinned one.
+async fn compare(
+    circle: &dyn Circle,
+    store: &Store,
+    row: &CircleRow,
+) -> Result<Option<String>, GuardError> {
+    let pin = circle.pin().await?;
+    let difference = difference(row, &pin, &BTreeSet::new());
+    if difference.is_none() || replaced(row, &pin).is_some() {
+        return Ok(difference);
+    }
+    let state = circle.circle().await?;
+    let Some(enrolled) = state.only() else {
+        return Ok(difference);
+    };
+    let history = store.key_history(row.context, &enrolled.enrolment).await?;
+    let admitted = admitted(row, &state, &history);
+    Ok(self::difference(row, &pin, &admitted))
+}
+
+/// Whom the patient let in: members that one of its keys admitted, each checked here. Whoever was
+/// admitted itself knows the patient by that.
+#[must_use]
+pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> BTreeSet<MemberId> {
+    let counts = |device: &&Device| {
+        history.may_admit(device.admission.admitted_by)
+            && device.admission.is_signed(row.context, &device.signature)
+    };
+    let devices = state.devices.iter().filter(counts);
+    let mut admitted: BTreeSet<MemberId> = devices.map(|device| device.admission.member).collect();
+    if admitted.contains(&row.member) {
+        admitted.extend(state.only().map(|patient| patient.enrolment.member));
+    }
+    admitted
 }
 
 /// Opens a circle for revocations alone, also one that is stopped because of its readers: a
@@ -89,8 +126,8 @@ pub async fn resume(
     store: &Store,
     row: &CircleRow,
 ) -> Result<(), GuardError> {
-    let pin = circles.open(row.context).pin().await?;
-    match difference(row, &pin) {
+    let circle = circles.open(row.context);
+    match compare(&*circle, store, row).await? {
         None => Ok(store.clear_alarm(row.context).await?),
         Some(why) => Err(GuardError::Alarm {
             context: row.context,
@@ -110,13 +147,15 @@ fn replaced(row: &CircleRow, pin: &Pin) -> Option<String> {
     None
 }
 
-/// What differs between a circle and what was pinned, in words for a person.
+/// What differs between a circle and what was pinned, in words for a person; `admitted` are those
+/// whom the patient let in.
 #[must_use]
-pub fn difference(row: &CircleRow, pin: &Pin) -> Option<String> {
+pub fn difference(row: &CircleRow, pin: &Pin, admitted: &BTreeSet<MemberId>) -> Option<String> {
     if let Some(why) = replaced(row, pin) {
         return Some(why);
     }
-    let mut allowed: BTreeSet<MemberId> = [row.custodian_member, row.member].into();
+    let mut allowed = admitted.clone();
+    allowed.extend([row.custodian_member, row.member]);
     let is_custodian = row.member == row.custodian_member;
     // A patient knows its own member key, and nobody who enrolled before it takes its place.
     allowed.extend(row.patient_member.filter(|_| is_custodian));
@@ -147,6 +186,7 @@ mod tests {
     use super::*;
     use crate::source::{ApplicationId, BlobId, GroupId};
     use medsync_protocol::ids::{ContextKind, UnixSeconds};
+    use medsync_protocol::secrets::DeviceNumber;
 
     fn row(member: u8) -> CircleRow {
         CircleRow {
@@ -160,6 +200,7 @@ mod tests {
             bytecode: BlobId([5; 32]),
             invitation: None,
             patient_member: None,
+            device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,
             alarm: None,
@@ -175,45 +216,61 @@ mod tests {
         }
     }
 
+    fn differs(row: &CircleRow, pin: &Pin) -> Option<String> {
+        difference(row, pin, &BTreeSet::new())
+    }
+
     #[test]
     fn pushed_code_and_added_readers_are_noticed_by_patient_and_custodian() {
         let (patient, custodian) = (row(9), row(3));
         for good in [pin(&[3]), pin(&[3, 9])] {
-            assert_eq!(difference(&patient, &good), None);
-            assert_eq!(difference(&custodian, &good), None);
+            assert_eq!(differs(&patient, &good), None);
+            assert_eq!(differs(&custodian, &good), None);
         }
         for row in [&patient, &custodian] {
-            assert!(difference(row, &pin(&[3, 9, 7])).is_some_and(|why| why.contains("readers")));
+            assert!(differs(row, &pin(&[3, 9, 7])).is_some_and(|why| why.contains("readers")));
             let pushed = Pin {
                 bytecode: BlobId([6; 32]),
                 ..pin(&[3, 9])
             };
-            assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
+            assert!(differs(row, &pushed).is_some_and(|why| why.contains("code")));
             let pushed = Pin {
                 application: ApplicationId([6; 32]),
                 ..pin(&[3, 9])
             };
-            assert!(difference(row, &pushed).is_some_and(|why| why.contains("code")));
+            assert!(differs(row, &pushed).is_some_and(|why| why.contains("code")));
             for group in [Some(GroupId([6; 32])), None] {
                 let moved = Pin {
                     group,
                     ..pin(&[3, 9])
                 };
-                assert!(difference(row, &moved).is_some_and(|why| why.contains("group")));
+                assert!(differs(row, &moved).is_some_and(|why| why.contains("group")));
             }
         }
-        assert!(difference(&patient, &pin(&[3, 7])).is_some());
+        assert!(differs(&patient, &pin(&[3, 7])).is_some());
         // Once the patient enrolled, nobody else takes the one place.
         let enrolled = CircleRow {
             patient_member: Some(MemberId([9; 32])),
             ..row(3)
         };
-        assert_eq!(difference(&enrolled, &pin(&[3, 9])), None);
+        assert_eq!(differs(&enrolled, &pin(&[3, 9])), None);
         let victim = CircleRow {
             patient_member: Some(MemberId([7; 32])),
             ..row(9)
         };
-        assert!(difference(&victim, &pin(&[3, 9, 7])).is_some());
-        assert!(difference(&enrolled, &pin(&[3, 7])).is_some());
+        assert!(differs(&victim, &pin(&[3, 9, 7])).is_some());
+        assert!(differs(&enrolled, &pin(&[3, 7])).is_some());
+        // Whom the patient admits is in, and nobody else is with them.
+        let admitted = [MemberId([8; 32])].into();
+        assert_eq!(difference(&enrolled, &pin(&[3, 8, 9]), &admitted), None);
+        assert_eq!(difference(&patient, &pin(&[3, 8, 9]), &admitted), None);
+        for row in [&enrolled, &patient] {
+            assert!(difference(row, &pin(&[3, 7, 8, 9]), &admitted).is_some());
+            let code = Pin {
+                bytecode: BlobId([6; 32]),
+                ..pin(&[3, 8, 9])
+            };
+            assert!(difference(row, &code, &admitted).is_some());
+        }
     }
 }

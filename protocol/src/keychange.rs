@@ -138,6 +138,18 @@ impl KeyHistory {
         *self.keys.last().unwrap()
     }
 
+    /// Whether what this key admitted is still admitted: it is the present key, or every change
+    /// since was made with the key that was replaced. The recovery key ends what was admitted
+    /// before, since a thief may have done so.
+    #[must_use]
+    pub fn may_admit(&self, key: PublicKey) -> bool {
+        let Some(place) = self.keys.iter().position(|known| *known == key) else {
+            return false;
+        };
+        let since = self.by.get(place..).unwrap_or_default();
+        !self.is_frozen && since.iter().all(|by| *by == ChangedBy::Old)
+    }
+
     /// Where a change by the recovery key has to stand that makes `new_key` the present one for
     /// whoever holds `own_key`: in the place of whatever an old key said since, and after what the
     /// recovery key said. A change to `new_key` that is there already is that change. Somebody
@@ -235,6 +247,12 @@ mod tests {
         assert_eq!(recover(&torn, 2, 9), (public(1), 0));
         let torn = of(&[(change(1, 2, 0), Recovery), (change(1, 3, 0), Recovery)]);
         assert!(torn.is_frozen);
+        // What was admitted lasts through a change by hand, and ends with one by recovery.
+        let may = |history: &KeyHistory| [1, 2, 3].map(|key| history.may_admit(public(key)));
+        assert_eq!(may(&plain), [true, true, true]);
+        let recovered = of(&[(change(1, 2, 0), Recovery), (change(2, 3, 1), Old)]);
+        assert_eq!(may(&recovered), [false, true, true]);
+        assert_eq!(may(&torn), [false; 3]);
         // Said twice is said once; a gap, a wrong predecessor and a key that was there are nothing.
         assert!(!of(&[(change(1, 2, 0), Old), (change(1, 2, 0), Old)]).is_frozen);
         for nothing in [change(1, 2, 1), change(5, 2, 0), change(1, 1, 0)] {

@@ -16,6 +16,7 @@
 //! | [`codes`], [`terms`] | what a patient allows, in one encoding |
 //! | [`secrets`], [`consent`] | per-consent secrets, handles, commitments, grants |
 //! | [`messages`] | enrolment, devices, key changes, logins |
+//! | [`device`] | other members whom the patient admits |
 //! | [`keychange`] | which of a party's keys counts now |
 //! | [`decide`](mod@decide) | whether one request may have one resource |
 //! | [`audit`] | the signed log chain |
@@ -34,6 +35,7 @@ pub mod audit;
 pub mod codes;
 pub mod consent;
 pub mod decide;
+pub mod device;
 pub mod felt;
 pub mod hash;
 pub mod ids;

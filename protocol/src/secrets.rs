@@ -3,6 +3,8 @@
 //! From the seed alone (it is in the recovery file) every consent can be found again by its salt
 //! and revoked. A handle can be opened only by whoever knows the secret behind it.
 
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 use starknet_types_core::felt::NonZeroFelt;
 
 use crate::felt::{Felt, felt_newtype, secret_newtype};
@@ -34,7 +36,20 @@ felt_newtype! {
 }
 
 /// The number of a patient's device; each counts its own consents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+#[serde(transparent)]
 pub struct DeviceNumber(pub u32);
 
 /// How many consents a device has made (skipped values included).

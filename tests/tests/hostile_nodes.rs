@@ -19,6 +19,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, UnixSeconds};
 use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::{RotationNumber, rotate_message};
+use medsync_protocol::secrets::DeviceNumber;
 use medsync_tests::circle::{
     Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RESEARCHER, enrolment, public_key,
     secret_key, terms,
@@ -112,6 +113,7 @@ impl World {
             bytecode: opened.bytecode,
             invitation: None,
             patient_member: None,
+            device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,
             alarm: None,

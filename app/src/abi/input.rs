@@ -221,3 +221,57 @@ pub struct ReleaseInput {
     /// The record's key sealed to the request's reply key; base64.
     pub sealed_key: String,
 }
+
+/// A member whom the patient admits: a further device, a relative, a guardian.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceInput {
+    /// The member's key in this context.
+    pub member: String,
+    /// Its number, which says what it is for.
+    pub device: u32,
+    /// The patient's key that signs this.
+    pub admitted_by: String,
+    /// The Stark key that signs the member's log entries; only the member itself says it.
+    pub author_key: Option<String>,
+}
+
+/// A reward pool; only the custodian makes these known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolInput {
+    /// The contract that holds it.
+    pub contract: String,
+    /// Who funds it.
+    pub funder: String,
+    /// The funder's number for it.
+    pub nonce: String,
+    /// To which recipient a consent is rewarded.
+    pub recipient: String,
+    /// The first second at which nothing is claimed any more.
+    pub claim_end: u64,
+    /// What the custodian calls it.
+    pub label: String,
+}
+
+/// A reward ticket with its place in a batch; only the custodian writes these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketInput {
+    /// The pool that pays.
+    pub pool_id: String,
+    /// The custodian that promises it.
+    pub anchorer: String,
+    /// The consent's handle, which a claim uses up.
+    pub handle: String,
+    /// The first second at which the claim comes too late.
+    pub claim_until: u64,
+    /// The leaf's salt.
+    pub salt: String,
+    /// The batch's root.
+    pub root: String,
+    /// The leaf's place.
+    pub index: u64,
+    /// The siblings from the leaf up.
+    pub siblings: Vec<String>,
+}

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::Key;
+
 use super::{
-    CircleInput, CodeInput, EnrolmentInput, HeadInput, KeyChangeInput, LogInput, OpeningInput,
-    SignatureInput,
+    CircleInput, CodeInput, DeviceInput, EnrolmentInput, HeadInput, KeyChangeInput, LogInput,
+    OpeningInput, PoolInput, SignatureInput, TicketInput,
 };
 
 /// What a write did.
@@ -14,6 +16,26 @@ pub struct Written {
     pub key: String,
     /// Whether the same content was there already and nothing was written.
     pub existing: bool,
+}
+
+impl Written {
+    /// An entry that this call wrote.
+    #[must_use]
+    pub fn new(key: Key) -> Self {
+        Self {
+            key: key.to_string(),
+            existing: false,
+        }
+    }
+
+    /// An entry that was there already.
+    #[must_use]
+    pub fn there(key: Key) -> Self {
+        Self {
+            key: key.to_string(),
+            existing: true,
+        }
+    }
 }
 
 /// What a grant did.
@@ -42,6 +64,8 @@ pub struct CircleView {
     pub patient: Option<EnrolmentView>,
     /// That party's keys through time: the enrolled one first, the one that counts now last.
     pub keys: Vec<String>,
+    /// Whom that party admitted, also if that ended since.
+    pub devices: Vec<DeviceView>,
     /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
     /// Entries among the enrolments that do not verify.
@@ -356,6 +380,45 @@ pub struct ChangePage {
     pub next: Option<String>,
 }
 
+/// A member whom one of the patient's keys admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// The entry's key.
+    pub key: String,
+    /// What was signed; the author key is shown if the member itself wrote it.
+    pub device: DeviceInput,
+    /// By the key that it names.
+    pub signature: SignatureInput,
+    /// `own`, `relative` or `guardian`.
+    pub role: String,
+    /// Whether that still counts: the recovery key ends what an older key admitted.
+    pub admitted: bool,
+    /// When, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A reward pool that the custodian makes known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// The entry's key.
+    pub key: String,
+    /// What it is; its name on chain follows from that.
+    pub pool: PoolInput,
+    /// When, by its writer's clock.
+    pub recorded_at: u64,
+}
+
+/// A ticket with its place in a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketView {
+    /// The entry's key.
+    pub key: String,
+    /// The ticket and its place.
+    pub ticket: TicketInput,
+    /// When, by its writer's clock.
+    pub recorded_at: u64,
+}
+
 /// One entry, as its kind shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryView {
@@ -371,6 +434,8 @@ pub struct EntryView {
     pub enrolment: Option<EnrolmentView>,
     /// Of a key change.
     pub key_change: Option<KeyChangeView>,
+    /// Of an admission.
+    pub device: Option<DeviceView>,
     /// Of a consent, with its present state.
     pub consent: Option<ConsentView>,
     /// Of a revocation.
@@ -383,6 +448,10 @@ pub struct EntryView {
     pub head: Option<HeadView>,
     /// Of a record.
     pub record: Option<RecordView>,
+    /// Of a reward pool.
+    pub pool: Option<PoolView>,
+    /// Of a ticket.
+    pub ticket: Option<TicketView>,
     /// Of a receipt.
     pub receipt: Option<ReceiptView>,
     /// Of a released record.

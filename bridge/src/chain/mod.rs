@@ -14,6 +14,7 @@ use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixS
 use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, ChainFacts, TransactionHash};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +186,14 @@ pub trait Chain: Send + Sync {
         registry: ContractAddress,
         handles: &[Handle],
     ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError>;
+
+    /// When a reward was claimed for a handle from a pool, if it was, and the block that was read.
+    async fn claimed_at(
+        &self,
+        pool_contract: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError>;
 
     /// What became of a transaction.
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;

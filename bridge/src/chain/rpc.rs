@@ -13,6 +13,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
 use medsync_protocol::secrets::Handle;
+use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use starknet::core::types::{
     BlockId, BlockTag, ExecutionResult, FunctionCall, MaybePreConfirmedBlockWithTxHashes,
@@ -314,6 +315,20 @@ impl Chain for RpcChain {
                 None => return Ok((times, block)),
             }
         }
+    }
+
+    async fn claimed_at(
+        &self,
+        pool_contract: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError> {
+        let block = self.tip().await?;
+        let calldata = vec![pool.felt(), handle.felt()];
+        let [at] = self
+            .view(pool_contract, "claimed_at", calldata, block.hash)
+            .await?;
+        Ok((time_by(block, at)?, block))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

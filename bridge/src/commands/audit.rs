@@ -46,7 +46,7 @@ struct Which {
 enum Who {
     /// The custodian's.
     Custodian,
-    /// The patient's.
+    /// The patient's, or a guardian's.
     Patient,
 }
 
@@ -111,18 +111,9 @@ impl Which {
 
 /// What an entry is called in a log of this circle.
 fn author(state: Option<&CircleState>, author_key: PublicKey) -> &'static str {
-    match state {
-        Some(state) if state.custodian.author_key == author_key => "custodian",
-        Some(state)
-            if state
-                .enrolments
-                .iter()
-                .any(|found| found.enrolment.author_key == author_key) =>
-        {
-            "patient"
-        }
-        _ => "unknown",
-    }
+    let mut authors = state.into_iter().flat_map(CircleState::authors);
+    let known = authors.find(|(key, _)| *key == author_key);
+    known.map_or("unknown", |(_, name)| name)
 }
 
 impl List {
@@ -141,7 +132,7 @@ impl List {
             let by = author(Some(&state), entry.entry.author_key);
             let wanted = match self.by {
                 Some(Who::Custodian) => by == "custodian",
-                Some(Who::Patient) => by == "patient",
+                Some(Who::Patient) => by == "patient" || by == "guardian",
                 None => true,
             };
             if wanted {
@@ -219,10 +210,8 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
     let mut state = None;
     if let Ok(circle) = party.enter(context).await {
         let found = circle.circle().await?;
-        let mut authors: Vec<PublicKey> = vec![found.custodian.author_key];
-        authors.extend(found.enrolments.iter().map(|e| e.enrolment.author_key));
         let mut digests = BTreeSet::new();
-        for author_key in authors {
+        for (author_key, _) in found.authors() {
             for entry in all_log(&*circle, author_key, Seq(0)).await? {
                 digests.insert(entry.digest());
                 if entry.is_signed() {

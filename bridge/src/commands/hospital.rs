@@ -9,6 +9,7 @@ use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
     Anchorer, ContextId, ContextKind, ContractAddress, MemberId, RecordId, UnixSeconds,
 };
+use medsync_protocol::secrets::DeviceNumber;
 use url::Url;
 
 use super::join::log_once;
@@ -31,6 +32,8 @@ use crate::store::facts::{HINDRANCE, LAST_ROUND};
 /// The file of a hospital's keys.
 pub const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
+
+mod pools;
 
 /// What a hospital does.
 #[derive(Debug, Subcommand)]
@@ -92,6 +95,9 @@ pub enum Hospital {
         #[arg(long)]
         circle: ContextId,
     },
+    /// Reward pools: which of them this hospital issues tickets from.
+    #[command(subcommand)]
+    Pools(pools::Pools),
     /// Show circles, anchoring and what hinders it.
     Status(Status),
 }
@@ -232,6 +238,7 @@ impl Hospital {
                 member,
             } => remove(&home, circle, member).await,
             Self::Resume { home, circle } => resume(&home, circle).await,
+            Self::Pools(pools) => pools.run().await,
             Self::Status(status) => status.run().await,
         }
     }
@@ -337,6 +344,7 @@ impl Open {
             invitation: Some(serde_json::to_string(&invitation)?),
             entered_at: now,
             patient_member: None,
+            device: DeviceNumber::FIRST,
             state_hash: None,
             alarm: None,
         };

@@ -4,17 +4,19 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use medsync_protocol::audit::{Body, EntryDigest};
-use medsync_protocol::ids::{ContextId, ContextKind, SealKey};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, SealKey};
+use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::messages::Enrolment;
+use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::print_json;
 use crate::audit;
-use crate::guard::difference;
+use crate::guard::{admitted, difference};
 use crate::invitation::Invitation;
 use crate::party::Party;
 use crate::seams::system_random;
-use crate::source::CircleState;
+use crate::source::{Circle, CircleState, EntryBody, EntryKind, all_changes};
 use crate::store::circles::CircleRow;
 
 /// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
@@ -58,6 +60,7 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         bail!("the context runs other code than the invitation says; it is not entered");
     };
     check_pins(&invitation, &state)?;
+    let history = take_key_changes(party, &circle, &state).await?;
     let row = CircleRow {
         kind,
         context: says.context,
@@ -70,14 +73,63 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         invitation: Some(serde_json::to_string(&invitation)?),
         entered_at: party.clock.now(),
         patient_member: None,
+        device: own_device(&state, member),
         state_hash: None,
         alarm: None,
     };
-    if let Some(why) = difference(&row, &pin) {
+    let admitted = history.map(|history| admitted(&row, &state, &history));
+    if let Some(why) = difference(&row, &pin, &admitted.unwrap_or_default()) {
         bail!("the context is not the one that the invitation describes: {why}; it is not entered");
     }
     party.store.enter_circle(&row).await?;
-    print_json(&serde_json::json!({ kind.name(): says.context, "member": member }))
+    let role = row.device.role().name();
+    print_json(&serde_json::json!({
+        kind.name(): says.context,
+        "member": member,
+        "device": row.device,
+        "role": role,
+    }))
+}
+
+/// Which of the patient's devices this member is; the first, unless the patient admitted it.
+fn own_device(state: &CircleState, member: MemberId) -> DeviceNumber {
+    let mut devices = state.devices.iter();
+    devices
+        .find(|device| device.admission.member == member)
+        .map_or(DeviceNumber::FIRST, |device| device.admission.device)
+}
+
+/// Takes over which of the patient's keys counts: whom it admitted depends on that.
+async fn take_key_changes(
+    party: &Party,
+    circle: &dyn Circle,
+    state: &CircleState,
+) -> anyhow::Result<Option<KeyHistory>> {
+    let Some(enrolled) = state.only() else {
+        return Ok(None);
+    };
+    let (store, now) = (&party.store, party.clock.now());
+    for change in all_changes(circle).await? {
+        if change.kind != EntryKind::KeyChange {
+            continue;
+        }
+        let entry = circle.entry(change.kind, change.key).await?;
+        if let Some(EntryBody::KeyChange(said)) = entry.body
+            && let Some(by) = said.change.signed_by(
+                state.context,
+                enrolled.enrolment.recovery_key,
+                &said.signature,
+            )
+        {
+            store
+                .keep_key_change(state.context, (&said, by), true, now)
+                .await?;
+        }
+    }
+    let history = store
+        .key_history(state.context, &enrolled.enrolment)
+        .await?;
+    Ok(Some(history))
 }
 
 /// What the circle says of its custodian has to be what the invitation says.

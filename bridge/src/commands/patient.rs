@@ -27,6 +27,7 @@ mod export;
 mod look;
 mod records;
 mod recovery;
+mod tickets;
 
 const KEY_FILE: &str = "patient-keys.json";
 
@@ -75,6 +76,12 @@ pub enum Patient {
     Preview(look::Preview),
     /// List the records, or open one.
     Records(records::Records),
+    /// List the rewards that the patient was promised, each with its receipt, a line each.
+    Tickets {
+        /// Where the party lives.
+        #[command(flatten)]
+        home: Home,
+    },
     /// Write everything that the patient may see into a folder: records, consents, receipts, log.
     Export(export::Export),
     /// Write the receipt of an anchored consent.
@@ -140,6 +147,7 @@ impl Patient {
             Self::Grant(grant) => grant.run().await,
             Self::ChangeKey(change) => change.run().await,
             Self::Decline(decline) => decline.run().await,
+            Self::Tickets { home } => tickets::list(&home.home).await,
             Self::Export(export) => export.run().await,
             Self::Revoke(revoke) => revoke.run().await,
             Self::Show { home, json } => look::show(&home.home, json).await,

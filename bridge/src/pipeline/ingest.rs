@@ -258,7 +258,7 @@ async fn take_in_new(
             }
             other => other?,
         };
-        if entry.kind == EntryKind::KeyChange {
+        if matches!(entry.kind, EntryKind::KeyChange | EntryKind::Device) {
             // Whose key counts is asked anew.
             people = None;
         }
@@ -302,11 +302,7 @@ async fn people_of(
             "ALARM: somebody enrolled again with other keys; no consent of the circle counts",
         );
     }
-    let enrolled = state.enrolments.iter().map(|found| found.enrolment);
-    let authors = enrolled
-        .map(|enrolment| enrolment.author_key)
-        .chain([state.custodian.author_key])
-        .collect();
+    let authors = state.authors().map(|(key, _)| key).collect();
     let custodian = Some(state.custodian.author_key);
     let nobody = |authors| People {
         patient: Vec::new(),
@@ -352,6 +348,9 @@ fn is_taken_in(entry: &Change) -> bool {
     matches!(
         entry.kind,
         EntryKind::KeyChange
+            | EntryKind::Device
+            | EntryKind::Pool
+            | EntryKind::Ticket
             | EntryKind::Consent
             | EntryKind::Revocation
             | EntryKind::Log
@@ -398,12 +397,29 @@ async fn take_in(
                 .keep_head(row.context, &head, pipeline.now())
                 .await?;
         }
+        Some(EntryBody::Device(device)) => {
+            tracing::warn!(
+                context = %row.context, member = %device.admission.member,
+                role = device.admission.device.role().name(), "the patient admitted a member",
+            );
+        }
+        Some(EntryBody::Pool(pool)) => {
+            let chain_id = pipeline.registry.chain_id;
+            pipeline.store.keep_pool(chain_id, &pool).await?;
+        }
+        Some(EntryBody::Ticket(placed)) => {
+            let now = pipeline.now();
+            pipeline
+                .store
+                .keep_ticket(row.context, &placed, now)
+                .await?;
+        }
         // It may have come before the enrolment that it counts by.
         _ if change.kind == EntryKind::Consent => return Ok(!people.patient.is_empty()),
         // What a node does not show now it may show with the next walk.
         _ if matches!(
             change.kind,
-            EntryKind::Revocation | EntryKind::Log | EntryKind::KeyChange
+            EntryKind::Revocation | EntryKind::Log | EntryKind::KeyChange | EntryKind::Device
         ) =>
         {
             return Ok(false);

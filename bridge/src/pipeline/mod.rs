@@ -5,7 +5,7 @@
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
-//! - [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become batches,
+//! - [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become batches,
 //!   positions, one transaction, and receipts.
 //!
 //! Each step reads its input from the store, does one thing, and writes what it did. A step that
@@ -32,6 +32,7 @@ pub mod relay;
 pub mod seal;
 pub mod submit;
 pub mod tell;
+pub mod tickets;
 pub mod watch;
 
 /// When a batch closes.
@@ -148,7 +149,8 @@ impl Pipeline {
         let (Some(account), Some(anchorer)) = (self.anchor_account.clone(), self.anchorer()) else {
             return Ok(false);
         };
-        seal::seal_due(self).await?;
+        tickets::issue_due(self).await?;
+        seal::seal_due(self, anchorer).await?;
         // What hinders one batch must not keep the others.
         let placed = place::place_sealed(self, anchorer).await;
         let submitted = submit::submit_next(self, &*account, anchorer).await;

@@ -14,7 +14,7 @@ use medsync_protocol::tree::Tree;
 
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
-use crate::source::{AnchorReport, Head, SourceError, StageReport};
+use crate::source::{AnchorReport, Head, PlacedTicket, SourceError, StageReport};
 use crate::store::batches::{BatchRow, BatchState};
 use crate::store::consents::ConsentRow;
 
@@ -47,7 +47,8 @@ async fn place(
     let unwritten = unwritten
         .into_iter()
         .map(|(consent, error)| (consent.context, error))
-        .chain(place_heads(pipeline, batch).await?);
+        .chain(place_heads(pipeline, batch).await?)
+        .chain(place_tickets(pipeline, batch, anchorer).await?);
     let now = pipeline.now();
     let has_waited = now.0.saturating_sub(batch.sealed_at.0) >= CIRCLE_WAIT_S;
     let mut held_back = BTreeSet::new();
@@ -119,6 +120,47 @@ async fn record_head(
     let row = pipeline.store.circle(context).await?;
     let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
     circle.record_head(head).await?;
+    Ok(())
+}
+
+/// Writes the tickets of a batch into their circles. Answers those circles that did not take one.
+async fn place_tickets(
+    pipeline: &Pipeline,
+    batch: &BatchRow,
+    anchorer: Anchorer,
+) -> Result<Vec<(ContextId, PipelineError)>, PipelineError> {
+    let tickets = pipeline.store.tickets_in(batch.id).await?;
+    let mut untold: Vec<(ContextId, PipelineError)> = Vec::new();
+    if tickets.is_empty() {
+        return Ok(untold);
+    }
+    let tree = tree_of(batch)?;
+    for row in tickets {
+        let proof = row.position.and_then(|position| tree.proof(position));
+        let placed = PlacedTicket {
+            ticket: row.ticket(anchorer),
+            root: batch.root,
+            proof: proof.ok_or_else(|| broken(batch, "a ticket stands outside of it"))?,
+        };
+        if untold.iter().any(|(silent, _)| *silent == row.context) {
+            continue;
+        }
+        if let Err(error) = put_ticket(pipeline, row.context, &placed).await {
+            tracing::warn!(context = %row.context, %error, "a ticket could not be written");
+            untold.push((row.context, error));
+        }
+    }
+    Ok(untold)
+}
+
+async fn put_ticket(
+    pipeline: &Pipeline,
+    context: ContextId,
+    placed: &PlacedTicket,
+) -> Result<(), PipelineError> {
+    let row = pipeline.store.circle(context).await?;
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+    circle.put_ticket(placed).await?;
     Ok(())
 }
 

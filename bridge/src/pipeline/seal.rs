@@ -1,19 +1,23 @@
-//! Seal: waiting consents become a batch, together with the heads of all logs that went on.
+//! Seal: waiting consents and reward tickets become a batch, together with the heads of all logs
+//! that went on.
 //!
 //! The batch is padded with uniform random leaves to a power of two, at least
 //! [`LEAVES_MIN`], and shuffled, so that neither its size nor its order says anything. Leaves and
-//! order are stored with the marks on consents and logs in one transaction: after a crash each is
+//! order are stored with the marks on what is in it in one transaction: after a crash each is
 //! in no batch or in exactly one.
 
 use medsync_protocol::audit::head_leaf;
+use medsync_protocol::ids::Anchorer;
 use medsync_protocol::tree::{Leaf, Tree};
 use rand::seq::SliceRandom;
 use rand_core::CryptoRng;
 
 use super::{Pipeline, PipelineError};
 use crate::seams::{random_felt, random_salt};
+use crate::store::batches::Contents;
 use crate::store::consents::ConsentRow;
 use crate::store::log::{HeadLeaf, LogEnd};
+use crate::store::tickets::TicketRow;
 
 /// The smallest batch, padding included.
 pub const LEAVES_MIN: usize = 16;
@@ -24,72 +28,70 @@ const HEADS_LEN_MAX: u32 = 1 << 12;
 ///
 /// # Errors
 /// A store that does not answer; nothing is then sealed.
-pub async fn seal_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
+pub async fn seal_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), PipelineError> {
     let (bounds, now) = (pipeline.batch, pipeline.now());
     let store = &pipeline.store;
     let (consents, first) = store.waiting_consents(bounds.consents_max, now).await?;
+    let (tickets, issued) = store.waiting_tickets(bounds.consents_max, now).await?;
     let (ends, began) = store.due_heads(HEADS_LEN_MAX, now).await?;
-    let Some(since) = first.into_iter().chain(began).min() else {
+    let Some(since) = first.into_iter().chain(issued).chain(began).min() else {
         return Ok(());
     };
-    let is_full = consents.len() >= bounds.consents_max as usize;
+    let is_full = consents.len().max(tickets.len()) >= bounds.consents_max as usize;
     let is_old = now.0.saturating_sub(since.0) >= bounds.age_s_max;
     if !is_full && !is_old {
         return Ok(());
     }
-    let (count, logs) = (consents.len(), ends.len());
-    let arranged = arrange(consents, ends, &mut *pipeline.random.lock().await);
-    let tree =
-        Tree::build(&arranged.leaves).map_err(|error| PipelineError::Broken(error.to_string()))?;
+    let slots = consents
+        .into_iter()
+        .map(|consent| Slot::Consent(Box::new(consent)))
+        .chain(tickets.into_iter().map(Slot::Ticket))
+        .chain(ends.into_iter().map(Slot::Head))
+        .collect();
+    let (leaves, contents) = arrange(slots, anchorer, &mut *pipeline.random.lock().await);
+    let tree = Tree::build(&leaves).map_err(|error| PipelineError::Broken(error.to_string()))?;
     let batch = store
-        .keep_batch(
-            tree.root(),
-            &arranged.leaves,
-            &arranged.consents,
-            &arranged.heads,
-            now,
-        )
+        .keep_batch(tree.root(), &leaves, &contents, now)
         .await?;
-    tracing::info!(batch = batch.0, root = %tree.root(), consents = count, logs, "batch sealed");
+    tracing::info!(
+        batch = batch.0, root = %tree.root(), consents = contents.consents.len(),
+        tickets = contents.tickets.len(), logs = contents.heads.len(), "batch sealed",
+    );
     Ok(())
 }
 
 /// What a leaf stands for; padding stands for nothing.
 enum Slot {
     Consent(Box<ConsentRow>),
+    Ticket(TicketRow),
     Head(LogEnd),
     Padding,
 }
 
 /// The leaves of a batch in their final order, and where everything stands.
-#[derive(Default)]
-struct Arranged {
-    leaves: Vec<Leaf>,
-    consents: Vec<(ConsentRow, u64)>,
-    heads: Vec<HeadLeaf>,
-}
-
 fn arrange(
-    consents: Vec<ConsentRow>,
-    ends: Vec<LogEnd>,
+    mut slots: Vec<Slot>,
+    anchorer: Anchorer,
     random: &mut (impl CryptoRng + ?Sized),
-) -> Arranged {
-    let consents = consents.into_iter().map(|row| Slot::Consent(Box::new(row)));
-    let mut slots: Vec<Slot> = consents.chain(ends.into_iter().map(Slot::Head)).collect();
+) -> (Vec<Leaf>, Contents) {
     let size = slots.len().next_power_of_two().max(LEAVES_MIN);
     slots.resize_with(size, || Slot::Padding);
     slots.shuffle(random);
-    let mut arranged = Arranged::default();
+    let (mut leaves, mut contents) = (Vec::with_capacity(size), Contents::default());
     for (position, slot) in (0u64..).zip(slots) {
-        arranged.leaves.push(match slot {
+        leaves.push(match slot {
             Slot::Consent(consent) => {
                 let leaf = consent.leaf;
-                arranged.consents.push((*consent, position));
+                contents.consents.push((*consent, position));
                 leaf
+            }
+            Slot::Ticket(ticket) => {
+                contents.tickets.push((ticket, position));
+                ticket.ticket(anchorer).leaf()
             }
             Slot::Head(end) => {
                 let salt = random_salt(random);
-                arranged.heads.push(HeadLeaf {
+                contents.heads.push(HeadLeaf {
                     end,
                     salt,
                     position,
@@ -99,5 +101,5 @@ fn arrange(
             Slot::Padding => Leaf::from_felt(random_felt(random)),
         });
     }
-    arranged
+    (leaves, contents)
 }

@@ -16,6 +16,7 @@ use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::ticket::{PoolId, PoolNonce};
 use medsync_protocol::tree::{Root, Sibling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -50,6 +51,13 @@ impl Call {
         Self {
             method: "change_key",
             args: json!({ "change": change }),
+        }
+    }
+
+    pub(super) fn admit(device: &DeviceInput, signature: &Signature) -> Self {
+        Self {
+            method: "admit",
+            args: json!({ "device": device, "signature": signature }),
         }
     }
 
@@ -129,6 +137,20 @@ impl Call {
         Self {
             method: "record_head",
             args: json!({ "head": head }),
+        }
+    }
+
+    pub(super) fn put_pool(pool: &PoolInput) -> Self {
+        Self {
+            method: "put_pool",
+            args: json!({ "pool": pool }),
+        }
+    }
+
+    pub(super) fn put_ticket(ticket: &TicketInput) -> Self {
+        Self {
+            method: "put_ticket",
+            args: json!({ "ticket": ticket }),
         }
     }
 
@@ -287,6 +309,33 @@ mirror! {
         seq: u64,
         signature: Signature,
     }
+    /// A member whom the patient admits.
+    DeviceInput {
+        member: MemberId,
+        device: u32,
+        admitted_by: PublicKey,
+        author_key: Option<PublicKey>,
+    }
+    /// A reward pool.
+    PoolInput {
+        contract: ContractAddress,
+        funder: ContractAddress,
+        nonce: PoolNonce,
+        recipient: PublicKey,
+        claim_end: UnixSeconds,
+        label: String,
+    }
+    /// A reward ticket with its place in a batch.
+    TicketInput {
+        pool_id: PoolId,
+        anchorer: Anchorer,
+        handle: Handle,
+        claim_until: UnixSeconds,
+        salt: Salt,
+        root: Root,
+        index: u64,
+        siblings: Vec<Sibling>,
+    }
     /// What a write did.
     Written {
         key: EntryKey,
@@ -306,6 +355,7 @@ mirror! {
         enrolments: Vec<EnrolmentView>,
         patient: Option<EnrolmentView>,
         keys: Vec<PublicKey>,
+        devices: Vec<DeviceView>,
         frozen: bool,
         ignored: u64,
         counts: Counts,
@@ -334,6 +384,27 @@ mirror! {
         key: EntryKey,
         change: KeyChangeInput,
         by: String,
+        recorded_at: UnixSeconds,
+    }
+    /// A member whom one of the patient's keys admitted.
+    DeviceView {
+        key: EntryKey,
+        device: DeviceInput,
+        signature: Signature,
+        role: String,
+        admitted: bool,
+        recorded_at: UnixSeconds,
+    }
+    /// A reward pool under the custodian's stamp.
+    PoolView {
+        key: EntryKey,
+        pool: PoolInput,
+        recorded_at: UnixSeconds,
+    }
+    /// A ticket under the custodian's stamp.
+    TicketView {
+        key: EntryKey,
+        ticket: TicketInput,
         recorded_at: UnixSeconds,
     }
     /// A consent that counts; the terms in base64.
@@ -480,12 +551,15 @@ mirror! {
         valid: bool,
         enrolment: Option<EnrolmentView>,
         key_change: Option<KeyChangeView>,
+        device: Option<DeviceView>,
         consent: Option<ConsentView>,
         revocation: Option<RevocationView>,
         anchored: Option<ConsentView>,
         log: Option<LogView>,
         head: Option<HeadView>,
         record: Option<RecordView>,
+        pool: Option<PoolView>,
+        ticket: Option<TicketView>,
         receipt: Option<ReceiptView>,
         release: Option<ReleaseView>,
     }

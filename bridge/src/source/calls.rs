@@ -21,9 +21,9 @@ use super::abi::{self, Call};
 use super::convert::{self, ConvertError};
 use super::error::{SourceError, printable};
 use super::model::{
-    AnchorReport, ChangePage, CircleState, ConsentPage, Entry, FullRecord, FullRelease, Granted,
-    Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, ReceiptPage, RecordPage, ReleasePage,
-    SignedKeyChange, Written,
+    AnchorReport, ChangePage, CircleState, ConsentPage, Device, Entry, FullRecord, FullRelease,
+    Granted, Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, PlacedTicket, Pool, ReceiptPage,
+    RecordPage, ReleasePage, SignedKeyChange, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, PageLimit, StateHash, to_base58};
 use super::node::CalimeroNode;
@@ -199,6 +199,12 @@ impl Circle for NodeCircle {
         Ok(convert::written(&view))
     }
 
+    async fn admit(&self, device: &Device) -> SourceResult<Written> {
+        let call = Call::admit(&convert::device_to_abi(device), &device.signature);
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
     async fn grant(
         &self,
         terms: &[u8],
@@ -294,6 +300,18 @@ impl Circle for NodeCircle {
 
     async fn record_head(&self, head: &Head) -> SourceResult<Written> {
         let call = Call::record_head(&convert::head_to_abi(head));
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn put_pool(&self, pool: &Pool) -> SourceResult<Written> {
+        let call = Call::put_pool(&convert::pool_to_abi(pool));
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn put_ticket(&self, ticket: &PlacedTicket) -> SourceResult<Written> {
+        let call = Call::put_ticket(&convert::ticket_to_abi(ticket));
         let view: abi::Written = self.call(call).await?;
         Ok(convert::written(&view))
     }

@@ -8,20 +8,22 @@
 mod exchange;
 mod log;
 mod records;
+mod tickets;
 
 use medsync_protocol::audit::BodyError;
 use medsync_protocol::consent::{Commitment, Registry};
+use medsync_protocol::device::Admission;
 use medsync_protocol::felt::FeltError;
 use medsync_protocol::ids::{AddressBytes, Anchorer, ContextId, Sha256Digest, parse_base64};
 use medsync_protocol::keychange::KeyChange;
-use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::secrets::{DeviceNumber, Handle, RevocationSecret};
 use medsync_protocol::terms::{TERMS_BYTES_MAX, Terms, TermsError};
 use medsync_protocol::tree::{Leaf, Proof};
 
 use super::abi;
 use super::model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, Granted, Position, Revocation,
+    Counts, CustodianPins, Device, Enrolled, Entry, EntryBody, Granted, Position, Revocation,
     SignedKeyChange, StageReport, Submission, Written,
 };
 use super::names::{Cursor, EntryKey, EntryKind, NameError};
@@ -31,6 +33,8 @@ use log::{head, log_entry};
 pub(super) use log::{head_to_abi, log_page, log_to_abi};
 use records::record;
 pub(super) use records::{full_record, record_to_abi, records};
+use tickets::{pool, ticket};
+pub(super) use tickets::{pool_to_abi, ticket_to_abi};
 
 /// Why values that parse say nothing sensible together.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +134,29 @@ fn key_change(view: &abi::KeyChangeView) -> SignedKeyChange {
     }
 }
 
+pub(super) fn device_to_abi(device: &Device) -> abi::DeviceInput {
+    let admission = &device.admission;
+    abi::DeviceInput {
+        member: admission.member,
+        device: admission.device.0,
+        admitted_by: admission.admitted_by,
+        author_key: device.author_key,
+    }
+}
+
+fn device(view: &abi::DeviceView) -> Device {
+    let said = &view.device;
+    Device {
+        admission: Admission {
+            member: said.member,
+            device: DeviceNumber(said.device),
+            admitted_by: said.admitted_by,
+        },
+        author_key: said.author_key,
+        signature: view.signature,
+    }
+}
+
 fn enrolled(view: &abi::EnrolmentView) -> Enrolled {
     Enrolled {
         key: view.key,
@@ -163,6 +190,7 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
         custodian: pins(&view.custodian)?,
         enrolments,
         patient,
+        devices: view.devices.iter().map(device).collect(),
         frozen: view.frozen,
         ignored: view.ignored,
         counts: Counts {
@@ -398,6 +426,15 @@ fn entry_body(context: ContextId, kind: EntryKind, view: &abi::EntryView) -> Con
         }
         EntryKind::KeyChange => {
             EntryBody::KeyChange(key_change(view.key_change.as_ref().ok_or_else(missing)?))
+        }
+        EntryKind::Device => {
+            EntryBody::Device(Box::new(device(view.device.as_ref().ok_or_else(missing)?)))
+        }
+        EntryKind::Pool => {
+            EntryBody::Pool(Box::new(pool(view.pool.as_ref().ok_or_else(missing)?)?))
+        }
+        EntryKind::Ticket => {
+            EntryBody::Ticket(Box::new(ticket(view.ticket.as_ref().ok_or_else(missing)?)?))
         }
         EntryKind::Consent => EntryBody::Consent(consent_of(&view.consent)?),
         EntryKind::Revocation => {

@@ -44,10 +44,10 @@ pub use error::SourceError;
 pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted, Head,
-    LogEntry, LogPage, NewRecord, NewRelease, Pin, Position, ReceiptPage, Record, RecordPage,
-    Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange, StageReport, Submission,
-    Written,
+    Counts, CustodianPins, Device, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted,
+    Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, PlacedTicket, Pool, Position, ReceiptPage,
+    Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange,
+    StageReport, Submission, Written,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
@@ -86,6 +86,9 @@ pub trait Circle: Send + Sync {
 
     /// Writes down that the enrolled party's key was changed.
     async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written>;
+
+    /// Writes down whom the patient admits.
+    async fn admit(&self, device: &Device) -> SourceResult<Written>;
 
     /// Grants a consent; `terms` is the borsh of the terms.
     async fn grant(
@@ -143,6 +146,12 @@ pub trait Circle: Send + Sync {
 
     /// Writes up to which entry a log is in a batch, and where.
     async fn record_head(&self, head: &Head) -> SourceResult<Written>;
+
+    /// Makes a reward pool known; the custodian's alone.
+    async fn put_pool(&self, pool: &Pool) -> SourceResult<Written>;
+
+    /// Writes where a reward ticket stands in a batch; the custodian's alone.
+    async fn put_ticket(&self, ticket: &PlacedTicket) -> SourceResult<Written>;
 
     /// Gives the recipient a receipt, in an exchange; the custodian's alone.
     async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written>;

@@ -7,10 +7,12 @@ mod entries;
 mod exchange;
 mod log;
 mod records;
+mod tickets;
 
 use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
+use medsync_protocol::device::{Admission, DeviceRole};
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind, MemberId, SealKey, UnixSeconds};
 use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::Enrolment;
@@ -26,6 +28,7 @@ pub use entries::{Change, ChangePage, Entry, EntryBody};
 pub use exchange::{FullRelease, NewRelease, ReceiptPage, Release, ReleasePage, SharedReceipt};
 pub use log::{Head, LogEntry, LogPage};
 pub use records::{FullRecord, NewRecord, Record, RecordPage};
+pub use tickets::{PlacedTicket, Pool};
 
 /// Which code a context runs and who can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct CircleState {
     pub patient: Option<Enrolled>,
     /// That party's keys through time: the enrolled one first, the one that counts now last.
     pub keys: Vec<PublicKey>,
+    /// Whom one of those keys admitted, also if that ended since.
+    pub devices: Vec<Device>,
     /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
     /// Entries among the enrolments that do not verify.
@@ -113,6 +118,27 @@ impl CircleState {
         self.patient.as_ref().filter(|_| !self.frozen)
     }
 
+    /// Whose log entries count, by what they are called: the custodian, whoever enrolled, and
+    /// members whom one of the patient's keys admitted, each admission checked here.
+    pub fn authors(&self) -> impl Iterator<Item = (PublicKey, &'static str)> + '_ {
+        let enrolled = self.enrolments.iter();
+        let admitted = self.devices.iter().filter(|device| {
+            let admission = &device.admission;
+            self.keys.contains(&admission.admitted_by)
+                && admission.is_signed(self.context, &device.signature)
+        });
+        [(self.custodian.author_key, "custodian")]
+            .into_iter()
+            .chain(enrolled.map(|found| (found.enrolment.author_key, "patient")))
+            .chain(admitted.filter_map(|device| {
+                let name = match device.admission.device.role() {
+                    DeviceRole::Own => "patient",
+                    role => role.name(),
+                };
+                Some((device.author_key?, name))
+            }))
+    }
+
     /// The one who enrolled, also if key changes that contradict each other froze everything.
     #[must_use]
     pub fn only(&self) -> Option<&Enrolled> {
@@ -140,6 +166,17 @@ pub struct SignedKeyChange {
     /// The change.
     pub change: KeyChange,
     /// By the old key or the recovery key.
+    pub signature: Signature,
+}
+
+/// A member whom the patient admits: a further device, a relative, a guardian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Who is admitted, and by which key.
+    pub admission: Admission,
+    /// The key that signs the member's log entries, once the member itself said so.
+    pub author_key: Option<PublicKey>,
+    /// The patient's signature; whoever lets the member in checks it.
     pub signature: Signature,
 }
 

@@ -166,6 +166,8 @@ pub enum EntryKind {
     Enrolment,
     /// A change of the enrolled party's key.
     KeyChange,
+    /// A member whom the patient admitted.
+    Device,
     /// A granted consent.
     Consent,
     /// A revocation.
@@ -178,6 +180,10 @@ pub enum EntryKind {
     Head,
     /// A version of a record.
     Record,
+    /// A reward pool.
+    Pool,
+    /// A ticket's place in a batch.
+    Ticket,
     /// A receipt, in an exchange.
     Receipt,
     /// A released record, in an exchange.
@@ -186,16 +192,19 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// All of them, in the order of the walk.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Circle,
         Self::Enrolment,
         Self::KeyChange,
+        Self::Device,
         Self::Consent,
         Self::Revocation,
         Self::Anchor,
         Self::Log,
         Self::Head,
         Self::Record,
+        Self::Pool,
+        Self::Ticket,
         Self::Receipt,
         Self::Release,
     ];
@@ -207,12 +216,15 @@ impl EntryKind {
             Self::Circle => "circle",
             Self::Enrolment => "enrolment",
             Self::KeyChange => "key_change",
+            Self::Device => "device",
             Self::Consent => "consent",
             Self::Revocation => "revocation",
             Self::Anchor => "anchor",
             Self::Log => "log",
             Self::Head => "head",
             Self::Record => "record",
+            Self::Pool => "pool",
+            Self::Ticket => "ticket",
             Self::Receipt => "receipt",
             Self::Release => "release",
         }

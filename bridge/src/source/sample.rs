@@ -3,22 +3,24 @@
 use medsync_protocol::audit::{self, Body, EntryDigest, RecordRef, Seq, head_leaf};
 use medsync_protocol::codes::Code;
 use medsync_protocol::consent::{Commitment, Grant, Opening, Registry, SignedGrant};
+use medsync_protocol::device::Admission;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
     AddressBytes, Anchorer, AuthorId, ChainId, ContextId, ContractAddress, MemberId, Nonce,
     RecordId, Salt, SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
 use medsync_protocol::keychange::KeyChange;
-use medsync_protocol::messages::{Enrolment, RotationNumber, rotate_message};
+use medsync_protocol::messages::{Enrolment, RotationNumber, device_message, rotate_message};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use medsync_protocol::ticket::{PoolNonce, Ticket};
 use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use super::abi::{AnchorInput, CircleInput, RecordInput};
-use super::model::{Head, LogEntry, NewRelease, SignedKeyChange};
+use super::model::{Device, Head, LogEntry, NewRelease, PlacedTicket, Pool, SignedKeyChange};
 use super::names::Cursor;
 
 pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
@@ -119,6 +121,7 @@ pub(super) fn circle_view() -> Value {
         "enrolments": [enrolled],
         "patient": enrolled,
         "keys": [enrolment().party_key],
+        "devices": [device_view()],
         "frozen": false,
         "ignored": 0,
         "counts": {
@@ -314,6 +317,69 @@ pub(super) fn key_change_view() -> Value {
     json!({ "key": key(8), "change": said, "by": "recovery", "recorded_at": 22 })
 }
 
+pub(super) fn device() -> Device {
+    let admission = Admission {
+        member: MemberId([7; 32]),
+        device: DeviceNumber(1),
+        admitted_by: patient().public_key(),
+    };
+    let message = device_message(CONTEXT, admission.member, admission.device);
+    Device {
+        admission,
+        author_key: Some(PublicKey::from_felt(felt(34))),
+        signature: patient().sign(message).expect("signable"),
+    }
+}
+
+pub(super) fn device_view() -> Value {
+    let device = device();
+    json!({
+        "key": key(9),
+        "device": super::convert::device_to_abi(&device),
+        "signature": device.signature,
+        "role": "own",
+        "admitted": true,
+        "recorded_at": 23,
+    })
+}
+
+pub(super) fn pool() -> Pool {
+    Pool {
+        contract: ContractAddress::from_felt(felt(41)),
+        funder: ContractAddress::from_felt(felt(42)),
+        nonce: PoolNonce::from_felt(felt(43)),
+        recipient: PublicKey::from_felt(felt(44)),
+        claim_end: UnixSeconds(45),
+        label: "asthma".into(),
+    }
+}
+
+pub(super) fn pool_view() -> Value {
+    let said = super::convert::pool_to_abi(&pool());
+    json!({ "key": key(10), "pool": said, "recorded_at": 24 })
+}
+
+pub(super) fn ticket() -> PlacedTicket {
+    let ticket = Ticket {
+        pool_id: pool().id(registry().chain_id),
+        anchorer: anchorer(),
+        handle: opening().handle,
+        claim_until: UnixSeconds(45),
+        salt: Salt::from_felt(felt(46)),
+    };
+    let tree = Tree::build(&[ticket.leaf(), ticket.leaf()]).expect("two leaves");
+    PlacedTicket {
+        ticket,
+        root: tree.root(),
+        proof: tree.proof(1).expect("two leaves"),
+    }
+}
+
+pub(super) fn ticket_view() -> Value {
+    let said = super::convert::ticket_to_abi(&ticket());
+    json!({ "key": key(11), "ticket": said, "recorded_at": 25 })
+}
+
 pub(super) fn receipt_view() -> Value {
     json!({ "key": key(5), "patient": key(6), "receipt": "AA==", "recorded_at": 20 })
 }
@@ -360,12 +426,15 @@ pub(super) fn entry_view() -> Value {
         "valid": true,
         "enrolment": { "key": key(1), "enrolment": enrolment(), "recorded_at": 10 },
         "key_change": key_change_view(),
+        "device": device_view(),
         "consent": consent_view(),
         "revocation": revocation_view(),
         "anchored": consent_view(),
         "log": log_view(),
         "head": head_view(),
         "record": record_view(),
+        "pool": pool_view(),
+        "ticket": ticket_view(),
         "receipt": receipt_view(),
         "release": release_view(),
     })

@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::consents::ConsentRow;
 use super::log::HeadLeaf;
+use super::tickets::TicketRow;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 
 /// The number of a batch in this store.
@@ -112,9 +113,20 @@ fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
     })
 }
 
+/// What is in a batch besides padding, each with its place.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Consents.
+    pub consents: Vec<(ConsentRow, u64)>,
+    /// Heads of logs.
+    pub heads: Vec<HeadLeaf>,
+    /// Reward tickets.
+    pub tickets: Vec<(TicketRow, u64)>,
+}
+
 impl Store {
-    /// Keeps a sealed batch with its consents and heads, all or nothing. One that is in a batch
-    /// already stops it.
+    /// Keeps a sealed batch with what is in it, all or nothing. What is in a batch already stops
+    /// it.
     ///
     /// # Errors
     /// A database that refuses; nothing is then kept.
@@ -122,8 +134,7 @@ impl Store {
         &self,
         root: Root,
         leaves: &[Leaf],
-        consents: &[(ConsentRow, u64)],
-        heads: &[HeadLeaf],
+        contents: &Contents,
         now: UnixSeconds,
     ) -> Result<BatchId, StoreError> {
         let mut transaction = self.pool.begin().await?;
@@ -137,7 +148,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_one(&mut *transaction)
         .await?;
-        for (consent, position) in consents {
+        for (consent, position) in &contents.consents {
             let marked = sqlx::query(
                 "UPDATE consents SET batch = $2, position = $3 \
                  WHERE commitment = $1 AND batch IS NULL",
@@ -159,7 +170,7 @@ impl Store {
             end,
             salt,
             position,
-        } in heads
+        } in &contents.heads
         {
             sqlx::query(
                 "INSERT INTO head_leaves (context, author_key, seq, digest, salt, batch, \
@@ -184,6 +195,25 @@ impl Store {
             .bind(id)
             .execute(&mut *transaction)
             .await?;
+        }
+        for (ticket, position) in &contents.tickets {
+            let marked = sqlx::query(
+                "UPDATE tickets SET batch = $3, position = $4 \
+                 WHERE pool_id = $1 AND handle = $2 AND batch IS NULL AND replaced_at IS NULL",
+            )
+            .bind(ticket.pool_id.to_string())
+            .bind(ticket.handle.to_string())
+            .bind(id)
+            .bind(signed(*position))
+            .execute(&mut *transaction)
+            .await?;
+            if marked.rows_affected() != 1 {
+                let name = ticket.handle.to_string();
+                return Err(StoreError::Absent {
+                    what: "waiting ticket",
+                    name,
+                });
+            }
         }
         transaction.commit().await?;
         Ok(BatchId(id))
@@ -327,6 +357,10 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         sqlx::query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE tickets SET batch = NULL, position = NULL WHERE batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;

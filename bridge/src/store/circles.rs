@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
+use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -39,6 +40,8 @@ pub struct CircleRow {
     pub entered_at: UnixSeconds,
     /// The member that enrolled as the patient, once that was seen.
     pub patient_member: Option<MemberId>,
+    /// Which of the patient's devices this is, if it is one.
+    pub device: DeviceNumber,
     /// The context's state when it was last read through.
     pub state_hash: Option<StateHash>,
     /// Why nothing is read from or written to it any more.
@@ -92,6 +95,7 @@ fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
             .try_get::<Option<String>, _>("patient_member")?
             .map(|text| read("a member", &text))
             .transpose()?,
+        device: DeviceNumber(row.try_get("device")?),
         state_hash: row
             .try_get::<Option<String>, _>("state_hash")?
             .map(|text| read("a state hash", &text))
@@ -108,8 +112,9 @@ impl Store {
     pub async fn enter_circle(&self, row: &CircleRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO circles (context, group_id, label, member, custodian_member, \
-             application, bytecode, invitation, entered_at, kind) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (context) DO NOTHING",
+             application, bytecode, invitation, entered_at, kind, device) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (context) DO NOTHING",
         )
         .bind(row.context.to_string())
         .bind(row.group.to_string())
@@ -121,6 +126,7 @@ impl Store {
         .bind(&row.invitation)
         .bind(signed(row.entered_at.0))
         .bind(row.kind.name())
+        .bind(i64::from(row.device.0))
         .execute(&self.pool)
         .await?;
         Ok(())

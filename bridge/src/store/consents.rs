@@ -67,8 +67,8 @@ impl Store {
     pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
-             signature, recorded_at, ingested_at, grantee) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
              ON CONFLICT (commitment) DO NOTHING",
         )
         .bind(row.commitment.to_string())
@@ -81,6 +81,9 @@ impl Store {
         .bind(signed(row.recorded_at.0))
         .bind(signed(now.0))
         .bind(row.opening.grantee.to_string())
+        .bind(row.opening.patient_key.to_string())
+        .bind(signed(row.opening.not_before.0))
+        .bind(signed(row.opening.not_after.0))
         .execute(&self.pool)
         .await?;
         // A revocation of it may have come first, and was held as one of nobody's consent.

@@ -14,6 +14,7 @@
 //! | [`keychanges`] | changes of an enrolled party's key |
 //! | [`log`] | log entries, and their places in batches |
 //! | [`records`] | imported records |
+//! | [`tickets`] | reward pools and tickets |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
 use std::path::Path;
@@ -32,6 +33,7 @@ pub mod keychanges;
 pub mod log;
 pub mod records;
 pub mod revocations;
+pub mod tickets;
 
 /// Why the store did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixS
 use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,7 @@ struct State {
     head: Option<AnchorHead>,
     anchored: HashMap<Root, UnixSeconds>,
     revoked: HashMap<Handle, UnixSeconds>,
+    claimed: HashMap<(PoolId, Handle), UnixSeconds>,
     nonces: HashMap<ContractAddress, u64>,
     transactions: HashMap<TransactionHash, TransactionStatus>,
     height: u64,
@@ -92,6 +94,13 @@ impl FakeChain {
     pub fn revoke_past_everybody(&self, handle: Handle, at: UnixSeconds) {
         let mut state = self.state.lock().expect("one test");
         state.revoked.insert(handle, at);
+    }
+
+    /// Somebody claims a reward.
+    pub fn claim(&self, pool: PoolId, handle: Handle) {
+        let mut state = self.state.lock().expect("one test");
+        let time = Self::tip(&state).time;
+        state.claimed.insert((pool, handle), time);
     }
 
     /// Another endpoint, which knows what this one knows now.
@@ -236,6 +245,20 @@ impl Chain for FakeChain {
             .map(|handle| state.revoked.get(handle).copied())
             .collect();
         Ok((times, Self::tip(&state)))
+    }
+
+    async fn claimed_at(
+        &self,
+        _: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError> {
+        self.faults.before("claimed_at").map_err(|()| broken())?;
+        let state = self.state.lock().expect("one test");
+        Ok((
+            state.claimed.get(&(pool, handle)).copied(),
+            Self::tip(&state),
+        ))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

@@ -4,9 +4,9 @@ mod answers;
 
 use super::faults::Faults;
 use medsync::source::{
-    AnchorReport, Change, ChangeDigest, Consent, Enrolled, EntryBody, EntryKey, EntryKind, Head,
-    LogEntry, Record, Release, Revocation, SharedReceipt, SignedKeyChange, SourceError,
-    SourceResult,
+    AnchorReport, Change, ChangeDigest, Consent, Device, Enrolled, EntryBody, EntryKey, EntryKind,
+    Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation, SharedReceipt,
+    SignedKeyChange, SourceError, SourceResult,
 };
 use medsync_protocol::ids::{ContextId, MemberId, SealKey, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
@@ -216,9 +216,49 @@ impl FakeCircle {
         heads.collect()
     }
 
+    /// The pools that it knows.
+    pub fn pools(&self) -> Vec<Pool> {
+        let state = self.state.lock().expect("one test");
+        let pools = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Pool(pool) => Some(pool.as_ref().clone()),
+            _ => None,
+        });
+        pools.collect()
+    }
+
+    /// The tickets that it has, with their places.
+    pub fn tickets(&self) -> Vec<PlacedTicket> {
+        let state = self.state.lock().expect("one test");
+        let tickets = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Ticket(ticket) => Some(ticket.as_ref().clone()),
+            _ => None,
+        });
+        tickets.collect()
+    }
+
+    /// Whom the patient admitted.
+    pub fn devices(&self) -> Vec<Device> {
+        let state = self.state.lock().expect("one test");
+        let devices = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Device(device) => Some(**device),
+            _ => None,
+        });
+        devices.collect()
+    }
+
+    /// Writes an admission, sound or not.
+    pub fn add_device(&self, device: Device) {
+        self.add(EntryKind::Device, EntryBody::Device(Box::new(device)));
+    }
+
     /// A hostile member's node drops everything.
     pub fn drop_entries(&self) {
         self.state.lock().expect("one test").entries.clear();
+    }
+
+    /// Another patient's circle.
+    pub fn enrol_instead(&self, key: PublicKey) {
+        self.state.lock().expect("one test").patient_keys = vec![key];
     }
 
     /// Somebody else uses the invitation too.

@@ -15,7 +15,12 @@ fn next(number: u8) -> SecretKey {
     SecretKey::from_scalar(&[number; 32]).expect("a scalar")
 }
 
-fn change(old: &SecretKey, new: &SecretKey, seq: u64, signer: &SecretKey) -> SignedKeyChange {
+pub(super) fn change(
+    old: &SecretKey,
+    new: &SecretKey,
+    seq: u64,
+    signer: &SecretKey,
+) -> SignedKeyChange {
     let change = KeyChange {
         old_key: old.public_key(),
         new_key: new.public_key(),

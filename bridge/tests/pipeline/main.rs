@@ -7,11 +7,13 @@
 mod access;
 mod chain;
 mod circle;
+mod devices;
 mod fairness;
 mod faults;
 mod keys;
 mod log;
 mod settled;
+mod tickets;
 mod verifier;
 
 use std::sync::Arc;
@@ -162,6 +164,7 @@ fn row() -> CircleRow {
         bytecode: BlobId([5; 32]),
         invitation: None,
         patient_member: None,
+        device: DeviceNumber::FIRST,
         entered_at: UnixSeconds(0),
         state_hash: None,
         alarm: None,

@@ -135,6 +135,21 @@ fn methods() -> Vec<(Call, Value)> {
             written(),
         ),
         (
+            Call::admit(
+                &convert::device_to_abi(&sample::device()),
+                &sample::device().signature,
+            ),
+            written(),
+        ),
+        (
+            Call::put_pool(&convert::pool_to_abi(&sample::pool())),
+            written(),
+        ),
+        (
+            Call::put_ticket(&convert::ticket_to_abi(&sample::ticket())),
+            written(),
+        ),
+        (
             Call::put_receipt(&ReceiptInput {
                 patient: Pseudonym([6; 32]),
                 receipt: "AA==".into(),

@@ -4,7 +4,8 @@ use medsync_protocol::ids::MemberId;
 
 use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
 use super::{
-    Consent, Enrolled, Head, LogEntry, Record, Release, Revocation, SharedReceipt, SignedKeyChange,
+    Consent, Device, Enrolled, Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation,
+    SharedReceipt, SignedKeyChange,
 };
 
 /// One entry of the walk over everything.
@@ -49,6 +50,8 @@ pub enum EntryBody {
     Enrolment(Enrolled),
     /// A key change.
     KeyChange(SignedKeyChange),
+    /// An admission.
+    Device(Box<Device>),
     /// A consent with its present state.
     Consent(Box<Consent>),
     /// A revocation.
@@ -61,6 +64,10 @@ pub enum EntryBody {
     Head(Box<Head>),
     /// A record.
     Record(Box<Record>),
+    /// A reward pool.
+    Pool(Box<Pool>),
+    /// A ticket with its place in a batch.
+    Ticket(Box<PlacedTicket>),
     /// A receipt.
     Receipt(Box<SharedReceipt>),
     /// A released record.

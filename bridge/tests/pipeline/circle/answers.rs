@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use medsync::guard::Circles;
 use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangePage, Circle, CircleState, ConsentPage,
-    Counts, Cursor, CustodianPins, Enrolled, Entry, EntryBody, EntryKey, EntryKind, FullRecord,
-    FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease, PageLimit, Pin,
-    ReceiptPage, RecordPage, Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange,
-    SourceResult, StageReport, StateHash, Written,
+    Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey, EntryKind,
+    FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease,
+    PageLimit, Pin, PlacedTicket, Pool, ReceiptPage, RecordPage, Release, ReleasePage, Revocation,
+    SharedReceipt, SignedKeyChange, SourceResult, StageReport, StateHash, Written,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::{Opening, Registry};
@@ -30,6 +30,35 @@ impl Circles for FakeCircles {
     fn open(&self, context: ContextId) -> Box<dyn Circle> {
         let circle = self.0.iter().find(|circle| circle.context == context);
         Box::new(circle.expect("a circle of the test").clone())
+    }
+}
+
+impl FakeCircle {
+    /// A write that is the same the second time, with the fault that is planned for it.
+    fn write_once(
+        &self,
+        operation: &'static str,
+        kind: EntryKind,
+        body: EntryBody,
+    ) -> SourceResult<Written> {
+        let fault = self.faults.take(operation);
+        if fault == Some(Fault::Failed) {
+            return Err(broken(operation));
+        }
+        if self.state.lock().expect("one test").refuses == Refuses::Everything {
+            return Err(refusal(operation));
+        }
+        let existing = self.has(&body);
+        if !existing {
+            self.add(kind, body);
+        }
+        match fault {
+            None => Ok(Written {
+                key: EntryKey([93; 32]),
+                existing,
+            }),
+            Some(_) => Err(broken(operation)),
+        }
     }
 }
 
@@ -67,6 +96,7 @@ impl Circle for FakeCircle {
         self.faults
             .before("circle")
             .map_err(|()| broken("circle"))?;
+        let devices = self.devices();
         let state = self.state.lock().expect("one test");
         let enrolments: Vec<Enrolled> = state
             .patient_keys
@@ -94,6 +124,7 @@ impl Circle for FakeCircle {
                 .map(|found| found.enrolment.party_key)
                 .collect(),
             enrolments,
+            devices,
             frozen,
             ignored: 0,
             counts: Counts::default(),
@@ -121,6 +152,10 @@ impl Circle for FakeCircle {
             }),
             Some(_) => Err(broken("change_key")),
         }
+    }
+
+    async fn admit(&self, _: &Device) -> SourceResult<Written> {
+        unused("admit")
     }
 
     async fn grant(&self, _: &[u8], _: &Opening, _: &Signature) -> SourceResult<Granted> {
@@ -225,6 +260,19 @@ impl Circle for FakeCircle {
             key: EntryKey([9; 32]),
             existing: false,
         })
+    }
+
+    async fn put_pool(&self, pool: &Pool) -> SourceResult<Written> {
+        self.write_once(
+            "put_pool",
+            EntryKind::Pool,
+            EntryBody::Pool(Box::new(pool.clone())),
+        )
+    }
+
+    async fn put_ticket(&self, ticket: &PlacedTicket) -> SourceResult<Written> {
+        let body = EntryBody::Ticket(Box::new(ticket.clone()));
+        self.write_once("put_ticket", EntryKind::Ticket, body)
     }
 
     async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written> {

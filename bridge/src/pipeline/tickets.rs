@@ -1,0 +1,106 @@
+//! Tickets: who is promised a reward.
+//!
+//! A custodian makes its pools known to every circle, and issues a ticket for each patient who has a
+//! consent in force to a pool's recipient: one for a pool and patient, within the quota that the
+//! pool has funded for this custodian. A ticket whose consent is revoked makes room for another one
+//! only once the chain says that it was not claimed before: a claim comes before the revocation or
+//! never.
+
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ticket::{Ticket, claim_until};
+
+use super::{Pipeline, PipelineError};
+use crate::guard;
+use crate::seams::random_salt;
+use crate::store::tickets::RevokedTicket;
+
+/// How many circles hear of a pool, tickets are issued, and revoked ones looked at in one round.
+const PER_ROUND: u32 = 64;
+/// After how long a circle that did not take a pool is told again, in seconds.
+const TOLD_AGAIN_S: u64 = 10 * 60;
+
+/// Makes pools known, and issues what is due.
+///
+/// # Errors
+/// A store that does not answer. A circle or a chain that does not is tried again later.
+pub async fn issue_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    make_pools_known(pipeline).await?;
+    make_room(pipeline).await?;
+    let (store, now) = (&pipeline.store, pipeline.now());
+    for due in store.due_tickets(PER_ROUND, now).await? {
+        let Some(anchorer) = pipeline.anchorer() else {
+            return Ok(());
+        };
+        let ticket = Ticket {
+            pool_id: due.pool_id,
+            anchorer,
+            handle: due.handle,
+            claim_until: claim_until(due.not_after, due.claim_end),
+            salt: random_salt(&mut *pipeline.random.lock().await),
+        };
+        if store.keep_issued(&due, &ticket, now).await? {
+            tracing::info!(context = %due.context, pool = %due.pool_id, "ticket issued");
+        }
+    }
+    Ok(())
+}
+
+async fn make_pools_known(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    for (context, row) in store.untold_pools(PER_ROUND, now).await? {
+        let circle_row = store.circle(context).await?;
+        let told = async {
+            let circle = guard::enter(&*pipeline.circles, store, &circle_row).await?;
+            circle.put_pool(&row.pool).await?;
+            Ok::<_, PipelineError>(())
+        };
+        let until = match told.await {
+            Ok(()) => None,
+            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%context, %error, "a circle was not told of a pool");
+                Some(UnixSeconds(now.0 + TOLD_AGAIN_S))
+            }
+        };
+        store.pool_told(context, row.id, now, until).await?;
+    }
+    Ok(())
+}
+
+/// Tickets that were revoked unclaimed make room.
+async fn make_room(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    for revoked in store.revoked_tickets(PER_ROUND).await? {
+        match is_unclaimed(pipeline, &revoked).await {
+            Ok(true) => {
+                store
+                    .replace_ticket(revoked.pool_id, revoked.handle, now)
+                    .await?;
+                tracing::info!(pool = %revoked.pool_id, "a ticket was revoked unclaimed");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                pool = %revoked.pool_id, %error,
+                "whether a revoked ticket was claimed is not known; it keeps its room",
+            ),
+        }
+        store
+            .ticket_checked(revoked.pool_id, revoked.handle, now)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Whether a ticket was revoked unclaimed, as of a block after the revocation's: one that is as old
+/// says nothing about what came with it.
+async fn is_unclaimed(pipeline: &Pipeline, revoked: &RevokedTicket) -> Result<bool, PipelineError> {
+    if !revoked.was_sealed {
+        // Nobody ever had a path to its leaf.
+        return Ok(true);
+    }
+    let (claimed_at, block) = pipeline
+        .chain
+        .claimed_at(revoked.contract, revoked.pool_id, revoked.handle)
+        .await?;
+    Ok(claimed_at.is_none() && block.time > revoked.revoked_at)
+}

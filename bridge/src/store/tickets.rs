@@ -1,0 +1,524 @@
+//! Reward pools, the tickets that a custodian issues, and those that were seen in a circle.
+//!
+//! A ticket is live until it was replaced: of one pool a circle has at most one live ticket, and so
+//! has a patient's key, which the database itself holds to.
+
+use medsync_protocol::ids::{Anchorer, ChainId, ContextId, ContractAddress, Salt, UnixSeconds};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::ticket::{PoolId, Ticket};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::batches::BatchId;
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use crate::source::{PlacedTicket, Pool};
+
+const DAY_S: i64 = 24 * 60 * 60;
+
+/// A pool as this store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRow {
+    /// Its name on chain.
+    pub id: PoolId,
+    /// What it is.
+    pub pool: Pool,
+    /// How many tickets this custodian may have out; nothing if it issues none.
+    pub quota: Option<u64>,
+    /// Since when it issues no more.
+    pub closed_at: Option<UnixSeconds>,
+    /// How many are out.
+    pub live: u64,
+}
+
+/// A consent for which a ticket is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueTicket {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// When nothing is claimed from it any more.
+    pub claim_end: UnixSeconds,
+    /// The circle.
+    pub context: ContextId,
+    /// The consent's handle.
+    pub handle: Handle,
+    /// Under which key it was granted.
+    pub patient_key: PublicKey,
+    /// When the consent ends; 0 is open-ended.
+    pub not_after: UnixSeconds,
+}
+
+/// A ticket that this custodian issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketRow {
+    /// Where it is told.
+    pub context: ContextId,
+    /// The pool that pays.
+    pub pool_id: PoolId,
+    /// The consent's handle.
+    pub handle: Handle,
+    /// When the claim comes too late.
+    pub claim_until: UnixSeconds,
+    /// The leaf's salt.
+    pub salt: Salt,
+    /// Its place in its batch.
+    pub position: Option<u64>,
+}
+
+impl TicketRow {
+    /// What this custodian promises by it.
+    #[must_use]
+    pub const fn ticket(&self, anchorer: Anchorer) -> Ticket {
+        Ticket {
+            pool_id: self.pool_id,
+            anchorer,
+            handle: self.handle,
+            claim_until: self.claim_until,
+            salt: self.salt,
+        }
+    }
+}
+
+/// A live ticket whose consent was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokedTicket {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// The contract that holds it.
+    pub contract: ContractAddress,
+    /// What was revoked.
+    pub handle: Handle,
+    /// When the chain had the revocation.
+    pub revoked_at: UnixSeconds,
+    /// Whether the ticket ever was in a batch.
+    pub was_sealed: bool,
+}
+
+fn pool(row: &SqliteRow) -> Result<PoolRow, StoreError> {
+    let number = |column| row.try_get::<Option<i64>, _>(column);
+    Ok(PoolRow {
+        id: read("a pool", row.try_get("pool_id")?)?,
+        pool: Pool {
+            contract: read("a contract", row.try_get("contract")?)?,
+            funder: read("a funder", row.try_get("funder")?)?,
+            nonce: read("a pool's number", row.try_get("nonce")?)?,
+            recipient: read("a recipient", row.try_get("recipient")?)?,
+            claim_end: UnixSeconds(unsigned(row.try_get("claim_end")?)),
+            label: row.try_get("label")?,
+        },
+        quota: number("quota")?.map(unsigned),
+        closed_at: number("closed_at")?.map(unsigned).map(UnixSeconds),
+        live: unsigned(row.try_get("live")?),
+    })
+}
+
+fn ticket(row: &SqliteRow) -> Result<TicketRow, StoreError> {
+    Ok(TicketRow {
+        context: read("a context", row.try_get("context")?)?,
+        pool_id: read("a pool", row.try_get("pool_id")?)?,
+        handle: read("a handle", row.try_get("handle")?)?,
+        claim_until: UnixSeconds(unsigned(row.try_get("claim_until")?)),
+        salt: read("a salt", row.try_get("salt")?)?,
+        position: row.try_get::<Option<i64>, _>("position")?.map(unsigned),
+    })
+}
+
+fn placed(row: &SqliteRow) -> Result<PlacedTicket, StoreError> {
+    Ok(PlacedTicket {
+        ticket: Ticket {
+            pool_id: read("a pool", row.try_get("pool_id")?)?,
+            anchorer: read("an anchorer", row.try_get("anchorer")?)?,
+            handle: read("a handle", row.try_get("handle")?)?,
+            claim_until: UnixSeconds(unsigned(row.try_get("claim_until")?)),
+            salt: read("a salt", row.try_get("salt")?)?,
+        },
+        root: read("a root", row.try_get("root")?)?,
+        proof: read_json("a path", row.try_get("proof")?)?,
+    })
+}
+
+impl Store {
+    /// Keeps a pool that a circle makes known; what was kept first stays.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_pool(&self, chain_id: ChainId, pool: &Pool) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO pools (pool_id, contract, funder, nonce, recipient, claim_end, label) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (pool_id) DO NOTHING",
+        )
+        .bind(pool.id(chain_id).to_string())
+        .bind(pool.contract.to_string())
+        .bind(pool.funder.to_string())
+        .bind(pool.nonce.to_string())
+        .bind(pool.recipient.to_string())
+        .bind(signed(pool.claim_end.0))
+        .bind(&pool.label)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// From now on this custodian issues up to `quota` tickets of a pool that is kept; with `None`
+    /// it issues no more.
+    ///
+    /// # Errors
+    /// A database that refuses; [`StoreError::Absent`] for a pool that is not kept.
+    pub async fn issue_from(
+        &self,
+        pool: PoolId,
+        quota: Option<u64>,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE pools SET quota = COALESCE($2, quota), \
+             closed_at = CASE WHEN $2 IS NULL THEN COALESCE(closed_at, $3) END \
+             WHERE pool_id = $1",
+        )
+        .bind(pool.to_string())
+        .bind(quota.map(signed))
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        if changed.rows_affected() == 0 {
+            let name = pool.to_string();
+            return Err(StoreError::Absent { what: "pool", name });
+        }
+        Ok(())
+    }
+
+    /// Every pool, by its name on chain.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn pools(&self) -> Result<Vec<PoolRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT pools.*, (SELECT COUNT(*) FROM tickets \
+             WHERE tickets.pool_id = pools.pool_id AND replaced_at IS NULL) AS live \
+             FROM pools ORDER BY pool_id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(pool).collect()
+    }
+
+    /// Circles that do not know an open pool of this custodian yet, those that are due.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn untold_pools(
+        &self,
+        len_max: u32,
+        now: UnixSeconds,
+    ) -> Result<Vec<(ContextId, PoolRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT pools.*, 0 AS live, circles.context FROM pools JOIN circles \
+             ON circles.kind = 'circle' AND circles.alarm IS NULL \
+             LEFT JOIN pools_told ON pools_told.context = circles.context \
+             AND pools_told.pool_id = pools.pool_id \
+             WHERE quota IS NOT NULL AND closed_at IS NULL AND claim_end > $2 \
+             AND told_at IS NULL AND COALESCE(not_before, 0) <= $2 \
+             ORDER BY circles.context, pools.pool_id LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .fetch_all(&self.pool)
+        .await?;
+        let read_row = |row: &SqliteRow| {
+            let context = read("a context", row.try_get("context")?)?;
+            Ok((context, pool(row)?))
+        };
+        rows.iter().map(read_row).collect()
+    }
+
+    /// Notes that a circle knows a pool, or with `until` that it is told no sooner.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn pool_told(
+        &self,
+        context: ContextId,
+        pool: PoolId,
+        now: UnixSeconds,
+        until: Option<UnixSeconds>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO pools_told (context, pool_id, told_at, not_before) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (context, pool_id) \
+             DO UPDATE SET told_at = excluded.told_at, not_before = excluded.not_before",
+        )
+        .bind(context.to_string())
+        .bind(pool.to_string())
+        .bind(until.is_none().then(|| signed(now.0)))
+        .bind(until.map_or(0, |until| signed(until.0)))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Consents for which a ticket is due, the oldest first: in force under the patient's present
+    /// key, to a pool's recipient, in a circle that has no live ticket of the pool and whose
+    /// patient's key has none elsewhere.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn due_tickets(
+        &self,
+        len_max: u32,
+        now: UnixSeconds,
+    ) -> Result<Vec<DueTicket>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT pools.pool_id, pools.claim_end, consents.context, consents.handle, \
+             consents.patient_key, consents.not_after \
+             FROM pools JOIN consents ON consents.grantee = pools.recipient \
+             JOIN circles ON circles.context = consents.context \
+             AND circles.party_key = consents.patient_key \
+             WHERE pools.quota IS NOT NULL AND pools.closed_at IS NULL \
+             AND pools.claim_end - pools.claim_end % $3 > $2 \
+             AND circles.alarm IS NULL AND circles.held_until <= $2 \
+             AND consents.not_before <= $2 \
+             AND (consents.not_after = 0 OR consents.not_after - consents.not_after % $3 > $2) \
+             AND pools.quota > (SELECT COUNT(*) FROM tickets \
+             WHERE tickets.pool_id = pools.pool_id AND replaced_at IS NULL) \
+             AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.pool_id = pools.pool_id \
+             AND (tickets.handle = consents.handle OR (replaced_at IS NULL AND \
+             (tickets.context = consents.context \
+             OR tickets.patient_key = consents.patient_key)))) \
+             AND NOT EXISTS (SELECT 1 FROM revocations \
+             WHERE revocations.handle = consents.handle) \
+             AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'frozen:' || consents.context \
+             OR name = 'revoked_on_chain:' || consents.handle) \
+             ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .bind(DAY_S)
+        .fetch_all(&self.pool)
+        .await?;
+        let due = |row: &SqliteRow| {
+            Ok(DueTicket {
+                pool_id: read("a pool", row.try_get("pool_id")?)?,
+                claim_end: UnixSeconds(unsigned(row.try_get("claim_end")?)),
+                context: read("a context", row.try_get("context")?)?,
+                handle: read("a handle", row.try_get("handle")?)?,
+                patient_key: read("a key", row.try_get("patient_key")?)?,
+                not_after: UnixSeconds(unsigned(row.try_get("not_after")?)),
+            })
+        };
+        rows.iter().map(due).collect()
+    }
+
+    /// Keeps a ticket, within the pool's quota; answers whether it is issued. One that the circle
+    /// or the key has already, or a quota that is used up, issues nothing.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_issued(
+        &self,
+        due: &DueTicket,
+        ticket: &Ticket,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let kept = sqlx::query(
+            "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
+             issued_at) SELECT $1, $2, $3, $4, $5, $6, $7 WHERE \
+             (SELECT COUNT(*) FROM tickets WHERE pool_id = $1 AND replaced_at IS NULL) < \
+             (SELECT quota FROM pools WHERE pool_id = $1 AND closed_at IS NULL) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(due.pool_id.to_string())
+        .bind(due.handle.to_string())
+        .bind(due.context.to_string())
+        .bind(due.patient_key.to_string())
+        .bind(signed(ticket.claim_until.0))
+        .bind(ticket.salt.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(kept.rows_affected() > 0)
+    }
+
+    /// Live tickets whose consent's revocation is on chain.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn revoked_tickets(&self, len_max: u32) -> Result<Vec<RevokedTicket>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tickets.pool_id, pools.contract, tickets.handle, tickets.batch, \
+             revocations.revoked_at, facts.value AS seen_at \
+             FROM tickets JOIN pools ON pools.pool_id = tickets.pool_id \
+             LEFT JOIN revocations ON revocations.handle = tickets.handle \
+             LEFT JOIN facts ON facts.name = 'revoked_on_chain:' || tickets.handle \
+             WHERE replaced_at IS NULL \
+             AND (revocations.revoked_at IS NOT NULL OR facts.value IS NOT NULL) \
+             ORDER BY tickets.checked_at, tickets.handle LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        let revoked = |row: &SqliteRow| {
+            let here: Option<i64> = row.try_get("revoked_at")?;
+            let elsewhere: Option<&str> = row.try_get("seen_at")?;
+            let elsewhere = elsewhere.and_then(|at| at.parse().ok()).map(UnixSeconds);
+            Ok(RevokedTicket {
+                pool_id: read("a pool", row.try_get("pool_id")?)?,
+                contract: read("a contract", row.try_get("contract")?)?,
+                handle: read("a handle", row.try_get("handle")?)?,
+                // One that is not known to be on chain at a time is never found to be settled.
+                revoked_at: here
+                    .map(|at| UnixSeconds(unsigned(at)))
+                    .or(elsewhere)
+                    .unwrap_or(UnixSeconds(u64::MAX)),
+                was_sealed: row.try_get::<Option<i64>, _>("batch")?.is_some(),
+            })
+        };
+        rows.iter().map(revoked).collect()
+    }
+
+    /// Makes room for another ticket in place of one that was revoked unclaimed.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn replace_ticket(
+        &self,
+        pool: PoolId,
+        handle: Handle,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE tickets SET replaced_at = $3 WHERE pool_id = $1 AND handle = $2")
+            .bind(pool.to_string())
+            .bind(handle.to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that a revoked ticket was asked about, so that others come first.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn ticket_checked(
+        &self,
+        pool: PoolId,
+        handle: Handle,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE tickets SET checked_at = $3 WHERE pool_id = $1 AND handle = $2")
+            .bind(pool.to_string())
+            .bind(handle.to_string())
+            .bind(signed(now.0))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Issued tickets that are in no batch yet and may be sealed, the oldest first, and since when
+    /// the oldest waits.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn waiting_tickets(
+        &self,
+        len_max: u32,
+        now: UnixSeconds,
+    ) -> Result<(Vec<TicketRow>, Option<UnixSeconds>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT tickets.* FROM tickets WHERE tickets.batch IS NULL AND replaced_at IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM revocations \
+             WHERE revocations.handle = tickets.handle) \
+             AND tickets.context NOT IN \
+             (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
+             ORDER BY issued_at, tickets.handle LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .fetch_all(&self.pool)
+        .await?;
+        let since = rows
+            .first()
+            .map(|row| row.try_get("issued_at"))
+            .transpose()?;
+        let tickets = rows.iter().map(ticket).collect::<Result<_, _>>()?;
+        Ok((tickets, since.map(|at| UnixSeconds(unsigned(at)))))
+    }
+
+    /// The tickets of a batch.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn tickets_in(&self, batch: BatchId) -> Result<Vec<TicketRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM tickets WHERE batch = $1 ORDER BY position")
+            .bind(batch.0)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(ticket).collect()
+    }
+    /// Keeps a ticket with its place, as a circle shows it. A custodian that issued it and whose
+    /// store was restored since takes it over again: nobody gets another one for it.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing is then kept.
+    pub async fn keep_ticket(
+        &self,
+        context: ContextId,
+        seen: &PlacedTicket,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let ticket = &seen.ticket;
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO placed_tickets (leaf, root, context, pool_id, anchorer, handle, \
+             claim_until, salt, proof, seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             ON CONFLICT (leaf, root) DO NOTHING",
+        )
+        .bind(ticket.leaf().to_string())
+        .bind(seen.root.to_string())
+        .bind(context.to_string())
+        .bind(ticket.pool_id.to_string())
+        .bind(ticket.anchorer.to_string())
+        .bind(ticket.handle.to_string())
+        .bind(signed(ticket.claim_until.0))
+        .bind(ticket.salt.to_string())
+        .bind(json("a path", &seen.proof)?)
+        .bind(signed(now.0))
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
+             issued_at, batch) SELECT $1, $2, $3, patient_key, $4, $5, $6, \
+             (SELECT id FROM batches WHERE root = $7) \
+             FROM consents JOIN circles ON circles.context = consents.context \
+             AND circles.member = circles.custodian_member \
+             WHERE consents.handle = $2 AND consents.context = $3 ON CONFLICT DO NOTHING",
+        )
+        .bind(ticket.pool_id.to_string())
+        .bind(ticket.handle.to_string())
+        .bind(context.to_string())
+        .bind(signed(ticket.claim_until.0))
+        .bind(ticket.salt.to_string())
+        .bind(signed(now.0))
+        .bind(seen.root.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The tickets of a circle with their places, as they were ever seen.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn placed_tickets(
+        &self,
+        context: ContextId,
+    ) -> Result<Vec<PlacedTicket>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM placed_tickets WHERE context = $1 ORDER BY seen_at, leaf, root",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(placed).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! Members whom the patient admits: the guard lets in whom the patient's key signed, and nobody
+//! else.
+
+use medsync::guard::{self, GuardError};
+use medsync::pipeline::ingest;
+use medsync::source::{Circle, Device, EntryKind};
+use medsync_protocol::device::{Admission, DeviceRole};
+use medsync_protocol::ids::MemberId;
+use medsync_protocol::messages::device_message;
+use medsync_protocol::secrets::DeviceNumber;
+use medsync_protocol::signature::SecretKey;
+
+use super::circle::{CONTEXT, recovery};
+use super::{World, patient, run, world};
+
+const PHONE: MemberId = MemberId([77; 32]);
+
+fn admission(member: MemberId, device: u32, signer: &SecretKey) -> Device {
+    let admission = Admission {
+        member,
+        device: DeviceNumber(device),
+        admitted_by: signer.public_key(),
+    };
+    let message = device_message(CONTEXT, member, admission.device);
+    Device {
+        admission,
+        author_key: None,
+        signature: signer.sign(message).expect("signable"),
+    }
+}
+
+/// Enters the circle as whoever comes next; answers why not, if not.
+async fn alarm(world: &World) -> Option<String> {
+    let store = &world.pipeline.store;
+    let row = store.circle(CONTEXT).await.expect("a row");
+    match guard::enter(&*world.pipeline.circles, store, &row).await {
+        Ok(_) => None,
+        Err(GuardError::Alarm { why, .. }) => Some(why),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn enrolled() -> World {
+    let mut world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    // The daemon has seen who the patient is before anybody else comes.
+    world.circle.add_consent(super::consent(1).0);
+    run(&mut world).await;
+    world
+}
+
+#[tokio::test]
+async fn whom_the_patient_admitted_comes_in() {
+    let world = enrolled().await;
+    world.circle.add_device(admission(PHONE, 1, &patient()));
+    world.circle.add_member(PHONE);
+    assert_eq!(alarm(&world).await, None);
+    let state = world.circle.circle().await.expect("a state");
+    assert_eq!(state.devices[0].admission.device.role(), DeviceRole::Own);
+}
+
+#[tokio::test]
+async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
+    let stranger = SecretKey::from_scalar(&[66; 32].map(|byte: u8| byte % 8)).expect("a scalar");
+    let mut renumbered = admission(PHONE, 1, &patient());
+    renumbered.admission.device = DeviceNumber(2 << 24);
+    let mut renamed = admission(PHONE, 1, &stranger);
+    renamed.admission.admitted_by = patient().public_key();
+    let other_member = admission(MemberId([78; 32]), 1, &patient());
+    for forged in [
+        admission(PHONE, 1, &stranger),
+        renamed,
+        renumbered,
+        other_member,
+    ] {
+        let world = enrolled().await;
+        world.circle.add_device(forged);
+        world.circle.add_member(PHONE);
+        let why = alarm(&world).await.expect("an alarm");
+        assert!(why.contains("readers"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_member_drops_an_admission_and_the_circle_stops() {
+    let world = enrolled().await;
+    world.circle.add_device(admission(PHONE, 1, &patient()));
+    world.circle.add_member(PHONE);
+    assert_eq!(alarm(&world).await, None);
+    world.circle.forget(EntryKind::Device);
+    assert!(alarm(&world).await.is_some());
+}
+
+#[tokio::test]
+async fn hostile_thief_admits_with_a_stolen_key_until_the_recovery_key_says_otherwise() {
+    let world = enrolled().await;
+    world.circle.add_device(admission(PHONE, 1, &patient()));
+    world.circle.add_member(PHONE);
+    assert_eq!(alarm(&world).await, None);
+    // A change by hand ends no admission; one by the recovery key does.
+    let [second, third] = [4, 5].map(|byte| SecretKey::from_scalar(&[byte; 32]).expect("one"));
+    for (change, is_in) in [
+        (
+            super::keys::change(&patient(), &second, 0, &patient()),
+            true,
+        ),
+        (super::keys::change(&second, &third, 1, &recovery()), false),
+    ] {
+        world.circle.change_key(&change).await.expect("taken");
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        assert_eq!(alarm(&world).await.is_none(), is_in);
+    }
+    world.circle.add_device(admission(PHONE, 1, &third));
+    let store = &world.pipeline.store;
+    let row = store.circle(CONTEXT).await.expect("a row");
+    guard::resume(&*world.pipeline.circles, store, &row)
+        .await
+        .expect("it is again what the patient says");
+    assert_eq!(alarm(&world).await, None);
+}

@@ -1,0 +1,287 @@
+//! Reward tickets: who gets one, how many there are, and what a revocation changes.
+
+use medsync::source::{Circle, Pool};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::signature::{PublicKey, SecretKey};
+use medsync_protocol::ticket::{PoolId, PoolNonce};
+
+use super::circle::Refuses;
+use super::faults::{Fault, Plan};
+use super::*;
+
+/// Long after the tests end, and not at the start of a day.
+const CLAIM_END: u64 = 1_000_000;
+const DAY_S: u64 = 24 * 60 * 60;
+
+fn recipient() -> PublicKey {
+    SecretKey::from_scalar(&[4; 32])
+        .expect("a scalar")
+        .public_key()
+}
+
+fn pool() -> Pool {
+    Pool {
+        contract: ContractAddress::from_felt(Felt::from(61)),
+        funder: ContractAddress::from_felt(Felt::from(62)),
+        nonce: PoolNonce::from_felt(Felt::from(63)),
+        recipient: recipient(),
+        claim_end: UnixSeconds(CLAIM_END),
+        label: "asthma".into(),
+    }
+}
+
+fn pool_id() -> PoolId {
+    pool().id(registry().chain_id)
+}
+
+/// A custodian that issues up to `quota` tickets, with both patients' circles.
+async fn custodian(plans: Vec<Plan>, quota: u64) -> World {
+    let world = world(plans).await;
+    world.enter_other().await;
+    let store = &world.pipeline.store;
+    let chain_id = registry().chain_id;
+    store.keep_pool(chain_id, &pool()).await.expect("kept");
+    store
+        .issue_from(pool_id(), Some(quota), UnixSeconds(START))
+        .await
+        .expect("a pool that is kept");
+    for circle in [&world.circle, &world.other] {
+        circle.add_enrolment(patient().public_key());
+    }
+    world
+}
+
+fn to_recipient(number: u64, context: ContextId) -> (Consent, SignedGrant) {
+    consent_to(recipient(), &patient(), number, context, anchorer())
+}
+
+async fn live(world: &World) -> u64 {
+    let pools = world.pipeline.store.pools().await.expect("the store");
+    pools[0].live
+}
+
+#[tokio::test]
+async fn a_patient_gets_one_ticket_with_a_place_in_an_anchored_batch() {
+    let mut world = custodian(Vec::new(), 10).await;
+    // A second consent to the same recipient, and one to somebody else, promise nothing more.
+    let [(first, _), (second, _)] = [1, 2].map(|number| to_recipient(number, CONTEXT));
+    let handles = [first.opening.handle, second.opening.handle];
+    for consent in [first, second, consent(3).0] {
+        world.circle.add_consent(consent);
+    }
+    run(&mut world).await;
+    assert_eq!(world.circle.pools(), [pool()]);
+    assert_eq!(world.other.pools(), [pool()]);
+    let tickets = world.circle.tickets();
+    assert_eq!(tickets.len(), 1);
+    let placed = &tickets[0];
+    assert!(handles.contains(&placed.ticket.handle));
+    assert_eq!(placed.ticket.pool_id, pool_id());
+    assert_eq!(placed.ticket.anchorer, anchorer());
+    assert_eq!(placed.ticket.claim_until.0, CLAIM_END - CLAIM_END % DAY_S);
+    assert!(placed.is_included());
+    assert!(world.chain.anchored().contains(&placed.root));
+    // The circle shows it to whoever is in it.
+    let seen = world.pipeline.store.placed_tickets(CONTEXT).await;
+    assert_eq!(seen.expect("the store"), tickets);
+}
+
+#[tokio::test]
+async fn hostile_patient_with_one_key_in_two_circles_gets_one_ticket_a_pool() {
+    let mut world = custodian(Vec::new(), 10).await;
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    world.other.add_consent(to_recipient(2, OTHER).0);
+    run(&mut world).await;
+    let issued = world.circle.tickets().len() + world.other.tickets().len();
+    assert_eq!(issued, 1, "one key in two circles");
+}
+
+#[tokio::test]
+async fn hostile_patient_that_changes_its_key_gets_no_second_ticket() {
+    let mut world = custodian(Vec::new(), 10).await;
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    run(&mut world).await;
+    let next = SecretKey::from_scalar(&[7; 32]).expect("a scalar");
+    let change = keys::change(&patient(), &next, 0, &patient());
+    world.circle.change_key(&change).await.expect("taken");
+    let (consent, _) = consent_to(recipient(), &next, 5, CONTEXT, anchorer());
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    assert_eq!(live(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_quota_is_never_exceeded_and_a_closed_pool_issues_nothing() {
+    let mut world = custodian(Vec::new(), 1).await;
+    let stranger = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    world.other.enrol_instead(stranger.public_key());
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    let (others, _) = consent_to(recipient(), &stranger, 2, OTHER, anchorer());
+    world.other.add_consent(others);
+    run(&mut world).await;
+    assert_eq!(live(&world).await, 1);
+    let store = world.pipeline.store.clone();
+    let now = UnixSeconds(START);
+    store.issue_from(pool_id(), None, now).await.expect("kept");
+    store
+        .issue_from(PoolId::from_felt(Felt::ONE), Some(5), now)
+        .await
+        .expect_err("no such pool");
+    run(&mut world).await;
+    assert_eq!(live(&world).await, 1);
+    store
+        .issue_from(pool_id(), Some(2), now)
+        .await
+        .expect("open again");
+    run(&mut world).await;
+    assert_eq!(live(&world).await, 2);
+}
+
+#[tokio::test]
+async fn a_ticket_is_issued_anew_only_when_it_was_revoked_unclaimed() {
+    for is_claimed in [true, false] {
+        let mut world = custodian(Vec::new(), 1).await;
+        let (first, signed) = to_recipient(1, CONTEXT);
+        world.circle.add_consent(first);
+        run(&mut world).await;
+        if is_claimed {
+            world.chain.claim(pool_id(), signed.opening.handle);
+        }
+        world.circle.add_revocation(revocation_of(&signed));
+        run(&mut world).await;
+        // As of the revocation's own block nothing is known; a later one says it.
+        assert_eq!(live(&world).await, 1, "claimed: {is_claimed}");
+        world.chain.grow(5);
+        let (second, _) = to_recipient(2, CONTEXT);
+        world.circle.add_consent(second.clone());
+        run(&mut world).await;
+        let tickets = world.circle.tickets();
+        assert_eq!(live(&world).await, 1);
+        if is_claimed {
+            assert_eq!(tickets.len(), 1, "a claimed ticket makes no room");
+        } else {
+            assert_eq!(tickets.len(), 2);
+            assert_eq!(tickets[1].ticket.handle, second.opening.handle);
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_endpoint_that_says_nothing_of_claims_gets_no_second_ticket_out() {
+    let plans = (1..=ROUNDS_MAX * 4).map(|call| Plan {
+        operation: "claimed_at",
+        call,
+        fault: Fault::Failed,
+    });
+    let mut world = custodian(plans.collect(), 1).await;
+    let (first, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(first);
+    run(&mut world).await;
+    world.circle.add_revocation(revocation_of(&signed));
+    world.circle.add_consent(to_recipient(2, CONTEXT).0);
+    world.chain.grow(5);
+    run(&mut world).await;
+    assert!(world.faults.calls("claimed_at") > 0);
+    assert_eq!(world.circle.tickets().len(), 1);
+}
+
+#[tokio::test]
+async fn consents_that_are_over_revoked_or_of_a_frozen_circle_promise_nothing() {
+    let mut world = custodian(Vec::new(), 10).await;
+    let (revoked, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(revoked);
+    world.circle.add_revocation(revocation_of(&signed));
+    world.other.add_consent(to_recipient(2, OTHER).0);
+    world.other.enrol_again(
+        SecretKey::from_scalar(&[2; 32])
+            .expect("a scalar")
+            .public_key(),
+    );
+    run(&mut world).await;
+    // Within the last day nothing is promised: the claim would come too late.
+    world.circle.add_consent(to_recipient(3, CONTEXT).0);
+    world.clock.advance(CLAIM_END - CLAIM_END % DAY_S - START);
+    run(&mut world).await;
+    assert!(world.circle.tickets().is_empty());
+    assert!(world.other.tickets().is_empty());
+    assert_eq!(live(&world).await, 0);
+}
+
+#[tokio::test]
+async fn a_circle_that_takes_no_ticket_keeps_no_other_out() {
+    let mut world = custodian(Vec::new(), 10).await;
+    let stranger = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    world.other.enrol_instead(stranger.public_key());
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    let (others, _) = consent_to(recipient(), &stranger, 2, OTHER, anchorer());
+    world.other.add_consent(others);
+    world.other.refuse(Refuses::Everything);
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert_eq!(world.circle.tickets().len(), 1);
+    assert!(world.other.tickets().is_empty());
+    world.other.refuse(Refuses::Nothing);
+    world.clock.advance(3600);
+    run(&mut world).await;
+    let tickets = world.other.tickets();
+    assert!(
+        tickets
+            .iter()
+            .all(|placed| placed.ticket == tickets[0].ticket)
+    );
+    let anchored = world.chain.anchored();
+    assert!(tickets.iter().any(|placed| anchored.contains(&placed.root)));
+}
+
+#[tokio::test]
+async fn every_write_of_a_ticket_fails_once_in_each_way() {
+    for operation in ["put_pool", "put_ticket"] {
+        for fault in [Fault::Failed, Fault::FailedButTookEffect, Fault::Died] {
+            let plan = Plan {
+                operation,
+                call: 1,
+                fault,
+            };
+            let name = format!("{plan:?}");
+            let mut world = custodian(vec![plan], 1).await;
+            world.circle.add_consent(to_recipient(1, CONTEXT).0);
+            run(&mut world).await;
+            world.clock.advance(3600);
+            run(&mut world).await;
+            assert_eq!(world.circle.pools(), [pool()], "{name}");
+            let tickets = world.circle.tickets();
+            assert_eq!(tickets.len(), 1, "{name}");
+            assert!(world.chain.anchored().contains(&tickets[0].root), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restored_custodian_takes_its_tickets_over_and_issues_no_second() {
+    let mut world = custodian(Vec::new(), 1).await;
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    run(&mut world).await;
+    // A store without any of it, over the same circles and chain.
+    let empty = tempfile::tempdir().expect("a folder");
+    let store = Store::open(empty.path()).await.expect("a store");
+    store.enter_circle(&row()).await.expect("entered");
+    world.pipeline.store = store;
+    world.pipeline.readings = Readings::default();
+    run(&mut world).await;
+    let store = &world.pipeline.store;
+    store
+        .issue_from(pool_id(), Some(5), UnixSeconds(START))
+        .await
+        .expect("the circle knows it");
+    world.circle.add_consent(to_recipient(2, CONTEXT).0);
+    run(&mut world).await;
+    let handles: std::collections::BTreeSet<_> = world
+        .circle
+        .tickets()
+        .iter()
+        .map(|placed| placed.ticket.handle)
+        .collect();
+    assert_eq!(handles.len(), 1);
+}
