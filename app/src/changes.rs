@@ -85,7 +85,7 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Devices => {
             let members = Members::load(circle);
-            let found = devices::load(circle, &members, key);
+            let found = devices::load(circle, key);
             view.device = found.map(|found| found.view(&members));
         }
         Kind::Consents => {

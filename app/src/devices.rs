@@ -36,7 +36,7 @@ struct DeviceBody {
     recorded_at: u64,
 }
 
-/// An admission that one of the patient's keys signed, and its entry.
+/// An admission that the key which it names signed, and its entry.
 #[derive(Clone, Debug)]
 pub struct Device {
     key: Key,
@@ -68,14 +68,14 @@ impl Device {
     }
 }
 
-/// One admission, if it is there and one of the patient's keys signed it.
-pub fn load(circle: &Circle, members: &Members, key: Key) -> Option<Device> {
+/// One admission, if it is there and the key that it names signed it: one that is not the patient's
+/// may become it by a change that is on its way.
+pub fn load(circle: &Circle, key: Key) -> Option<Device> {
     let stored = store::load(key)?;
     let body: DeviceBody = stored.decode()?;
     let (admission, signature) = (body.admission, load_signature(&body.signature)?);
     let is_written_by_member = stored.owner() == Some(admission.member);
-    let counts = members.has_patient_key(admission.admitted_by)
-        && admission.member != circle.custodian_member
+    let counts = admission.member != circle.custodian_member
         && admission.is_signed(circle.context, &signature);
     counts.then(|| Device {
         key,
@@ -86,11 +86,11 @@ pub fn load(circle: &Circle, members: &Members, key: Key) -> Option<Device> {
     })
 }
 
-/// Every admission that counts or once did; of each writer only so many entries are looked at.
-pub fn all(circle: &Circle, members: &Members) -> Vec<Device> {
+/// Every admission that somebody signed; of each writer only so many entries are looked at.
+pub fn all(circle: &Circle) -> Vec<Device> {
     let keys = store::keys(Kind::Devices, ONLY_SHARD).into_iter();
     store::first_of_each_owner(keys.map(|(key, _)| key), LOOKED_AT_MAX)
-        .filter_map(|key| load(circle, members, key))
+        .filter_map(|key| load(circle, key))
         .collect()
 }
 
@@ -165,14 +165,18 @@ fn check(circle: &Circle, members: &Members, admission: &Admission) -> Result<()
         let problem = "neither the custodian nor whoever enrolled";
         return Err(Refusal::malformed("member", problem));
     }
-    if !members.has_patient_key(admission.admitted_by) {
+    let is_patients = members.has_patient_key(admission.admitted_by);
+    // The patient's own node writes ahead whom the next key admits.
+    if !is_patients && !members.has_member(host::executor()) {
         return Err(Refusal::ForeignKey);
     }
-    if !members.keys.may_admit(admission.admitted_by) {
+    if is_patients && !members.keys.may_admit(admission.admitted_by) {
         return Err(Refusal::OldKey);
     }
     let is_taken = members.devices(circle).iter().any(|known| {
-        known.admission.device == admission.device && known.admission.member != admission.member
+        known.admission.device == admission.device
+            && known.admission.member != admission.member
+            && members.has_patient_key(known.admission.admitted_by)
     });
     if admission.device == DeviceNumber::FIRST || is_taken {
         let problem = "a number that no other device of the patient has; 0 is the first's";

@@ -162,9 +162,9 @@ impl Members {
         self.keys.keys.last() == Some(&key)
     }
 
-    /// Everybody whom one of the patient's keys admitted, also if that ended since.
+    /// Every admission that somebody signed, the patient or not.
     pub fn devices(&self, circle: &Circle) -> &[Device] {
-        self.devices.get_or_init(|| devices::all(circle, self))
+        self.devices.get_or_init(|| devices::all(circle))
     }
 
     /// Who signs log entries with this key: whoever enrolled with it, the custodian, or whom the
@@ -181,7 +181,10 @@ impl Members {
             .map(|enrolled| enrolled.enrolment.member)
             .or_else(|| {
                 let mut devices = self.devices(circle).iter();
-                let device = devices.find(|device| device.author_key == Some(author_key))?;
+                let device = devices.find(|device| {
+                    device.author_key == Some(author_key)
+                        && self.has_patient_key(device.admission.admitted_by)
+                })?;
                 Some(device.admission.member)
             })
     }

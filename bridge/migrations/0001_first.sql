@@ -20,6 +20,9 @@ CREATE TABLE circles (
     device BIGINT NOT NULL DEFAULT 0,
     state_hash TEXT,
     alarm TEXT,
+    -- Since when somebody is in it whom nobody here knows to be admitted: an admission may be on its
+    -- way.
+    suspected_at BIGINT,
     -- Nothing of it is sealed before: it did not take a place in a batch.
     held_until BIGINT NOT NULL DEFAULT 0
 );

@@ -62,7 +62,7 @@ impl Desk {
     async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PipelineError> {
         let row = self.pipeline.store.circle(context).await?;
         let circles = &*self.pipeline.circles;
-        Ok(guard::enter(circles, &self.pipeline.store, &row).await?)
+        Ok(guard::enter(circles, &self.pipeline.store, &row, self.pipeline.now()).await?)
     }
 
     /// Says something in a context's log, unless it was said before: kept, published, read back.

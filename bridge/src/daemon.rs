@@ -253,7 +253,7 @@ pub async fn publish_key_changes(pipeline: &Pipeline) -> Result<(), PipelineErro
 async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     let row = store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, store, &row).await?;
+    let circle = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await?;
     let state = circle.circle().await?;
     let Some(enrolled) = state.only() else {
         return Ok(());
@@ -277,7 +277,7 @@ async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), 
 pub async fn publish_log(pipeline: &Pipeline) -> Result<(), PipelineError> {
     for context in pipeline.store.contexts_with_unpublished_entries().await? {
         let row = pipeline.store.circle(context).await?;
-        let entered = guard::enter(&*pipeline.circles, &pipeline.store, &row).await;
+        let entered = guard::enter(&*pipeline.circles, &pipeline.store, &row, pipeline.now()).await;
         let done = match entered {
             Ok(circle) => audit::publish(&pipeline.store, &*circle, pipeline.clock.now()).await,
             // What stops it is said where it is read.

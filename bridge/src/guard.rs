@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use medsync_protocol::ids::{ContextId, MemberId};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::keychange::KeyHistory;
+use medsync_protocol::secrets::DeviceNumber;
 
 use crate::source::{Circle, CircleState, Device, Pin, SourceError};
 use crate::store::circles::CircleRow;
@@ -32,6 +33,15 @@ pub enum GuardError {
         /// What changed.
         why: String,
     },
+    /// Somebody is in the circle whose admission may be on its way; nothing is read from or written
+    /// to it until that has come, and without it this becomes an alarm.
+    #[error("circle {context}: {why}. It is not entered until the patient's word for that arrives")]
+    Suspect {
+        /// The circle.
+        context: ContextId,
+        /// What changed.
+        why: String,
+    },
     /// The node did not answer.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -43,11 +53,13 @@ pub enum GuardError {
 /// Opens a circle after comparing it with what was pinned.
 ///
 /// # Errors
-/// [`GuardError::Alarm`] if anything differs, now or ever before.
+/// [`GuardError::Alarm`] if anything differs, now or ever before; [`GuardError::Suspect`] while that
+/// may be for an admission that is on its way.
 pub async fn enter(
     circles: &dyn Circles,
     store: &Store,
     row: &CircleRow,
+    now: UnixSeconds,
 ) -> Result<Box<dyn Circle>, GuardError> {
     let alarm = |why: String| GuardError::Alarm {
         context: row.context,
@@ -57,32 +69,62 @@ pub async fn enter(
         return Err(alarm(why.clone()));
     }
     let circle = circles.open(row.context);
-    if let Some(why) = compare(&*circle, store, row).await? {
-        store.raise_alarm(row.context, &why).await?;
-        return Err(alarm(why));
+    let Some(difference) = compare(&*circle, store, row).await? else {
+        if row.suspected_at.is_some() {
+            store.suspect(row.context, None).await?;
+        }
+        return Ok(circle);
+    };
+    let since = row.suspected_at.unwrap_or(now);
+    if difference.may_be_explained && now.0.saturating_sub(since.0) < ADMISSION_WAIT_S {
+        store.suspect(row.context, Some(since)).await?;
+        let (context, why) = (row.context, difference.why);
+        return Err(GuardError::Suspect { context, why });
     }
-    Ok(circle)
+    store.raise_alarm(row.context, &difference.why).await?;
+    Err(alarm(difference.why))
 }
 
-/// What differs between a circle and what was pinned, in words for a person. Whom the patient
-/// admitted is asked of the circle itself, once its code is known to be the pinned one.
+/// How long an admission may take to arrive after the member that it is for, in seconds.
+const ADMISSION_WAIT_S: u64 = 30;
+
+/// What differs between a circle and what was pinned.
+struct Difference {
+    /// In words for a person.
+    why: String,
+    /// Whether an admission that is on its way may explain it.
+    may_be_explained: bool,
+}
+
+/// Compares a circle with what was pinned. Whom the patient admitted is asked of the circle itself,
+/// once its code is known to be the pinned one.
 async fn compare(
     circle: &dyn Circle,
     store: &Store,
     row: &CircleRow,
-) -> Result<Option<String>, GuardError> {
+) -> Result<Option<Difference>, GuardError> {
     let pin = circle.pin().await?;
-    let difference = difference(row, &pin, &BTreeSet::new());
-    if difference.is_none() || replaced(row, &pin).is_some() {
-        return Ok(difference);
+    let Some(why) = difference(row, &pin, &BTreeSet::new()) else {
+        return Ok(None);
+    };
+    let is_settled = Difference {
+        why,
+        may_be_explained: false,
+    };
+    if row.kind == ContextKind::Exchange || replaced(row, &pin).is_some() {
+        return Ok(Some(is_settled));
     }
     let state = circle.circle().await?;
     let Some(enrolled) = state.only() else {
-        return Ok(difference);
+        return Ok(Some(is_settled));
     };
     let history = store.key_history(row.context, &enrolled.enrolment).await?;
     let admitted = admitted(row, &state, &history);
-    Ok(self::difference(row, &pin, &admitted))
+    let left = difference(row, &pin, &admitted);
+    Ok(left.map(|why| Difference {
+        why,
+        may_be_explained: true,
+    }))
 }
 
 /// Whom the patient let in: members that one of its keys admitted, each checked here. Whoever was
@@ -95,7 +137,8 @@ pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> B
     };
     let devices = state.devices.iter().filter(counts);
     let mut admitted: BTreeSet<MemberId> = devices.map(|device| device.admission.member).collect();
-    if admitted.contains(&row.member) {
+    // Whoever was invited as the patient takes nobody else for the patient.
+    if row.device != DeviceNumber::FIRST && admitted.contains(&row.member) {
         admitted.extend(state.only().map(|patient| patient.enrolment.member));
     }
     admitted
@@ -129,7 +172,7 @@ pub async fn resume(
     let circle = circles.open(row.context);
     match compare(&*circle, store, row).await? {
         None => Ok(store.clear_alarm(row.context).await?),
-        Some(why) => Err(GuardError::Alarm {
+        Some(Difference { why, .. }) => Err(GuardError::Alarm {
             context: row.context,
             why,
         }),
@@ -185,8 +228,6 @@ pub fn difference(row: &CircleRow, pin: &Pin, admitted: &BTreeSet<MemberId>) -> 
 mod tests {
     use super::*;
     use crate::source::{ApplicationId, BlobId, GroupId};
-    use medsync_protocol::ids::{ContextKind, UnixSeconds};
-    use medsync_protocol::secrets::DeviceNumber;
 
     fn row(member: u8) -> CircleRow {
         CircleRow {
@@ -204,6 +245,7 @@ mod tests {
             entered_at: UnixSeconds(0),
             state_hash: None,
             alarm: None,
+            suspected_at: None,
         }
     }
 

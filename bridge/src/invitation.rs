@@ -42,6 +42,12 @@ pub enum InvitationError {
     /// The one-time key is no key.
     #[error("the invitation's one-time key: {0}")]
     Key(#[from] FeltError),
+    /// The invitation lets nobody enrol.
+    #[error(
+        "this invitation has no one-time key: it is for a member whom the patient admits \
+         (`medsync patient admit`), before it joins"
+    )]
+    NoKey,
     /// The invitation is for another chain or contract than this party believes in.
     #[error(
         "the invitation is for another chain or registry than this configuration; \
@@ -65,7 +71,9 @@ pub struct Invitation {
     format: String,
     /// What it says.
     pub says: Parts,
-    one_time_secret: String,
+    /// Absent in the invitation of a member whom the patient admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    one_time_secret: Option<String>,
 }
 
 /// What an invitation says.
@@ -84,6 +92,8 @@ pub struct Parts {
     pub peer: String,
     /// SHA-256 of the app's wasm.
     pub wasm_sha256: Sha256Digest,
+    /// The public half of the one-time key, as the context has it.
+    pub invitation_key: PublicKey,
     /// The custodian's member key.
     pub custodian_member: MemberId,
     /// The custodian's Starknet address.
@@ -112,11 +122,20 @@ impl Invitation {
     /// An invitation with its one-time key.
     #[must_use]
     pub fn new(says: Parts, one_time: &SecretKey) -> Self {
-        let one_time_secret = one_time.reveal_text();
         Self {
             format: INVITATION_FORMAT.into(),
             says,
-            one_time_secret,
+            one_time_secret: Some(one_time.reveal_text()),
+        }
+    }
+
+    /// The same for somebody who joins and does not enrol.
+    #[must_use]
+    pub fn without_key(says: Parts) -> Self {
+        Self {
+            format: INVITATION_FORMAT.into(),
+            says,
+            one_time_secret: None,
         }
     }
 
@@ -153,7 +172,13 @@ impl Invitation {
         if invitation.says.peer.is_empty() || invitation.says.peer.len() > PEER_BYTES_MAX {
             return Err(InvitationError::Malformed("its peer is no address".into()));
         }
-        invitation.one_time_key()?;
+        if invitation.one_time_secret.is_some() {
+            let public = invitation.one_time_key()?.public_key();
+            if public != invitation.says.invitation_key {
+                let why = "its one-time key is not the one that it names";
+                return Err(InvitationError::Malformed(why.into()));
+            }
+        }
         invitation.check_time(now)?;
         Ok(invitation)
     }
@@ -173,9 +198,12 @@ impl Invitation {
     /// The one-time key, which signs the enrolment.
     ///
     /// # Errors
-    /// A value that is no key.
+    /// A value that is no key, or an invitation without one.
     pub fn one_time_key(&self) -> Result<SecretKey, InvitationError> {
-        let felt = medsync_protocol::felt::parse(&self.one_time_secret)?;
+        let Some(secret) = &self.one_time_secret else {
+            return Err(InvitationError::NoKey);
+        };
+        let felt = medsync_protocol::felt::parse(secret)?;
         SecretKey::from_scalar(&felt.to_bytes_be())
             .map_err(|error| InvitationError::Malformed(error.to_string()))
     }
@@ -219,6 +247,7 @@ mod tests {
             context: ContextId([2; 32]),
             peer: "/ip4/127.0.0.1/tcp/2428".into(),
             wasm_sha256: Sha256Digest([3; 32]),
+            invitation_key: key.public_key(),
             custodian_member: MemberId([4; 32]),
             custodian_address: Anchorer::from_felt(Felt::ONE),
             author_key: PublicKey::from_felt(Felt::TWO),
@@ -250,6 +279,14 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_without_a_key_lets_nobody_enrol() {
+        let (invitation, _) = invitation();
+        let json = serde_json::to_vec(&Invitation::without_key(invitation.says)).expect("JSON");
+        let read = Invitation::parse(&json, UnixSeconds(0)).expect("an invitation");
+        assert!(matches!(read.one_time_key(), Err(InvitationError::NoKey)));
+    }
+
+    #[test]
     fn a_damaged_invitation_is_refused_without_quoting_its_secret() {
         let (invitation, key) = invitation();
         let json = serde_json::to_string(&invitation).expect("JSON");
@@ -259,6 +296,7 @@ mod tests {
             json[..json.len() / 2].to_owned(),
             json.replace(&secret, &secret.to_uppercase()),
             json.replace(&secret, "0x0"),
+            json.replace(&secret, "0x1"),
             json.replace("invitation/v1", "invitation/v2"),
             json.replace("\"peer\":\"", "\"pear\":\""),
         ] {

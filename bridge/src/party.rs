@@ -94,7 +94,7 @@ impl Party {
     /// A circle that is unknown, changed, or not answering.
     pub async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PartyError> {
         let row = self.store.circle(context).await?;
-        Ok(guard::enter(&self.circles(), &self.store, &row).await?)
+        Ok(guard::enter(&self.circles(), &self.store, &row, self.clock.now()).await?)
     }
 
     /// Enters a circle for revocations alone; see [`guard::enter_for_revocations`].

@@ -23,6 +23,8 @@ mod parties;
 const ARTIFACTS: &str = concat!(env!("MEDSYNC_ROOT"), "/target/contracts");
 const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
 
+/// How many steps the story has.
+pub const STEPS: usize = 26;
 /// How long the story waits for anything; far longer than any of it takes.
 const WAIT: Duration = Duration::from_secs(240);
 
@@ -166,7 +168,15 @@ impl Story {
     /// # Errors
     /// The first step that failed, by name.
     pub fn play(&mut self, between: &mut Between) -> anyhow::Result<()> {
-        let steps: [fn(&mut Self) -> anyhow::Result<()>; 25] = [
+        self.play_until(STEPS, between)
+    }
+
+    /// Plays the first steps of the story.
+    ///
+    /// # Errors
+    /// As [`Story::play`].
+    pub fn play_until(&mut self, last: usize, between: &mut Between) -> anyhow::Result<()> {
+        let steps: [fn(&mut Self) -> anyhow::Result<()>; STEPS] = [
             Self::start_devnet,
             Self::deploy,
             Self::start_hospital,
@@ -186,6 +196,7 @@ impl Story {
             Self::ask,
             Self::open_what_was_released,
             Self::look_what_else_is_there,
+            Self::promise_a_reward,
             Self::revoke,
             Self::ask_after_revocation,
             Self::verify_revoked,
@@ -193,7 +204,7 @@ impl Story {
             Self::change_key,
             Self::read_the_log,
         ];
-        for (number, step) in (1..).zip(steps) {
+        for (number, step) in (1..=last).zip(steps) {
             step(self)?;
             between(number, self)?;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use medsync::audit;
 use medsync::guard::{self, Circles, GuardError};
+use medsync::seams::{Clock, SystemClock};
 use medsync::source::{
     CalimeroNode, Circle, ConsentState, LogEntry, NamespaceId, NewRelease, NodeCircle,
     OpenedCircle, PageLimit, SignedKeyChange, all_consents,
@@ -73,7 +74,7 @@ impl Guarded {
     /// What the daemon gets of its circle.
     async fn enter(&self) -> Result<Box<dyn Circle>, GuardError> {
         let row = self.store.circle(self.context).await?;
-        guard::enter(self, &self.store, &row).await
+        guard::enter(self, &self.store, &row, SystemClock.now()).await
     }
 
     /// Waits until the guard stops the circle, for a reason that has this in it; then it stays
@@ -117,6 +118,7 @@ impl World {
             entered_at: UnixSeconds(0),
             state_hash: None,
             alarm: None,
+            suspected_at: None,
         };
         let home = |name| folder.path().join(name);
         let custodian = Guarded::new(&hospital, &home("a"), &row(opened.member)).await?;

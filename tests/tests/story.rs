@@ -1,6 +1,6 @@
 //! The whole story on real parts, while its processes are killed.
 
-use medsync_tests::story::{Part, Story};
+use medsync_tests::story::{Part, STEPS, Story};
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
 const KILLS: [(usize, Part); 8] = [
@@ -18,7 +18,7 @@ const KILLS: [(usize, Part); 8] = [
     // Released: the researcher's daemon dies before the order to erase comes.
     (18, Part::ResearcherDaemon),
     // Revoked.
-    (20, Part::HospitalDaemon),
+    (21, Part::HospitalDaemon),
 ];
 
 const PARTS: [Part; 7] = [
@@ -30,7 +30,6 @@ const PARTS: [Part; 7] = [
     Part::ResearcherDaemon,
     Part::Devnet,
 ];
-const STEPS: usize = 25;
 
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {

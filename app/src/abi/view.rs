@@ -64,7 +64,7 @@ pub struct CircleView {
     pub patient: Option<EnrolmentView>,
     /// That party's keys through time: the enrolled one first, the one that counts now last.
     pub keys: Vec<String>,
-    /// Whom that party admitted, also if that ended since.
+    /// Whom that party admitted, also if that ended since, and whoever says so.
     pub devices: Vec<DeviceView>,
     /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
@@ -380,7 +380,7 @@ pub struct ChangePage {
     pub next: Option<String>,
 }
 
-/// A member whom one of the patient's keys admitted.
+/// An admission that the key which it names signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceView {
     /// The entry's key.
@@ -391,7 +391,7 @@ pub struct DeviceView {
     pub signature: SignatureInput,
     /// `own`, `relative` or `guardian`.
     pub role: String,
-    /// Whether that still counts: the recovery key ends what an older key admitted.
+    /// Whether it counts: signed by a key of the patient, and not ended by the recovery key since.
     pub admitted: bool,
     /// When, by its writer's clock.
     pub recorded_at: u64,

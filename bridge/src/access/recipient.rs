@@ -146,7 +146,7 @@ impl Recipient {
 
     async fn acknowledge(&self, row: &CircleRow, order: &LogEntry) -> Result<(), PipelineError> {
         let (store, now) = (&self.pipeline.store, self.pipeline.now());
-        let circle = guard::enter(&*self.pipeline.circles, store, row).await?;
+        let circle = guard::enter(&*self.pipeline.circles, store, row, self.pipeline.now()).await?;
         audit::catch_up(store, &*circle, &self.author, now).await?;
         let says = Body::Erased {
             order: Some(order.digest()),
@@ -167,7 +167,13 @@ impl Recipient {
         row: &CircleRow,
         request: EntryDigest,
     ) -> Result<Vec<(Release, Opened)>, PipelineError> {
-        let circle = guard::enter(&*self.pipeline.circles, &self.pipeline.store, row).await?;
+        let circle = guard::enter(
+            &*self.pipeline.circles,
+            &self.pipeline.store,
+            row,
+            self.pipeline.now(),
+        )
+        .await?;
         let mut opened = Vec::new();
         for release in all_releases(&*circle).await? {
             if release.request == request {

@@ -44,7 +44,8 @@ pub enum Hospital {
     Open(Open),
     /// Open an exchange with one recipient and write the invitation file.
     Exchange(Open),
-    /// Write the invitation file of a circle again.
+    /// Write the invitation file of a circle again; once the patient enrolled, a new one without
+    /// the one-time key, for a member whom the patient admits.
     Invitation {
         /// Where the party lives.
         #[command(flatten)]
@@ -55,6 +56,9 @@ pub enum Hospital {
         /// Where to write it.
         #[arg(long)]
         out: PathBuf,
+        /// How many hours a new one holds.
+        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=24 * 30))]
+        hours: u64,
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
     Import(Import),
@@ -224,7 +228,12 @@ impl Hospital {
             Self::Init(init) => init.run(),
             Self::Open(open) => open.run(ContextKind::Circle).await,
             Self::Exchange(open) => open.run(ContextKind::Exchange).await,
-            Self::Invitation { home, circle, out } => write_invitation(&home, circle, &out).await,
+            Self::Invitation {
+                home,
+                circle,
+                out,
+                hours,
+            } => write_invitation(&home, circle, &out, hours).await,
             Self::Import(import) => import.run().await,
             Self::Erase {
                 home,
@@ -322,6 +331,7 @@ impl Open {
             context: opened.context,
             peer,
             wasm_sha256: party.app_digest()?,
+            invitation_key: pins.invitation_key,
             custodian_member: opened.member,
             custodian_address: pins.anchorer,
             author_key: pins.author_key,
@@ -347,6 +357,7 @@ impl Open {
             device: DeviceNumber::FIRST,
             state_hash: None,
             alarm: None,
+            suspected_at: None,
         };
         party.store.enter_circle(&row).await?;
         invitation.write(&self.out)?;
@@ -355,12 +366,26 @@ impl Open {
     }
 }
 
-async fn write_invitation(home: &Home, circle: ContextId, out: &Path) -> anyhow::Result<()> {
+async fn write_invitation(
+    home: &Home,
+    circle: ContextId,
+    out: &Path,
+    hours: u64,
+) -> anyhow::Result<()> {
     let party = Party::open(&home.home).await?;
     let row = party.store.circle(circle).await?;
     let kept = row.invitation.context("the circle has no invitation")?;
-    let invitation: Invitation = serde_json::from_str(&kept)?;
-    invitation.check_time(party.clock.now())?;
+    let mut invitation: Invitation = serde_json::from_str(&kept)?;
+    let now = party.clock.now();
+    if row.patient_member.is_some() {
+        let expires_at = UnixSeconds(now.0 + hours * 3600);
+        invitation = Invitation::without_key(Parts {
+            group_invitation: party.node.invite(row.group, expires_at).await?,
+            expires_at,
+            ..invitation.says
+        });
+    }
+    invitation.check_time(now)?;
     invitation.write(out)?;
     print_json(&serde_json::json!({ "circle": circle, "expires_at": invitation.says.expires_at }))
 }

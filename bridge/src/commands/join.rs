@@ -13,10 +13,10 @@ use medsync_protocol::signature::{PublicKey, SecretKey};
 use super::print_json;
 use crate::audit;
 use crate::guard::{admitted, difference};
-use crate::invitation::Invitation;
+use crate::invitation::{Invitation, InvitationError};
 use crate::party::Party;
 use crate::seams::system_random;
-use crate::source::{Circle, CircleState, EntryBody, EntryKind, all_changes};
+use crate::source::{Circle, CircleState, Device, EntryBody, EntryKind, all_changes};
 use crate::store::circles::CircleRow;
 
 /// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
@@ -73,9 +73,10 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         invitation: Some(serde_json::to_string(&invitation)?),
         entered_at: party.clock.now(),
         patient_member: None,
-        device: own_device(&state, member),
+        device: own_device(&invitation, &state, member)?,
         state_hash: None,
         alarm: None,
+        suspected_at: None,
     };
     let admitted = history.map(|history| admitted(&row, &state, &history));
     if let Some(why) = difference(&row, &pin, &admitted.unwrap_or_default()) {
@@ -91,12 +92,24 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
     }))
 }
 
-/// Which of the patient's devices this member is; the first, unless the patient admitted it.
-fn own_device(state: &CircleState, member: MemberId) -> DeviceNumber {
-    let mut devices = state.devices.iter();
-    devices
-        .find(|device| device.admission.member == member)
-        .map_or(DeviceNumber::FIRST, |device| device.admission.device)
+/// Which of the patient's devices this member is. Whoever is invited to enrol is the first, whatever
+/// the circle says of it.
+fn own_device(
+    invitation: &Invitation,
+    state: &CircleState,
+    member: MemberId,
+) -> anyhow::Result<DeviceNumber> {
+    if !matches!(invitation.one_time_key(), Err(InvitationError::NoKey)) {
+        return Ok(DeviceNumber::FIRST);
+    }
+    let own = |device: &&Device| device.admission.member == member;
+    let admitted = state.admitted().rev().find(own).with_context(|| {
+        format!(
+            "the patient has not admitted this member: first run `medsync patient admit --member \
+             {member}` at the patient's home; it is not entered"
+        )
+    })?;
+    Ok(admitted.admission.device)
 }
 
 /// Takes over which of the patient's keys counts: whom it admitted depends on that.
@@ -136,11 +149,10 @@ async fn take_key_changes(
 fn check_pins(invitation: &Invitation, state: &CircleState) -> anyhow::Result<()> {
     let says = &invitation.says;
     let pins = &state.custodian;
-    let invited = invitation.one_time_key()?.public_key();
     let same = state.context == says.context
         && pins.kind == says.kind
         && state.custodian_member == says.custodian_member
-        && pins.invitation_key == invited
+        && pins.invitation_key == says.invitation_key
         && pins.anchorer == says.custodian_address
         && pins.author_key == says.author_key
         && pins.seal_key == says.seal_key

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use medsync_protocol::ids::{ContextId, ContextKind, ContractAddress, RecordId};
+use medsync_protocol::secrets::DeviceNumber;
 use zeroize::Zeroizing;
 
 use super::hospital::InitParts;
@@ -23,6 +24,7 @@ use crate::source::{Consent, ConsentState, all_consents};
 
 mod change_key;
 mod consents;
+mod devices;
 mod export;
 mod look;
 mod records;
@@ -45,7 +47,8 @@ pub enum Patient {
         #[arg(long)]
         invitation: PathBuf,
     },
-    /// Publish the patient's keys in the circle, signed by the invitation's one-time key.
+    /// Publish the patient's keys in the circle, signed by the invitation's one-time key; in the home
+    /// of an admitted member, the key that signs its log entries.
     Enrol {
         /// Where the party lives.
         #[command(flatten)]
@@ -55,6 +58,12 @@ pub enum Patient {
         #[arg(long)]
         freeze: bool,
     },
+    /// Print under which member key this home's node will join a circle, for `admit`.
+    Member(devices::Member),
+    /// Admit another member to the circle, before it joins: a second device, a relative, a guardian.
+    Admit(devices::Admit),
+    /// Use the patient's keys as another of the patient's homes wrote them.
+    UseKeys(devices::UseKeys),
     /// Replace the patient's key by a fresh one, also when it was stolen.
     ChangeKey(change_key::ChangeKey),
     /// Grant a consent.
@@ -118,8 +127,12 @@ pub struct Init {
     parts: InitParts,
     /// Where to write the recovery file: keep it elsewhere. With it alone every consent can be
     /// revoked (`medsync patient openings`).
+    #[arg(long, required_unless_present = "keys", conflicts_with = "keys")]
+    recovery: Option<PathBuf>,
+    /// The recovery file of a patient whose keys this home is to use too, as a second device or a
+    /// guardian's. The log entries of this home have a key of their own.
     #[arg(long)]
-    recovery: PathBuf,
+    keys: Option<PathBuf>,
     /// An account to relay revocations with, if the hospital does not.
     #[arg(long, requires = "revoke_key")]
     revoke_account: Option<ContractAddress>,
@@ -145,6 +158,9 @@ impl Patient {
             }
             Self::Enrol { home, freeze } => enrol_patient(&home.home, freeze).await,
             Self::Grant(grant) => grant.run().await,
+            Self::Member(member) => member.run().await,
+            Self::Admit(admit) => admit.run().await,
+            Self::UseKeys(keys) => keys.run(),
             Self::ChangeKey(change) => change.run().await,
             Self::Decline(decline) => decline.run().await,
             Self::Tickets { home } => tickets::list(&home.home).await,
@@ -185,14 +201,24 @@ impl Init {
         let passphrase = passphrase("A passphrase for the keys, at least 12 characters: ")?;
         let key_file = self.home.home.join(KEY_FILE);
         if !key_file.exists() {
-            let sealed = PatientKeys::generate(&mut system_random())
-                .seal(&passphrase, &mut system_random())?;
+            let fresh = PatientKeys::generate(&mut system_random());
+            let keys = match &self.keys {
+                None => fresh,
+                // Two homes that sign one log would fork it.
+                Some(file) => PatientKeys {
+                    author: fresh.author,
+                    ..PatientKeys::open(file, &passphrase)?
+                },
+            };
+            let sealed = keys.seal(&passphrase, &mut system_random())?;
             files::write_new_secret(&key_file, &sealed)?;
         }
         let keys = PatientKeys::open(&key_file, &passphrase)?;
         // Without a configuration the keys are not used, and so not before the recovery file is
         // there: keys that can be lost with one disk are none.
-        files::copy_new_secret(&key_file, &self.recovery)?;
+        if let Some(recovery) = &self.recovery {
+            files::copy_new_secret(&key_file, recovery)?;
+        }
         config.save(&self.home.home)?;
         print_json(&serde_json::json!({
             "patient_key": keys.patient.public_key(),
@@ -205,6 +231,9 @@ async fn enrol_patient(home: &Path, freeze: bool) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
     let keys = open_keys(home)?;
+    if party.store.circle(context).await?.device != DeviceNumber::FIRST {
+        return devices::enrol(&party, context, &keys).await;
+    }
     let bring = Bring {
         party: keys.patient.public_key(),
         recovery: keys.recovery.public_key(),

@@ -141,20 +141,22 @@ async fn ingest(
     row: &CircleRow,
     reading: &mut Reading,
 ) -> Result<bool, PipelineError> {
-    let (circle, only_revocations) =
-        match guard::enter(&*pipeline.circles, &pipeline.store, row).await {
-            Ok(circle) => (circle, false),
-            Err(GuardError::Alarm { why, .. }) => {
-                if row.alarm.is_none() {
-                    tracing::error!(context = %row.context, why, "ALARM: a circle is stopped");
-                }
-                match guard::enter_for_revocations(&*pipeline.circles, row).await? {
-                    Some(circle) => (circle, true),
-                    None => return Ok(true),
-                }
+    let (circles, store) = (&*pipeline.circles, &pipeline.store);
+    let (circle, only_revocations) = match guard::enter(circles, store, row, pipeline.now()).await {
+        Ok(circle) => (circle, false),
+        Err(GuardError::Alarm { why, .. } | GuardError::Suspect { why, .. }) => {
+            if store.circle(row.context).await?.alarm.is_none() {
+                tracing::warn!(context = %row.context, why, "a circle is not entered for now");
+            } else if row.alarm.is_none() {
+                tracing::error!(context = %row.context, why, "ALARM: a circle is stopped");
             }
-            Err(error) => return Err(error.into()),
-        };
+            match guard::enter_for_revocations(circles, row).await? {
+                Some(circle) => (circle, true),
+                None => return Ok(true),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
     if reading.walk.is_none() {
         // Read before the walk: what changes during it changes the hash, and is walked again.
         let state = circle.state_hash().await?;

@@ -118,7 +118,7 @@ async fn record_head(
     head: &Head,
 ) -> Result<(), PipelineError> {
     let row = pipeline.store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row, pipeline.now()).await?;
     circle.record_head(head).await?;
     Ok(())
 }
@@ -159,7 +159,7 @@ async fn put_ticket(
     placed: &PlacedTicket,
 ) -> Result<(), PipelineError> {
     let row = pipeline.store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row, pipeline.now()).await?;
     circle.put_ticket(placed).await?;
     Ok(())
 }
@@ -250,7 +250,7 @@ async fn record(
     position: &AnchorReport,
 ) -> Result<(), PipelineError> {
     let row = pipeline.store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row).await?;
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, &row, pipeline.now()).await?;
     circle.record_anchor(position).await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ async fn make_pools_known(pipeline: &Pipeline) -> Result<(), PipelineError> {
     for (context, row) in store.untold_pools(PER_ROUND, now).await? {
         let circle_row = store.circle(context).await?;
         let told = async {
-            let circle = guard::enter(&*pipeline.circles, store, &circle_row).await?;
+            let circle = guard::enter(&*pipeline.circles, store, &circle_row, now).await?;
             circle.put_pool(&row.pool).await?;
             Ok::<_, PipelineError>(())
         };

@@ -76,7 +76,7 @@ pub struct CircleState {
     pub patient: Option<Enrolled>,
     /// That party's keys through time: the enrolled one first, the one that counts now last.
     pub keys: Vec<PublicKey>,
-    /// Whom one of those keys admitted, also if that ended since.
+    /// Admissions; [`CircleState::admitted`] says which the patient signed.
     pub devices: Vec<Device>,
     /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
@@ -118,19 +118,24 @@ impl CircleState {
         self.patient.as_ref().filter(|_| !self.frozen)
     }
 
+    /// Whom one of the patient's keys admitted, each admission checked here; also if that ended
+    /// since, which [`KeyHistory`](medsync_protocol::keychange::KeyHistory) says.
+    pub fn admitted(&self) -> impl DoubleEndedIterator<Item = &Device> {
+        self.devices.iter().filter(|device| {
+            let admission = &device.admission;
+            self.keys.contains(&admission.admitted_by)
+                && admission.is_signed(self.context, &device.signature)
+        })
+    }
+
     /// Whose log entries count, by what they are called: the custodian, whoever enrolled, and
     /// members whom one of the patient's keys admitted, each admission checked here.
     pub fn authors(&self) -> impl Iterator<Item = (PublicKey, &'static str)> + '_ {
         let enrolled = self.enrolments.iter();
-        let admitted = self.devices.iter().filter(|device| {
-            let admission = &device.admission;
-            self.keys.contains(&admission.admitted_by)
-                && admission.is_signed(self.context, &device.signature)
-        });
         [(self.custodian.author_key, "custodian")]
             .into_iter()
             .chain(enrolled.map(|found| (found.enrolment.author_key, "patient")))
-            .chain(admitted.filter_map(|device| {
+            .chain(self.admitted().filter_map(|device| {
                 let name = match device.admission.device.role() {
                     DeviceRole::Own => "patient",
                     role => role.name(),

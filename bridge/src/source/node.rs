@@ -247,6 +247,41 @@ impl CalimeroNode {
         Ok(MemberId(data.member_public_key.0))
     }
 
+    /// Under which member key this node will join a group, made now if there is none yet.
+    ///
+    /// Calimero makes a node's key for a group when it is first asked to do anything there: here to
+    /// open a subgroup of it, which a node that does not know the group refuses.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn member_of(&self, group: GroupId, installed: &Installed) -> SourceResult<MemberId> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            public_key: Base58,
+        }
+        let path = format!("/admin-api/namespaces/{group}/identity");
+        let known = match self.http.get::<Answer>(&path).await {
+            Err(SourceError::Node { status: 404, .. }) => {
+                let body = json!({
+                    "applicationId": installed.application,
+                    "parentGroupId": group,
+                    "upgradePolicy": "LazyOnAccess",
+                });
+                match self
+                    .http
+                    .post::<IgnoredAny>("/admin-api/groups", &body)
+                    .await
+                {
+                    Ok(_) | Err(SourceError::Node { .. }) => self.http.get(&path).await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            known => known?,
+        };
+        Ok(MemberId(known.public_key.0))
+    }
+
     /// Removes a member from a group, as its admin; again is the same.
     ///
     /// # Errors

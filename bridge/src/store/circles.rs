@@ -46,6 +46,8 @@ pub struct CircleRow {
     pub state_hash: Option<StateHash>,
     /// Why nothing is read from or written to it any more.
     pub alarm: Option<String>,
+    /// Since when somebody is in it whom nobody here knows to be admitted.
+    pub suspected_at: Option<UnixSeconds>,
 }
 
 /// What a walk shows that was not there before.
@@ -101,6 +103,9 @@ fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
             .map(|text| read("a state hash", &text))
             .transpose()?,
         alarm: row.try_get("alarm")?,
+        suspected_at: row
+            .try_get::<Option<i64>, _>("suspected_at")?
+            .map(|at| UnixSeconds(unsigned(at))),
     })
 }
 
@@ -189,10 +194,35 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn clear_alarm(&self, context: ContextId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE circles SET alarm = NULL, state_hash = NULL WHERE context = $1")
-            .bind(context.to_string())
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "UPDATE circles SET alarm = NULL, suspected_at = NULL, state_hash = NULL \
+             WHERE context = $1",
+        )
+        .bind(context.to_string())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes since when somebody is in a circle whom nobody here knows to be admitted, or that
+    /// nobody is.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn suspect(
+        &self,
+        context: ContextId,
+        since: Option<UnixSeconds>,
+    ) -> Result<(), StoreError> {
+        // What was read for revocations alone meanwhile is read again.
+        sqlx::query(
+            "UPDATE circles SET suspected_at = $2, \
+             state_hash = CASE WHEN $2 IS NULL THEN NULL ELSE state_hash END WHERE context = $1",
+        )
+        .bind(context.to_string())
+        .bind(since.map(|at| signed(at.0)))
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -168,6 +168,7 @@ fn row() -> CircleRow {
         entered_at: UnixSeconds(0),
         state_hash: None,
         alarm: None,
+        suspected_at: None,
     }
 }
 

@@ -9,7 +9,11 @@ use crate::medsync::{Daemon, medsync};
 use crate::node::Node;
 
 impl Story {
-    fn hospital_peer(&self) -> anyhow::Result<String> {
+    /// Where other nodes reach the hospital's.
+    ///
+    /// # Errors
+    /// A story without a hospital yet.
+    pub fn hospital_peer(&self) -> anyhow::Result<String> {
         let node = self.hospital_node.as_ref().context("no hospital")?;
         Ok(node.swarm().to_owned())
     }

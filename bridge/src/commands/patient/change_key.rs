@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use medsync_protocol::audit::Body;
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, MemberId};
 use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
+use super::devices::kept;
 use super::{KEY_FILE, own_circle, passphrase};
 use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
@@ -36,6 +37,10 @@ pub struct ChangeKey {
     /// changed with it.
     #[arg(long)]
     stolen: bool,
+    /// A member whom the patient admitted and who stays; may be named several times. The recovery
+    /// key ends what was admitted before, since a thief may have done so.
+    #[arg(long, requires = "stolen")]
+    keep: Vec<MemberId>,
 }
 
 impl ChangeKey {
@@ -116,6 +121,10 @@ impl ChangeKey {
                 .sign(message)
                 .context("this change cannot be signed (odds 2^-55); remove the next key's file")?,
         };
+        // First, so that nobody who stays is out for a moment; it counts with the change.
+        for device in kept(&state, &self.keep, &next.patient)? {
+            circle.admit(&device).await?;
+        }
         let now = party.clock.now();
         let is_kept = party
             .store

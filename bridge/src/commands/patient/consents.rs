@@ -11,6 +11,7 @@ use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
 
+use super::devices::deciding;
 use super::{open_keys, own_circle};
 use crate::commands::join::log_once;
 use crate::commands::verify::code;
@@ -27,8 +28,6 @@ use crate::store::revocations::Origin;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 const DAY_S: u64 = 24 * 60 * 60;
-/// The first device; others are admitted by a signed message.
-pub(super) const DEVICE: DeviceNumber = DeviceNumber(0);
 
 /// Grant a consent to one recipient.
 #[derive(Debug, clap::Args)]
@@ -85,7 +84,7 @@ impl Grant {
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, invitation) = own_circle(&party).await?;
-        let keys = open_keys(&self.home.home)?;
+        let (keys, device) = deciding(&party, context).await?;
         let request = match &self.request {
             Some(name) => name.clone(),
             None => hex::encode(random_bytes(&mut system_random())),
@@ -94,7 +93,7 @@ impl Grant {
             Some(kept) if self.is_same(&kept, context, &invitation)? => kept,
             Some(_) => bail!("the request {request:?} granted something else; take another name"),
             None => {
-                self.sign(&party, &keys, context, &invitation, &request)
+                self.sign(&party, (&keys, device), context, &invitation, &request)
                     .await?
             }
         };
@@ -125,7 +124,7 @@ impl Grant {
     async fn sign(
         &self,
         party: &Party,
-        keys: &PatientKeys,
+        (keys, device): (&PatientKeys, DeviceNumber),
         context: ContextId,
         invitation: &Invitation,
         request: &str,
@@ -141,7 +140,7 @@ impl Grant {
             not_after: UnixSeconds(self.days.map_or(0, |days| now.0 + days * DAY_S)),
         };
         let registry = party.config.chain.registry();
-        let signed = grant.sign(registry, &keys.patient, &keys.seed, DEVICE, counter)?;
+        let signed = grant.sign(registry, &keys.patient, &keys.seed, device, counter)?;
         let (opening, signature) = (signed.opening, signed.signature);
         party
             .store
@@ -309,7 +308,7 @@ impl Decline {
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
-        let keys = open_keys(&self.home.home)?;
+        let (keys, _) = deciding(&party, context).await?;
         let says = Body::Declined {
             recipient: self.to,
             purposes: CodeSet::collect(self.purpose).context("--purpose")?,

@@ -1,5 +1,6 @@
 //! Looking: consents with their stages, records, receipts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -21,7 +22,7 @@ use crate::files;
 use crate::party::Party;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::{candidates, preview};
-use crate::source::{Consent, ConsentState, all_consents, all_records};
+use crate::source::{CircleState, Consent, ConsentState, all_consents, all_records};
 use crate::store::log::LogFilter;
 
 /// Show the circle and every consent in it.
@@ -38,6 +39,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     }
     let broken_glass = broken_glass(&party, context).await?;
     let forked = party.store.fact(&forked_fact(context)).await?;
+    let members = members(&state);
     let evidence = party.store.evidence(context).await?.describe();
     let evidence = [forked, evidence]
         .into_iter()
@@ -48,6 +50,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
             "circle": context,
             "frozen": state.frozen,
             "patient": state.keys.last(),
+            "members": members,
             "evidence": evidence,
             "broken_glass": broken_glass,
             "consents": consents,
@@ -62,11 +65,30 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     if state.frozen {
         println!("FROZEN: two different enrolments are in this circle; no consent counts");
     }
+    for member in &members {
+        println!("admitted: {member}");
+    }
     println!("circle {context}: {} consents", consents.len());
     for consent in consents {
         println!("{}", serde_json::to_string_pretty(&consent)?);
     }
     Ok(())
+}
+
+/// Whom the patient admitted, once each.
+fn members(state: &CircleState) -> Vec<serde_json::Value> {
+    let admissions: BTreeSet<_> = state.admitted().map(|found| found.admission).collect();
+    admissions
+        .iter()
+        .map(|admission| {
+            json!({
+                "member": admission.member,
+                "device": admission.device,
+                "role": admission.device.role(),
+                "admitted_by": admission.admitted_by,
+            })
+        })
+        .collect()
 }
 
 /// Who broke the glass, when and why, as they said themselves.
@@ -126,6 +148,7 @@ async fn describe(
     };
     Ok(json!({
         "consent": consent.commitment,
+        "handle": handle,
         "state": state,
         "stage": stage,
         "next": (state != "revoked").then(|| usual.next(&stages)).flatten(),

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use medsync_protocol::secrets::{ConsentSecrets, Counter};
+use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber};
 use serde_json::json;
 
-use super::consents::DEVICE;
 use super::passphrase;
 use crate::commands::print_json;
 use crate::keys::PatientKeys;
@@ -22,6 +21,9 @@ pub struct Openings {
     /// revoke, also what is granted with it later.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     grants: u64,
+    /// Of which of the patient's devices (`medsync patient show`); 0 is the first.
+    #[arg(long, default_value_t = 0)]
+    device: u32,
 }
 
 impl Openings {
@@ -34,7 +36,7 @@ impl Openings {
         let keys = PatientKeys::open(&self.recovery, &passphrase)?;
         for grant in 0..self.grants {
             let counter = Counter(grant * COUNTER_STEP);
-            let secrets = ConsentSecrets::derive(&keys.seed, DEVICE, counter);
+            let secrets = ConsentSecrets::derive(&keys.seed, DeviceNumber(self.device), counter);
             print_json(&json!({
                 "grant": grant,
                 "handle": secrets.handle(),
