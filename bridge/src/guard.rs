@@ -53,8 +53,8 @@ pub enum GuardError {
 /// Opens a circle after comparing it with what was pinned.
 ///
 /// # Errors
-/// [`GuardError::Alarm`] if anything differs, now or ever before; [`GuardError::Suspect`] while that
-/// may be for an admission that is on its way.
+/// [`GuardError::Alarm`] if anything differs, now or ever before; [`GuardError::Suspect`] while an
+/// admission that is on its way may explain it.
 pub async fn enter(
     circles: &dyn Circles,
     store: &Store,

@@ -60,7 +60,7 @@ pub enum Patient {
     },
     /// Print under which member key this home's node will join a circle, for `admit`.
     Member(devices::Member),
-    /// Admit another member to the circle, before it joins: a second device, a relative, a guardian.
+    /// Admit a member to the circle, before it joins: a second device, a relative, a guardian.
     Admit(devices::Admit),
     /// Use the patient's keys as another of the patient's homes wrote them.
     UseKeys(devices::UseKeys),

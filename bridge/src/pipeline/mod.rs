@@ -5,8 +5,8 @@
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
-//! - [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become batches,
-//!   positions, one transaction, and receipts.
+//! - [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become
+//!   batches, positions, one transaction, and receipts.
 //!
 //! Each step reads its input from the store, does one thing, and writes what it did. A step that
 //! is interrupted anywhere is simply done again: the normal path and recovery are one path.

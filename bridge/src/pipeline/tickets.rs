@@ -1,6 +1,6 @@
 //! Tickets: who is promised a reward.
 //!
-//! A custodian makes its pools known to every circle, and issues a ticket for each patient who has a
+//! A custodian makes its pools known to every circle, and issues a ticket to each patient with a
 //! consent in force to a pool's recipient: one for a pool and patient, within the quota that the
 //! pool has funded for this custodian. A ticket whose consent is revoked makes room for another one
 //! only once the chain says that it was not claimed before: a claim comes before the revocation or
