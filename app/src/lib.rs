@@ -61,9 +61,9 @@ use calimero_storage::collections::Root;
 
 use abi::{
     AnchorInput, ChangePage, CircleInput, CircleView, ConsentPage, Counts, DeviceInput,
-    EnrolmentInput, EntryView, FullRecord, FullRelease, Granted, HeadInput, KeyChangeInput,
-    LogInput, LogPage, OpeningInput, PoolInput, ReceiptInput, ReceiptPage, RecordInput, RecordPage,
-    ReleaseInput, ReleasePage, SignatureInput, TicketInput, Written,
+    EnrolmentInput, EntryView, FullPart, FullRecord, FullRelease, Granted, HeadInput,
+    KeyChangeInput, LogInput, LogPage, OpeningInput, PoolInput, ReceiptInput, ReceiptPage,
+    RecordInput, RecordPage, ReleaseInput, ReleasePage, SignatureInput, TicketInput, Written,
 };
 use circle::Circle;
 use event::Event;
@@ -204,6 +204,17 @@ impl MedSync {
     /// One record with its sealed payload, in its latest version or a named one.
     pub fn record(record: String, version: Option<u32>) -> Result<FullRecord, Refusal> {
         records::record(&record, version)
+    }
+
+    /// Writes a sealed part of a large payload, before the record or release that names it; the
+    /// custodian's alone.
+    pub fn put_part(part: String) -> Result<Written, Refusal> {
+        records::put_part(&part).map(|written| done(Kind::Payloads, written))
+    }
+
+    /// A sealed part of a large payload.
+    pub fn part(digest: String) -> Result<FullPart, Refusal> {
+        records::part(&digest)
     }
 
     /// Records where a consent stands in a batch, and how far that batch is.

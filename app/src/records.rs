@@ -9,7 +9,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::codes::CODE_TEXT_BYTES_MAX;
 use medsync_protocol::ids::{AuthorId, ContextKind, RecordId, Sha256Digest};
 
-use crate::abi::{CodeInput, FullRecord, RecordInput, RecordPage, RecordView, Written};
+use crate::abi::{CodeInput, FullPart, FullRecord, RecordInput, RecordPage, RecordView, Written};
 use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard};
@@ -55,6 +55,33 @@ const LENGTH_BYTES: usize = 4;
 pub fn store_payload(record: RecordId, payload: Vec<u8>) -> Result<Key, Refusal> {
     let shard = Kind::Payloads.shard_of(&record.0);
     store::insert(Kind::Payloads, shard, &PayloadBody(payload))
+}
+
+/// Writes a part of a payload that is larger than one message. It goes by its own digest, which
+/// nobody can foresee, since a part is sealed under a fresh key.
+pub fn put_part(text: &str) -> Result<Written, Refusal> {
+    let circle = Circle::load()?;
+    circle.check_custodian()?;
+    let part = read_base64("part", text, PAYLOAD_TEXT_BYTES_MAX)?;
+    bounded("part bytes", part.len(), PAYLOAD_BYTES_MAX)?;
+    let digest = Sha256Digest::of(&part);
+    let key = Key(digest.0);
+    if load_payload(key, digest).is_some() {
+        return Ok(Written::there(key));
+    }
+    let shard = Kind::Payloads.shard_of(&digest.0);
+    store::insert_named(Kind::Payloads, shard, key, &PayloadBody(part)).map(Written::new)
+}
+
+/// A part of a payload, by its digest.
+pub fn part(digest: &str) -> Result<FullPart, Refusal> {
+    let digest: Sha256Digest = read("digest", digest)?;
+    Circle::load()?;
+    let payload = load_payload(Key(digest.0), digest);
+    Ok(FullPart {
+        digest: digest.to_string(),
+        payload: payload.map(|bytes| base64(&bytes)),
+    })
 }
 
 /// A sealed payload, if it is here and is the one that was described.

@@ -131,6 +131,17 @@ fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Writes a body into a shard under a key that follows from its content.
+pub fn insert_named<T: BorshSerialize>(
+    kind: Kind,
+    shard: Shard,
+    key: Key,
+    body: &T,
+) -> Result<Key, Refusal> {
+    check_room(kind, shard)?;
+    insert_at(kind, shard, Id::new(key.0), body)
+}
+
 /// Writes the one body whose key is fixed, when nobody else is there yet.
 pub fn insert_fixed<T: BorshSerialize>(kind: Kind, body: &T) -> Result<Key, Refusal> {
     insert_at(kind, Shard(0), kind.fixed_entry_id(), body)

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use medsync_protocol::decide::Attributes;
 use medsync_protocol::ids::Sha256Digest;
-use medsync_protocol::seal::PAYLOAD_BYTES_MAX;
+use medsync_protocol::seal::PARTED_BYTES_MAX;
 
 use crate::files::{self, FileError};
 
@@ -26,7 +26,7 @@ pub const BUNDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The most entries of a bundle.
 pub const ENTRIES_LEN_MAX: usize = 20_000;
 /// The largest resource, in bytes without white space.
-pub const RESOURCE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
+pub const RESOURCE_BYTES_MAX: usize = PARTED_BYTES_MAX;
 
 /// Why a file is no bundle that can be imported.
 #[derive(Debug, thiserror::Error)]

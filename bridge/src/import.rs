@@ -9,14 +9,16 @@ use std::path::Path;
 
 use anyhow::Context;
 use medsync_protocol::ids::{ContextId, RecordId, SealKey, Sha256Digest};
-use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
+use medsync_protocol::seal::{
+    PAYLOAD_BYTES_MAX, RecordKey, RecordVersion, SealSecret, SealedFor, split,
+};
 use rand_core::CryptoRng;
 use serde::Serialize;
 
 use crate::fhir::{self, Resource};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
-use crate::source::{Circle, NewRecord, SourceError};
+use crate::source::{Circle, NewRecord, SourceError, SourceResult, Written};
 use crate::store::records::RecordRow;
 
 /// What became of one resource.
@@ -126,8 +128,8 @@ async fn import_one(
     row.payload = payload;
     for _ in 0..SHARDS_TRIED_MAX {
         party.store.plan_record(context, key, &row).await?;
-        let sealed = seal(context, &row, patient, resource, &mut random)?;
-        match circle.put_record(&sealed).await {
+        let (sealed, parts) = seal(context, &row, patient, resource, &mut random)?;
+        match put(circle, &sealed, &parts).await {
             Ok(_) => {
                 let now = party.clock.now();
                 party.store.record_written(context, key, now).await?;
@@ -147,6 +149,14 @@ async fn import_one(
         }
     }
     Ok(Imported::Refused("the circle is full".into()))
+}
+
+/// Parts first: a record that is there is whole.
+async fn put(circle: &dyn Circle, record: &NewRecord, parts: &[Vec<u8>]) -> SourceResult<Written> {
+    for part in parts {
+        circle.put_part(part).await?;
+    }
+    circle.put_record(record).await
 }
 
 /// How many names are tried for a new record whose place is full.
@@ -177,7 +187,7 @@ fn seal(
     patient: SealKey,
     resource: &Resource,
     random: &mut impl CryptoRng,
-) -> anyhow::Result<NewRecord> {
+) -> anyhow::Result<(NewRecord, Vec<Vec<u8>>)> {
     let key = RecordKey::from_bytes(random_bytes(random));
     let place = |reader| SealedFor {
         context,
@@ -186,13 +196,25 @@ fn seal(
         reader,
         log: None,
     };
-    Ok(NewRecord {
+    let in_patients = place(patient);
+    let (list, parts) = if resource.payload.len() > PAYLOAD_BYTES_MAX {
+        split(&in_patients, &resource.payload, random)?
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let payload = if parts.is_empty() {
+        &resource.payload
+    } else {
+        &list
+    };
+    let record = NewRecord {
         record: row.record,
         version: row.version,
         resource_type: resource.resource_type.clone(),
         attributes: resource.attributes.clone(),
-        payload: key.encrypt(&place(patient), &resource.payload)?,
-        key_for_patient: key.seal(&place(patient), random)?,
+        payload: key.encrypt(&in_patients, payload)?,
+        key_for_patient: key.seal(&in_patients, random)?,
         key_for_custodian: key.seal(&place(row.secret.public_key()), random)?,
-    })
+    };
+    Ok((record, parts))
 }

@@ -32,6 +32,7 @@ pub mod guard;
 pub mod import;
 pub mod invitation;
 pub mod keys;
+pub mod parts;
 pub mod party;
 pub mod pipeline;
 pub mod preview;

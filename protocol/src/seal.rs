@@ -19,6 +19,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::audit::EntryDigest;
 use crate::ids::{ContextId, RecordId, SealKey};
 
+mod parts;
+
+pub use parts::{Opened, PARTED_BYTES_MAX, Parts, PartsError, split};
+
 const INFO: &[u8] = b"MEDSYNC_SEAL_V1";
 /// The largest payload, in bytes: a record travels between nodes as one message of a Calimero
 /// topic, which holds 64 KiB.

@@ -26,7 +26,7 @@ fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
     let played = story.play(&mut |step, story| match step {
         6 => invitations(story),
         8 => used_invitation(story).and_then(|()| bundles(story)),
-        9 => imported_once(story),
+        9 => imported_once(story).and_then(|()| large_record(story)),
         10 => a_request_twice(story),
         12 => receipts(story),
         20 => revocations(story),
@@ -180,6 +180,38 @@ fn imported_once(story: &Story) -> anyhow::Result<()> {
         );
         Ok((count == unchanged).then_some(()))
     })
+}
+
+/// A resource that fits into no message between nodes is cut, and opens whole.
+fn large_record(story: &Story) -> anyhow::Result<()> {
+    let (hospital, patient) = (story.path_text("hospital"), story.path_text("patient"));
+    let (circle, file) = (story.circle()?, story.path_text("large.json"));
+    let data = "iVBORw0KGgo=".repeat(10_000);
+    let large = json!({
+        "resourceType": "Binary", "id": "scan", "contentType": "image/png", "data": data,
+    });
+    let bundle = json!({
+        "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": large }],
+    });
+    fs::write(&file, bundle.to_string())?;
+    let import = [
+        "hospital", "import", "--home", &hospital, "--circle", &circle, &file,
+    ];
+    expect(&medsync(&import)?, 0, "1 Binary written")?;
+    let opened = wait_for("the large record to reach the patient", || {
+        let listed = ["patient", "records", "--home", &patient, "--type", "Binary"];
+        let listed = medsync(&listed)?;
+        let Some(line) = listed.out.lines().next() else {
+            return Ok(None);
+        };
+        let line: Value = serde_json::from_str(line)?;
+        let name = line["record"].as_str().context("a record has a name")?;
+        let opened = medsync(&["patient", "records", "--home", &patient, "--open", name])?;
+        Ok((opened.code == 0).then_some(opened.out))
+    })?;
+    let opened: Value = serde_json::from_str(&opened)?;
+    ensure!(opened == large, "it opens as what was imported");
+    Ok(())
 }
 
 /// The name of the story's own request, with another recipient.

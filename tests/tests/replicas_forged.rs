@@ -89,10 +89,16 @@ fn models(custodian: &mut Replica, patient: &mut Replica) -> Vec<Delta> {
         "payload": "AAAA", "key_for_patient": "AAAA", "key_for_custodian": "AAAA",
     } });
     let (_, put) = custodian.call("put_record", &record).expect("sound");
+    let pool = json!({ "pool": {
+        "contract": "0x1", "funder": "0x2", "nonce": "0x3", "recipient": "0x4",
+        "claim_end": 5, "label": "a pool",
+    } });
+    let (_, pool) = custodian.call("put_pool", &pool).expect("sound");
     custodian.apply(&granted);
     custodian.apply(&revoked);
     patient.apply(&put);
-    vec![granted, revoked, put]
+    patient.apply(&pool);
+    vec![granted, revoked, put, pool]
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use medsync_app::limits::{PAGE_LEN_MAX, PAYLOAD_BYTES_MAX, SHARD_LEN_MAX};
-use medsync_protocol::ids::{RecordId, to_base64};
+use medsync_protocol::ids::{RecordId, Sha256Digest, to_base64};
 use medsync_protocol::seal;
 use medsync_tests::circle::{CONTEXT, enrolled, open, record_arguments};
 use medsync_tests::replica::refused;
@@ -82,6 +82,37 @@ fn a_record_comes_back_as_it_was_put_and_only_in_versions() {
     assert_eq!(
         patient.view("record", &unknown).unwrap_err().error,
         "unknown_record"
+    );
+}
+
+#[test]
+fn a_part_goes_by_its_digest_and_is_the_custodians_alone() {
+    let (mut custodian, mut patient) = enrolled(CONTEXT);
+    let part = vec![7; PAYLOAD_BYTES_MAX];
+    let arguments = json!({ "part": to_base64(&part) });
+    refused(patient.call("put_part", &arguments), "not_the_custodian");
+    let (written, delta) = custodian.call("put_part", &arguments).unwrap();
+    patient.apply(&delta);
+    let name = json!({ "digest": Sha256Digest::of(&part) });
+    for replica in [&custodian, &patient] {
+        let shown = replica.view("part", &name).unwrap();
+        assert_eq!(shown["payload"], to_base64(&part));
+    }
+    let (again, _) = custodian.call("put_part", &arguments).unwrap();
+    assert_eq!(
+        (again["key"].clone(), again["existing"].clone()),
+        (written["key"].clone(), json!(true))
+    );
+    let absent = json!({ "digest": Sha256Digest::of(b"another") });
+    assert_eq!(
+        custodian.view("part", &absent).unwrap()["payload"],
+        json!(null)
+    );
+    let long = json!({ "part": to_base64(&vec![7; PAYLOAD_BYTES_MAX + 1]) });
+    refused(custodian.call("put_part", &long), "too_large");
+    refused(
+        custodian.call("put_part", &json!({ "part": "?" })),
+        "malformed",
     );
 }
 

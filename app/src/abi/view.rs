@@ -276,6 +276,15 @@ pub struct FullRecord {
     pub payload: Option<String>,
 }
 
+/// A part of a payload that is larger than one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullPart {
+    /// SHA-256 of the part, by which it goes.
+    pub digest: String,
+    /// The part in base64, if it has arrived.
+    pub payload: Option<String>,
+}
+
 /// A page of records, each in its latest version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordPage {

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use medsync_protocol::signature::{PublicKey, SecretKey};
-use zeroize::Zeroizing;
 
 use super::only_store;
 use crate::audit;
 use crate::files;
 use crate::guard;
 use crate::invitation::Invitation;
+use crate::parts::{self, OpenError};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, LogEntry, Release, all_releases};
 use crate::store::StoreError;
@@ -211,10 +211,13 @@ impl Recipient {
             reader: requested.reply_key,
             log: Some(release.logged_as),
         };
-        let opened = RecordKey::open(&secret, &place, &release.sealed_key)
-            .and_then(|key| key.decrypt(&place, &payload));
-        let resource = match opened {
-            Ok(resource) => Zeroizing::new(resource),
+        let key = match RecordKey::open(&secret, &place, &release.sealed_key) {
+            Ok(key) => key,
+            Err(error) => return not(&error.to_string()),
+        };
+        let resource = match parts::open(exchange, &key, &place, &payload).await {
+            Ok(resource) => resource,
+            Err(OpenError::Source(error)) => return Err(error.into()),
             Err(error) => return not(&error.to_string()),
         };
         let written = |error: files::FileError| PipelineError::Broken(error.to_string());

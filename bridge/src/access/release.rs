@@ -15,6 +15,7 @@ use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
 
 use super::answer::Asked;
 use super::{Desk, in_order, only_store};
+use crate::parts::{self, OpenError};
 use crate::pipeline::PipelineError;
 use crate::source::{Circle, LogEntry, NewRelease};
 use crate::store::access::{ReleaseRow, ReleaseState, RequestState};
@@ -185,6 +186,17 @@ impl Handover<'_> {
                 return Ok(());
             }
         };
+        match parts::carry((self.circle, self.exchange), &key, &own, &payload).await {
+            Ok(()) => {}
+            Err(OpenError::Source(error)) => return Err(error.into()),
+            Err(error @ OpenError::NotHere(_)) => {
+                return Err(PipelineError::Broken(format!("{}: {error}", what.record)));
+            }
+            Err(error) => {
+                tracing::error!(record = %what.record, %error, "a record is left out");
+                return Ok(());
+            }
+        }
         let reader = place(self.requested.reply_key, Some(self.logged_as));
         let mut random = self.desk.pipeline.random.lock().await;
         let sealed_key = key.seal(&reader, &mut &mut *random).map_err(broken)?;

@@ -23,7 +23,7 @@ use super::{Pipeline, PipelineError};
 use crate::audit;
 use crate::guard::{self, GuardError};
 use crate::source::{
-    Change, ChangeWalk, Circle, Consent, EntryBody, EntryKind, LogEntry, SignedKeyChange,
+    Change, ChangeWalk, Circle, Consent, Device, EntryBody, EntryKind, LogEntry, SignedKeyChange,
     SourceError, StateHash,
 };
 use crate::store::circles::CircleRow;
@@ -400,10 +400,7 @@ async fn take_in(
                 .await?;
         }
         Some(EntryBody::Device(device)) => {
-            tracing::warn!(
-                context = %row.context, member = %device.admission.member,
-                role = device.admission.device.role().name(), "the patient admitted a member",
-            );
+            return take_in_device(row, circle, people, &device).await;
         }
         Some(EntryBody::Pool(pool)) => {
             let chain_id = pipeline.registry.chain_id;
@@ -428,6 +425,30 @@ async fn take_in(
         }
         _ => {}
     }
+    Ok(true)
+}
+
+/// The custodian's node lets in whom the patient admits, so that every node knows the member when it
+/// joins. An admission by nobody's key may become the patient's by a change that is on its way.
+async fn take_in_device(
+    row: &CircleRow,
+    circle: &dyn Circle,
+    people: &People,
+    device: &Device,
+) -> Result<bool, PipelineError> {
+    let admission = &device.admission;
+    if !people.patient.contains(&admission.admitted_by)
+        || !admission.is_signed(row.context, &device.signature)
+    {
+        return Ok(false);
+    }
+    if row.member == row.custodian_member && people.patient.last() == Some(&admission.admitted_by) {
+        circle.add_member(admission.member).await?;
+    }
+    tracing::warn!(
+        context = %row.context, member = %admission.member,
+        role = admission.device.role().name(), "the patient admitted a member",
+    );
     Ok(true)
 }
 

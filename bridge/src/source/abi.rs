@@ -111,6 +111,20 @@ impl Call {
         }
     }
 
+    pub(super) fn put_part(part: &str) -> Self {
+        Self {
+            method: "put_part",
+            args: json!({ "part": part }),
+        }
+    }
+
+    pub(super) fn part(digest: Sha256Digest) -> Self {
+        Self {
+            method: "part",
+            args: json!({ "digest": digest }),
+        }
+    }
+
     pub(super) fn record_anchor(anchor: &AnchorInput) -> Self {
         Self {
             method: "record_anchor",
@@ -486,6 +500,11 @@ mirror! {
     /// A record with its payload in base64.
     FullRecord {
         record: RecordView,
+        payload: Option<String>,
+    }
+    /// A part of a large payload, in base64.
+    FullPart {
+        digest: Sha256Digest,
         payload: Option<String>,
     }
     /// A page of records.

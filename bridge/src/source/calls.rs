@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use medsync_protocol::audit::{Pseudonym, Seq};
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, to_base64};
+use medsync_protocol::ids::{ContextId, MemberId, RecordId, Sha256Digest, to_base64};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::{PAYLOAD_BYTES_MAX, PAYLOAD_OVERHEAD_BYTES, RecordVersion};
 use medsync_protocol::secrets::RevocationSecret;
@@ -188,6 +188,13 @@ impl Circle for NodeCircle {
         told("circle", convert::circle(self.context, &view))
     }
 
+    async fn add_member(&self, member: MemberId) -> SourceResult<()> {
+        match self.node.pin(self.context).await?.group {
+            Some(group) => self.node.add_member(group, member).await,
+            None => Err(SourceError::UnknownContext(self.context)),
+        }
+    }
+
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written> {
         let view: abi::Written = self.call(Call::enrol(enrolment, signature)).await?;
         Ok(convert::written(&view))
@@ -274,6 +281,22 @@ impl Circle for NodeCircle {
         let call = Call::record(record, version.map(|RecordVersion(version)| version));
         let view: abi::FullRecord = self.call(call).await?;
         told("record", convert::full_record((record, version), &view))
+    }
+
+    async fn put_part(&self, part: &[u8]) -> SourceResult<Written> {
+        bounded(
+            "a part",
+            part.len(),
+            PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES,
+        )?;
+        let call = Call::put_part(&to_base64(part));
+        let view: abi::Written = self.call(call).await?;
+        Ok(convert::written(&view))
+    }
+
+    async fn part(&self, digest: Sha256Digest) -> SourceResult<Option<Vec<u8>>> {
+        let view: abi::FullPart = self.call(Call::part(digest)).await?;
+        told("part", convert::part(digest, &view))
     }
 
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {

@@ -32,7 +32,7 @@ use exchange::{receipt, release};
 use log::{head, log_entry};
 pub(super) use log::{head_to_abi, log_page, log_to_abi};
 use records::record;
-pub(super) use records::{full_record, record_to_abi, records};
+pub(super) use records::{full_record, part, record_to_abi, records};
 use tickets::{pool, ticket};
 pub(super) use tickets::{pool_to_abi, ticket_to_abi};
 

@@ -33,7 +33,7 @@ mod walk;
 use async_trait::async_trait;
 use medsync_protocol::audit::{Pseudonym, Seq};
 use medsync_protocol::consent::Opening;
-use medsync_protocol::ids::{ContextId, RecordId};
+use medsync_protocol::ids::{ContextId, MemberId, RecordId, Sha256Digest};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::RevocationSecret;
@@ -80,6 +80,10 @@ pub trait Circle: Send + Sync {
 
     /// The circle at a glance.
     async fn circle(&self) -> SourceResult<CircleState>;
+
+    /// Adds a member to the circle's group, as its admin, before that member joins; again is the
+    /// same. Whichever node lets the member in, all others then know it.
+    async fn add_member(&self, member: MemberId) -> SourceResult<()>;
 
     /// Publishes the patient's keys, signed by the invitation's one-time key.
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written>;
@@ -129,6 +133,13 @@ pub trait Circle: Send + Sync {
         record: RecordId,
         version: Option<RecordVersion>,
     ) -> SourceResult<FullRecord>;
+
+    /// Writes a sealed part of a large payload, before the record or release that names it; the
+    /// custodian's alone.
+    async fn put_part(&self, part: &[u8]) -> SourceResult<Written>;
+
+    /// A sealed part of a large payload by its digest, if it has arrived.
+    async fn part(&self, digest: Sha256Digest) -> SourceResult<Option<Vec<u8>>>;
 
     /// Writes where a consent stands in a batch, and how far that batch is.
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written>;

@@ -282,6 +282,17 @@ impl CalimeroNode {
         Ok(MemberId(known.public_key.0))
     }
 
+    /// Adds a member to a group, as its admin; again is the same.
+    ///
+    /// # Errors
+    /// [`SourceError`], also of a node that is not the admin's.
+    pub async fn add_member(&self, group: GroupId, member: MemberId) -> SourceResult<()> {
+        let path = format!("/admin-api/groups/{group}/members");
+        let identity = to_base58(&member.0);
+        let body = json!({ "members": [{ "identity": identity, "role": "Member" }] });
+        self.http.post::<IgnoredAny>(&path, &body).await.map(|_| ())
+    }
+
     /// Removes a member from a group, as its admin; again is the same.
     ///
     /// # Errors

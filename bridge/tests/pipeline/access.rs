@@ -15,7 +15,7 @@ use medsync::daemon;
 use medsync::pipeline::ingest;
 use medsync::pipeline::ingest::Readings;
 use medsync::seams::{random_bytes, system_random};
-use medsync::source::{EntryKey, EntryKind, Record};
+use medsync::source::{Circle, EntryKey, EntryKind, Record};
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync::store::records::RecordRow;
@@ -26,7 +26,9 @@ use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{
     ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
 };
-use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
+use medsync_protocol::seal::{
+    PAYLOAD_BYTES_MAX, RecordKey, RecordVersion, SealSecret, SealedFor, split,
+};
 use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, FakeCircle, FakeCircles, OTHER, custodian_author};
@@ -222,6 +224,11 @@ fn exchange_row_of_recipient() -> CircleRow {
 
 /// A sealed Observation whose custodian's key is in the store.
 async fn add_record(world: &World, number: u8) {
+    add_record_of(world, number, resource(number).as_bytes()).await;
+}
+
+/// The same with a payload of one's choice; one that is too large for an entry is cut.
+async fn add_record_of(world: &World, number: u8, resource: &[u8]) {
     let mut random = system_random();
     let (record, version) = (RecordId([number; 32]), RecordVersion(1));
     let secret = SealSecret::from_bytes(random_bytes(&mut random));
@@ -233,9 +240,16 @@ async fn add_record(world: &World, number: u8) {
         log: None,
     };
     let key = RecordKey::from_bytes(random_bytes(&mut random));
-    let payload = key
-        .encrypt(&place, resource(number).as_bytes())
-        .expect("short");
+    let payload = if resource.len() > PAYLOAD_BYTES_MAX {
+        let (list, parts) = split(&place, resource, &mut random).expect("it fits");
+        for part in &parts {
+            world.circle.put_part(part).await.expect("taken");
+        }
+        list
+    } else {
+        resource.to_vec()
+    };
+    let payload = key.encrypt(&place, &payload).expect("short");
     let key_for_custodian = key.seal(&place, &mut random).expect("sealed");
     let planned = RecordRow {
         record,
@@ -295,6 +309,49 @@ async fn a_release_holds_exactly_what_is_covered_and_opens_for_its_request_alone
     study.settle().await;
     assert_eq!(study.exchange.released().len(), 2 * usize::from(RECORDS));
     assert_eq!(study.open(again).await.len(), usize::from(RECORDS));
+}
+
+#[tokio::test]
+async fn a_payload_that_was_cut_arrives_whole_whatever_fails() {
+    let large: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
+    for fault in [Fault::Failed, Fault::FailedButTookEffect, Fault::Died] {
+        let plan = Plan {
+            operation: "put_part",
+            // The circle has three parts, the second of the exchange fails.
+            call: 6,
+            fault,
+        };
+        let mut study = Study::begin(vec![plan]).await;
+        add_record_of(&study.world, 9, &large).await;
+        study.settle().await;
+        let request = study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        study.world.clock.advance(60);
+        study.settle().await;
+        assert!(study.world.faults.calls("put_part") >= 6);
+        let files = study.open(request).await;
+        assert_eq!(files.len(), usize::from(RECORDS) + 1, "{fault:?}");
+        let read = |file: &PathBuf| std::fs::read(file).expect("there");
+        assert!(files.iter().any(|file| read(file) == large), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_custodian_withholds_a_part_and_it_is_said() {
+    let mut study = Study::begin(Vec::new()).await;
+    add_record_of(&study.world, 9, &[7; 100_000]).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    study.exchange.lose_parts();
+    let opened = study
+        .recipient
+        .open(&exchange_row_of_recipient(), request)
+        .await
+        .expect("read");
+    let not =
+        |(_, opened): &&(_, Opened)| matches!(opened, Opened::Not(why) if why.contains("part"));
+    assert_eq!(opened.iter().filter(not).count(), 1);
 }
 
 #[tokio::test]

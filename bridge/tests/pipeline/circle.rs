@@ -8,11 +8,11 @@ use medsync::source::{
     Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation, SharedReceipt,
     SignedKeyChange, SourceError, SourceResult,
 };
-use medsync_protocol::ids::{ContextId, MemberId, SealKey, UnixSeconds};
+use medsync_protocol::ids::{ContextId, MemberId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 pub const CONTEXT: ContextId = ContextId([7; 32]);
@@ -30,6 +30,7 @@ struct State {
     pushed_code: bool,
     refuses: Refuses,
     records: Vec<(Record, Vec<u8>)>,
+    parts: HashMap<Sha256Digest, Vec<u8>>,
     receipts: Vec<SharedReceipt>,
     releases: Vec<(Release, Vec<u8>)>,
 }
@@ -251,6 +252,11 @@ impl FakeCircle {
         self.add(EntryKind::Device, EntryBody::Device(Box::new(device)));
     }
 
+    /// Parts of payloads do not arrive.
+    pub fn lose_parts(&self) {
+        self.state.lock().expect("one test").parts.clear();
+    }
+
     /// A hostile member's node drops everything.
     pub fn drop_entries(&self) {
         self.state.lock().expect("one test").entries.clear();
@@ -271,7 +277,7 @@ impl FakeCircle {
         self.state.lock().expect("one test").pushed_code = pushed;
     }
 
-    pub fn add_member(&self, member: MemberId) {
+    pub fn add_to_group(&self, member: MemberId) {
         self.state.lock().expect("one test").members.insert(member);
     }
 

@@ -12,6 +12,7 @@ use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, recovery};
+use super::faults::{Fault, Plan};
 use super::{World, patient, run, world};
 
 const PHONE: MemberId = MemberId([77; 32]);
@@ -68,7 +69,7 @@ async fn enrolled() -> World {
 async fn whom_the_patient_admitted_comes_in() {
     let world = enrolled().await;
     world.circle.add_device(admission(PHONE, 1, &patient()));
-    world.circle.add_member(PHONE);
+    world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
     let state = world.circle.circle().await.expect("a state");
     assert_eq!(state.devices[0].admission.device.role(), DeviceRole::Own);
@@ -77,7 +78,7 @@ async fn whom_the_patient_admitted_comes_in() {
 #[tokio::test]
 async fn a_member_that_comes_before_its_admission_is_waited_for_outside() {
     let mut world = enrolled().await;
-    world.circle.add_member(PHONE);
+    world.circle.add_to_group(PHONE);
     let (consent, signed) = super::consent(2);
     world.circle.add_consent(consent);
     world.circle.add_revocation(super::revocation_of(&signed));
@@ -112,7 +113,7 @@ async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
     ] {
         let world = enrolled().await;
         world.circle.add_device(forged);
-        world.circle.add_member(PHONE);
+        world.circle.add_to_group(PHONE);
         let why = alarm(&world).await.expect("an alarm");
         assert!(why.contains("readers"), "{why}");
     }
@@ -122,7 +123,7 @@ async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
 async fn hostile_member_drops_an_admission_and_the_circle_stops() {
     let world = enrolled().await;
     world.circle.add_device(admission(PHONE, 1, &patient()));
-    world.circle.add_member(PHONE);
+    world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
     world.circle.forget(EntryKind::Device);
     assert!(alarm(&world).await.is_some());
@@ -132,7 +133,7 @@ async fn hostile_member_drops_an_admission_and_the_circle_stops() {
 async fn hostile_thief_admits_with_a_stolen_key_until_the_recovery_key_says_otherwise() {
     let world = enrolled().await;
     world.circle.add_device(admission(PHONE, 1, &patient()));
-    world.circle.add_member(PHONE);
+    world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
     // A change by hand ends no admission; one by the recovery key does.
     let [second, third] = [4, 5].map(|byte| SecretKey::from_scalar(&[byte; 32]).expect("one"));
@@ -154,4 +155,28 @@ async fn hostile_thief_admits_with_a_stolen_key_until_the_recovery_key_says_othe
         .await
         .expect("it is again what the patient says");
     assert_eq!(alarm(&world).await, None);
+}
+
+#[tokio::test]
+async fn the_custodian_lets_in_whom_the_patient_admits_whatever_fails() {
+    for fault in [Fault::Failed, Fault::FailedButTookEffect, Fault::Died] {
+        let plan = Plan {
+            operation: "add_member",
+            call: 1,
+            fault,
+        };
+        let mut world = world(vec![plan]).await;
+        world.circle.add_enrolment(patient().public_key());
+        world.circle.add_device(admission(PHONE, 1, &patient()));
+        let stranger = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+        let other = MemberId([78; 32]);
+        world.circle.add_device(admission(other, 2, &stranger));
+        run(&mut world).await;
+        // What failed is looked at again with the next walk.
+        world.circle.add_consent(super::consent(1).0);
+        run(&mut world).await;
+        let members = world.circle.pin().await.expect("a pin").members;
+        assert!(members.contains(&PHONE), "{fault:?}");
+        assert!(!members.contains(&other), "{fault:?}");
+    }
 }

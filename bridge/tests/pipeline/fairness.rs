@@ -77,7 +77,7 @@ async fn hostile_reader_stops_a_circle_and_no_batch() {
         .other
         .add_consent(consent_of(&patient(), 1, OTHER, anchorer()).0);
     ingest::ingest_all(&world.pipeline).await.expect("read");
-    world.circle.add_member(MemberId([66; 32]));
+    world.circle.add_to_group(MemberId([66; 32]));
     for _ in 0..ROUNDS_MAX {
         round(&world).await;
     }

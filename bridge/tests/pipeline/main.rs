@@ -452,7 +452,7 @@ async fn hostile_member_replaces_an_entry_and_it_is_told() {
 #[tokio::test]
 async fn hostile_hospital_adds_a_reader_and_the_circle_stops() {
     let world = world(Vec::new()).await;
-    world.circle.add_member(MemberId([66; 32]));
+    world.circle.add_to_group(MemberId([66; 32]));
     fill(&world.circle);
     for _ in 0..ROUNDS_MAX {
         round(&world).await;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
 
 /// Repeats one byte, so that the ephemeral key of a test is fixed. Not a random source.
-struct Fixed(u8);
+pub(super) struct Fixed(pub(super) u8);
 
 impl TryRng for Fixed {
     type Error = Infallible;
@@ -30,7 +30,7 @@ fn reader() -> SealSecret {
     SealSecret::from_bytes([9; 32])
 }
 
-fn place() -> SealedFor {
+pub(super) fn place() -> SealedFor {
     SealedFor {
         context: ContextId([1; 32]),
         record: RecordId([2; 32]),

@@ -12,6 +12,7 @@ use super::{open_keys, own_circle, record_id};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::keys::PatientKeys;
+use crate::parts;
 use crate::party::Party;
 use crate::source::{Circle, all_records};
 
@@ -121,7 +122,7 @@ pub(super) async fn open_record(
         .payload
         .context("the record's payload has not arrived here yet")?;
     let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
-    Ok(Zeroizing::new(key.decrypt(&place, &payload)?))
+    Ok(parts::open(circle, &key, &place, &payload).await?)
 }
 
 #[cfg(test)]

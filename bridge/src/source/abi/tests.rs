@@ -121,6 +121,11 @@ fn methods() -> Vec<(Call, Value)> {
             Call::record(RecordId([1; 32]), Some(1)),
             mirrored::<FullRecord>(json!({ "record": record, "payload": "AA==" })),
         ),
+        (Call::put_part("AA=="), written()),
+        (
+            Call::part(Sha256Digest([1; 32])),
+            mirrored::<FullPart>(json!({ "digest": Sha256Digest([1; 32]), "payload": "AA==" })),
+        ),
         (Call::record_anchor(&sample::anchor_input()), written()),
         (
             Call::append_log(&convert::log_to_abi(&sample::log_entry()).expect("sound")),

@@ -114,6 +114,22 @@ pub(in super::super) fn full_record(
     Ok(FullRecord { record, payload })
 }
 
+/// A part goes by its digest, whatever the node says of it.
+pub(in super::super) fn part(
+    digest: Sha256Digest,
+    view: &abi::FullPart,
+) -> Converted<Option<Vec<u8>>> {
+    let bytes_max = PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES;
+    let payload = view.payload.as_deref();
+    let payload = payload
+        .map(|text| bytes("a part", text, bytes_max))
+        .transpose()?;
+    if let Some(payload) = &payload {
+        same("the part's digest", &Sha256Digest::of(payload), &digest)?;
+    }
+    Ok(payload)
+}
+
 pub(in super::super) fn records(page: abi::RecordPage) -> Converted<RecordPage> {
     let shown = page.records.len() as u64;
     let records: Vec<Record> = page

@@ -18,8 +18,8 @@ use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::{Opening, Registry};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, RecordId, SealKey, Sha256Digest,
-    UnixSeconds,
+    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, RecordId, SealKey,
+    Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
@@ -132,6 +132,14 @@ impl Circle for FakeCircle {
         })
     }
 
+    async fn add_member(&self, member: MemberId) -> SourceResult<()> {
+        let fault = self.faults.take("add_member");
+        if fault != Some(Fault::Failed) {
+            self.add_to_group(member);
+        }
+        fault.map_or(Ok(()), |_| Err(broken("add_member")))
+    }
+
     async fn enrol(&self, _: &Enrolment, _: &Signature) -> SourceResult<Written> {
         unused("enrol")
     }
@@ -239,6 +247,28 @@ impl Circle for FakeCircle {
             record: found.clone(),
             payload: Some(payload.clone()),
         })
+    }
+
+    async fn put_part(&self, part: &[u8]) -> SourceResult<Written> {
+        let fault = self.faults.take("put_part");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("put_part"));
+        }
+        let mut state = self.state.lock().expect("one test");
+        let digest = Sha256Digest::of(part);
+        let existing = state.parts.insert(digest, part.to_vec()).is_some();
+        match fault {
+            None => Ok(Written {
+                key: EntryKey(digest.0),
+                existing,
+            }),
+            Some(_) => Err(broken("put_part")),
+        }
+    }
+
+    async fn part(&self, digest: Sha256Digest) -> SourceResult<Option<Vec<u8>>> {
+        let state = self.state.lock().expect("one test");
+        Ok(state.parts.get(&digest).cloned())
     }
 
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {
