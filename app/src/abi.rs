@@ -5,6 +5,7 @@
 //! texts here and become the protocol's types at the border, each with an error that names it.
 
 mod input;
+mod object;
 mod view;
 
 pub use input::*;

@@ -147,10 +147,11 @@ impl Kind {
     pub const fn shards(self) -> u16 {
         match self {
             Self::Circle | Self::Enrolments | Self::KeyChanges | Self::Devices | Self::Pools => 1,
-            // 64 shards of 256: 16,384 consents a patient, of which some 5,400 can be anchored,
+            // 128 shards of 256: 32,768 consents a patient, of which some 10,900 can be anchored,
             // since each takes three entries there. Every insert rewrites the index of its kind
-            // (15 kB here) and of its shard.
-            Self::Consents | Self::Revocations | Self::Anchors => 64,
+            // (29 kB here) and of its shard, and looks at each entry of its shard: with 10,000
+            // entries in the circle some 20.
+            Self::Consents | Self::Revocations | Self::Anchors => 128,
             // 256 shards of 128 entries of one author, filled one after the other: 32,768 entries
             // until the first is met again, and twice as many in all.
             Self::Log => 256,

@@ -136,7 +136,7 @@ mod tests {
             String::new(),
             "record.1".into(),
             format!("record.128.{key}"),
-            format!("consent.64.{key}"),
+            format!("consent.128.{key}"),
             format!("payload.1.{key}"),
             format!("record.1.{key}."),
             format!("record.-1.{key}"),

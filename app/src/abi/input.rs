@@ -1,10 +1,11 @@
 //! What callers give.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use super::object::read_from_object;
 
 /// What the custodian pins when it opens a circle or an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CircleInput {
     /// `circle` or `exchange`.
     pub kind: String,
@@ -23,8 +24,7 @@ pub struct CircleInput {
 }
 
 /// The keys that the patient brings into a circle, or the recipient into an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EnrolmentInput {
     /// The party's member key in this context.
     pub member: String,
@@ -41,8 +41,7 @@ pub struct EnrolmentInput {
 }
 
 /// A change of the enrolled party's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyChangeInput {
     /// The key that permits nothing more.
     pub old_key: String,
@@ -55,8 +54,7 @@ pub struct KeyChangeInput {
 }
 
 /// A Stark-curve signature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SignatureInput {
     /// First half, a felt.
     pub r: String,
@@ -65,8 +63,7 @@ pub struct SignatureInput {
 }
 
 /// The opening of a consent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OpeningInput {
     /// The patient's key.
     pub patient_key: String,
@@ -83,8 +80,7 @@ pub struct OpeningInput {
 }
 
 /// One code of one system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CodeInput {
     /// The code system's URI.
     pub system: String,
@@ -93,8 +89,7 @@ pub struct CodeInput {
 }
 
 /// A version of a record; only the custodian writes these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordInput {
     /// The record's random 32 bytes, the same for all its versions.
     pub record: String,
@@ -121,8 +116,7 @@ pub struct RecordInput {
 }
 
 /// Where a consent stands in a batch and how far that batch is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnchorInput {
     /// The consent.
     pub commitment: String,
@@ -149,8 +143,7 @@ pub struct AnchorInput {
 }
 
 /// A signed log entry. `body` is base64; the entry's context is this one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogInput {
     /// Who says so.
     pub author_key: String,
@@ -171,8 +164,7 @@ pub struct LogInput {
 }
 
 /// Up to which entry a log is in a batch, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeadInput {
     /// Whose log.
     pub author_key: String,
@@ -191,8 +183,7 @@ pub struct HeadInput {
 }
 
 /// A receipt of a consent to an exchange's recipient.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReceiptInput {
     /// By which name this exchange knows the patient: random 32 bytes.
     pub patient: String,
@@ -201,8 +192,7 @@ pub struct ReceiptInput {
 }
 
 /// One record of a release; only the custodian writes these, and only what it logged before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleaseInput {
     /// The number of the custodian's RELEASED entry in this exchange's log.
     pub entry_seq: u64,
@@ -223,8 +213,7 @@ pub struct ReleaseInput {
 }
 
 /// A member whom the patient admits: a further device, a relative, a guardian.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInput {
     /// The member's key in this context.
     pub member: String,
@@ -237,8 +226,7 @@ pub struct DeviceInput {
 }
 
 /// A reward pool; only the custodian makes these known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolInput {
     /// The contract that holds it.
     pub contract: String,
@@ -255,8 +243,7 @@ pub struct PoolInput {
 }
 
 /// A reward ticket with its place in a batch; only the custodian writes these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TicketInput {
     /// The pool that pays.
     pub pool_id: String,
@@ -274,4 +261,30 @@ pub struct TicketInput {
     pub index: u64,
     /// The siblings from the leaf up.
     pub siblings: Vec<String>,
+}
+
+read_from_object! {
+    CircleInput {
+        kind, invitation_key, custodian_address, author_key, seal_key, chain_id, registry,
+    }
+    EnrolmentInput { member, party_key, recovery_key, login_key, author_key, seal_key }
+    KeyChangeInput { old_key, new_key, seq, signature }
+    SignatureInput { r, s }
+    OpeningInput { patient_key, grantee, not_before, not_after, handle, salt }
+    CodeInput { system, code }
+    RecordInput {
+        record, version, resource_type, classes, codes, labels, authors, data_date, payload,
+        key_for_patient, key_for_custodian,
+    }
+    AnchorInput {
+        commitment, handle, root, index, siblings, anchorer, stage, transaction_hash, block_number,
+        block_hash, block_time,
+    }
+    LogInput { author_key, seq, prev, kind, body, at, salt, signature }
+    HeadInput { author_key, seq, digest, salt, root, index, siblings }
+    ReceiptInput { patient, receipt }
+    ReleaseInput { entry_seq, entry, circle, record, version, resource_type, payload, sealed_key }
+    DeviceInput { member, device, admitted_by, author_key }
+    PoolInput { contract, funder, nonce, recipient, claim_end, label }
+    TicketInput { pool_id, anchorer, handle, claim_until, salt, root, index, siblings }
 }

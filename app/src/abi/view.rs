@@ -1,6 +1,6 @@
 //! What callers get.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::store::Key;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 /// What a write did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Written {
     /// The entry's key.
     pub key: String,
@@ -39,7 +39,7 @@ impl Written {
 }
 
 /// What a grant did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Granted {
     /// The entry's key.
     pub key: String,
@@ -50,7 +50,7 @@ pub struct Granted {
 }
 
 /// The circle at a glance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CircleView {
     /// This context.
     pub context: String,
@@ -77,7 +77,7 @@ pub struct CircleView {
 }
 
 /// How many entries of each kind there are, valid or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Enrolments.
     pub enrolments: u64,
@@ -100,7 +100,7 @@ pub struct Counts {
 }
 
 /// A valid enrolment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EnrolmentView {
     /// The entry's key.
     pub key: String,
@@ -111,7 +111,7 @@ pub struct EnrolmentView {
 }
 
 /// A key change that somebody signed who may.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyChangeView {
     /// The entry's key.
     pub key: String,
@@ -124,7 +124,7 @@ pub struct KeyChangeView {
 }
 
 /// A consent that counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConsentView {
     /// The entry's key.
     pub key: String,
@@ -147,7 +147,7 @@ pub struct ConsentView {
 }
 
 /// A position whose path leads from the consent's leaf to the root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnchorView {
     /// The entry's key.
     pub key: String,
@@ -176,7 +176,7 @@ pub struct AnchorView {
 }
 
 /// A page of consents.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConsentPage {
     /// The consents that count.
     pub consents: Vec<ConsentView>,
@@ -187,7 +187,7 @@ pub struct ConsentPage {
 }
 
 /// A revocation: it counts against whatever consent has the handle that it opens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RevocationView {
     /// The entry's key.
     pub key: String,
@@ -202,7 +202,7 @@ pub struct RevocationView {
 }
 
 /// A log entry whose author signed it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogView {
     /// The entry's key.
     pub key: String,
@@ -215,7 +215,7 @@ pub struct LogView {
 }
 
 /// A part of one author's log, by number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogPage {
     /// The entries that count, by number; two with one number prove a fork.
     pub entries: Vec<LogView>,
@@ -224,7 +224,7 @@ pub struct LogPage {
 }
 
 /// A place of a log in a batch; the path leads from the head's leaf to the root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeadView {
     /// The entry's key.
     pub key: String,
@@ -235,7 +235,7 @@ pub struct HeadView {
 }
 
 /// A record without its payload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordView {
     /// The entry's key.
     pub key: String,
@@ -268,7 +268,7 @@ pub struct RecordView {
 }
 
 /// A record with its payload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FullRecord {
     /// The description.
     pub record: RecordView,
@@ -277,7 +277,7 @@ pub struct FullRecord {
 }
 
 /// A part of a payload that is larger than one message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FullPart {
     /// SHA-256 of the part, by which it goes.
     pub digest: String,
@@ -286,7 +286,7 @@ pub struct FullPart {
 }
 
 /// A page of records, each in its latest version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordPage {
     /// The records.
     pub records: Vec<RecordView>,
@@ -297,7 +297,7 @@ pub struct RecordPage {
 }
 
 /// A receipt under the custodian's stamp; whether it is valid, a verifier says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReceiptView {
     /// The entry's key.
     pub key: String,
@@ -310,7 +310,7 @@ pub struct ReceiptView {
 }
 
 /// A page of receipts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReceiptPage {
     /// The receipts.
     pub receipts: Vec<ReceiptView>,
@@ -321,7 +321,7 @@ pub struct ReceiptPage {
 }
 
 /// A released record without its payload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleaseView {
     /// The entry's key.
     pub key: String,
@@ -348,7 +348,7 @@ pub struct ReleaseView {
 }
 
 /// A released record with its payload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FullRelease {
     /// The description.
     pub release: ReleaseView,
@@ -357,7 +357,7 @@ pub struct FullRelease {
 }
 
 /// A page of released records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleasePage {
     /// The records.
     pub releases: Vec<ReleaseView>,
@@ -369,7 +369,7 @@ pub struct ReleasePage {
 }
 
 /// One entry of the walk over everything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// `circle`, `enrolment`, `key_change`, `consent`, `revocation`, `anchor`, `log`, `head`,
     /// `record`, `receipt` or `release`.
@@ -381,7 +381,7 @@ pub struct Change {
 }
 
 /// A page of the walk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChangePage {
     /// The entries, in the walk's order.
     pub entries: Vec<Change>,
@@ -390,7 +390,7 @@ pub struct ChangePage {
 }
 
 /// An admission that the key which it names signed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceView {
     /// The entry's key.
     pub key: String,
@@ -407,7 +407,7 @@ pub struct DeviceView {
 }
 
 /// A reward pool that the custodian makes known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolView {
     /// The entry's key.
     pub key: String,
@@ -418,7 +418,7 @@ pub struct PoolView {
 }
 
 /// A ticket with its place in a batch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TicketView {
     /// The entry's key.
     pub key: String,
@@ -429,7 +429,7 @@ pub struct TicketView {
 }
 
 /// One entry, as its kind shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EntryView {
     /// Its kind.
     pub kind: String,
