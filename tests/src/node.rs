@@ -63,13 +63,18 @@ impl Node {
         Self::start_with(home, &["--peer", peer])
     }
 
-    fn start_with(home: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+    /// Starts a node whose home is made with these flags of `medsync-node init` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_with(home: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         if !home.join("config.toml").exists() {
             let any_ports = ["--api-port", "0", "--swarm-port", "0"];
             let rare = ["--sync-interval-s", SYNC_INTERVAL_S];
+            let is_named = flags.contains(&rare[0]);
             let made = command("init", home)?
                 .args(any_ports)
-                .args(rare)
+                .args(rare.iter().filter(|_| !is_named))
                 .args(flags)
                 .output()?;
             if !made.status.success() {
@@ -87,6 +92,12 @@ impl Node {
             credential,
             ready,
         })
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The base address of its API.

@@ -83,7 +83,7 @@ impl Guarded {
         let said = eventually("the alarm", || async {
             match self.enter().await {
                 Err(GuardError::Alarm { why, .. }) => Ok(Some(why)),
-                Ok(_) | Err(GuardError::Source(_)) => Ok(None),
+                Ok(_) | Err(GuardError::Source(_) | GuardError::Suspect { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
         })

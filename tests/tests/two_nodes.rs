@@ -5,19 +5,25 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use medsync::source::{
-    AnchorReport, Circle, CircleState, ConsentState, EntryBody, EntryKind, Head, Installed,
-    LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, SignedKeyChange,
-    SourceError, StageReport, all_changes, all_consents, all_records,
+    AnchorReport, Circle, CircleState, ConsentState, Device, EntryBody, EntryKind, Head, Installed,
+    LogEntry, NamespaceId, NewRecord, NodeCircle, OpenedCircle, PageLimit, PlacedTicket, Pool,
+    SignedKeyChange, SourceError, StageReport, all_changes, all_consents, all_records,
 };
 use medsync_protocol::audit::Seq;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
-use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, UnixSeconds};
+use medsync_protocol::device::Admission;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{
+    ContextId, ContextKind, ContractAddress, MemberId, RecordId, Salt, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::keychange::KeyChange;
-use medsync_protocol::messages::{RotationNumber, rotate_message};
+use medsync_protocol::messages::{RotationNumber, device_message, rotate_message};
 use medsync_protocol::receipt::Stage;
 use medsync_protocol::seal::RecordVersion;
+use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::ticket::{PoolNonce, Ticket};
 use medsync_protocol::tree::{Leaf, Tree};
 use medsync_tests::circle::{
     Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RECOVERY, anchorer, enrolment,
@@ -74,6 +80,7 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     both.log().await?;
     both.anchor(&consent).await?;
     both.revoke(&consent).await?;
+    both.members_and_rewards(&consent).await?;
     both.change_key().await?;
     both.walks_agree().await?;
 
@@ -255,7 +262,7 @@ impl Both {
 
     async fn anchor(&self, consent: &Consent) -> anyhow::Result<()> {
         let leaf = consent.signed.commitment.leaf(&consent.signed.signature);
-        let padding = Leaf::from_felt(medsync_protocol::felt::Felt::ONE);
+        let padding = Leaf::from_felt(Felt::ONE);
         let tree = Tree::build(&[padding, leaf])?;
         let report = AnchorReport {
             commitment: consent.signed.commitment,
@@ -307,6 +314,59 @@ impl Both {
             assert!(found.revoked_at.is_some());
         }
         Ok(())
+    }
+
+    /// What the patient admits and the custodian promises arrives on the other side.
+    async fn members_and_rewards(&self, consent: &Consent) -> anyhow::Result<()> {
+        let admission = Admission {
+            member: MemberId([77; 32]),
+            device: DeviceNumber(1),
+            admitted_by: public_key(PATIENT),
+        };
+        let message = device_message(self.opened.context, admission.member, admission.device);
+        let device = Device {
+            admission,
+            author_key: None,
+            signature: secret_key(PATIENT).sign(message).context("signable")?,
+        };
+        assert!(!self.patient.admit(&device).await?.existing);
+        let pool = Pool {
+            contract: ContractAddress::from_felt(Felt::ONE),
+            funder: ContractAddress::from_felt(Felt::TWO),
+            nonce: PoolNonce::from_felt(Felt::THREE),
+            recipient: public_key(HOSPITAL),
+            claim_end: UnixSeconds(1_000_000),
+            label: "a pool".into(),
+        };
+        let ticket = Ticket {
+            pool_id: pool.id(registry().chain_id),
+            anchorer: anchorer(),
+            handle: consent.signed.opening.handle,
+            claim_until: UnixSeconds(86_400),
+            salt: Salt::from_felt(Felt::ONE),
+        };
+        let tree = Tree::build(&[ticket.leaf(), ticket.leaf()])?;
+        let placed = PlacedTicket {
+            ticket,
+            root: tree.root(),
+            proof: tree.proof(1).context("two leaves")?,
+        };
+        assert_refused(self.patient.put_pool(&pool).await, "not_the_custodian");
+        assert!(!self.hospital.put_pool(&pool).await?.existing);
+        assert!(!self.hospital.put_ticket(&placed).await?.existing);
+        eventually("the admission", || async {
+            let state = self.hospital.circle().await?;
+            let is_there = state.admitted().any(|found| *found == device);
+            Ok(is_there.then_some(()))
+        })
+        .await?;
+        let part = vec![7; medsync_app::limits::PAYLOAD_BYTES_MAX];
+        self.hospital.put_part(&part).await?;
+        eventually("the part", || async {
+            let arrived = self.patient.part(Sha256Digest::of(&part)).await?;
+            Ok((arrived.as_ref() == Some(&part)).then_some(()))
+        })
+        .await
     }
 
     async fn change_key(&self) -> anyhow::Result<()> {

@@ -1,9 +1,9 @@
 //! Reading a JSON object field by field.
 //!
 //! The code that serde derives for a struct is made anew for each, for objects and for lists, and
-//! came to an eighth of the whole app. This reads any object into one map first and takes the fields
-//! from there: strictly all the same, so that an unknown, a missing and a wrong field are errors
-//! that name it.
+//! came to an eighth of the whole app. This reads any object into one map first and takes the
+//! fields from there: strictly all the same, so that an unknown, a missing and a wrong field are
+//! errors that name it.
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};

@@ -57,7 +57,7 @@ pub enum Hospital {
         #[arg(long)]
         out: PathBuf,
         /// How many hours a new one holds.
-        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=24 * 30))]
+        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=720))]
         hours: u64,
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.

@@ -92,8 +92,8 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
     }))
 }
 
-/// Which of the patient's devices this member is. Whoever is invited to enrol is the first, whatever
-/// the circle says of it.
+/// Which of the patient's devices this member is. Whoever is invited to enrol is the first,
+/// whatever the circle says of it.
 fn own_device(
     invitation: &Invitation,
     state: &CircleState,

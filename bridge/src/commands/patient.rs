@@ -47,8 +47,8 @@ pub enum Patient {
         #[arg(long)]
         invitation: PathBuf,
     },
-    /// Publish the patient's keys in the circle, signed by the invitation's one-time key; in the home
-    /// of an admitted member, the key that signs its log entries.
+    /// Publish the patient's keys in the circle, signed by the invitation's one-time key; in the
+    /// home of an admitted member, the key that signs its log entries.
     Enrol {
         /// Where the party lives.
         #[command(flatten)]

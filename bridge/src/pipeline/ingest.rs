@@ -428,8 +428,8 @@ async fn take_in(
     Ok(true)
 }
 
-/// The custodian's node lets in whom the patient admits, so that every node knows the member when it
-/// joins. An admission by nobody's key may become the patient's by a change that is on its way.
+/// The custodian's node lets in whom the patient admits, so that every node knows the member when
+/// it joins. An admission by nobody's key may become the patient's by a change that is on its way.
 async fn take_in_device(
     row: &CircleRow,
     circle: &dyn Circle,

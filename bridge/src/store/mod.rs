@@ -17,6 +17,8 @@
 //! | [`tickets`] | reward pools and tickets |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,6 +46,9 @@ pub enum StoreError {
     /// The store's layout could not be brought up to date.
     #[error("the store's layout: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The lock beside the store could not be taken.
+    #[error("the store's lock: {0}")]
+    Lock(#[source] io::Error),
     /// Readers kept the journal from being emptied.
     #[error("the store is read by others at this moment; what was destroyed is scrubbed next time")]
     Busy,
@@ -63,6 +68,22 @@ pub enum StoreError {
         /// Under which name.
         name: String,
     },
+}
+
+/// Waits for whoever lays the store out; the lock ends with the file or the process.
+async fn lock(home: &Path) -> Result<File, StoreError> {
+    let path = home.join("medsync.lock");
+    let taken = tokio::task::spawn_blocking(move || {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    let taken = taken.await.map_err(io::Error::other).and_then(|lock| lock);
+    taken.map_err(StoreError::Lock)
 }
 
 /// Reads a text of the store as what it was written from.
@@ -137,7 +158,10 @@ impl Store {
             .max_connections(CONNECTIONS_MAX)
             .connect_with(options)
             .await?;
+        // A daemon and a command that open a new store at once must not both lay it out.
+        let guard = lock(home).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
+        drop(guard);
         Ok(Self { pool })
     }
 
@@ -155,6 +179,26 @@ impl Store {
             Ok(())
         } else {
             Err(StoreError::Busy)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn many_may_open_a_new_store_at_once() {
+        for _ in 0..8 {
+            let home = tempfile::tempdir().expect("a folder");
+            let open = || {
+                let path = home.path().to_owned();
+                tokio::spawn(async move { Store::open(&path).await.map(|_| ()) })
+            };
+            let opening: Vec<_> = (0..8).map(|_| open()).collect();
+            for opened in opening {
+                opened.await.expect("no panic").expect("a store");
+            }
         }
     }
 }
