@@ -52,8 +52,8 @@ pub const RECEIPT_TEXT_BYTES_MAX: usize = 48 * 1024;
 pub const LOG_SHARD_SEQS: u64 = 128;
 /// The longest base64 of a log entry's body.
 pub const LOG_BODY_TEXT_BYTES_MAX: usize = medsync_protocol::audit::BODY_BYTES_MAX.div_ceil(3) * 4;
-/// The most copies of one log entry (one author and number) whose signature is looked at, of its
-/// author's own and of others each. An author who forks more often is seen all the same.
+/// The most copies of one log entry (one author and number) whose signature is looked at, of each
+/// writer. An author who forks more often is seen all the same.
 pub const LOG_COPIES_LOOKED_AT_MAX: usize = 4;
 /// The longest name of a reward pool, in bytes.
 pub const POOL_LABEL_BYTES_MAX: usize = 128;

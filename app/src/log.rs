@@ -7,7 +7,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::audit::{Body, Entry, EntryDigest, EntryKind, Seq, NUMBER_MAX};
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{Salt, Sha256Digest, UnixSeconds};
+use medsync_protocol::ids::{MemberId, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, Signature};
 
 use crate::abi::{LogInput, LogPage, LogView, Written};
@@ -44,6 +44,7 @@ pub struct Found {
     body: Body,
     signature: Signature,
     recorded_at: UnixSeconds,
+    owner: Option<MemberId>,
     by_author: bool,
 }
 
@@ -99,13 +100,15 @@ fn read_entry(circle: &Circle, members: &Members, shard: Shard, key: Key) -> Opt
         salt: log.salt,
     };
     let signature = load_signature(&log.signature)?;
+    let owner = stored.owner();
     entry.is_bounded().then_some(Found {
         key,
         entry,
         body: log.body,
         signature,
         recorded_at: UnixSeconds(log.recorded_at),
-        by_author: stored.owner() == Some(author),
+        owner,
+        by_author: owner == Some(author),
     })
 }
 
@@ -130,18 +133,18 @@ fn of_author(
     found
 }
 
-/// The entries among these with this number that count, each digest once. Only the first few
-/// copies are looked at, the author's own before others': rubbish costs whoever reads it.
+/// The entries among these with this number that count, each digest once. Of each writer only the
+/// first few copies are looked at: rubbish costs whoever reads it, and uses up nobody else's place.
 fn counting(found: &[Found], seq: Seq) -> Vec<&Found> {
     let mut counting: Vec<&Found> = Vec::new();
-    let mut looked_at = [0; 2];
+    let mut looked_at: Vec<Option<MemberId>> = Vec::new();
     for copy in found.iter().filter(|found| found.entry.seq == seq) {
-        let looked_at = &mut looked_at[usize::from(copy.by_author)];
         let is_known = counting.iter().any(|known| known.name() == copy.name());
-        if is_known || *looked_at == LOG_COPIES_LOOKED_AT_MAX {
+        let of_writer = looked_at.iter().filter(|writer| **writer == copy.owner);
+        if is_known || of_writer.count() == LOG_COPIES_LOOKED_AT_MAX {
             continue;
         }
-        *looked_at += 1;
+        looked_at.push(copy.owner);
         if copy.verifies() {
             counting.push(copy);
         }

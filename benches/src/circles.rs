@@ -36,18 +36,21 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     let flags = ["--sync-interval-s", SYNC_INTERVAL_S];
     let node = Node::start_with(&folder.path().join("node"), &flags)?;
     let client = CalimeroNode::new(&node.api().parse()?, node.credential())?;
+    // A build meanwhile changes nothing here.
+    let app = folder.path().join("app.wasm");
+    std::fs::copy(APP, &app)?;
     runtime.block_on(async {
-        let namespace = client.create_namespace(Path::new(APP)).await?;
+        let namespace = client.create_namespace(&app).await?;
         let mut circles = Vec::new();
         for size in SIZES {
             report.measuring(&format!("opening circles up to {size}"));
             while circles.len() + OPENED < size {
-                circles.push(open(&client, namespace).await?);
+                circles.push(open(&client, namespace, &app).await?);
             }
             let mut times = Vec::new();
             while circles.len() < size {
                 let start = Instant::now();
-                circles.push(open(&client, namespace).await?);
+                circles.push(open(&client, namespace, &app).await?);
                 times.push(start.elapsed());
             }
             at(report, &node, &client, &circles, &times).await?;
@@ -56,7 +59,11 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     })
 }
 
-async fn open(client: &CalimeroNode, namespace: NamespaceId) -> anyhow::Result<ContextId> {
+async fn open(
+    client: &CalimeroNode,
+    namespace: NamespaceId,
+    app: &Path,
+) -> anyhow::Result<ContextId> {
     let pins = CustodianPins {
         kind: ContextKind::Circle,
         invitation_key: public_key(INVITATION),
@@ -65,9 +72,7 @@ async fn open(client: &CalimeroNode, namespace: NamespaceId) -> anyhow::Result<C
         seal_key: SealKey([9; 32]),
         registry: registry(),
     };
-    let opened = client
-        .create_circle(namespace, Path::new(APP), &pins)
-        .await?;
+    let opened = client.create_circle(namespace, app, &pins).await?;
     Ok(opened.context)
 }
 

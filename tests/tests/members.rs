@@ -36,10 +36,10 @@ struct Home {
 impl Home {
     /// With the patient's own keys, or with others.
     fn start(story: &Story, circle: &str, name: &str, keys: Option<&str>) -> anyhow::Result<Self> {
-        let node = Node::start_with_peer(
-            &story.path(&format!("{name}-node")),
-            &story.hospital_peer()?,
-        )?;
+        let patient = story.patient_node().context("it runs")?.swarm();
+        // Whom a node cannot reach itself it may hear of minutes later.
+        let peers = ["--peer", &story.hospital_peer()?, "--peer", patient];
+        let node = Node::start_with(&story.path(&format!("{name}-node")), &peers)?;
         let path = story.path_text(name);
         let recovery = story.path_text(&format!("{name}-recovery.json"));
         let which = match keys {
@@ -169,6 +169,7 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
         let anchored = stages.is_some_and(|consent| consent["stage"] == "anchored");
         Ok(anchored.then_some(()))
     })?;
+    the_phone_stays(story, &phone, &member)?;
     let relative = Home::start(story, circle, "relative", None)?;
     let reader = relative.member()?;
     admit(story, &reader, "relative")?;
@@ -176,7 +177,7 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
     wait_for("the relative to read", || {
         let shown = relative.shown()?;
         Ok(shown
-            .is_some_and(|shown| consents(&shown) == 1)
+            .is_some_and(|shown| consents(&shown) == 2)
             .then_some(()))
     })?;
     expect(
@@ -185,6 +186,45 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
         "only the patient decides",
     )?;
     stranger(story, circle)
+}
+
+/// The patient's key is replaced as if it was stolen: the phone stays, and goes on with the new key.
+fn the_phone_stays(story: &Story, phone: &Home, member: &str) -> anyhow::Result<()> {
+    let home = story.path_text("patient");
+    let (first, next) = (
+        story.path_text("recovery.json"),
+        story.path_text("next-recovery.json"),
+    );
+    let mut change = vec![
+        "patient",
+        "change-key",
+        "--home",
+        &home,
+        "--recovery",
+        &next,
+    ];
+    change.extend(["--stolen", "--keep", member]);
+    let key = || Ok::<_, anyhow::Error>(phone.shown()?.map(|shown| shown["patient"].clone()));
+    let old = wait_for("the phone's node", key)?;
+    wait_for("the key change", || {
+        Ok((medsync(&change)?.code == 0).then_some(()))
+    })?;
+    wait_for("the phone to hear of it", || {
+        Ok(key()?.is_some_and(|key| key != old).then_some(()))
+    })?;
+    let keys = |file: &str| phone.patient("use-keys", &["--keys", file]);
+    expect(&keys(&first)?, 0, "patient_key")?;
+    expect(
+        &phone.grant(story, "with the old key")?,
+        FAILED,
+        "changed since",
+    )?;
+    expect(&keys(&next)?, 0, "patient_key")?;
+    wait_for("a grant with the new key", || {
+        Ok((phone.grant(story, "with the new key")?.code == 0).then_some(()))
+    })?;
+    let hospital = medsync(&["hospital", "status", "--home", &story.path_text("hospital")])?;
+    expect(&hospital, 0, "well")
 }
 
 /// Somebody with an invitation whom nobody admitted.

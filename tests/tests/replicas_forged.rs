@@ -11,8 +11,8 @@ use calimero_storage::entities::{SignatureData, StorageType};
 use medsync_protocol::signature::{Signature, SignatureHalf};
 use medsync_protocol::tree::Tree;
 use medsync_tests::circle::{
-    CONTEXT, Consent, HOSPITAL, INVITATION, PATIENT, Plan, enrol_arguments, enrolled, enrolment,
-    terms,
+    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, enrol_arguments, enrolled,
+    enrolment, public_key, terms,
 };
 use medsync_tests::replica::{Delta, Replica};
 use serde_json::{Value, json};
@@ -275,8 +275,8 @@ fn an_enrolment_that_was_forged_into_the_state_freezes_nothing() {
     let arguments = enrol_arguments(&enrolment(patient.member(), PATIENT), CONTEXT, INVITATION);
     let (_, enrolled) = patient.call("enrol", &arguments).unwrap();
     custodian.apply(&enrolled);
-    let key = medsync_tests::circle::public_key(PATIENT).to_bytes();
-    let other = medsync_tests::circle::public_key(HOSPITAL).to_bytes();
+    let key = public_key(PATIENT).to_bytes();
+    let other = public_key(HOSPITAL).to_bytes();
     let forged = forge(&forger, entries(&enrolled)[0], 1, |data| {
         let at = data
             .windows(32)
@@ -346,4 +346,29 @@ fn rubbish_in_a_shard_does_not_stop_a_revocation() {
         .call("revoke", &consent.revoke_arguments())
         .expect("revoking is never kept out");
     assert_eq!(consents(&patient)["consents"][0]["state"], "revoked");
+}
+
+#[test]
+fn hostile_copies_of_a_log_entry_use_up_nobody_elses_place() {
+    // Keys are random, and the forged ones come before the sound one in about every second turn.
+    for _ in 0..8 {
+        let (custodian, mut patient) = enrolled(CONTEXT);
+        let (forger, mut reader) = (custodian.join(66), custodian.join(67));
+        // The custodian keeps its own entry back, and the patient brings it in.
+        let entry = Logged::after(None, CONTEXT, HOSPITAL, 1);
+        let (_, published) = patient.call("append_log", &entry.arguments()).unwrap();
+        for tag in 0..8 {
+            let spoil_signature = |data: &mut Vec<u8>| {
+                // After it come the time and the entry's own id.
+                let at = data.len() - 32 - 8 - 1;
+                data[at] ^= 1;
+            };
+            let copy = forge(&forger, entries(&published)[0], tag, spoil_signature);
+            reader.apply(&Delta(vec![copy]));
+        }
+        reader.apply(&published);
+        let page = json!({ "author_key": public_key(HOSPITAL), "from": 0, "limit": 9 });
+        let page = reader.view("log_page", &page).unwrap();
+        assert_eq!(page["entries"].as_array().unwrap().len(), 1);
+    }
 }

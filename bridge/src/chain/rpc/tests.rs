@@ -232,6 +232,32 @@ async fn many_handles_come_back_in_order() {
 }
 
 #[tokio::test]
+async fn a_claim_is_read_at_a_block_and_named_by_pool_and_handle() {
+    for (answer, expected) in [("0x0", None), ("0x3e0", Some(UnixSeconds(0x3e0)))] {
+        let fake = Fake::with_tip(move |_, params| {
+            let request = &params["request"];
+            assert_eq!(request["calldata"], json!(["0x5", "0x6"]));
+            assert_eq!(params["block_id"]["block_hash"], json!(block_hash(7)));
+            Answer::Result(json!([answer]))
+        })
+        .await;
+        let (pool, handle) = (PoolId::from_felt(felt(5)), Handle::from_felt(felt(6)));
+        let claimed = fake.chain().claimed_at(REGISTRY, pool, handle).await;
+        let (at, block) = claimed.expect("an answer");
+        assert_eq!((at, block.number), (expected, BlockNumber(7)));
+    }
+    let fake = Fake::with_tip(|_, _| Answer::Error(20, Value::Null)).await;
+    let pool = PoolId::from_felt(felt(5));
+    let handle = Handle::from_felt(felt(6));
+    let claimed = fake.chain().claimed_at(REGISTRY, pool, handle).await;
+    let error = claimed.expect_err("no contract");
+    assert!(
+        matches!(error, ChainError::NoContract(at) if at == REGISTRY),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_became_of_a_transaction() {
     let transaction = TransactionHash::from_felt(felt(0x77));
     let status = |receipt: Answer, status: Answer| {
