@@ -1,8 +1,8 @@
 //! One hospital's node with more and more circles: what each takes of it while nothing happens, how
 //! long one more takes to open, and all to look at.
 //!
-//! The circles are real ones on a real node, opened as `medsync hospital open` does, each in a group
-//! of its own. Nobody joined them: what a circle costs that is only kept is what many cost.
+//! The circles are real ones on a real node, opened as `medsync hospital open` does, each in a
+//! group of its own. Nobody joined them: what a circle costs that is only kept is what many cost.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
