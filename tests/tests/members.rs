@@ -188,7 +188,7 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
     stranger(story, circle)
 }
 
-/// The patient's key is replaced as if it was stolen: the phone stays, and goes on with the new one.
+/// The patient's key is replaced as if it was stolen: the phone stays, and takes over the new one.
 fn the_phone_stays(story: &Story, phone: &Home, member: &str) -> anyhow::Result<()> {
     let home = story.path_text("patient");
     let (first, next) = (
