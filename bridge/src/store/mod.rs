@@ -154,12 +154,13 @@ impl Store {
             .foreign_keys(true)
             .pragma("secure_delete", "ON")
             .busy_timeout(LOCK_WAIT);
+        // A daemon and a command that open a new store at once must not both lay it out: SQLite
+        // does not wait for the other when a file becomes a database with a write-ahead log.
+        let guard = lock(home).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .connect_with(options)
             .await?;
-        // A daemon and a command that open a new store at once must not both lay it out.
-        let guard = lock(home).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         drop(guard);
         Ok(Self { pool })
