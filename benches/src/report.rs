@@ -115,8 +115,12 @@ impl Report {
         self.progress.set_message(what.to_owned());
     }
 
-    /// Adds a figure.
+    /// Adds a figure; what a long run has measured is in its log even if it is ended early.
     pub fn add(&mut self, figure: Figure) {
+        if self.progress.is_hidden() {
+            let value = number(figure.value);
+            eprintln!("           {}: {value} {}", figure.name, figure.unit);
+        }
         self.figures.push(figure);
     }
 
