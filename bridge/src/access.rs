@@ -13,7 +13,7 @@
 //! The steps are found from the store alone: with nothing to do a round costs a few queries. What
 //! hinders one request or release keeps no other waiting. [`recipient`] is the other side.
 
-use medsync_protocol::audit::{Body, RecordRef, Requested};
+use medsync_protocol::audit::{Body, Requested};
 use medsync_protocol::codes::Code;
 use medsync_protocol::ids::ContextId;
 use medsync_protocol::signature::SecretKey;
@@ -102,11 +102,4 @@ fn only_store(result: Result<(), PipelineError>, what: &str) -> Result<(), Pipel
         }
         Ok(()) => Ok(()),
     }
-}
-
-/// Records in the one order of a log entry.
-fn in_order(mut records: Vec<RecordRef>) -> Vec<RecordRef> {
-    records.sort_unstable();
-    records.dedup();
-    records
 }

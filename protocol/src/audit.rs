@@ -16,8 +16,8 @@ use crate::tree::Leaf;
 mod body;
 
 pub use body::{
-    BODY_BYTES_MAX, Body, BodyError, DenialReason, ErasureReason, Pseudonym, REASON_BYTES_MAX,
-    RECORDS_LEN_MAX, RecordRef, Requested,
+    BODY_BYTES_MAX, Body, BodyError, CONSENTS_LEN_MAX, DenialReason, ErasureReason, Pseudonym,
+    REASON_BYTES_MAX, RECORDS_LEN_MAX, RecordRef, Requested,
 };
 
 const AUDIT: Tag = Tag::new("MEDSYNC_AUDIT_V1");

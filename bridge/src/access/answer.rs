@@ -3,9 +3,7 @@
 //! What is decided again after a crash may come out otherwise, and is then logged again: each
 //! decision was true when it was made, and nothing is released on it alone.
 
-use medsync_protocol::audit::{
-    Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
-};
+use medsync_protocol::audit::{Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, Requested};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
@@ -171,8 +169,13 @@ fn denied(request: EntryDigest, reason: DenialReason, based_on: &BTreeSet<Commit
     Body::Denied {
         request,
         reason,
-        based_on: based_on.iter().copied().collect(),
+        based_on: first_of(based_on),
     }
+}
+
+/// As many consents as one entry has room for.
+fn first_of(based_on: &BTreeSet<Commitment>) -> Vec<Commitment> {
+    based_on.iter().take(CONSENTS_LEN_MAX).copied().collect()
 }
 
 /// A request with everything that its answer needs.
@@ -204,27 +207,26 @@ impl Asked<'_> {
 
     /// Says in both logs what may be released, and in the circle that somebody broke the glass.
     async fn permit(&self, decided: &Decided) -> Result<(), PipelineError> {
-        let based_on: Vec<Commitment> = decided.based_on.iter().copied().collect();
         if self.requested.break_glass {
             let says = Body::BreakGlass {
                 request: self.asked_as,
-                based_on: based_on.clone(),
+                based_on: first_of(&decided.all_consents()),
             };
             self.desk.log(self.circle, &says).await?;
         }
-        let records: Vec<RecordRef> = decided.records.keys().copied().collect();
-        for some in records.chunks(RECORDS_LEN_MAX) {
+        for (records, based_on) in decided.shares(decided.records.keys().copied()) {
             for (log, request) in [(self.circle, self.asked_as), (self.exchange, self.request)] {
                 let says = Body::Permitted {
                     request,
-                    records: some.to_vec(),
-                    based_on: based_on.clone(),
+                    records: records.clone(),
+                    based_on: based_on.iter().copied().collect(),
                     obligations: decided.obligations.clone(),
                 };
                 self.desk.log(log, &says).await?;
             }
         }
-        tracing::info!(request = %self.request, records = records.len(), "request permitted");
+        let records = decided.records.len();
+        tracing::info!(request = %self.request, records, "request permitted");
         Ok(())
     }
 }

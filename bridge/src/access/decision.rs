@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{DenialReason, RecordRef, Requested};
+use medsync_protocol::audit::{
+    CONSENTS_LEN_MAX, DenialReason, RECORDS_LEN_MAX, RecordRef, Requested,
+};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{Candidate, Concept, Outcome, Request, decide};
@@ -19,14 +21,42 @@ use crate::source::{Circle, Record, all_consents, all_records};
 
 /// What may be released.
 pub(super) struct Decided {
-    /// The records, by name.
-    pub records: BTreeMap<RecordRef, Record>,
-    /// What the permits rest on.
-    pub based_on: BTreeSet<Commitment>,
+    /// The records, by name, and the consents that each rests on.
+    pub records: BTreeMap<RecordRef, Vec<Commitment>>,
     /// What the recipient must keep.
     pub obligations: CodeSet,
     /// Where nothing may be released: why, and what the denials rest on.
     pub denial: (DenialReason, BTreeSet<Commitment>),
+}
+
+/// What one log entry has room for: records, and the consents they rest on.
+pub(super) type Share = (Vec<RecordRef>, BTreeSet<Commitment>);
+
+impl Decided {
+    /// What all the permits rest on.
+    pub(super) fn all_consents(&self) -> BTreeSet<Commitment> {
+        self.records.values().flatten().copied().collect()
+    }
+
+    /// These records in as many entries as they need.
+    pub(super) fn shares(&self, records: impl IntoIterator<Item = RecordRef>) -> Vec<Share> {
+        let mut shares: Vec<Share> = Vec::new();
+        for record in records {
+            let consents = self.records.get(&record).into_iter().flatten();
+            let rests_on: BTreeSet<Commitment> = consents.copied().collect();
+            match shares.last_mut() {
+                Some((some, based_on))
+                    if some.len() < RECORDS_LEN_MAX
+                        && based_on.union(&rests_on).count() <= CONSENTS_LEN_MAX =>
+                {
+                    some.push(record);
+                    based_on.extend(rests_on);
+                }
+                _ => shares.push((vec![record], rests_on)),
+            }
+        }
+        shares
+    }
 }
 
 impl Desk {
@@ -53,7 +83,6 @@ impl Desk {
         };
         let mut decided = Decided {
             records: BTreeMap::new(),
-            based_on: BTreeSet::new(),
             obligations: CodeSet::default(),
             denial: (DenialReason::NoConsent, BTreeSet::new()),
         };
@@ -85,9 +114,12 @@ impl Desk {
             };
             match decision.outcome {
                 Outcome::Permit => {
-                    decided.based_on.extend(decision.based_on);
                     obligations.extend(decision.obligations);
-                    decided.records.insert(name_of(&record), record);
+                    let mut based_on = decision.based_on;
+                    based_on.sort_unstable();
+                    // Each of them covers the record alone.
+                    based_on.truncate(CONSENTS_LEN_MAX);
+                    decided.records.insert(name_of(&record), based_on);
                 }
                 Outcome::Deny => {
                     decided.denial.0 = DenialReason::Denied;

@@ -6,15 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use medsync_protocol::audit::{
-    Body, DenialReason, EntryDigest, RECORDS_LEN_MAX, RecordRef, Requested,
-};
-use medsync_protocol::consent::Commitment;
+use medsync_protocol::audit::{Body, DenialReason, EntryDigest, RecordRef, Requested};
 use medsync_protocol::ids::{SealKey, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
 
 use super::answer::Asked;
-use super::{Desk, in_order, only_store};
+use super::{Desk, only_store};
 use crate::parts::{self, OpenError};
 use crate::pipeline::PipelineError;
 use crate::source::{Circle, LogEntry, NewRelease};
@@ -46,13 +43,12 @@ pub(super) async fn release(asked: &Asked<'_>) -> Result<RequestState, PipelineE
             .await?;
         return Ok(RequestState::Denied);
     }
-    let based_on: Vec<Commitment> = decided.based_on.iter().copied().collect();
-    for some in due.chunks(RECORDS_LEN_MAX) {
+    for (records, based_on) in decided.shares(due) {
         let says = Body::Released {
             request: asked.asked_as,
             logged_as: None,
-            records: in_order(some.to_vec()),
-            based_on: based_on.clone(),
+            records,
+            based_on: based_on.into_iter().collect(),
         };
         let entry = desk.log(asked.circle, &says).await?;
         let row = ReleaseRow {

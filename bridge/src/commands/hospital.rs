@@ -26,6 +26,7 @@ use crate::party::Party;
 use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
+use crate::store::RecordsLock;
 use crate::store::circles::CircleRow;
 use crate::store::facts::{HINDRANCE, LAST_ROUND};
 
@@ -406,6 +407,7 @@ async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
 impl Import {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
+        let _alone = RecordsLock::take(&self.home.home)?;
         let bar = indicatif::ProgressBar::new(0);
         let report = import(&party, self.circle, &self.bundle, &|done, total| {
             bar.set_length(total);
@@ -454,6 +456,7 @@ async fn remove(home: &Home, circle: ContextId, member: MemberId) -> anyhow::Res
 
 async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {
     let party = Party::open(&home.home).await?;
+    let _alone = RecordsLock::take(&home.home)?;
     let author = CustodianKeys::read(&home.home.join(KEY_FILE))?.author;
     let (store, now) = (&party.store, party.clock.now());
     store.circle(circle).await?;

@@ -17,7 +17,7 @@
 //! | [`tickets`] | reward pools and tickets |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -60,6 +60,9 @@ pub enum StoreError {
         /// Why.
         why: String,
     },
+    /// Records are being imported or erased.
+    #[error("another import or erasure is at work in this home; wait until it has ended")]
+    RecordsBusy,
     /// Something is not there.
     #[error("there is no {what} {name} here")]
     Absent {
@@ -74,16 +77,40 @@ pub enum StoreError {
 async fn lock(home: &Path) -> Result<File, StoreError> {
     let path = home.join("medsync.lock");
     let taken = tokio::task::spawn_blocking(move || {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
+        let file = lock_file(&path)?;
         file.lock()?;
         Ok(file)
     });
     let taken = taken.await.map_err(io::Error::other).and_then(|lock| lock);
     taken.map_err(StoreError::Lock)
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+}
+
+/// Keeps out whoever else would import or erase records in this home, for as long as it lives: two
+/// at once would each seal the same record's version under a key of its own.
+#[derive(Debug)]
+pub struct RecordsLock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl RecordsLock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::RecordsBusy`] if another has it; a folder that cannot be written.
+    pub fn take(home: &Path) -> Result<Self, StoreError> {
+        let file = lock_file(&home.join("records.lock")).map_err(StoreError::Lock)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::RecordsBusy),
+            Err(TryLockError::Error(error)) => Err(StoreError::Lock(error)),
+        }
+    }
 }
 
 /// Reads a text of the store as what it was written from.
@@ -187,6 +214,16 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_imports_or_erases_at_a_time() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = RecordsLock::take(home.path()).expect("free");
+        let second = RecordsLock::take(home.path());
+        assert!(matches!(second, Err(StoreError::RecordsBusy)));
+        drop(lock);
+        assert!(RecordsLock::take(home.path()).is_ok());
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn many_may_open_a_new_store_at_once() {

@@ -22,7 +22,7 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The most records of one permit, release, export or erasure order; more take several.
 pub const RECORDS_LEN_MAX: usize = 256;
 /// The most consents that one answer is based on.
-const CONSENTS_LEN_MAX: usize = 64;
+pub const CONSENTS_LEN_MAX: usize = 64;
 /// The longest reason that a person gives, in bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
 

@@ -8,7 +8,8 @@ use medsync::source::{Circle, LogEntry};
 use medsync::store::Store;
 use medsync::store::records::RecordRow;
 use medsync_protocol::audit::{
-    Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef, Requested,
+    Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
+    Requested,
 };
 use medsync_protocol::codes::CodeSet;
 use medsync_protocol::felt::Felt;
@@ -241,4 +242,23 @@ async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room()
     let request = study.ask("HRESCH", |_| ()).await;
     study.settle().await;
     assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+#[tokio::test]
+async fn hostile_heap_of_consents_is_answered_on_as_many_as_an_entry_names() {
+    let mut study = Study::begin(Vec::new()).await;
+    for number in 2..CONSENTS_LEN_MAX as u64 + 8 {
+        let recipient = researcher().public_key();
+        let (consent, _) = consent_to(recipient, &patient(), number, CONTEXT, anchorer());
+        study.world.circle.add_consent(consent);
+    }
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+    for entry in study.world.circle.log_entries() {
+        if let Body::Permitted { based_on, .. } | Body::Released { based_on, .. } = entry.body {
+            assert_eq!(based_on.len(), CONSENTS_LEN_MAX);
+        }
+    }
 }
