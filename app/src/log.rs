@@ -152,17 +152,30 @@ fn counting(found: &[Found], seq: Seq) -> Vec<&Found> {
     counting
 }
 
+/// One entry by its name, if it counts here.
+fn here(
+    circle: &Circle,
+    members: &Members,
+    (author_key, seq, digest): (PublicKey, Seq, EntryDigest),
+) -> Option<Found> {
+    let shard = Kind::shard_of_entry(&author_key.to_bytes(), seq.0);
+    let mut found = of_author(circle, members, author_key, shard);
+    let counting = counting(&found, seq);
+    let named = counting
+        .iter()
+        .find(|found| found.entry.digest() == digest)?;
+    let key = named.key;
+    let place = found.iter().position(|found| found.key == key)?;
+    Some(found.swap_remove(place))
+}
+
 /// What an entry says, if it counts here.
 pub fn saying(
     circle: &Circle,
     members: &Members,
-    (author_key, seq, digest): (PublicKey, Seq, EntryDigest),
+    name: (PublicKey, Seq, EntryDigest),
 ) -> Option<Body> {
-    let shard = Kind::shard_of_entry(&author_key.to_bytes(), seq.0);
-    let found = of_author(circle, members, author_key, shard);
-    let mut counting = counting(&found, seq).into_iter();
-    let named = counting.find(|found| found.entry.digest() == digest)?;
-    Some(named.body.clone())
+    here(circle, members, name).map(|found| found.body)
 }
 
 /// Whether an entry counts here.
@@ -202,7 +215,15 @@ pub fn append(input: &LogInput) -> Result<Written, Refusal> {
     }
     let follows = match seq.checked_sub(1) {
         None => entry.prev.felt() == Felt::ZERO,
-        Some(before) => is_here(&circle, &members, author_key, Seq(before), entry.prev),
+        Some(before) => {
+            let before = (author_key, Seq(before), entry.prev);
+            match here(&circle, &members, before) {
+                Some(before) if entry.at < before.entry.at => {
+                    return Err(Refusal::LogBackdated { seq });
+                }
+                before => before.is_some(),
+            }
+        }
     };
     if !follows {
         return Err(Refusal::LogOrder { seq });

@@ -196,6 +196,12 @@ pub enum Refusal {
         /// The entry's number.
         seq: u64,
     },
+    /// The entry is dated before the one that it follows.
+    #[error("entry {seq} is dated before the entry that it follows; a log's times never go back")]
+    LogBackdated {
+        /// The entry's number.
+        seq: u64,
+    },
     /// The author signed another entry with this number.
     #[error("the author signed another entry with number {seq}: this would fork the log")]
     LogFork {
@@ -291,6 +297,7 @@ impl Refusal {
             Self::LogKind { .. } => "log_kind",
             Self::LogSignature => "log_signature",
             Self::LogOrder { .. } => "log_order",
+            Self::LogBackdated { .. } => "log_backdated",
             Self::LogFork { .. } => "log_fork",
             Self::UnknownLogEntry => "unknown_log_entry",
             Self::RecordVersion { .. } => "record_version",

@@ -18,6 +18,7 @@ use calimero_storage::entities::{ChildInfo, Data, Element, Metadata, StorageType
 use calimero_storage::index::Index;
 use calimero_storage::interface::MainInterface;
 use calimero_storage::store::MainStorage;
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use medsync_protocol::ids::{ContextKind, MemberId, Sha256Digest};
 
 use crate::host;
@@ -50,6 +51,8 @@ impl Stored {
         // Storage exempts its own book-keeping from the check; no entry of ours is of that type.
         let is_entry = self.metadata.crdt_type == Some(entry_type());
         let owner = claimed_owner(&self.metadata).filter(|_| is_entry)?;
+        // The host ends the call at a key that is none.
+        CompressedEdwardsY(owner.0).decompress()?;
         MainInterface::verify_snapshot_entity_signature(self.id, &self.raw, &self.metadata).ok()?;
         Some(owner)
     }

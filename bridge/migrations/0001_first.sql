@@ -23,6 +23,8 @@ CREATE TABLE circles (
     -- Since when somebody is in it whom nobody here knows to be admitted: an admission may be on its
     -- way.
     suspected_at BIGINT,
+    -- Who is suspected, as JSON.
+    suspects TEXT,
     -- Nothing of it is sealed before: it did not take a place in a batch.
     held_until BIGINT NOT NULL DEFAULT 0
 );
@@ -233,13 +235,18 @@ CREATE TABLE tickets (
     issued_at BIGINT NOT NULL,
     batch INTEGER,
     position BIGINT,
-    -- When the chain was last asked whether it was claimed before it was revoked.
+    -- Read back from its circle by a store that was restored: of those a circle may have several.
+    was_taken_over BOOLEAN NOT NULL DEFAULT FALSE,
+    -- When the chain was last asked whether it was claimed before it was revoked, and what it said.
     checked_at BIGINT NOT NULL DEFAULT 0,
+    claimed_at BIGINT,
     replaced_at BIGINT,
     PRIMARY KEY (pool_id, handle)
 );
-CREATE UNIQUE INDEX tickets_of_circle ON tickets (pool_id, context) WHERE replaced_at IS NULL;
-CREATE UNIQUE INDEX tickets_of_key ON tickets (pool_id, patient_key) WHERE replaced_at IS NULL;
+CREATE UNIQUE INDEX tickets_of_circle ON tickets (pool_id, context)
+    WHERE replaced_at IS NULL AND NOT was_taken_over;
+CREATE UNIQUE INDEX tickets_of_key ON tickets (pool_id, patient_key)
+    WHERE replaced_at IS NULL AND NOT was_taken_over;
 CREATE INDEX tickets_by_batch ON tickets (batch);
 
 -- Tickets with their places, as they were seen in a circle: kept for ever.
@@ -306,6 +313,13 @@ CREATE TABLE releases (
     order_in_circle TEXT,
     order_in_exchange TEXT,
     tried_at BIGINT NOT NULL DEFAULT 0
+);
+-- Records of a release whose keys the exchange has, or that are left out for good.
+CREATE TABLE handed_over (
+    logged_as TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (logged_as, record, version)
 );
 CREATE INDEX releases_by_request ON releases (request);
 CREATE INDEX releases_by_state ON releases (state);

@@ -52,9 +52,10 @@ impl Desk {
     /// A store that does not answer. Whatever else hinders a step is said and tried again.
     pub async fn round(&self) -> Result<(), PipelineError> {
         carry::carry_all(self).await?;
+        // Orders first: what is to be handed over may take long.
+        erase::order_all(self).await?;
         answer::answer_all(self).await?;
         release::publish_all(self).await?;
-        erase::order_all(self).await?;
         erase::acknowledge_all(self).await
     }
 

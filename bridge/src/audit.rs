@@ -14,8 +14,10 @@ use crate::seams::random_salt;
 use crate::source::{Circle, LogEntry, PageLimit, SourceError, all_log};
 use crate::store::{Store, StoreError};
 
+mod answers;
 mod check;
 
+pub use answers::{answers_fact, check_answers};
 pub use check::{Anchorings, Fault, LogReport, check};
 
 /// How often a number that was taken meanwhile is tried again: by as many writers at once.
@@ -79,16 +81,17 @@ pub async fn append(
     let author_key = author.public_key();
     let subject = body.subject()?;
     for _ in 0..ATTEMPTS {
-        let (seq, prev) = store.log_next(context, author_key).await?;
+        let next = store.log_next(context, author_key).await?;
         let (entry, signature) = loop {
             let entry = Entry {
                 context,
                 author_key,
-                seq,
-                prev,
+                seq: next.seq,
+                prev: next.prev,
                 kind: body.kind(),
                 subject,
-                at: now,
+                // Clocks are set back, and other devices have their own.
+                at: now.max(next.not_before),
                 salt: random_salt(random),
             };
             // A digest that cannot be signed (odds 2^-55) takes another salt.
@@ -120,8 +123,8 @@ pub async fn catch_up(
     now: UnixSeconds,
 ) -> Result<(), AuditError> {
     let author_key = author.public_key();
-    let (next, _) = store.log_next(circle.context(), author_key).await?;
-    for entry in all_log(circle, author_key, next).await? {
+    let next = store.log_next(circle.context(), author_key).await?;
+    for entry in all_log(circle, author_key, next.seq).await? {
         if entry.is_signed() {
             keep(store, &entry, now).await?;
         }

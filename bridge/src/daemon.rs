@@ -253,7 +253,9 @@ pub async fn publish_key_changes(pipeline: &Pipeline) -> Result<(), PipelineErro
 async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     let row = store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await?;
+    let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? else {
+        return Ok(());
+    };
     let state = circle.circle().await?;
     let Some(enrolled) = state.only() else {
         return Ok(());

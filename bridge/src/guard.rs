@@ -11,7 +11,9 @@ use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::secrets::DeviceNumber;
 
-use crate::source::{Circle, CircleState, Device, Pin, SourceError};
+use crate::source::{
+    Circle, CircleState, Device, EntryBody, EntryKind, Pin, SourceError, all_changes,
+};
 use crate::store::circles::CircleRow;
 use crate::store::{Store, StoreError};
 
@@ -70,14 +72,31 @@ pub async fn enter(
     }
     let circle = circles.open(row.context);
     let Some(difference) = compare(&*circle, store, row).await? else {
-        if row.suspected_at.is_some() {
-            store.suspect(row.context, None).await?;
+        if row.suspected_at.is_none() {
+            return Ok(circle);
         }
-        return Ok(circle);
+        // Whoever was in the group has read what is in the circle, gone or not.
+        let mut gone = store.suspects(row.context).await?;
+        let admitted = whom_the_patient_admitted(&*circle, store, row).await?;
+        gone.retain(|member| !admitted.contains(member));
+        if gone.is_empty() {
+            store.suspect_nobody(row.context).await?;
+            return Ok(circle);
+        }
+        let why = format!(
+            "readers came and went whom nobody admitted: {}",
+            named(&gone)
+        );
+        store.raise_alarm(row.context, &why).await?;
+        return Err(alarm(why));
     };
     let since = row.suspected_at.unwrap_or(now);
-    if difference.may_be_explained && now.0.saturating_sub(since.0) < ADMISSION_WAIT_S {
-        store.suspect(row.context, Some(since)).await?;
+    // A clock that was set back does not make it wait longer.
+    let is_young = now >= since && now.0 - since.0 < ADMISSION_WAIT_S;
+    if difference.may_be_explained && is_young {
+        store
+            .suspect(row.context, &difference.strangers, since)
+            .await?;
         let (context, why) = (row.context, difference.why);
         return Err(GuardError::Suspect { context, why });
     }
@@ -94,6 +113,8 @@ struct Difference {
     why: String,
     /// Whether an admission that is on its way may explain it.
     may_be_explained: bool,
+    /// The readers whom nothing explains.
+    strangers: BTreeSet<MemberId>,
 }
 
 /// Compares a circle with what was pinned. Whom the patient admitted is asked of the circle itself,
@@ -107,24 +128,77 @@ async fn compare(
     let Some(why) = difference(row, &pin, &BTreeSet::new()) else {
         return Ok(None);
     };
-    let is_settled = Difference {
-        why,
-        may_be_explained: false,
-    };
     if row.kind == ContextKind::Exchange || replaced(row, &pin).is_some() {
-        return Ok(Some(is_settled));
+        return Ok(Some(Difference {
+            why,
+            may_be_explained: false,
+            strangers: BTreeSet::new(),
+        }));
     }
-    let state = circle.circle().await?;
-    let Some(enrolled) = state.only() else {
-        return Ok(Some(is_settled));
-    };
-    let history = store.key_history(row.context, &enrolled.enrolment).await?;
-    let admitted = admitted(row, &state, &history);
+    let admitted = whom_the_patient_admitted(circle, store, row).await?;
     let left = difference(row, &pin, &admitted);
     Ok(left.map(|why| Difference {
         why,
         may_be_explained: true,
+        strangers: strangers(row, &pin, &admitted),
     }))
+}
+
+/// Whom the patient admitted, as a circle of the pinned code shows it. A change of the patient's
+/// key that was not taken in yet is, for the next key admits too.
+async fn whom_the_patient_admitted(
+    circle: &dyn Circle,
+    store: &Store,
+    row: &CircleRow,
+) -> Result<BTreeSet<MemberId>, GuardError> {
+    let state = circle.circle().await?;
+    let Some(enrolled) = state.only() else {
+        return Ok(BTreeSet::new());
+    };
+    let known = store.key_history(row.context, &enrolled.enrolment).await?;
+    let history = if state.keys.iter().all(|key| known.keys.contains(key)) {
+        known
+    } else {
+        take_key_changes(store, circle, &state)
+            .await?
+            .unwrap_or(known)
+    };
+    Ok(admitted(row, &state, &history))
+}
+
+/// Takes over which of the patient's keys counts, as the circle shows it: each change proves
+/// itself. Nothing if nobody is enrolled.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn take_key_changes(
+    store: &Store,
+    circle: &dyn Circle,
+    state: &CircleState,
+) -> Result<Option<KeyHistory>, GuardError> {
+    let Some(enrolled) = state.only() else {
+        return Ok(None);
+    };
+    let (context, recovery_key) = (state.context, enrolled.enrolment.recovery_key);
+    for change in all_changes(circle).await? {
+        if change.kind != EntryKind::KeyChange {
+            continue;
+        }
+        let entry = circle.entry(change.kind, change.key).await?;
+        let Some(EntryBody::KeyChange(said)) = entry.body else {
+            continue;
+        };
+        if let Some(by) = said
+            .change
+            .signed_by(context, recovery_key, &said.signature)
+        {
+            let is_published = true;
+            store
+                .keep_key_change(context, (&said, by), is_published, state.now)
+                .await?;
+        }
+    }
+    Ok(Some(store.key_history(context, &enrolled.enrolment).await?))
 }
 
 /// Whom the patient let in: members that one of its keys admitted, each checked here. Whoever was
@@ -144,9 +218,9 @@ pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> B
     admitted
 }
 
-/// Opens a circle for revocations alone, also one that is stopped because of its readers: a
-/// revocation proves itself, is no secret, and must not wait for a person. Nothing if it runs
-/// other code, or is in another group, than was pinned.
+/// Opens a circle for revocations and key changes alone, also one that is stopped because of its
+/// readers: both prove themselves, are no secret, and must not wait for a person. Nothing if it
+/// runs other code, or is in another group, than was pinned.
 ///
 /// # Errors
 /// A node that does not answer.
@@ -197,6 +271,25 @@ pub fn difference(row: &CircleRow, pin: &Pin, admitted: &BTreeSet<MemberId>) -> 
     if let Some(why) = replaced(row, pin) {
         return Some(why);
     }
+    let strangers = strangers(row, pin, admitted);
+    (!strangers.is_empty()).then(|| {
+        format!(
+            "{} readers were added whom nobody invited: {}",
+            strangers.len(),
+            named(&strangers)
+        )
+    })
+}
+
+/// Some members by name, and no more than a person reads.
+fn named(members: &BTreeSet<MemberId>) -> String {
+    const NAMED_MAX: usize = 8;
+    let names = members.iter().take(NAMED_MAX).map(ToString::to_string);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The readers of a circle whom nothing explains.
+fn strangers(row: &CircleRow, pin: &Pin, admitted: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
     let mut allowed = admitted.clone();
     allowed.extend([row.custodian_member, row.member]);
     let is_custodian = row.member == row.custodian_member;
@@ -209,19 +302,7 @@ pub fn difference(row: &CircleRow, pin: &Pin, admitted: &BTreeSet<MemberId>) -> 
             allowed.insert(*patient);
         }
     }
-    let strangers: Vec<String> = pin
-        .members
-        .difference(&allowed)
-        .map(ToString::to_string)
-        .collect();
-    const NAMED_MAX: usize = 8;
-    (!strangers.is_empty()).then(|| {
-        format!(
-            "{} readers were added whom nobody invited: {}",
-            strangers.len(),
-            strangers[..strangers.len().min(NAMED_MAX)].join(", ")
-        )
-    })
+    pin.members.difference(&allowed).copied().collect()
 }
 
 #[cfg(test)]

@@ -228,6 +228,9 @@ pub enum ChainError {
     /// The entry names another predecessor.
     #[error("entry {0:?} does not follow the entry before it: one of the two was changed")]
     Rewritten(Seq),
+    /// The entry says an earlier time than the one before it.
+    #[error("entry {0:?} is dated before the entry that it follows")]
+    Backdated(Seq),
     /// The signature is not the author's.
     #[error("entry {0:?} is not signed by its author")]
     BadSignature(Seq),
@@ -240,6 +243,7 @@ pub struct LogCursor {
     author_key: PublicKey,
     next: Seq,
     prev: EntryDigest,
+    not_before: UnixSeconds,
 }
 
 impl LogCursor {
@@ -251,6 +255,7 @@ impl LogCursor {
             author_key,
             next: Seq(0),
             prev: EntryDigest::from_felt(Felt::ZERO),
+            not_before: UnixSeconds(0),
         }
     }
 
@@ -297,9 +302,13 @@ impl LogCursor {
         if entry.prev != self.prev {
             return Err(ChainError::Rewritten(entry.seq));
         }
+        if entry.at < self.not_before {
+            return Err(ChainError::Backdated(entry.seq));
+        }
         Ok(Self {
             next: Seq(entry.seq.0 + 1),
             prev: digest,
+            not_before: entry.at,
             ..self
         })
     }

@@ -116,7 +116,7 @@ fn with(custodian: &Replica, change: impl Fn(&mut Terms)) -> Value {
 }
 
 #[test]
-fn a_grant_that_is_not_the_patients_is_refused() {
+fn hostile_grant_that_is_not_the_patients_is_refused() {
     let (custodian, mut patient) = enrolled(CONTEXT);
     let right = terms(custodian.member(), CONTEXT, 1);
     // The hospital signs under its own key, and then under the patient's name.
@@ -211,7 +211,7 @@ fn a_handle_names_one_consent() {
 }
 
 #[test]
-fn the_crafted_signature_of_the_vectors_is_an_ordinary_refusal() {
+fn hostile_crafted_signature_of_the_vectors_is_an_ordinary_refusal() {
     let (custodian, mut patient) = enrolled(CONTEXT);
     let file = concat!(env!("MEDSYNC_ROOT"), "/tests/vectors/protocol-v1.json");
     let vectors: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -242,7 +242,7 @@ fn the_crafted_signature_of_the_vectors_is_an_ordinary_refusal() {
 /// With r = -message / secret the sum of the equation is the point at infinity, whatever s is.
 /// Older verifiers panic on it.
 #[test]
-fn a_signature_that_sums_to_infinity_is_an_ordinary_refusal() {
+fn hostile_signature_that_sums_to_infinity_is_an_ordinary_refusal() {
     use starknet_types_core::felt::{Felt, NonZeroFelt};
     let order = NonZeroFelt::from_felt_unchecked(Felt::from_hex_unchecked(
         "0x800000000000010ffffffffffffffffb781126dcae7b2321e66a241adc64d2f",
@@ -267,7 +267,7 @@ fn a_signature_that_sums_to_infinity_is_an_ordinary_refusal() {
 }
 
 #[test]
-fn a_revocation_that_does_not_open_the_handle_is_refused_or_counts_for_nothing() {
+fn hostile_revocation_that_does_not_open_the_handle_is_refused_or_counts_for_nothing() {
     let (custodian, mut patient) = enrolled(CONTEXT);
     let (mine, other) = (Consent::sound(&custodian, 1), Consent::sound(&custodian, 2));
     patient.call("grant", &mine.grant_arguments()).unwrap();

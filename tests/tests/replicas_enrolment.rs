@@ -52,7 +52,7 @@ fn init_with_a_wrong_argument_makes_no_circle() {
 }
 
 #[test]
-fn a_second_different_enrolment_freezes_the_circle() {
+fn hostile_second_different_enrolment_freezes_the_circle() {
     let mut custodian = open(CONTEXT);
     let mut patient = custodian.join(102);
     let mut thief = custodian.join(103);
@@ -84,7 +84,7 @@ fn a_second_different_enrolment_freezes_the_circle() {
 }
 
 #[test]
-fn an_enrolment_that_does_not_fit_is_refused() {
+fn hostile_enrolment_that_does_not_fit_is_refused() {
     let mut custodian = open(CONTEXT);
     let mut patient = custodian.join(102);
     let mine = enrolment(patient.member(), PATIENT);

@@ -102,7 +102,7 @@ fn models(custodian: &mut Replica, patient: &mut Replica) -> Vec<Delta> {
 }
 
 #[test]
-fn entries_that_cannot_be_read_are_ignored_and_counted() {
+fn hostile_entries_that_cannot_be_read_are_ignored_and_counted() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let forger = custodian.join(66);
     let models = models(&mut custodian, &mut patient);
@@ -150,7 +150,7 @@ fn entries_that_cannot_be_read_are_ignored_and_counted() {
 }
 
 #[test]
-fn a_consent_that_was_forged_into_the_state_does_not_count() {
+fn hostile_consent_that_was_forged_into_the_state_does_not_count() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let mut forger = custodian.join(66);
     // The forger's node believes that the hospital's key is the patient's: it enrolled it itself.
@@ -213,7 +213,7 @@ fn a_consent_that_was_forged_into_the_state_does_not_count() {
 }
 
 #[test]
-fn a_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
+fn hostile_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
     use starknet_types_core::felt::Felt;
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let mut forger = custodian.join(66);
@@ -268,7 +268,7 @@ fn a_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
 }
 
 #[test]
-fn an_enrolment_that_was_forged_into_the_state_freezes_nothing() {
+fn hostile_enrolment_that_was_forged_into_the_state_freezes_nothing() {
     let mut custodian = medsync_tests::circle::open(CONTEXT);
     let mut patient = custodian.join(102);
     let forger = custodian.join(66);
@@ -302,7 +302,7 @@ fn an_enrolment_that_was_forged_into_the_state_freezes_nothing() {
 }
 
 #[test]
-fn a_record_under_another_stamp_is_ignored_and_a_false_stamp_is_dropped() {
+fn hostile_record_under_another_stamp_is_ignored_and_a_false_stamp_is_dropped() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let forger = custodian.join(66);
     let models = models(&mut custodian, &mut patient);
@@ -328,7 +328,7 @@ fn a_record_under_another_stamp_is_ignored_and_a_false_stamp_is_dropped() {
 }
 
 #[test]
-fn rubbish_in_a_shard_does_not_stop_a_revocation() {
+fn hostile_rubbish_in_a_shard_does_not_stop_a_revocation() {
     let (custodian, mut patient) = enrolled(CONTEXT);
     let forger = custodian.join(66);
     let consent = Consent::sound(&custodian, 1);

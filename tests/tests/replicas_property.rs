@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::Seq;
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::decide::{Attributes, Candidate, Concept, Outcome, Request, decide};
 use medsync_protocol::ids::{UnixSeconds, to_base64};
@@ -26,56 +25,45 @@ const THIEFS_NODE: usize = 3;
 /// The key that the patient changes to, and the one that a thief does.
 const NEXT: u8 = 30;
 const THIEF: u8 = 31;
-/// A time that no test reaches.
+/// Times that no test reaches: a consent ends at one and another begins at the next.
+const END: u64 = 1 << 39;
 const FAR: u64 = 1 << 40;
-const NOW: UnixSeconds = UnixSeconds(1_000_000);
+/// When is asked: before either, twice between them, and after both.
+const TIMES: [u64; 4] = [1_000_000, END, FAR - 1, FAR];
 
 const RESEARCH: &str = "HRESCH";
 const TREATMENT: &str = "TREAT";
 
-/// What a consent says, who signed it and from when on.
+/// What a consent says, who signed it, from when on and until when, if not for ever.
 struct Says {
     signer: u8,
     not_before: u64,
+    not_after: u64,
     provision: Provision,
     exceptions: Vec<Provision>,
     /// The same in plain Rust.
     model: fn(&Resource, &str) -> Option<bool>,
 }
 
+type Text = &'static str;
+
 /// One resource: its type, clinical code and security label.
 struct Resource {
-    class: &'static str,
-    code: Option<&'static str>,
-    label: Option<&'static str>,
+    class: Text,
+    code: Option<Text>,
+    label: Option<Text>,
+}
+
+const fn resource(class: Text, code: Option<Text>, label: Option<Text>) -> Resource {
+    Resource { class, code, label }
 }
 
 const RESOURCES: [Resource; 5] = [
-    Resource {
-        class: "Observation",
-        code: Some("heart"),
-        label: Some("N"),
-    },
-    Resource {
-        class: "Observation",
-        code: Some("mind"),
-        label: Some("PSY"),
-    },
-    Resource {
-        class: "Condition",
-        code: Some("mind"),
-        label: Some("N"),
-    },
-    Resource {
-        class: "Observation",
-        code: Some("heart"),
-        label: None,
-    },
-    Resource {
-        class: "Condition",
-        code: None,
-        label: Some("N"),
-    },
+    resource("Observation", Some("heart"), Some("N")),
+    resource("Observation", Some("mind"), Some("PSY")),
+    resource("Condition", Some("mind"), Some("N")),
+    resource("Observation", Some("heart"), None),
+    resource("Condition", None, Some("N")),
 ];
 
 fn codes(code: &str) -> CodeSet {
@@ -104,6 +92,7 @@ fn consents() -> Vec<Says> {
     let plain = |signer, purpose, class, model| Says {
         signer,
         not_before: 1,
+        not_after: 0,
         provision: permit(purpose, class),
         exceptions: Vec::new(),
         model,
@@ -142,7 +131,11 @@ fn consents() -> Vec<Says> {
         plain(PATIENT, TREATMENT, None, treatment),
         Says {
             not_before: FAR,
-            ..plain(PATIENT, RESEARCH, None, |_, _| None)
+            ..plain(PATIENT, RESEARCH, Some("Observation"), observations)
+        },
+        Says {
+            not_after: END,
+            ..plain(PATIENT, TREATMENT, None, treatment)
         },
         plain(NEXT, RESEARCH, Some("Observation"), observations),
         plain(THIEF, TREATMENT, None, treatment),
@@ -158,15 +151,6 @@ fn consent_count() -> usize {
 enum By {
     Old,
     Recovery,
-}
-
-impl By {
-    const fn signer(self) -> u8 {
-        match self {
-            Self::Old => PATIENT,
-            Self::Recovery => RECOVERY,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -323,21 +307,32 @@ fn states(heard: &Heard) -> BTreeMap<usize, &'static str> {
         .collect()
 }
 
-/// What the model decides on one resource: a denial of any consent that speaks, else a permit.
-fn decision(heard: &Heard, resource: &Resource, purpose: &str) -> Outcome {
-    let consents = consents();
-    let mut permitted = false;
+/// For what is asked, and when.
+type Asked = (&'static str, u64);
+
+/// What one consent says, if it is in its time and says anything.
+fn spoken(number: usize, resource: &Resource, (purpose, at): Asked) -> Option<bool> {
+    let says = &consents()[number];
+    let is_in_time = says.not_before <= at && (says.not_after == 0 || at < says.not_after);
+    is_in_time.then(|| (says.model)(resource, purpose))?
+}
+
+/// What the model decides on one resource, and by which consents: a denial of any that speaks, else
+/// a permit by those under the present key.
+fn decision(heard: &Heard, resource: &Resource, asked: Asked) -> (Outcome, BTreeSet<usize>) {
+    let (mut denying, mut permitting) = (BTreeSet::new(), BTreeSet::new());
     for (number, state) in states(heard) {
-        match (state, (consents[number].model)(resource, purpose)) {
-            ("in_force" | "old_key", Some(false)) => return Outcome::Deny,
-            ("in_force", Some(true)) => permitted = true,
-            _ => {}
-        }
+        let said = match (state, spoken(number, resource, asked)) {
+            ("in_force" | "not_yet" | "old_key", Some(false)) => &mut denying,
+            ("in_force" | "not_yet", Some(true)) => &mut permitting,
+            _ => continue,
+        };
+        said.insert(number);
     }
-    if permitted {
-        Outcome::Permit
-    } else {
-        Outcome::NoConsent
+    match (denying.is_empty(), permitting.is_empty()) {
+        (false, _) => (Outcome::Deny, denying),
+        (true, false) => (Outcome::Permit, permitting),
+        (true, true) => (Outcome::NoConsent, denying),
     }
 }
 
@@ -363,7 +358,8 @@ impl World {
             let plan = Plan {
                 signer: says.signer,
                 not_before: says.not_before,
-                ..Plan::sound(number)
+                not_after: says.not_after,
+                number,
             };
             plan.sign(&terms)
         };
@@ -415,14 +411,9 @@ impl World {
     fn log(&mut self, by: usize) {
         let author = [HOSPITAL, PATIENT_AUTHOR][by];
         let entry = Logged::after(self.logs[by].last(), CONTEXT, author, 1);
-        let Seq(seq) = entry.entry.seq;
         let is_author = by == 0 || !enrolled(&self.heard[by]).is_empty();
-        let expected = if is_author {
-            Ok(false)
-        } else {
-            Err("not_an_author")
-        };
-        let fact = Fact::Logged(author, seq);
+        let expected = is_author.then_some(false).ok_or("not_an_author");
+        let fact = Fact::Logged(author, entry.entry.seq.0);
         self.call(by, ("append_log", &entry.arguments()), fact, expected);
         if is_author {
             self.logs[by].push(entry);
@@ -451,7 +442,8 @@ impl World {
             Step::Enrol => self.enrol(PATIENTS_NODE, PATIENT),
             Step::Steal => self.enrol(THIEFS_NODE, HOSPITAL),
             Step::ChangeKey { at, by, to } => {
-                let arguments = change_key_arguments(CONTEXT, [PATIENT, to], 0, by.signer());
+                let signer = if by == By::Old { PATIENT } else { RECOVERY };
+                let arguments = change_key_arguments(CONTEXT, [PATIENT, to], 0, signer);
                 let expected = changed(&self.heard[at], by, to);
                 let fact = Fact::Changed(by, to);
                 self.call(at, ("change_key", &arguments), fact, expected);
@@ -483,21 +475,27 @@ impl World {
             .map(|consent| self.candidate(consent))
             .collect();
         for resource in &RESOURCES {
-            for purpose in [RESEARCH, TREATMENT] {
-                let expected = decision(heard, resource, purpose);
-                let decided = |recipient| decided(&candidates, recipient, resource, purpose);
-                assert_eq!(
-                    decided(RESEARCHER),
-                    expected,
-                    "{} {purpose}, replica {which} heard {heard:?}",
-                    resource.class
-                );
-                assert_eq!(decided(HOSPITAL), Outcome::NoConsent);
+            let both = |at| [(RESEARCH, at), (TREATMENT, at)];
+            for asked in TIMES.into_iter().flat_map(both) {
+                self.check_decision(which, &candidates, resource, asked);
             }
         }
         for (author, log) in [HOSPITAL, PATIENT_AUTHOR].into_iter().zip(&self.logs) {
             self.check_log(which, author, log);
         }
+    }
+
+    /// The decision and the consents that it names are the model's.
+    fn check_decision(&self, by: usize, candidates: &[Candidate], of: &Resource, asked: Asked) {
+        let (heard, class) = (&self.heard[by], of.class);
+        let (outcome, numbers) = decision(heard, of, asked);
+        let name = |number: usize| self.consents[number].name();
+        let names: BTreeSet<String> = numbers.into_iter().map(name).collect();
+        let found = decided(candidates, RESEARCHER, of, asked);
+        let case = format!("{class} {asked:?}, replica {by} heard {heard:?}");
+        assert_eq!(found, (outcome, names), "{case}");
+        let (other, _) = decided(candidates, HOSPITAL, of, asked);
+        assert_eq!(other, Outcome::NoConsent);
     }
 
     /// A replica shows a log up to the first entry that it has not heard of, and nothing else.
@@ -538,12 +536,17 @@ impl World {
     }
 }
 
-fn decided(candidates: &[Candidate], recipient: u8, resource: &Resource, purpose: &str) -> Outcome {
+fn decided(
+    candidates: &[Candidate],
+    recipient: u8,
+    resource: &Resource,
+    (purpose, at): Asked,
+) -> (Outcome, BTreeSet<String>) {
     let request = Request {
         recipient: public_key(recipient),
         purposes: concepts(Some(purpose)),
         understood: CodeSet::default(),
-        at: NOW,
+        at: UnixSeconds(at),
     };
     let attributes = Attributes {
         classes: concepts(Some(resource.class)),
@@ -552,10 +555,8 @@ fn decided(candidates: &[Candidate], recipient: u8, resource: &Resource, purpose
         ..Attributes::default()
     };
     let decision = decide(&request, &attributes, candidates).expect("a sound request");
-    if decision.outcome == Outcome::Permit {
-        assert!(!decision.based_on.is_empty(), "a permit names its consents");
-    }
-    decision.outcome
+    let named = decision.based_on.iter().map(ToString::to_string);
+    (decision.outcome, named.collect())
 }
 
 fn text(value: &Value) -> String {

@@ -30,23 +30,18 @@ const DAY_S: u64 = 24 * 60 * 60;
 pub async fn answer_all(desk: &Desk) -> Result<(), PipelineError> {
     let (store, own) = (&desk.pipeline.store, desk.author.public_key());
     for request in store.open_requests(own, ANSWERED_PER_ROUND).await? {
-        let before = if request.is_permitted {
-            RequestState::Permitted
-        } else {
-            RequestState::New
-        };
-        let (state, hindrance) = match answer(desk, &request).await {
-            Ok(state) => (state, None),
+        match answer(desk, &request).await {
+            Ok(state) => {
+                let now = desk.pipeline.now();
+                store.request_is(request.request, state, now).await?;
+            }
             Err(PipelineError::Store(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(request = %request.request, %error, "a request is tried again");
-                (before, Some(error.to_string()))
+                let (now, why) = (desk.pipeline.now(), error.to_string());
+                store.request_hindered(request.request, &why, now).await?;
             }
-        };
-        let now = desk.pipeline.now();
-        store
-            .request_is(request.request, state, hindrance.as_deref(), now)
-            .await?;
+        }
     }
     Ok(())
 }
@@ -106,7 +101,7 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         asked.permit(&decided).await?;
         let now = desk.pipeline.now();
         store
-            .request_is(row.request, RequestState::Permitted, None, now)
+            .request_is(row.request, RequestState::Permitted, now)
             .await?;
     }
     release::release(&asked).await

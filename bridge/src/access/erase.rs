@@ -8,8 +8,8 @@ use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
 use super::{Desk, only_store};
 use crate::pipeline::PipelineError;
 use crate::pipeline::watch::revoked_by_others;
-use crate::store::access::{ReleaseRow, ReleaseState};
 use crate::store::log::LogFilter;
+use crate::store::releases::{ReleaseRow, ReleaseState};
 
 /// Orders the erasure of releases whose consents are revoked or over.
 ///
@@ -30,7 +30,10 @@ pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
 
 /// Whether a consent that a release rests on has ended, by what is known here. A release ends with
 /// the first of them; whoever still has a consent asks again.
-async fn ended(desk: &Desk, row: &ReleaseRow) -> Result<Option<ErasureReason>, PipelineError> {
+pub(super) async fn ended(
+    desk: &Desk,
+    row: &ReleaseRow,
+) -> Result<Option<ErasureReason>, PipelineError> {
     let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
     let Some(Body::Released { based_on, .. }) = store.entry(row.logged_as).await?.map(|e| e.body)
     else {

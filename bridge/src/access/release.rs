@@ -3,6 +3,9 @@
 //! Decided again with what the chain says, appended to the circle's log, read back from it, kept
 //! here; then the same in the exchange; then, by calls that name those entries, records sealed to
 //! the reply key. A crash anywhere leaves entries without keys, never keys without entries.
+//!
+//! A large record takes long to carry: right before its key leaves it is asked again whether a
+//! consent has ended, or the key was destroyed. A record that cannot be handed over keeps no other.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +14,12 @@ use medsync_protocol::ids::{SealKey, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
 
 use super::answer::Asked;
-use super::{Desk, only_store};
+use super::{Desk, erase, only_store};
 use crate::parts::{self, OpenError};
 use crate::pipeline::PipelineError;
 use crate::source::{Circle, LogEntry, NewRelease};
-use crate::store::access::{ReleaseRow, ReleaseState, RequestState};
+use crate::store::access::RequestState;
+use crate::store::releases::{ReleaseRow, ReleaseState};
 
 /// How many releases one round hands over.
 const PUBLISHED_PER_ROUND: u32 = 16;
@@ -122,14 +126,20 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<(), PipelineError> {
         circle: &*circle,
         exchange: &*exchange,
         requested: &requested,
-        logged_as: row.logged_as,
+        row,
         entry: &entry,
     };
-    for what in records {
-        if decided.records.contains_key(&what) {
-            handover.hand_over(what).await?;
+    let done = store.handed_over(row.logged_as).await?;
+    let due = |what: &RecordRef| decided.records.contains_key(what) && !done.contains(what);
+    let mut hindered = Ok(());
+    for what in records.into_iter().filter(due) {
+        match handover.hand_over(what).await {
+            Ok(()) => store.keep_handed_over(row.logged_as, what).await?,
+            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) => hindered = hindered.and(Err(error)),
         }
     }
+    hindered?;
     store
         .release_is(row.logged_as, ReleaseState::Published, None)
         .await?;
@@ -143,7 +153,7 @@ struct Handover<'a> {
     circle: &'a dyn Circle,
     exchange: &'a dyn Circle,
     requested: &'a Requested,
-    logged_as: EntryDigest,
+    row: &'a ReleaseRow,
     entry: &'a LogEntry,
 }
 
@@ -184,6 +194,10 @@ impl Handover<'_> {
         };
         match parts::carry((self.circle, self.exchange), &key, &own, &payload).await {
             Ok(()) => {}
+            Err(OpenError::Source(error)) if error.refusal() == Some("full") => {
+                tracing::error!(record = %what.record, "the exchange is full; it is left out");
+                return Ok(());
+            }
             Err(OpenError::Source(error)) => return Err(error.into()),
             Err(error @ OpenError::NotHere(_)) => {
                 return Err(PipelineError::Broken(format!("{}: {error}", what.record)));
@@ -193,7 +207,13 @@ impl Handover<'_> {
                 return Ok(());
             }
         }
-        let reader = place(self.requested.reply_key, Some(self.logged_as));
+        if erase::ended(self.desk, self.row).await?.is_some()
+            || store.record_secret(context, what).await?.is_none()
+        {
+            let why = "a consent ended, or the key was destroyed, while it was carried";
+            return Err(PipelineError::Broken(format!("{}: {why}", what.record)));
+        }
+        let reader = place(self.requested.reply_key, Some(self.row.logged_as));
         let mut random = self.desk.pipeline.random.lock().await;
         let sealed_key = key.seal(&reader, &mut &mut *random).map_err(broken)?;
         drop(random);
@@ -206,7 +226,12 @@ impl Handover<'_> {
             payload,
             sealed_key,
         };
-        self.exchange.put_release(&release).await?;
-        Ok(())
+        match self.exchange.put_release(&release).await {
+            Err(error) if error.refusal() == Some("full") => {
+                tracing::error!(record = %what.record, "the exchange is full; it is left out");
+                Ok(())
+            }
+            put => Ok(put.map(|_| ())?),
+        }
     }
 }

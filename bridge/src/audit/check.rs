@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{ChainError, EntryDigest, LogCursor, Seq};
+use medsync_protocol::audit::{ChainError, EntryDigest, LogCursor, RecordRef, Seq};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
@@ -45,6 +45,28 @@ pub enum Fault {
         seq: Seq,
         /// Its digest.
         digest: EntryDigest,
+    },
+    /// An entry says an earlier time than the one before it.
+    Backdated {
+        /// Its number.
+        seq: Seq,
+    },
+    /// An answer names a request that is not in the log before it.
+    NotAsked {
+        /// Its number.
+        seq: Seq,
+    },
+    /// A release on a request that was denied, or not answered.
+    NotPermitted {
+        /// Its number.
+        seq: Seq,
+    },
+    /// An answer names records that no consent permitted at its time.
+    NotCovered {
+        /// Its number.
+        seq: Seq,
+        /// Which records.
+        records: Vec<RecordRef>,
     },
     /// An entry that was kept here is not in its context any more.
     Vanished {
@@ -110,6 +132,10 @@ pub fn check(
                 faults.push(Fault::Missing { seq: expected });
                 is_whole = false;
             }
+            Some(Err(ChainError::Backdated(_))) => {
+                faults.push(Fault::Backdated { seq: *seq });
+                is_whole = false;
+            }
             Some(Err(_)) => {
                 faults.push(Fault::Rewritten { seq: *seq });
                 is_whole = false;
@@ -171,6 +197,14 @@ mod tests {
     }
 
     fn entry(seq: u64, prev: EntryDigest, salt: u64) -> LogEntry {
+        entry_with(seq, prev, salt, seq)
+    }
+
+    fn entry_at(seq: u64, prev: EntryDigest, at: u64) -> LogEntry {
+        entry_with(seq, prev, 0, at)
+    }
+
+    fn entry_with(seq: u64, prev: EntryDigest, salt: u64, at: u64) -> LogEntry {
         let body = Body::Granted {
             consent: Commitment::from_felt(Felt::from(seq)),
         };
@@ -181,7 +215,7 @@ mod tests {
             prev,
             kind: body.kind(),
             subject: body.subject().expect("sound"),
-            at: UnixSeconds(seq),
+            at: UnixSeconds(at),
             salt: Salt::from_felt(Felt::from(salt)),
         };
         LogEntry {
@@ -259,6 +293,11 @@ mod tests {
         rewritten[1] = other;
         let report = faults(&rewritten, &[], false);
         assert_eq!(report.faults, [Fault::Rewritten { seq: Seq(2) }]);
+
+        let mut backdated = whole[..3].to_vec();
+        backdated.push(entry_at(3, whole[2].digest(), 1));
+        let report = faults(&backdated, &[], false);
+        assert_eq!(report.faults, [Fault::Backdated { seq: Seq(3) }]);
 
         let mut forged = whole.clone();
         forged[3].signature = whole[2].signature;

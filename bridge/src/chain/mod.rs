@@ -133,6 +133,15 @@ impl std::fmt::Display for RevertReason {
     }
 }
 
+/// What the chain knows of one ticket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TicketTimes {
+    /// When its handle was first opened, if it was.
+    pub revoked_at: Option<UnixSeconds>,
+    /// When its reward was claimed, if it was.
+    pub claimed_at: Option<UnixSeconds>,
+}
+
 /// Reads Starknet.
 #[async_trait]
 pub trait Chain: Send + Sync {
@@ -187,13 +196,14 @@ pub trait Chain: Send + Sync {
         handles: &[Handle],
     ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError>;
 
-    /// When a reward was claimed for a handle from a pool, if it was, and the block that was read.
-    async fn claimed_at(
+    /// When a ticket's handle was revoked and its reward claimed, both read at one block.
+    async fn ticket_times(
         &self,
+        registry: ContractAddress,
         pool_contract: ContractAddress,
         pool: PoolId,
         handle: Handle,
-    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError>;
+    ) -> Result<(TicketTimes, BlockAt), ChainError>;
 
     /// What became of a transaction.
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;

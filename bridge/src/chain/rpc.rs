@@ -25,7 +25,7 @@ use starknet::providers::{Provider, ProviderError};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{BlockAt, Chain, ChainError, Facts, RevertReason, TransactionStatus};
+use super::{BlockAt, Chain, ChainError, Facts, RevertReason, TicketTimes, TransactionStatus};
 use transport::BoundedTransport;
 
 mod address;
@@ -317,18 +317,26 @@ impl Chain for RpcChain {
         }
     }
 
-    async fn claimed_at(
+    async fn ticket_times(
         &self,
+        registry: ContractAddress,
         pool_contract: ContractAddress,
         pool: PoolId,
         handle: Handle,
-    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError> {
+    ) -> Result<(TicketTimes, BlockAt), ChainError> {
         let block = self.tip().await?;
+        let [revoked_at] = self
+            .view(registry, "revoked_at", vec![handle.felt()], block.hash)
+            .await?;
         let calldata = vec![pool.felt(), handle.felt()];
-        let [at] = self
+        let [claimed_at] = self
             .view(pool_contract, "claimed_at", calldata, block.hash)
             .await?;
-        Ok((time_by(block, at)?, block))
+        let times = TicketTimes {
+            revoked_at: time_by(block, revoked_at)?,
+            claimed_at: time_by(block, claimed_at)?,
+        };
+        Ok((times, block))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

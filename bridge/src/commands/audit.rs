@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use medsync_protocol::audit::{EntryKind, Seq};
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::{ContextId, ContextKind, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
 use super::{Home, print_json};
-use crate::audit::{self, Anchorings, LogReport, check};
+use crate::audit::{self, Anchorings, LogReport, check, check_answers};
 use crate::party::Party;
 use crate::source::{CircleState, LogEntry, all_log};
 use crate::store::circles::CircleRow;
@@ -26,8 +26,8 @@ const UNREAD: u8 = 3;
 pub enum Audit {
     /// List the entries that were ever seen here, a line each.
     List(List),
-    /// Check every log of a circle: chain, signatures, forks, completeness, anchors. Ends with 2
-    /// if one is broken, and says where.
+    /// Check every log of a circle: chain, signatures, forks, completeness, anchors, and whether
+    /// the consents carry what was answered. Ends with 2 if one is broken, and says where.
     Verify(Verify),
 }
 
@@ -208,6 +208,7 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
     let (context, store, now) = (row.context, &party.store, party.clock.now());
     let mut there = None;
     let mut state = None;
+    let mut answers = Vec::new();
     if let Ok(circle) = party.enter(context).await {
         let found = circle.circle().await?;
         let mut digests = BTreeSet::new();
@@ -218,6 +219,9 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
                     audit::keep(store, &entry, now).await?;
                 }
             }
+        }
+        if row.kind == ContextKind::Circle {
+            answers = check_answers(store, &*circle, party.config.chain.registry()).await?;
         }
         there = Some(digests);
         state = Some(found);
@@ -230,6 +234,7 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
         .map(|entry| entry.entry.author_key)
         .chain(heads.iter().map(|head| head.author_key))
         .collect();
+    let custodian = state.as_ref().map(|state| state.custodian.author_key);
     let logs = authors
         .into_iter()
         .map(|author_key| {
@@ -239,7 +244,10 @@ async fn verify(party: &Party, row: &CircleRow) -> anyhow::Result<Report> {
                 .cloned()
                 .collect();
             let whose = (context, author_key);
-            let report = check(whose, &own, there.as_ref(), &heads, &anchored);
+            let mut report = check(whose, &own, there.as_ref(), &heads, &anchored);
+            if custodian == Some(author_key) {
+                report.faults.append(&mut answers);
+            }
             (author(state.as_ref(), author_key), report)
         })
         .collect();

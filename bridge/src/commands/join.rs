@@ -5,18 +5,17 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use medsync_protocol::audit::{Body, EntryDigest};
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, SealKey};
-use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::print_json;
 use crate::audit;
-use crate::guard::{admitted, difference};
+use crate::guard::{admitted, difference, take_key_changes};
 use crate::invitation::{Invitation, InvitationError};
 use crate::party::Party;
 use crate::seams::system_random;
-use crate::source::{Circle, CircleState, Device, EntryBody, EntryKind, all_changes};
+use crate::source::{CircleState, Device};
 use crate::store::circles::CircleRow;
 
 /// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
@@ -60,7 +59,7 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         bail!("the context runs other code than the invitation says; it is not entered");
     };
     check_pins(&invitation, &state)?;
-    let history = take_key_changes(party, &circle, &state).await?;
+    let history = take_key_changes(&party.store, &circle, &state).await?;
     let row = CircleRow {
         kind,
         context: says.context,
@@ -110,39 +109,6 @@ fn own_device(
         )
     })?;
     Ok(admitted.admission.device)
-}
-
-/// Takes over which of the patient's keys counts: whom it admitted depends on that.
-async fn take_key_changes(
-    party: &Party,
-    circle: &dyn Circle,
-    state: &CircleState,
-) -> anyhow::Result<Option<KeyHistory>> {
-    let Some(enrolled) = state.only() else {
-        return Ok(None);
-    };
-    let (store, now) = (&party.store, party.clock.now());
-    for change in all_changes(circle).await? {
-        if change.kind != EntryKind::KeyChange {
-            continue;
-        }
-        let entry = circle.entry(change.kind, change.key).await?;
-        if let Some(EntryBody::KeyChange(said)) = entry.body
-            && let Some(by) = said.change.signed_by(
-                state.context,
-                enrolled.enrolment.recovery_key,
-                &said.signature,
-            )
-        {
-            store
-                .keep_key_change(state.context, (&said, by), true, now)
-                .await?;
-        }
-    }
-    let history = store
-        .key_history(state.context, &enrolled.enrolment)
-        .await?;
-    Ok(Some(history))
 }
 
 /// What the circle says of its custodian has to be what the invitation says.

@@ -29,6 +29,7 @@ mod export;
 mod look;
 mod records;
 mod recovery;
+mod terms;
 mod tickets;
 
 const KEY_FILE: &str = "patient-keys.json";
@@ -67,7 +68,7 @@ pub enum Patient {
     /// Replace the patient's key by a fresh one, also when it was stolen.
     ChangeKey(change_key::ChangeKey),
     /// Grant a consent.
-    Grant(consents::Grant),
+    Grant(Box<consents::Grant>),
     /// Decline to consent to a recipient for a purpose; that is recorded too.
     Decline(consents::Decline),
     /// Revoke a consent; there is no way back.

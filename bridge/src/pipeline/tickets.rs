@@ -3,8 +3,9 @@
 //! A custodian makes its pools known to every circle, and issues a ticket to each patient with a
 //! consent in force to a pool's recipient: one for a pool and patient, within the quota that the
 //! pool has funded for this custodian. A ticket whose consent is revoked makes room for another one
-//! only once the chain says that it was not claimed before: a claim comes before the revocation or
-//! never.
+//! only once the chain says, of one block long after, that it is revoked and was not claimed: a
+//! claim comes before the revocation or never. Nothing is issued to a circle that was not read
+//! whole since this process started: a store that was restored first takes over what it issued.
 
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::ticket::{Ticket, claim_until};
@@ -19,6 +20,10 @@ const PER_ROUND: u32 = 64;
 /// After how long a circle that did not take a pool is told again, in seconds.
 const TOLD_AGAIN_S: u64 = 10 * 60;
 
+/// How old a revocation is before what comes with it is believed, as a block that old is not
+/// dropped; and how long a ticket rests after it was asked about. In seconds.
+const SETTLED_S: u64 = 10 * 60;
+
 /// Makes pools known, and issues what is due.
 ///
 /// # Errors
@@ -31,6 +36,9 @@ pub async fn issue_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let Some(anchorer) = pipeline.anchorer() else {
             return Ok(());
         };
+        if !pipeline.readings.was_read(due.context) {
+            continue;
+        }
         let ticket = Ticket {
             pool_id: due.pool_id,
             anchorer,
@@ -70,37 +78,40 @@ async fn make_pools_known(pipeline: &Pipeline) -> Result<(), PipelineError> {
 /// Tickets that were revoked unclaimed make room.
 async fn make_room(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
-    for revoked in store.revoked_tickets(PER_ROUND).await? {
-        match is_unclaimed(pipeline, &revoked).await {
-            Ok(true) => {
-                store
-                    .replace_ticket(revoked.pool_id, revoked.handle, now)
-                    .await?;
-                tracing::info!(pool = %revoked.pool_id, "a ticket was revoked unclaimed");
+    let registry = pipeline.registry.registry;
+    let not_since = UnixSeconds(now.0.saturating_sub(SETTLED_S));
+    for revoked in store.revoked_tickets(PER_ROUND, not_since).await? {
+        let RevokedTicket {
+            pool_id,
+            contract,
+            handle,
+        } = revoked;
+        let asked = pipeline
+            .chain
+            .ticket_times(registry, contract, pool_id, handle)
+            .await;
+        let claimed_at = match asked {
+            Ok((times, block)) => {
+                let is_settled = times
+                    .revoked_at
+                    .is_some_and(|at| at.0.saturating_add(SETTLED_S) <= block.time.0);
+                if is_settled && times.claimed_at.is_none() {
+                    store.replace_ticket(pool_id, handle, now).await?;
+                    tracing::info!(pool = %pool_id, "a ticket was revoked unclaimed");
+                }
+                times.claimed_at
             }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(
-                pool = %revoked.pool_id, %error,
-                "whether a revoked ticket was claimed is not known; it keeps its room",
-            ),
-        }
+            Err(error) => {
+                tracing::warn!(
+                    pool = %pool_id, %error,
+                    "whether a revoked ticket was claimed is not known; it keeps its room",
+                );
+                None
+            }
+        };
         store
-            .ticket_checked(revoked.pool_id, revoked.handle, now)
+            .ticket_checked((pool_id, handle), claimed_at, now)
             .await?;
     }
     Ok(())
-}
-
-/// Whether a ticket was revoked unclaimed, as of a block after the revocation's: one that is as old
-/// says nothing about what came with it.
-async fn is_unclaimed(pipeline: &Pipeline, revoked: &RevokedTicket) -> Result<bool, PipelineError> {
-    if !revoked.was_sealed {
-        // Nobody ever had a path to its leaf.
-        return Ok(true);
-    }
-    let (claimed_at, block) = pipeline
-        .chain
-        .claimed_at(revoked.contract, revoked.pool_id, revoked.handle)
-        .await?;
-    Ok(claimed_at.is_none() && block.time > revoked.revoked_at)
 }

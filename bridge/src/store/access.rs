@@ -10,7 +10,6 @@ use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::consents::ConsentRow;
 use super::{Store, StoreError, read, signed};
@@ -50,73 +49,6 @@ pub struct RequestRow {
     pub exchange: ContextId,
     /// Whether it was permitted already.
     pub is_permitted: bool,
-}
-
-/// How far a release is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseState {
-    /// It is in the circle's log; no key has left.
-    Logged,
-    /// The recipient has it.
-    Published,
-    /// The recipient was told to erase it.
-    Ordered,
-    /// The recipient said that it did.
-    Erased,
-}
-
-impl ReleaseState {
-    const ALL: [Self; 4] = [Self::Logged, Self::Published, Self::Ordered, Self::Erased];
-
-    /// The name in the store and for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Logged => "logged",
-            Self::Published => "published",
-            Self::Ordered => "ordered",
-            Self::Erased => "erased",
-        }
-    }
-}
-
-/// A release of a custodian.
-#[derive(Clone, Copy, Debug)]
-pub struct ReleaseRow {
-    /// The RELEASED entry in the circle.
-    pub logged_as: EntryDigest,
-    /// The request that it answers.
-    pub request: EntryDigest,
-    /// The exchange.
-    pub exchange: ContextId,
-    /// The circle.
-    pub circle: ContextId,
-    /// How far it is.
-    pub state: ReleaseState,
-    /// The order to erase in the circle and in the exchange, once there is one.
-    pub orders: Option<(EntryDigest, EntryDigest)>,
-}
-
-fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
-    let state: String = row.try_get("state")?;
-    let order = |name| -> Result<Option<EntryDigest>, StoreError> {
-        let text: Option<String> = row.try_get(name)?;
-        text.map(|text| read("a digest", &text)).transpose()
-    };
-    Ok(ReleaseRow {
-        logged_as: read("a digest", row.try_get("logged_as")?)?,
-        request: read("a digest", row.try_get("request")?)?,
-        exchange: read("a context", row.try_get("exchange")?)?,
-        circle: read("a context", row.try_get("circle")?)?,
-        state: ReleaseState::ALL
-            .into_iter()
-            .find(|known| known.name() == state)
-            .ok_or(StoreError::Corrupt {
-                what: "a release's state",
-                why: state,
-            })?,
-        orders: order("order_in_circle")?.zip(order("order_in_exchange")?),
-    })
 }
 
 impl Store {
@@ -336,8 +268,7 @@ impl Store {
         Ok(counted > 0)
     }
 
-    /// Notes how far a request is, and what hinders it if something does; the others come first
-    /// then.
+    /// Notes how far a request is; nothing hinders it any more, and the others come first then.
     ///
     /// # Errors
     /// A database that refuses.
@@ -345,94 +276,32 @@ impl Store {
         &self,
         request: EntryDigest,
         state: RequestState,
-        hindrance: Option<&str>,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE requests SET state = $2, hindrance = $3, tried_at = $4 WHERE request = $1",
+            "UPDATE requests SET state = $2, hindrance = NULL, tried_at = $3 WHERE request = $1",
         )
         .bind(request.to_string())
         .bind(state.name())
-        .bind(hindrance)
         .bind(signed(now.0))
         .execute(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// Keeps a release that is in the circle's log, before any key leaves.
+    /// Notes what hinders a request, which stays where it is; the others come first then.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn keep_release(&self, row: &ReleaseRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO releases (logged_as, request, exchange, circle, state) \
-             VALUES ($1, $2, $3, $4, 'logged') ON CONFLICT (logged_as) DO NOTHING",
-        )
-        .bind(row.logged_as.to_string())
-        .bind(row.request.to_string())
-        .bind(row.exchange.to_string())
-        .bind(row.circle.to_string())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// The releases that answer a request.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn releases_for(&self, request: EntryDigest) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM releases WHERE request = $1 ORDER BY logged_as")
-            .bind(request.to_string())
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(release).collect()
-    }
-
-    /// The releases in a state.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn releases_in(&self, state: ReleaseState) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM releases WHERE state = $1 ORDER BY logged_as")
-            .bind(state.name())
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(release).collect()
-    }
-
-    /// Releases that are to be handed over and were not tried since, the longest waiting first.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn releases_due(
+    pub async fn request_hindered(
         &self,
-        not_since: UnixSeconds,
-        len_max: u32,
-    ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM releases WHERE state = 'logged' AND tried_at <= $1 \
-             ORDER BY tried_at, logged_as LIMIT $2",
-        )
-        .bind(signed(not_since.0))
-        .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(release).collect()
-    }
-
-    /// Notes that handing a release over was tried.
-    ///
-    /// # Errors
-    /// A database that refuses.
-    pub async fn release_tried(
-        &self,
-        logged_as: EntryDigest,
+        request: EntryDigest,
+        why: &str,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE releases SET tried_at = $2 WHERE logged_as = $1")
-            .bind(logged_as.to_string())
+        sqlx::query("UPDATE requests SET hindrance = $2, tried_at = $3 WHERE request = $1")
+            .bind(request.to_string())
+            .bind(why)
             .bind(signed(now.0))
             .execute(&self.pool)
             .await?;
@@ -456,29 +325,6 @@ impl Store {
         .bind(exchange.to_string())
         .bind(consent.to_string())
         .bind(signed(not_before.0))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Notes that a release is in the next state; `orders` are the entries of an order to erase.
-    ///
-    /// # Errors
-    /// A database that refuses.
-    pub async fn release_is(
-        &self,
-        logged_as: EntryDigest,
-        state: ReleaseState,
-        orders: Option<(EntryDigest, EntryDigest)>,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE releases SET state = $2, order_in_circle = COALESCE($3, order_in_circle), \
-             order_in_exchange = COALESCE($4, order_in_exchange) WHERE logged_as = $1",
-        )
-        .bind(logged_as.to_string())
-        .bind(state.name())
-        .bind(orders.map(|(circle, _)| circle.to_string()))
-        .bind(orders.map(|(_, exchange)| exchange.to_string()))
         .execute(&self.pool)
         .await?;
         Ok(())

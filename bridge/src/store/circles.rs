@@ -1,7 +1,7 @@
 //! Circles and exchanges: what was pinned when they were entered, and everything that was ever
 //! seen in them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::secrets::DeviceNumber;
@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use super::facts::ask_for_revocations;
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
-use super::{Store, StoreError, read, signed, unsigned};
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
 
 /// A circle as this party entered it.
@@ -195,7 +195,8 @@ impl Store {
     /// A database that refuses.
     pub async fn clear_alarm(&self, context: ContextId) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET alarm = NULL, suspected_at = NULL, state_hash = NULL \
+            "UPDATE circles SET alarm = NULL, suspected_at = NULL, suspects = NULL, \
+             state_hash = NULL \
              WHERE context = $1",
         )
         .bind(context.to_string())
@@ -204,23 +205,53 @@ impl Store {
         Ok(())
     }
 
-    /// Notes since when somebody is in a circle whom nobody here knows to be admitted, or that
-    /// nobody is.
+    /// Notes who is in a circle whom nobody here knows to be admitted, beside those who were seen
+    /// before, and since when.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn suspect(
         &self,
         context: ContextId,
-        since: Option<UnixSeconds>,
+        strangers: &BTreeSet<MemberId>,
+        since: UnixSeconds,
     ) -> Result<(), StoreError> {
-        // What was read for revocations alone meanwhile is read again.
+        let mut suspects = self.suspects(context).await?;
+        suspects.extend(strangers);
+        sqlx::query("UPDATE circles SET suspected_at = $2, suspects = $3 WHERE context = $1")
+            .bind(context.to_string())
+            .bind(signed(since.0))
+            .bind(json("suspects", &suspects)?)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Who was suspected since a circle last was as it should be.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn suspects(&self, context: ContextId) -> Result<BTreeSet<MemberId>, StoreError> {
+        let suspects: Option<Option<String>> =
+            sqlx::query_scalar("SELECT suspects FROM circles WHERE context = $1")
+                .bind(context.to_string())
+                .fetch_optional(&self.pool)
+                .await?;
+        let suspects = suspects.flatten();
+        suspects.map_or_else(|| Ok(BTreeSet::new()), |text| read_json("suspects", &text))
+    }
+
+    /// Notes that everybody in a circle is explained; what was read for revocations alone meanwhile
+    /// is read again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn suspect_nobody(&self, context: ContextId) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET suspected_at = $2, \
-             state_hash = CASE WHEN $2 IS NULL THEN NULL ELSE state_hash END WHERE context = $1",
+            "UPDATE circles SET suspected_at = NULL, suspects = NULL, state_hash = NULL \
+             WHERE context = $1",
         )
         .bind(context.to_string())
-        .bind(since.map(|at| signed(at.0)))
         .execute(&self.pool)
         .await?;
         Ok(())

@@ -83,7 +83,11 @@ impl Store {
         Ok(KeyHistory::of(enrolled.party_key, &changes))
     }
 
-    async fn key_changes(
+    /// Every change that is kept and signed, and by which key, in no order but their numbers'.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn key_changes(
         &self,
         context: ContextId,
         enrolled: &Enrolment,

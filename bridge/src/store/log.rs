@@ -75,6 +75,17 @@ fn entry(row: &SqliteRow) -> Result<LogEntry, StoreError> {
     })
 }
 
+/// What the next entry of a log has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogNext {
+    /// Its number.
+    pub seq: Seq,
+    /// The digest of the entry before it, or zero.
+    pub prev: EntryDigest,
+    /// When that entry was: a log's times never go back.
+    pub not_before: UnixSeconds,
+}
+
 fn log_end(row: &SqliteRow) -> Result<LogEnd, StoreError> {
     Ok(LogEnd {
         context: read("a context", row.try_get("context")?)?,
@@ -179,7 +190,7 @@ impl Store {
         Ok(count > 1)
     }
 
-    /// What comes next in an author's log of a context: the number, and the digest before it.
+    /// What comes next in an author's log of a context.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -187,18 +198,27 @@ impl Store {
         &self,
         context: ContextId,
         author_key: PublicKey,
-    ) -> Result<(Seq, EntryDigest), StoreError> {
+    ) -> Result<LogNext, StoreError> {
         let row = sqlx::query(
-            "SELECT context, author_key, seq, digest FROM log \
+            "SELECT context, author_key, seq, digest, at FROM log \
              WHERE context = $1 AND author_key = $2 ORDER BY seq DESC, seen_at LIMIT 1",
         )
         .bind(context.to_string())
         .bind(author_key.to_string())
         .fetch_optional(&self.pool)
         .await?;
-        Ok(match row.as_ref().map(log_end).transpose()? {
-            Some(end) => (Seq(end.seq.0.saturating_add(1)), end.digest),
-            None => (Seq(0), EntryDigest::from_felt(Felt::ZERO)),
+        let Some(row) = row else {
+            return Ok(LogNext {
+                seq: Seq(0),
+                prev: EntryDigest::from_felt(Felt::ZERO),
+                not_before: UnixSeconds(0),
+            });
+        };
+        let end = log_end(&row)?;
+        Ok(LogNext {
+            seq: Seq(end.seq.0.saturating_add(1)),
+            prev: end.digest,
+            not_before: UnixSeconds(unsigned(row.try_get("at")?)),
         })
     }
 

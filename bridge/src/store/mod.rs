@@ -10,10 +10,11 @@
 //! | [`consents`] | consents and grants |
 //! | [`batches`] | batches and their way to the chain |
 //! | [`revocations`] | revocations and their way to the chain |
-//! | [`access`] | requests, releases, reply keys |
+//! | [`access`] | requests, reply keys |
 //! | [`keychanges`] | changes of an enrolled party's key |
 //! | [`log`] | log entries, and their places in batches |
 //! | [`records`] | imported records |
+//! | [`releases`] | releases, and what has to be erased of them |
 //! | [`tickets`] | reward pools and tickets |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
@@ -34,6 +35,7 @@ pub mod facts;
 pub mod keychanges;
 pub mod log;
 pub mod records;
+pub mod releases;
 pub mod revocations;
 pub mod tickets;
 

@@ -1,7 +1,8 @@
 //! Reward pools, the tickets that a custodian issues, and those that were seen in a circle.
 //!
-//! A ticket is live until it was replaced: of one pool a circle has at most one live ticket, and so
-//! has a patient's key, which the database itself holds to.
+//! A ticket is live until it was replaced: of one pool a circle is issued at most one live ticket,
+//! and so is a patient's key, which the database itself holds to. A store that was restored takes
+//! over whatever its circles have, and issues nothing beside it.
 
 use medsync_protocol::ids::{Anchorer, ChainId, ContextId, ContractAddress, Salt, UnixSeconds};
 use medsync_protocol::secrets::Handle;
@@ -88,10 +89,6 @@ pub struct RevokedTicket {
     pub contract: ContractAddress,
     /// What was revoked.
     pub handle: Handle,
-    /// When the chain had the revocation.
-    pub revoked_at: UnixSeconds,
-    /// Whether the ticket ever was in a batch.
-    pub was_sealed: bool,
 }
 
 fn pool(row: &SqliteRow) -> Result<PoolRow, StoreError> {
@@ -258,7 +255,7 @@ impl Store {
 
     /// Consents for which a ticket is due, the oldest first: in force under the patient's present
     /// key, to a pool's recipient, in a circle that has no live ticket of the pool and whose
-    /// patient's key has none elsewhere.
+    /// patient's key has none elsewhere. A handle that somebody else granted with too is nobody's.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -286,6 +283,9 @@ impl Store {
              OR tickets.patient_key = consents.patient_key)))) \
              AND NOT EXISTS (SELECT 1 FROM revocations \
              WHERE revocations.handle = consents.handle) \
+             AND NOT EXISTS (SELECT 1 FROM consents AS others \
+             WHERE others.handle = consents.handle AND (others.context <> consents.context \
+             OR others.patient_key <> consents.patient_key)) \
              AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'frozen:' || consents.context \
              OR name = 'revoked_on_chain:' || consents.handle) \
              ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
@@ -338,38 +338,33 @@ impl Store {
         Ok(kept.rows_affected() > 0)
     }
 
-    /// Live tickets whose consent's revocation is on chain.
+    /// Live tickets whose consent's revocation is held here and on chain, of which it is not known
+    /// that they were claimed, those that were not asked about since.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn revoked_tickets(&self, len_max: u32) -> Result<Vec<RevokedTicket>, StoreError> {
+    pub async fn revoked_tickets(
+        &self,
+        len_max: u32,
+        not_since: UnixSeconds,
+    ) -> Result<Vec<RevokedTicket>, StoreError> {
         let rows = sqlx::query(
-            "SELECT tickets.pool_id, pools.contract, tickets.handle, tickets.batch, \
-             revocations.revoked_at, facts.value AS seen_at \
+            "SELECT tickets.pool_id, pools.contract, tickets.handle \
              FROM tickets JOIN pools ON pools.pool_id = tickets.pool_id \
-             LEFT JOIN revocations ON revocations.handle = tickets.handle \
-             LEFT JOIN facts ON facts.name = 'revoked_on_chain:' || tickets.handle \
-             WHERE replaced_at IS NULL \
-             AND (revocations.revoked_at IS NOT NULL OR facts.value IS NOT NULL) \
+             JOIN revocations ON revocations.handle = tickets.handle \
+             WHERE replaced_at IS NULL AND tickets.claimed_at IS NULL \
+             AND revocations.revoked_at IS NOT NULL AND checked_at <= $2 \
              ORDER BY tickets.checked_at, tickets.handle LIMIT $1",
         )
         .bind(i64::from(len_max))
+        .bind(signed(not_since.0))
         .fetch_all(&self.pool)
         .await?;
         let revoked = |row: &SqliteRow| {
-            let here: Option<i64> = row.try_get("revoked_at")?;
-            let elsewhere: Option<&str> = row.try_get("seen_at")?;
-            let elsewhere = elsewhere.and_then(|at| at.parse().ok()).map(UnixSeconds);
             Ok(RevokedTicket {
                 pool_id: read("a pool", row.try_get("pool_id")?)?,
                 contract: read("a contract", row.try_get("contract")?)?,
                 handle: read("a handle", row.try_get("handle")?)?,
-                // One that is not known to be on chain at a time is never found to be settled.
-                revoked_at: here
-                    .map(|at| UnixSeconds(unsigned(at)))
-                    .or(elsewhere)
-                    .unwrap_or(UnixSeconds(u64::MAX)),
-                was_sealed: row.try_get::<Option<i64>, _>("batch")?.is_some(),
             })
         };
         rows.iter().map(revoked).collect()
@@ -394,22 +389,27 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a revoked ticket was asked about, so that others come first.
+    /// Notes that a revoked ticket was asked about, and if it was claimed, when: it is not asked
+    /// about again then.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn ticket_checked(
         &self,
-        pool: PoolId,
-        handle: Handle,
+        (pool, handle): (PoolId, Handle),
+        claimed_at: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE tickets SET checked_at = $3 WHERE pool_id = $1 AND handle = $2")
-            .bind(pool.to_string())
-            .bind(handle.to_string())
-            .bind(signed(now.0))
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "UPDATE tickets SET checked_at = $3, claimed_at = $4 \
+             WHERE pool_id = $1 AND handle = $2",
+        )
+        .bind(pool.to_string())
+        .bind(handle.to_string())
+        .bind(signed(now.0))
+        .bind(claimed_at.map(|at| signed(at.0)))
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -454,6 +454,7 @@ impl Store {
             .await?;
         rows.iter().map(ticket).collect()
     }
+
     /// Keeps a ticket with its place, as a circle shows it. A custodian that issued it and whose
     /// store was restored since takes it over again: nobody gets another one for it.
     ///
@@ -486,11 +487,11 @@ impl Store {
         .await?;
         sqlx::query(
             "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
-             issued_at, batch) SELECT $1, $2, $3, patient_key, $4, $5, $6, \
-             (SELECT id FROM batches WHERE root = $7) \
-             FROM consents JOIN circles ON circles.context = consents.context \
-             AND circles.member = circles.custodian_member \
-             WHERE consents.handle = $2 AND consents.context = $3 ON CONFLICT DO NOTHING",
+             issued_at, batch, was_taken_over) SELECT $1, $2, $3, \
+             COALESCE((SELECT patient_key FROM consents WHERE handle = $2 AND context = $3), ''), \
+             $4, $5, $6, (SELECT id FROM batches WHERE root = $7), TRUE \
+             FROM circles WHERE context = $3 AND member = custodian_member \
+             ON CONFLICT (pool_id, handle) DO NOTHING",
         )
         .bind(ticket.pool_id.to_string())
         .bind(ticket.handle.to_string())

@@ -3,6 +3,8 @@
 //! The exchange of these tests takes no release that its log does not name, as the app does; what
 //! is checked besides is the circle's log: no key is ever out there without its entry.
 
+mod answers;
+mod ended;
 mod hostile;
 mod parts;
 
@@ -60,6 +62,16 @@ struct Study {
 impl Study {
     /// A circle with a consent and records, and an exchange whose recipient the consent is to.
     async fn begin(plans: Vec<Plan>) -> Self {
+        let recipient = researcher().public_key();
+        let consent = consent_to(recipient, &patient(), 1, CONTEXT, anchorer());
+        Self::begin_with(plans, consent).await
+    }
+
+    /// The same with a consent of one's choice.
+    async fn begin_with(
+        plans: Vec<Plan>,
+        (consent, signed): (medsync::source::Consent, SignedGrant),
+    ) -> Self {
         let mut world = world(plans).await;
         world.pipeline.batch.consents_max = 64;
         let exchange = FakeCircle::new(EXCHANGE, world.faults.clone(), researcher().public_key());
@@ -73,13 +85,6 @@ impl Study {
             .enter_circle(&exchange_row())
             .await
             .expect("entered");
-        let (consent, signed) = consent_to(
-            researcher().public_key(),
-            &patient(),
-            1,
-            CONTEXT,
-            anchorer(),
-        );
         world.circle.add_consent(consent);
         for number in 0..RECORDS {
             add_record(&world, number).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use medsync::chain::{
     Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Prepared,
-    RevertReason, Sent, TransactionStatus,
+    RevertReason, Sent, TicketTimes, TransactionStatus,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::felt::Felt;
@@ -94,6 +94,12 @@ impl FakeChain {
     pub fn revoke_past_everybody(&self, handle: Handle, at: UnixSeconds) {
         let mut state = self.state.lock().expect("one test");
         state.revoked.insert(handle, at);
+    }
+
+    /// The blocks since are dropped, and a revocation with them.
+    pub fn forget_revocation(&self, handle: Handle) {
+        let mut state = self.state.lock().expect("one test");
+        state.revoked.remove(&handle);
     }
 
     /// Somebody claims a reward.
@@ -247,18 +253,20 @@ impl Chain for FakeChain {
         Ok((times, Self::tip(&state)))
     }
 
-    async fn claimed_at(
+    async fn ticket_times(
         &self,
+        _: ContractAddress,
         _: ContractAddress,
         pool: PoolId,
         handle: Handle,
-    ) -> Result<(Option<UnixSeconds>, BlockAt), ChainError> {
-        self.faults.before("claimed_at").map_err(|()| broken())?;
+    ) -> Result<(TicketTimes, BlockAt), ChainError> {
+        self.faults.before("ticket_times").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
-        Ok((
-            state.claimed.get(&(pool, handle)).copied(),
-            Self::tip(&state),
-        ))
+        let times = TicketTimes {
+            revoked_at: state.revoked.get(&handle).copied(),
+            claimed_at: state.claimed.get(&(pool, handle)).copied(),
+        };
+        Ok((times, Self::tip(&state)))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

@@ -281,6 +281,11 @@ impl FakeCircle {
         self.state.lock().expect("one test").members.insert(member);
     }
 
+    pub fn remove_from_group(&self, member: MemberId) {
+        let mut state = self.state.lock().expect("one test");
+        state.members.remove(&member);
+    }
+
     pub fn reports(&self) -> Vec<AnchorReport> {
         self.state.lock().expect("one test").reports.clone()
     }

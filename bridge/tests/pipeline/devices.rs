@@ -180,3 +180,26 @@ async fn the_custodian_lets_in_whom_the_patient_admits_whatever_fails() {
         assert!(!members.contains(&other), "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn hostile_reader_that_comes_and_goes_is_not_forgotten() {
+    let world = enrolled().await;
+    let stranger = MemberId([78; 32]);
+    world.circle.add_to_group(stranger);
+    assert!(is_suspect(&world).await);
+    world.clock.advance(10);
+    world.circle.remove_from_group(stranger);
+    let why = alarm(&world).await.expect("an alarm");
+    assert!(why.contains("came and went"), "{why}");
+}
+
+#[tokio::test]
+async fn a_member_whom_the_next_key_admitted_comes_in_though_the_change_was_not_read_yet() {
+    let world = enrolled().await;
+    let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    let change = super::keys::change(&patient(), &next, 0, &patient());
+    world.circle.change_key(&change).await.expect("taken");
+    world.circle.add_device(admission(PHONE, 1, &next));
+    world.circle.add_to_group(PHONE);
+    assert_eq!(alarm(&world).await, None);
+}

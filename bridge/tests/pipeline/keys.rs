@@ -3,6 +3,7 @@
 use medsync::daemon;
 use medsync::pipeline::ingest;
 use medsync::source::{Circle, EntryKind, SignedKeyChange};
+use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::{ChangedBy, KeyChange};
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::signature::{PublicKey, SecretKey};
@@ -141,4 +142,50 @@ async fn hostile_thief_of_a_changed_key_gets_nothing_anchored() {
     world.circle.add_consent(consent(1).0);
     run(&mut world).await;
     assert!(world.chain.anchored().is_empty());
+}
+
+#[tokio::test]
+async fn hostile_reader_does_not_keep_the_recovery_key_out() {
+    let mut world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    run(&mut world).await;
+    world.circle.add_to_group(MemberId([78; 32]));
+    run(&mut world).await;
+    world.clock.advance(60);
+    run(&mut world).await;
+    let store = &world.pipeline.store;
+    let row = store.circle(CONTEXT).await.expect("a row");
+    assert!(row.alarm.is_some());
+    // Made here while it is stopped: it goes out. Made elsewhere: it comes in.
+    let changes = [
+        change(&patient(), &next(4), 0, &recovery()),
+        change(&next(4), &next(5), 1, &recovery()),
+    ];
+    let now = world.pipeline.clock.now();
+    let by = ChangedBy::Recovery;
+    store
+        .keep_key_change(CONTEXT, (&changes[0], by), false, now)
+        .await
+        .expect("kept");
+    round(&mut world).await;
+    assert_eq!(published(&world), changes[..1]);
+    world.circle.change_key(&changes[1]).await.expect("taken");
+    round(&mut world).await;
+    let keys = [patient(), next(4), next(5)].map(|key| key.public_key());
+    assert_eq!(history(&world).await, (keys.to_vec(), false));
+}
+
+#[tokio::test]
+async fn hostile_patient_that_signs_changes_of_no_place_fills_nothing() {
+    let mut world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    for seq in 1..70 {
+        let change = change(&patient(), &next(4), seq, &patient());
+        world.circle.change_key(&change).await.expect("taken");
+    }
+    round(&mut world).await;
+    let state = world.circle.circle().await.expect("a state");
+    let enrolled = state.only().expect("the patient").enrolment;
+    let kept = world.pipeline.store.key_changes(CONTEXT, &enrolled).await;
+    assert!(kept.expect("the store").is_empty());
 }

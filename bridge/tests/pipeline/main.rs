@@ -216,8 +216,31 @@ fn consent_to(
     sign_terms(grantee, patient, number, terms)
 }
 
+/// The first consent to a recipient, with an end.
+fn consent_until(
+    not_after: UnixSeconds,
+    grantee: PublicKey,
+    patient: &SecretKey,
+    context: ContextId,
+    anchorer: Anchorer,
+) -> (Consent, SignedGrant) {
+    let (consent, _) = consent_to(grantee, patient, 1, context, anchorer);
+    sign_until(not_after, grantee, patient, 1, consent.terms)
+}
+
 /// A consent with these terms.
 fn sign_terms(
+    grantee: PublicKey,
+    patient: &SecretKey,
+    number: u64,
+    terms: Terms,
+) -> (Consent, SignedGrant) {
+    sign_until(UnixSeconds(0), grantee, patient, number, terms)
+}
+
+/// The same, with an end.
+fn sign_until(
+    not_after: UnixSeconds,
     grantee: PublicKey,
     patient: &SecretKey,
     number: u64,
@@ -228,7 +251,7 @@ fn sign_terms(
         anchorer: Anchorer::from_bytes(&terms.custodian_address.0).expect("an address"),
         grantee,
         not_before: UnixSeconds(0),
-        not_after: UnixSeconds(0),
+        not_after,
     };
     let seed = Seed::from_bytes(&[5; 32]).expect("a felt");
     let signed = grant

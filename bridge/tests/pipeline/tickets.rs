@@ -1,8 +1,11 @@
 //! Reward tickets: who gets one, how many there are, and what a revocation changes.
 
+use std::collections::BTreeSet;
+
 use medsync::source::{Circle, PlacedTicket, Pool};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 
@@ -13,6 +16,8 @@ use super::*;
 /// Long after the tests end, and not at the start of a day.
 const CLAIM_END: u64 = 1_000_000;
 const DAY_S: u64 = 24 * 60 * 60;
+/// After how long a revocation is settled.
+const SETTLED_S: u64 = 10 * 60;
 
 fn recipient() -> PublicKey {
     SecretKey::from_scalar(&[4; 32])
@@ -54,6 +59,35 @@ async fn custodian(plans: Vec<Plan>, quota: u64) -> World {
 
 fn to_recipient(number: u64, context: ContextId) -> (Consent, SignedGrant) {
     consent_to(recipient(), &patient(), number, context, anchorer())
+}
+
+/// Everything that the chain has now is old.
+async fn settle(world: &mut World) {
+    world.chain.grow(2 * SETTLED_S);
+    world.clock.advance(2 * SETTLED_S);
+    run(world).await;
+}
+
+/// The custodian's store is lost: another one begins over the same circles and chain.
+async fn lose_the_store(world: &mut World, quota: u64) -> tempfile::TempDir {
+    let empty = tempfile::tempdir().expect("a folder");
+    let store = Store::open(empty.path()).await.expect("a store");
+    store.enter_circle(&row()).await.expect("entered");
+    let chain_id = registry().chain_id;
+    store.keep_pool(chain_id, &pool()).await.expect("kept");
+    store
+        .issue_from(pool_id(), Some(quota), UnixSeconds(START))
+        .await
+        .expect("a pool that is kept");
+    world.pipeline.store = store;
+    world.pipeline.readings = Readings::default();
+    empty
+}
+
+/// The handles that the circle's tickets are for.
+fn handles(circle: &FakeCircle) -> BTreeSet<Handle> {
+    let tickets = circle.tickets();
+    tickets.iter().map(|placed| placed.ticket.handle).collect()
 }
 
 async fn live(world: &World) -> u64 {
@@ -150,9 +184,9 @@ async fn a_ticket_is_issued_anew_only_when_it_was_revoked_unclaimed() {
         }
         world.circle.add_revocation(revocation_of(&signed));
         run(&mut world).await;
-        // As of the revocation's own block nothing is known; a later one says it.
+        // As of the revocation's own block nothing is known; one long after says it.
         assert_eq!(live(&world).await, 1, "claimed: {is_claimed}");
-        world.chain.grow(5);
+        settle(&mut world).await;
         let (second, _) = to_recipient(2, CONTEXT);
         world.circle.add_consent(second.clone());
         run(&mut world).await;
@@ -169,8 +203,8 @@ async fn a_ticket_is_issued_anew_only_when_it_was_revoked_unclaimed() {
 
 #[tokio::test]
 async fn hostile_endpoint_that_says_nothing_of_claims_gets_no_second_ticket_out() {
-    let plans = (1..=ROUNDS_MAX * 4).map(|call| Plan {
-        operation: "claimed_at",
+    let plans = (1..=ROUNDS_MAX * 8).map(|call| Plan {
+        operation: "ticket_times",
         call,
         fault: Fault::Failed,
     });
@@ -180,9 +214,9 @@ async fn hostile_endpoint_that_says_nothing_of_claims_gets_no_second_ticket_out(
     run(&mut world).await;
     world.circle.add_revocation(revocation_of(&signed));
     world.circle.add_consent(to_recipient(2, CONTEXT).0);
-    world.chain.grow(5);
     run(&mut world).await;
-    assert!(world.faults.calls("claimed_at") > 0);
+    settle(&mut world).await;
+    assert!(world.faults.calls("ticket_times") > 0);
     assert_eq!(world.circle.tickets().len(), 1);
 }
 
@@ -265,25 +299,102 @@ async fn a_restored_custodian_takes_its_tickets_over_and_issues_no_second() {
     let mut world = custodian(Vec::new(), 1).await;
     world.circle.add_consent(to_recipient(1, CONTEXT).0);
     run(&mut world).await;
-    // A store without any of it, over the same circles and chain.
-    let empty = tempfile::tempdir().expect("a folder");
-    let store = Store::open(empty.path()).await.expect("a store");
-    store.enter_circle(&row()).await.expect("entered");
-    world.pipeline.store = store;
-    world.pipeline.readings = Readings::default();
-    run(&mut world).await;
-    let store = &world.pipeline.store;
-    store
-        .issue_from(pool_id(), Some(5), UnixSeconds(START))
-        .await
-        .expect("the circle knows it");
+    let _home = lose_the_store(&mut world, 5).await;
     world.circle.add_consent(to_recipient(2, CONTEXT).0);
     run(&mut world).await;
-    let handles: std::collections::BTreeSet<_> = world
-        .circle
-        .tickets()
-        .iter()
-        .map(|placed| placed.ticket.handle)
-        .collect();
-    assert_eq!(handles.len(), 1);
+    assert_eq!(handles(&world.circle).len(), 1);
+}
+
+#[tokio::test]
+async fn hostile_patient_that_claimed_and_revoked_gets_no_second_from_a_restored_custodian() {
+    let mut world = custodian(Vec::new(), 1).await;
+    let (first, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(first);
+    run(&mut world).await;
+    world.chain.claim(pool_id(), signed.opening.handle);
+    world.circle.add_revocation(revocation_of(&signed));
+    run(&mut world).await;
+    let _home = lose_the_store(&mut world, 5).await;
+    run(&mut world).await;
+    settle(&mut world).await;
+    world.circle.add_consent(to_recipient(2, CONTEXT).0);
+    settle(&mut world).await;
+    assert_eq!(handles(&world.circle).len(), 1);
+}
+
+#[tokio::test]
+async fn hostile_patient_with_a_second_ticket_claimed_gets_no_third_from_a_restored_custodian() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let (first, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(first);
+    run(&mut world).await;
+    world.circle.add_revocation(revocation_of(&signed));
+    run(&mut world).await;
+    let (second, _) = to_recipient(2, CONTEXT);
+    world.circle.add_consent(second.clone());
+    settle(&mut world).await;
+    world.chain.claim(pool_id(), second.opening.handle);
+    assert_eq!(handles(&world.circle).len(), 2);
+    let _home = lose_the_store(&mut world, 5).await;
+    world.circle.add_consent(to_recipient(3, CONTEXT).0);
+    run(&mut world).await;
+    settle(&mut world).await;
+    assert_eq!(handles(&world.circle).len(), 2);
+}
+
+#[tokio::test]
+async fn hostile_endpoint_that_says_revoked_gets_no_second_ticket_out() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let (first, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(first);
+    run(&mut world).await;
+    // Nobody has an opening of it.
+    let handle = signed.opening.handle;
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(START));
+    run(&mut world).await;
+    world.chain.forget_revocation(handle);
+    world.circle.add_consent(to_recipient(2, CONTEXT).0);
+    settle(&mut world).await;
+    assert_eq!(handles(&world.circle).len(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_whose_block_was_dropped_makes_no_room() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let (first, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(first);
+    run(&mut world).await;
+    world.circle.add_revocation(revocation_of(&signed));
+    run(&mut world).await;
+    world.chain.forget_revocation(signed.opening.handle);
+    world.circle.add_consent(to_recipient(2, CONTEXT).0);
+    world.clock.advance(2 * SETTLED_S);
+    run(&mut world).await;
+    assert_eq!(handles(&world.circle).len(), 1);
+    // It goes out again, and is settled in its time.
+    let now = world.chain.time();
+    world
+        .chain
+        .revoke_past_everybody(signed.opening.handle, now);
+    settle(&mut world).await;
+    settle(&mut world).await;
+    assert_eq!(handles(&world.circle).len(), 2);
+}
+
+#[tokio::test]
+async fn hostile_patient_that_grants_with_anothers_handle_takes_no_ticket() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let stranger = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    world.other.enrol_instead(stranger.public_key());
+    // The same counter of the same seed makes the same handle.
+    let (theirs, _) = consent_to(recipient(), &stranger, 1, OTHER, anchorer());
+    let (own, _) = to_recipient(1, CONTEXT);
+    assert_eq!(theirs.opening.handle, own.opening.handle);
+    world.circle.add_consent(own);
+    world.other.add_consent(theirs);
+    run(&mut world).await;
+    assert!(handles(&world.circle).is_empty());
+    assert!(handles(&world.other).is_empty());
 }

@@ -232,25 +232,32 @@ async fn many_handles_come_back_in_order() {
 }
 
 #[tokio::test]
-async fn a_claim_is_read_at_a_block_and_named_by_pool_and_handle() {
+async fn a_tickets_times_are_read_at_one_block() {
     for (answer, expected) in [("0x0", None), ("0x3e0", Some(UnixSeconds(0x3e0)))] {
         let fake = Fake::with_tip(move |_, params| {
-            let request = &params["request"];
-            assert_eq!(request["calldata"], json!(["0x5", "0x6"]));
             assert_eq!(params["block_id"]["block_hash"], json!(block_hash(7)));
-            Answer::Result(json!([answer]))
+            match &params["request"]["calldata"] {
+                handle if *handle == json!(["0x6"]) => Answer::Result(json!(["0x2"])),
+                both => {
+                    assert_eq!(*both, json!(["0x5", "0x6"]));
+                    Answer::Result(json!([answer]))
+                }
+            }
         })
         .await;
         let (pool, handle) = (PoolId::from_felt(felt(5)), Handle::from_felt(felt(6)));
-        let claimed = fake.chain().claimed_at(REGISTRY, pool, handle).await;
-        let (at, block) = claimed.expect("an answer");
-        assert_eq!((at, block.number), (expected, BlockNumber(7)));
+        let chain = fake.chain();
+        let times = chain.ticket_times(REGISTRY, REGISTRY, pool, handle);
+        let (times, block) = times.await.expect("an answer");
+        assert_eq!((times.claimed_at, block.number), (expected, BlockNumber(7)));
+        assert_eq!(times.revoked_at, Some(UnixSeconds(2)));
     }
     let fake = Fake::with_tip(|_, _| Answer::Error(20, Value::Null)).await;
     let pool = PoolId::from_felt(felt(5));
     let handle = Handle::from_felt(felt(6));
-    let claimed = fake.chain().claimed_at(REGISTRY, pool, handle).await;
-    let error = claimed.expect_err("no contract");
+    let chain = fake.chain();
+    let times = chain.ticket_times(REGISTRY, REGISTRY, pool, handle);
+    let error = times.await.expect_err("no contract");
     assert!(
         matches!(error, ChainError::NoContract(at) if at == REGISTRY),
         "{error:?}"

@@ -89,7 +89,8 @@ impl ChangeKey {
         keys: &PatientKeys,
         next: &PatientKeys,
     ) -> anyhow::Result<KeyChange> {
-        let circle = party.enter(context).await?;
+        // Also where strangers read: who can change the key must not wait for them to go.
+        let circle = party.enter_for_revocations(context).await?;
         let state = circle.circle().await?;
         let enrolled = state
             .only()

@@ -9,9 +9,10 @@ use medsync_protocol::consent::{self, Commitment};
 use medsync_protocol::ids::{AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
-use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use medsync_protocol::terms::{TERMS_VERSION, Terms};
 
 use super::devices::deciding;
+use super::terms::Rules;
 use super::{open_keys, own_circle};
 use crate::commands::join::log_once;
 use crate::commands::verify::code;
@@ -37,18 +38,8 @@ pub struct Grant {
     /// The recipient's public key (`medsync researcher show`).
     #[arg(long)]
     to: PublicKey,
-    /// For what, as SYSTEM|CODE; may be named several times.
-    #[arg(long, required = true, value_parser = code)]
-    purpose: Vec<Code>,
-    /// Which classes of records, as SYSTEM|CODE; may be named several times. All if none is named.
-    #[arg(long, value_parser = code)]
-    class: Vec<Code>,
-    /// What the recipient must keep, as SYSTEM|CODE.
-    #[arg(long, value_parser = code)]
-    obligation: Vec<Code>,
-    /// Records with this security label are excepted, as SYSTEM|CODE.
-    #[arg(long, value_parser = code)]
-    except_label: Vec<Code>,
+    #[command(flatten)]
+    rules: Rules,
     /// For how many days; open-ended if it is not said.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=365 * 100))]
     days: Option<u64>,
@@ -173,21 +164,7 @@ impl Grant {
 
     fn terms(&self, context: ContextId, invitation: &Invitation) -> anyhow::Result<Terms> {
         let policy = files::read_bounded(&self.policy, POLICY_BYTES_MAX)?;
-        let provision = Provision {
-            purposes: CodeSet::collect(self.purpose.clone()).context("--purpose")?,
-            classes: CodeSet::collect(self.class.clone()).context("--class")?,
-            obligations: CodeSet::collect(self.obligation.clone()).context("--obligation")?,
-            ..Provision::everything(ProvisionKind::Permit)
-        };
-        let labels = CodeSet::collect(self.except_label.clone()).context("--except-label")?;
-        let exceptions = if labels.is_empty() {
-            Vec::new()
-        } else {
-            vec![Provision {
-                labels,
-                ..Provision::everything(ProvisionKind::Deny)
-            }]
-        };
+        let (provision, exceptions) = self.rules.provisions()?;
         Ok(Terms {
             version: TERMS_VERSION,
             nonce: Nonce(random_bytes(&mut system_random())),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
 use super::own_circle;
-use crate::audit::forked_fact;
+use crate::audit::{answers_fact, forked_fact};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -37,11 +37,13 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     for consent in &all {
         consents.push(describe(&party, consent, &usual).await?);
     }
-    let broken_glass = broken_glass(&party, context).await?;
+    let broken_glass = broken_glass(&party, context, state.custodian.author_key).await?;
     let forked = party.store.fact(&forked_fact(context)).await?;
     let members = members(&state);
     let evidence = party.store.evidence(context).await?.describe();
-    let evidence = [forked, evidence]
+    let answers = party.store.fact(&answers_fact(context)).await?;
+    let answers = answers.filter(|why| !why.is_empty());
+    let evidence = [forked, answers, evidence]
         .into_iter()
         .flatten()
         .reduce(|a, b| format!("{a}; {b}"));
@@ -92,8 +94,13 @@ fn members(state: &CircleState) -> Vec<serde_json::Value> {
 }
 
 /// Who broke the glass, when and why, as they said themselves.
-async fn broken_glass(party: &Party, context: ContextId) -> anyhow::Result<Vec<serde_json::Value>> {
+async fn broken_glass(
+    party: &Party,
+    context: ContextId,
+    custodian: PublicKey,
+) -> anyhow::Result<Vec<serde_json::Value>> {
     let filter = LogFilter {
+        author_key: Some(custodian),
         kind: Some(EntryKind::BreakGlass.name()),
         ..LogFilter::default()
     };

@@ -70,11 +70,11 @@ async fn hostile_order_for_a_release_that_is_not_known_is_not_said_to_be_done() 
         .await
         .expect("kept");
     study.recipient.erase_all().await.expect("erased");
-    let (next, _) = store
+    let next = store
         .log_next(EXCHANGE, researcher().public_key())
         .await
         .expect("the store");
-    assert_eq!(next.0, 0, "nothing was acknowledged");
+    assert_eq!(next.seq.0, 0, "nothing was acknowledged");
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl Circle for FakeCircle {
         self.faults
             .before("circle")
             .map_err(|()| broken("circle"))?;
-        let devices = self.devices();
+        let (devices, changes) = (self.devices(), self.key_changes());
         let state = self.state.lock().expect("one test");
         let enrolments: Vec<Enrolled> = state
             .patient_keys
@@ -122,6 +122,7 @@ impl Circle for FakeCircle {
             keys: enrolments
                 .iter()
                 .map(|found| found.enrolment.party_key)
+                .chain(changes.iter().map(|said| said.change.new_key))
                 .collect(),
             enrolments,
             devices,
@@ -234,15 +235,26 @@ impl Circle for FakeCircle {
         })
     }
 
-    async fn record(&self, record: RecordId, _: Option<RecordVersion>) -> SourceResult<FullRecord> {
+    async fn record(
+        &self,
+        record: RecordId,
+        version: Option<RecordVersion>,
+    ) -> SourceResult<FullRecord> {
         self.faults
             .before("record")
             .map_err(|()| broken("record"))?;
         let state = self.state.lock().expect("one test");
         let mut records = state.records.iter();
-        let (found, payload) = records
-            .find(|(found, _)| found.record == record)
-            .expect("a record of the test");
+        let named = records.find(|(found, _)| {
+            found.record == record && version.is_none_or(|version| found.version == version)
+        });
+        let Some((found, payload)) = named else {
+            return Err(medsync::source::SourceError::Refused {
+                method: "record",
+                code: "unknown_record".into(),
+                reason: "a record of nobody".into(),
+            });
+        };
         Ok(FullRecord {
             record: found.clone(),
             payload: Some(payload.clone()),

@@ -1,0 +1,270 @@
+//! Whether the patient's consents carry what the custodian answered.
+//!
+//! A custodian with other software can release what nothing permits. It cannot do so unseen: no key
+//! opens without its entry in the circle's log. Whoever has the circle's consents decides each
+//! answer again, at its own time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use medsync_protocol::audit::{Body, EntryDigest, EntryKind, RecordRef, Requested};
+use medsync_protocol::consent::{Commitment, Registry};
+use medsync_protocol::decide::{Attributes, Candidate, Concept, Outcome, Request, decide};
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::seal::RecordVersion;
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::terms::Terms;
+
+use super::{AuditError, Fault};
+use crate::pipeline::watch::revoked_by_others;
+use crate::source::{Circle, CircleState, LogEntry, all_consents, all_records};
+use crate::store::log::LogFilter;
+use crate::store::{Store, StoreError};
+
+/// How long what a patient decides may be on its way to the custodian, and how far two clocks may
+/// be apart, in seconds: an answer is carried if it was right now or this long before.
+const ON_ITS_WAY_S: u64 = 10 * 60;
+
+/// A consent with what became of it.
+struct Consented {
+    candidate: Candidate,
+    /// When its key was changed, if it was.
+    key_changed_at: Option<UnixSeconds>,
+}
+
+/// Under which name it is kept that a custodian answered what no consent carries.
+#[must_use]
+pub fn answers_fact(context: ContextId) -> String {
+    format!("answers:{context}")
+}
+
+/// Checks every answer in the custodian's log that was ever seen here. A circle that is frozen, or
+/// whose patient is not known, is not judged.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn check_answers(
+    store: &Store,
+    circle: &dyn Circle,
+    registry: Registry,
+) -> Result<Vec<Fault>, AuditError> {
+    let state = circle.circle().await?;
+    let (context, custodian) = (circle.context(), state.custodian.author_key);
+    let filter = LogFilter {
+        author_key: Some(custodian),
+        ..LogFilter::default()
+    };
+    let log = store.log(context, &filter).await?;
+    let named: BTreeSet<RecordRef> = log
+        .iter()
+        .flat_map(|entry| records_of(&entry.body))
+        .collect();
+    if named.is_empty() || state.party().is_none() {
+        return Ok(Vec::new());
+    }
+    let recipients: BTreeSet<PublicKey> = log.iter().filter_map(recipient_of).collect();
+    let consents = consents_of(store, circle, &state, registry, &recipients).await?;
+    let records = attributes_of(circle, named).await?;
+    Ok(faults(&log, &consents, &records))
+}
+
+/// What an answer names.
+fn records_of(body: &Body) -> Vec<RecordRef> {
+    match body {
+        Body::Permitted { records, .. } | Body::Released { records, .. } => records.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn recipient_of(entry: &LogEntry) -> Option<PublicKey> {
+    match &entry.body {
+        Body::Requested(requested) => Some(requested.recipient),
+        _ => None,
+    }
+}
+
+/// The consents to these recipients: those of the circle, and those that vanished from it.
+async fn consents_of(
+    store: &Store,
+    circle: &dyn Circle,
+    state: &CircleState,
+    registry: Registry,
+    recipients: &BTreeSet<PublicKey>,
+) -> Result<Vec<Consented>, AuditError> {
+    let Some(patient) = state.party() else {
+        return Ok(Vec::new());
+    };
+    let context = circle.context();
+    let history = store.key_history(context, &patient.enrolment).await?;
+    let key_changed_at = key_changed_at(store, context, state.custodian.author_key).await?;
+    let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
+    for consent in all_consents(circle).await? {
+        let counts = history.keys.contains(&consent.opening.patient_key)
+            && recipients.contains(&consent.opening.grantee)
+            && consent.is_signed(registry);
+        if counts {
+            let candidate = Candidate {
+                commitment: consent.commitment,
+                terms: consent.terms,
+                opening: consent.opening,
+                revoked_at: consent.revoked_at,
+                is_current: true,
+            };
+            known.insert(consent.commitment, candidate);
+        }
+    }
+    for recipient in recipients {
+        for kept in store.consents_to(context, *recipient).await? {
+            let Ok(terms) = Terms::decode(&kept.terms) else {
+                continue;
+            };
+            known.entry(kept.commitment).or_insert(Candidate {
+                commitment: kept.commitment,
+                terms,
+                opening: kept.opening,
+                revoked_at: None,
+                is_current: true,
+            });
+        }
+    }
+    let mut consents = Vec::new();
+    for mut candidate in known.into_values() {
+        let handle = candidate.opening.handle;
+        let kept = store.revocation(handle).await?;
+        let times = [
+            candidate.revoked_at,
+            kept.map(|kept| kept.seen_at),
+            revoked_by_others(store, handle).await?,
+        ];
+        candidate.revoked_at = times.into_iter().flatten().min();
+        let is_old = candidate.opening.patient_key != history.current();
+        consents.push(Consented {
+            candidate,
+            key_changed_at: key_changed_at.filter(|_| is_old),
+        });
+    }
+    Ok(consents)
+}
+
+/// When the patient last said that a key was changed.
+async fn key_changed_at(
+    store: &Store,
+    context: ContextId,
+    custodian: PublicKey,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    let filter = LogFilter {
+        kind: Some(EntryKind::KeyChanged.name()),
+        ..LogFilter::default()
+    };
+    let said = store.log(context, &filter).await?.into_iter();
+    Ok(said
+        .filter(|entry| entry.entry.author_key != custodian)
+        .map(|entry| entry.entry.at)
+        .max())
+}
+
+/// What the records that were named are; none that is not in the circle.
+async fn attributes_of(
+    circle: &dyn Circle,
+    mut named: BTreeSet<RecordRef>,
+) -> Result<BTreeMap<RecordRef, Attributes>, AuditError> {
+    let mut records = BTreeMap::new();
+    for record in all_records(circle, None).await? {
+        let name = RecordRef {
+            record: record.record,
+            version: record.version.0,
+        };
+        if named.remove(&name) {
+            records.insert(name, record.attributes);
+        }
+    }
+    // Earlier versions, of which only the last is listed.
+    for name in named {
+        let version = RecordVersion(name.version);
+        match circle.record(name.record, Some(version)).await {
+            Ok(full) => {
+                records.insert(name, full.record.attributes);
+            }
+            Err(error) if error.refusal() == Some("unknown_record") => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(records)
+}
+
+fn faults(
+    log: &[LogEntry],
+    consents: &[Consented],
+    records: &BTreeMap<RecordRef, Attributes>,
+) -> Vec<Fault> {
+    let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
+    let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
+    let mut faults = Vec::new();
+    for entry in log {
+        let (seq, at) = (entry.entry.seq, entry.entry.at);
+        match &entry.body {
+            Body::Requested(requested) => {
+                requests.insert(entry.digest(), requested);
+            }
+            Body::Denied { request, .. } => {
+                permitted.remove(request);
+            }
+            Body::Permitted { request, .. } | Body::Released { request, .. } => {
+                if matches!(entry.body, Body::Permitted { .. }) {
+                    permitted.insert(*request);
+                }
+                let Some(requested) = requests.get(request) else {
+                    faults.push(Fault::NotAsked { seq });
+                    continue;
+                };
+                if !permitted.contains(request) {
+                    faults.push(Fault::NotPermitted { seq });
+                }
+                let mut named = records_of(&entry.body);
+                named.retain(|name| {
+                    let attributes = records.get(name);
+                    !attributes.is_some_and(|it| is_carried(requested, it, consents, at))
+                });
+                if !named.is_empty() {
+                    faults.push(Fault::NotCovered {
+                        seq,
+                        records: named,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// Whether the consents permit a record now, or did when the custodian last can have heard of them.
+fn is_carried(
+    requested: &Requested,
+    attributes: &Attributes,
+    consents: &[Consented],
+    at: UnixSeconds,
+) -> bool {
+    let earlier = UnixSeconds(at.0.saturating_sub(ON_ITS_WAY_S));
+    [at, earlier].into_iter().any(|at| {
+        let candidates: Vec<Candidate> = consents
+            .iter()
+            .map(|consent| Candidate {
+                is_current: consent.key_changed_at.is_none_or(|changed| at < changed),
+                ..consent.candidate.clone()
+            })
+            .collect();
+        let request = Request {
+            recipient: requested.recipient,
+            purposes: requested
+                .purposes
+                .as_slice()
+                .iter()
+                .map(|code| Concept(vec![code.clone()]))
+                .collect(),
+            understood: requested.understood.clone(),
+            at,
+        };
+        decide(&request, attributes, &candidates)
+            .is_ok_and(|decision| decision.outcome == Outcome::Permit)
+    })
+}

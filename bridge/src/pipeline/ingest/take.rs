@@ -1,0 +1,248 @@
+//! What one entry of a circle becomes in the store.
+
+use medsync_protocol::keychange::KEY_CHANGES_MAX;
+
+use super::*;
+
+/// Takes an entry in; answers whether that is settled, so that it need not be read again.
+pub(super) async fn take_in(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    people: &People,
+    change: &Change,
+) -> Result<bool, PipelineError> {
+    if !is_taken_in(change) {
+        return Ok(true);
+    }
+    match circle.entry(change.kind, change.key).await?.body {
+        Some(EntryBody::Revocation(revocation)) => {
+            let (handle, opening) = (
+                revocation.handle,
+                (&revocation.secret, revocation.claim_key),
+            );
+            pipeline
+                .store
+                .keep_revocation(handle, row.context, opening, Origin::Circle, pipeline.now())
+                .await?;
+            tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
+        }
+        Some(EntryBody::Consent(consent)) => {
+            return take_in_consent(pipeline, row, people, &consent).await;
+        }
+        Some(EntryBody::KeyChange(change)) => {
+            return take_in_key_change(pipeline, row, circle, &change).await;
+        }
+        Some(EntryBody::Log(entry)) => return take_in_log(pipeline, row, people, &entry).await,
+        Some(EntryBody::Head(head)) => {
+            if !people.authors.contains(&head.author_key) {
+                return Ok(false);
+            }
+            pipeline
+                .store
+                .keep_head(row.context, &head, pipeline.now())
+                .await?;
+        }
+        Some(EntryBody::Device(device)) => {
+            return take_in_device(row, circle, people, &device).await;
+        }
+        Some(EntryBody::Pool(pool)) => {
+            let chain_id = pipeline.registry.chain_id;
+            pipeline.store.keep_pool(chain_id, &pool).await?;
+        }
+        Some(EntryBody::Ticket(placed)) => {
+            let now = pipeline.now();
+            pipeline
+                .store
+                .keep_ticket(row.context, &placed, now)
+                .await?;
+        }
+        // It may have come before the enrolment that it counts by.
+        _ if change.kind == EntryKind::Consent => return Ok(!people.patient.is_empty()),
+        // What a node does not show now it may show with the next walk.
+        _ if matches!(
+            change.kind,
+            EntryKind::Revocation
+                | EntryKind::Log
+                | EntryKind::Head
+                | EntryKind::KeyChange
+                | EntryKind::Device
+                | EntryKind::Pool
+                | EntryKind::Ticket
+        ) =>
+        {
+            return Ok(false);
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// The custodian's node lets in whom the patient admits, so that every node knows the member when
+/// it joins. An admission by nobody's key may become the patient's by a change that is on its way.
+async fn take_in_device(
+    row: &CircleRow,
+    circle: &dyn Circle,
+    people: &People,
+    device: &Device,
+) -> Result<bool, PipelineError> {
+    let admission = &device.admission;
+    if !people.patient.contains(&admission.admitted_by)
+        || !admission.is_signed(row.context, &device.signature)
+    {
+        return Ok(false);
+    }
+    if row.member == row.custodian_member && people.patient.last() == Some(&admission.admitted_by) {
+        circle.add_member(admission.member).await?;
+    }
+    tracing::warn!(
+        context = %row.context, member = %admission.member,
+        role = admission.device.role().name(), "the patient admitted a member",
+    );
+    Ok(true)
+}
+
+/// A key that was changed stays changed: who changes it is checked here too.
+async fn take_in_key_change(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    signed: &SignedKeyChange,
+) -> Result<bool, PipelineError> {
+    let state = circle.circle().await?;
+    let Some(enrolled) = state.only() else {
+        return Ok(false);
+    };
+    let recovery = enrolled.enrolment.recovery_key;
+    let by = signed
+        .change
+        .signed_by(row.context, recovery, &signed.signature);
+    let Some(by) = by else {
+        return Ok(true);
+    };
+    if signed.change.seq >= KEY_CHANGES_MAX as u64 {
+        return Ok(true);
+    }
+    let store = &pipeline.store;
+    let history = store.key_history(row.context, &enrolled.enrolment).await?;
+    let place = history.keys.get(signed.change.seq as usize);
+    if place != Some(&signed.change.old_key) {
+        // Nobody's key here yet: whose it is may be said by a change that comes later.
+        return Ok(false);
+    }
+    let now = pipeline.now();
+    let is_kept = pipeline
+        .store
+        .keep_key_change(row.context, (signed, by), true, now)
+        .await?;
+    if !is_kept {
+        return Ok(true);
+    }
+    tracing::warn!(
+        context = %row.context, seq = signed.change.seq, by = by.name(), "a key was changed",
+    );
+    Ok(true)
+}
+
+/// Every entry that its author signed is kept for ever. One that does not fit to what was kept
+/// before is evidence against its author, and is said at once.
+async fn take_in_log(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    people: &People,
+    entry: &LogEntry,
+) -> Result<bool, PipelineError> {
+    let said = entry.entry;
+    if said.context != row.context
+        || !people.authors.contains(&said.author_key)
+        || !entry.is_signed()
+    {
+        tracing::warn!(context = %row.context, "a log entry of nobody here is left out");
+        return Ok(false);
+    }
+    audit::keep(&pipeline.store, entry, pipeline.now()).await?;
+    if let Body::Erased {
+        order: None,
+        records,
+        ..
+    } = &entry.body
+        && row.member == row.custodian_member
+        && people.custodian == Some(said.author_key)
+    {
+        // Said by this party before its store was restored: what it erased stays erased.
+        let now = pipeline.now();
+        pipeline
+            .store
+            .stay_erased(row.context, records, now)
+            .await?;
+    }
+    if matches!(entry.body, Body::BreakGlass { .. })
+        && people.custodian == Some(said.author_key)
+        && row.member != row.custodian_member
+    {
+        tracing::error!(
+            context = %row.context, seq = said.seq.0,
+            "ALERT: somebody broke the glass; `medsync patient show` says who and why",
+        );
+    }
+    tracing::info!(
+        context = %row.context, kind = said.kind.name(), seq = said.seq.0, "log entry seen",
+    );
+    Ok(true)
+}
+
+/// Only what can become a valid receipt of this custodian is kept: the node's word that an entry
+/// counts is not enough to anchor it.
+async fn take_in_consent(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    people: &People,
+    consent: &Consent,
+) -> Result<bool, PipelineError> {
+    let foreign_anchorer = pipeline
+        .anchorer()
+        .is_some_and(|own| consent.terms.custodian_address != AddressBytes::of(own));
+    if consent.terms.context != row.context
+        || foreign_anchorer
+        || !people.patient.contains(&consent.opening.patient_key)
+        || !consent.is_signed(pipeline.registry)
+    {
+        tracing::warn!(
+            context = %row.context, commitment = %consent.commitment,
+            "a consent that is not this circle's is left out",
+        );
+        // The enrolment may be on its way, and a configuration can be put right: it is looked at
+        // again with the next walk.
+        return Ok(false);
+    }
+    let is_old = people.patient.last() != Some(&consent.opening.patient_key);
+    if is_old
+        && pipeline
+            .store
+            .opening_of(consent.commitment)
+            .await?
+            .is_none()
+    {
+        // It permits nothing; and whoever stole the key gets no receipt for it.
+        tracing::warn!(
+            context = %row.context, commitment = %consent.commitment,
+            "a consent under a key that was changed before is left out",
+        );
+        return Ok(true);
+    }
+    let kept = ConsentRow {
+        commitment: consent.commitment,
+        context: row.context,
+        handle: consent.opening.handle,
+        leaf: consent.leaf(),
+        terms: consent.terms_bytes.clone(),
+        opening: consent.opening,
+        signature: consent.signature,
+        recorded_at: consent.recorded_at,
+        batch: None,
+        position: None,
+    };
+    pipeline.store.keep_consent(&kept, pipeline.now()).await?;
+    tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");
+    Ok(true)
+}

@@ -1,0 +1,203 @@
+//! What a custodian answers without a consent: the patient's side sees it.
+
+use std::sync::Arc;
+
+use medsync::audit::{self, Fault, answers_fact, check_answers};
+use medsync::pipeline::Pipeline;
+use medsync::pipeline::ingest::{self, Readings};
+use medsync::seams::system_random;
+use medsync::store::Store;
+use medsync::store::circles::CircleRow;
+use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind, RecordRef, Requested};
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{MemberId, RecordId, UnixSeconds};
+
+use super::super::circle::{CONTEXT, FakeCircles, custodian_author};
+use super::super::{START, revocation_of, row};
+use super::Study;
+
+const MINUTE_S: u64 = 60;
+
+fn first_record() -> RecordRef {
+    RecordRef {
+        record: RecordId([0; 32]),
+        version: 1,
+    }
+}
+
+impl Study {
+    /// A study in which a request was answered as it should be; its copy in the circle.
+    async fn answered() -> (Self, EntryDigest, Requested) {
+        let mut study = Self::begin(Vec::new()).await;
+        study.settle().await;
+        study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        let log = study.world.circle.log_entries();
+        let copy = log.iter().find_map(|entry| match &entry.body {
+            Body::Requested(requested) => Some((entry.digest(), requested.clone())),
+            _ => None,
+        });
+        let (digest, requested) = copy.expect("a copy");
+        assert_eq!(study.faults().await, []);
+        (study, digest, requested)
+    }
+
+    /// The custodian says something that its own software would not.
+    async fn says(&self, body: Body, at: u64) -> EntryDigest {
+        let (store, now) = (&self.world.pipeline.store, UnixSeconds(at));
+        let (author, mut random) = (custodian_author(), system_random());
+        let said = audit::append(store, CONTEXT, &author, &body, now, &mut random);
+        let entry = said.await.expect("kept");
+        audit::publish(store, &self.world.circle, now)
+            .await
+            .expect("published");
+        entry.digest()
+    }
+
+    async fn releases(&self, request: EntryDigest, records: Vec<RecordRef>, at: u64) {
+        let released = Body::Released {
+            request,
+            logged_as: None,
+            records,
+            based_on: Vec::new(),
+        };
+        self.says(released, at).await;
+    }
+
+    async fn faults(&self) -> Vec<Fault> {
+        let pipeline = &self.world.pipeline;
+        check_answers(&pipeline.store, &self.world.circle, pipeline.registry)
+            .await
+            .expect("read")
+    }
+}
+
+#[tokio::test]
+async fn hostile_release_for_what_nobody_consented_to_is_seen() {
+    let (study, _, requested) = Study::answered().await;
+    let marketing = Requested {
+        purposes: CodeSet::collect([Code::new("act", "HMARKT")]).expect("one"),
+        ..requested
+    };
+    let copy = study.says(Body::Requested(marketing), START).await;
+    let permitted = Body::Permitted {
+        request: copy,
+        records: vec![first_record()],
+        based_on: Vec::new(),
+        obligations: CodeSet::default(),
+    };
+    study.says(permitted, START).await;
+    study.releases(copy, vec![first_record()], START).await;
+    let faults = study.faults().await;
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    for fault in faults {
+        let Fault::NotCovered { records, .. } = fault else {
+            panic!("{fault:?}");
+        };
+        assert_eq!(records, [first_record()]);
+    }
+}
+
+#[tokio::test]
+async fn hostile_release_of_a_record_that_is_not_covered_or_not_here_is_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let unknown = RecordRef {
+        record: RecordId([77; 32]),
+        version: 1,
+    };
+    let later = RecordRef {
+        version: 2,
+        ..first_record()
+    };
+    let mut named = vec![first_record(), unknown, later];
+    named.sort_unstable();
+    study.releases(copy, named, START).await;
+    let faults = study.faults().await;
+    let [Fault::NotCovered { records, .. }] = faults.as_slice() else {
+        panic!("{faults:?}");
+    };
+    assert!(!records.contains(&first_record()));
+    assert_eq!(records.len(), 2);
+}
+
+#[tokio::test]
+async fn hostile_release_after_a_denial_is_seen() {
+    let (mut study, ..) = Study::answered().await;
+    study.ask("HMARKT", |_| ()).await;
+    study.settle().await;
+    let log = study.world.circle.log_entries();
+    let denied = log.iter().find_map(|entry| match entry.body {
+        Body::Denied { request, .. } => Some(request),
+        _ => None,
+    });
+    assert_eq!(study.faults().await, []);
+    let denied = denied.expect("denied");
+    study.releases(denied, vec![first_record()], START).await;
+    let faults = study.faults().await;
+    assert!(matches!(
+        faults.as_slice(),
+        [Fault::NotPermitted { .. }, Fault::NotCovered { .. }]
+    ));
+}
+
+#[tokio::test]
+async fn hostile_release_that_nobody_asked_for_is_seen() {
+    let (study, ..) = Study::answered().await;
+    let nothing = EntryDigest::from_felt(Felt::from(5));
+    study.releases(nothing, vec![first_record()], START).await;
+    let faults = study.faults().await;
+    assert!(matches!(faults.as_slice(), [Fault::NotAsked { .. }]));
+}
+
+#[tokio::test]
+async fn hostile_release_after_a_revocation_is_seen_but_for_what_was_on_its_way() {
+    let (study, copy, _) = Study::answered().await;
+    let store = &study.world.pipeline.store;
+    let handle = study.signed.secrets.handle();
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    let kept = store.revocation(handle).await.expect("the store");
+    let revoked_at = kept.expect("taken in").seen_at.0;
+    for (after, is_fault) in [(MINUTE_S, false), (11 * MINUTE_S, true)] {
+        let at = revoked_at + after;
+        study.releases(copy, vec![first_record()], at).await;
+        let faults = study.faults().await;
+        assert_eq!(!faults.is_empty(), is_fault, "{after} s: {faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_custodian_is_alarmed_about_on_the_patients_side() {
+    let (study, copy, _) = Study::answered().await;
+    let home = tempfile::tempdir().expect("a folder");
+    let store = Store::open(home.path()).await.expect("a store");
+    let theirs = CircleRow {
+        member: MemberId([2; 32]),
+        ..row()
+    };
+    store.enter_circle(&theirs).await.expect("entered");
+    let patients = Pipeline {
+        store: store.clone(),
+        circles: Arc::new(FakeCircles(vec![study.world.circle.clone()])),
+        readings: Readings::default(),
+        ..study.world.pipeline.clone()
+    };
+    let fact = answers_fact(CONTEXT);
+    let before = store.fact(&fact).await.expect("the store");
+    assert_eq!(before.unwrap_or_default(), "");
+    let nothing = EntryDigest::from_felt(Felt::from(5));
+    study.releases(nothing, vec![first_record()], START).await;
+    study.releases(copy, vec![first_record()], START).await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let why = store.fact(&fact).await.expect("the store");
+    let why = why.expect("an alarm");
+    assert!(why.starts_with("1 answers"), "{why}");
+    let kinds = study.kinds();
+    assert!(kinds.contains(&Kind::Released));
+}

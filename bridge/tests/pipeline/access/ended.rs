@@ -1,0 +1,113 @@
+//! Consents that end between a request, its answer and its release.
+
+use std::sync::atomic::Ordering;
+
+use medsync::pipeline::ingest;
+use medsync_protocol::audit::{Body, DenialReason, EntryKind as Kind, ErasureReason};
+use medsync_protocol::ids::UnixSeconds;
+
+use super::super::circle::CONTEXT;
+use super::super::faults::{Fault, Plan};
+use super::super::{START, anchorer, consent_until, patient, revocation_of};
+use super::{RECORDS, Study, researcher};
+
+const END: UnixSeconds = UnixSeconds(START + 100_000);
+
+#[tokio::test]
+async fn a_consent_that_is_over_permits_nothing_and_what_it_permitted_is_erased() {
+    let recipient = researcher().public_key();
+    let ending = consent_until(END, recipient, &patient(), CONTEXT, anchorer());
+    let mut study = Study::begin_with(Vec::new(), ending).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let files = study.open(request).await;
+    assert!(!files.is_empty());
+    study.world.clock.0.store(END.0, Ordering::SeqCst);
+    study.settle().await;
+    assert!(files.iter().all(|file| !file.exists()));
+    assert_eq!(study.kinds()[3..], [Kind::EraseOrdered, Kind::Erased]);
+    let log = study.world.circle.log_entries();
+    assert!(matches!(
+        log[3].body,
+        Body::EraseOrdered {
+            reason: ErasureReason::Expired,
+            ..
+        }
+    ));
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+}
+
+#[tokio::test]
+async fn what_is_revoked_between_permit_and_release_is_withdrawn() {
+    let mut hits = 0;
+    for call in 1..=12 {
+        let silent = Plan {
+            operation: "revoked_at",
+            call,
+            fault: Fault::Failed,
+        };
+        let mut study = Study::begin(vec![silent]).await;
+        study.settle().await;
+        study.ask("HRESCH", |_| ()).await;
+        ingest::ingest_all(&study.world.pipeline)
+            .await
+            .expect("read");
+        study.desk.round().await.expect("a round");
+        if study.kinds() != [Kind::Requested, Kind::Permitted] {
+            continue;
+        }
+        hits += 1;
+        let revocation = revocation_of(&study.signed);
+        study.world.circle.add_revocation(revocation);
+        study.settle().await;
+        assert_eq!(study.denial(), Some(DenialReason::Withdrawn));
+        assert!(study.exchange.released().is_empty());
+    }
+    assert!(hits > 0, "no fault fell between permit and release");
+}
+
+#[tokio::test]
+async fn what_is_revoked_between_the_entry_and_the_keys_is_not_handed_over() {
+    let silent = (1..=u32::from(RECORDS)).map(|call| Plan {
+        operation: "put_release",
+        call,
+        fault: Fault::Failed,
+    });
+    let mut study = Study::begin(silent.collect()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    study.desk.round().await.expect("a round");
+    assert_eq!(study.kinds().last(), Some(&Kind::Released));
+    assert!(study.exchange.released().is_empty());
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    study.world.clock.0.fetch_add(60, Ordering::SeqCst);
+    study.settle().await;
+    assert!(study.exchange.released().is_empty());
+    assert!(study.kinds().contains(&Kind::EraseOrdered));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_handed_over_keeps_no_other_and_comes_later() {
+    let silent = Plan {
+        operation: "put_release",
+        call: 1,
+        fault: Fault::Failed,
+    };
+    let mut study = Study::begin(vec![silent]).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    study.desk.round().await.expect("a round");
+    assert_eq!(study.exchange.released().len(), usize::from(RECORDS) - 1);
+    study.settle().await;
+    assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
