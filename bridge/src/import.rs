@@ -3,22 +3,29 @@
 //! Each resource is encrypted under a fresh key; that key is sealed to the patient and to a fresh
 //! key pair of the custodian, whose private half stays in this store. Identity and key are stored
 //! before anything is written, so that an import that is run again, after a crash or on purpose,
-//! writes nothing twice. A resource that the circle refuses is reported and keeps no other out.
+//! writes nothing twice: the keys follow from the stored one, so that also the parts of a large
+//! payload are the same again. A resource that the circle refuses is reported and keeps no other
+//! out.
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use hkdf::Hkdf;
 use medsync_protocol::ids::{ContextId, RecordId, SealKey, Sha256Digest};
 use medsync_protocol::seal::{
     PAYLOAD_BYTES_MAX, RecordKey, RecordVersion, SealSecret, SealedFor, split,
 };
+use rand::SeedableRng;
+use rand::rngs::ChaCha20Rng;
 use rand_core::CryptoRng;
 use serde::Serialize;
+use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::fhir::{self, Resource};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
-use crate::source::{Circle, NewRecord, SourceError, SourceResult, Written};
+use crate::source::{Circle, NewRecord, SourceError, SourceResult};
 use crate::store::records::RecordRow;
 
 /// What became of one resource.
@@ -126,10 +133,20 @@ async fn import_one(
         None => new_row(&mut random),
     };
     row.payload = payload;
-    for _ in 0..SHARDS_TRIED_MAX {
+    for attempt in 0..SHARDS_TRIED_MAX {
         party.store.plan_record(context, key, &row).await?;
-        let (sealed, parts) = seal(context, &row, patient, resource, &mut random)?;
-        match put(circle, &sealed, &parts).await {
+        let (sealed, parts) = seal(context, &row, patient, resource, attempt)?;
+        // Parts first: a record that is there is whole.
+        match put_parts(circle, &parts).await {
+            Ok(()) => {}
+            // Parts that are sealed otherwise have other places.
+            Err(error) if error.refusal() == Some("full") => continue,
+            Err(error @ SourceError::Refused { .. }) => {
+                return Ok(Imported::Refused(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match circle.put_record(&sealed).await {
             Ok(_) => {
                 let now = party.clock.now();
                 party.store.record_written(context, key, now).await?;
@@ -151,16 +168,15 @@ async fn import_one(
     Ok(Imported::Refused("the circle is full".into()))
 }
 
-/// Parts first: a record that is there is whole.
-async fn put(circle: &dyn Circle, record: &NewRecord, parts: &[Vec<u8>]) -> SourceResult<Written> {
+async fn put_parts(circle: &dyn Circle, parts: &[Vec<u8>]) -> SourceResult<()> {
     for part in parts {
         circle.put_part(part).await?;
     }
-    circle.put_record(record).await
+    Ok(())
 }
 
-/// How many names are tried for a new record whose place is full.
-const SHARDS_TRIED_MAX: usize = 8;
+/// How often a record, or one of its parts, is given another place because its own is full.
+const SHARDS_TRIED_MAX: u8 = 8;
 const FIRST_VERSION: RecordVersion = RecordVersion(1);
 
 async fn has_version(circle: &dyn Circle, row: &RecordRow) -> anyhow::Result<bool> {
@@ -186,9 +202,11 @@ fn seal(
     row: &RecordRow,
     patient: SealKey,
     resource: &Resource,
-    random: &mut impl CryptoRng,
+    attempt: u8,
 ) -> anyhow::Result<(NewRecord, Vec<Vec<u8>>)> {
-    let key = RecordKey::from_bytes(random_bytes(random));
+    let mut keys = keys_of(context, row, attempt)?;
+    let mut random = system_random();
+    let key = RecordKey::from_bytes(random_bytes(&mut keys));
     let place = |reader| SealedFor {
         context,
         record: row.record,
@@ -198,7 +216,7 @@ fn seal(
     };
     let in_patients = place(patient);
     let (list, parts) = if resource.payload.len() > PAYLOAD_BYTES_MAX {
-        split(&in_patients, &resource.payload, random)?
+        split(&in_patients, &resource.payload, &mut keys)?
     } else {
         (Vec::new(), Vec::new())
     };
@@ -213,8 +231,78 @@ fn seal(
         resource_type: resource.resource_type.clone(),
         attributes: resource.attributes.clone(),
         payload: key.encrypt(&in_patients, payload)?,
-        key_for_patient: key.seal(&in_patients, random)?,
-        key_for_custodian: key.seal(&place(row.secret.public_key()), random)?,
+        key_for_patient: key.seal(&in_patients, &mut random)?,
+        key_for_custodian: key.seal(&place(row.secret.public_key()), &mut random)?,
     };
     Ok((record, parts))
+}
+
+/// Where the keys of a record's payload and of its parts come from: HKDF-SHA256 of the custodian's
+/// key for this version, and ChaCha20 from there. They are the same for the same payload, others
+/// for any other, and nothing makes them again once that key is destroyed.
+fn keys_of(context: ContextId, row: &RecordRow, attempt: u8) -> anyhow::Result<ChaCha20Rng> {
+    let info: [&[u8]; 6] = [
+        b"MEDSYNC_IMPORT_V1",
+        &context.0,
+        &row.record.0,
+        &row.version.0.to_le_bytes(),
+        &row.payload.0,
+        &[attempt],
+    ];
+    let mut seed = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(None, row.secret.reveal())
+        .expand_multi_info(&info, seed.as_mut_slice())
+        .map_err(|_| anyhow!("HKDF gives no key of 32 bytes"))?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medsync_protocol::decide::Attributes;
+
+    fn resource(payload: Vec<u8>) -> Resource {
+        Resource {
+            resource_type: "DocumentReference".into(),
+            reference: "urn:uuid:1".into(),
+            local_key: Sha256Digest([1; 32]),
+            attributes: Attributes::default(),
+            payload,
+        }
+    }
+
+    fn parts(row: &RecordRow, payload: Vec<u8>, attempt: u8) -> Vec<Vec<u8>> {
+        let row = RecordRow {
+            payload: Sha256Digest::of(&payload),
+            ..row.clone()
+        };
+        let patient = SealSecret::from_bytes([7; 32]).public_key();
+        let context = ContextId([2; 32]);
+        let sealed = seal(context, &row, patient, &resource(payload), attempt);
+        sealed.expect("sealed").1
+    }
+
+    #[test]
+    fn an_import_that_was_cut_off_seals_the_same_parts_again_and_no_other_does() {
+        let row = new_row(&mut system_random());
+        let payload = vec![b'x'; 3 * PAYLOAD_BYTES_MAX];
+        let first = parts(&row, payload.clone(), 0);
+        assert_eq!(first.len(), 3);
+        assert_eq!(parts(&row, payload.clone(), 0), first);
+        let other_row = new_row(&mut system_random());
+        let mut other_payload = payload.clone();
+        other_payload[0] = b'y';
+        let next_version = RecordRow {
+            version: RecordVersion(2),
+            ..row.clone()
+        };
+        for others in [
+            parts(&row, payload.clone(), 1),
+            parts(&other_row, payload.clone(), 0),
+            parts(&next_version, payload, 0),
+            parts(&row, other_payload, 0),
+        ] {
+            assert!(others.iter().all(|part| !first.contains(part)));
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! More than one member on the patient's side, on real nodes: a second device that grants, a
 //! relative who reads, and somebody whom nobody admitted.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use medsync_tests::medsync::{Answer, Daemon, medsync};
 use medsync_tests::node::Node;
@@ -29,9 +31,12 @@ fn devices_and_relatives_are_admitted_and_strangers_stop_the_circle() {
 struct Home {
     path: String,
     invitation: String,
-    _node: Node,
+    node: Node,
     _daemon: Daemon,
 }
+
+/// After how long a node that hears of nothing is started again.
+const DEAF: Duration = Duration::from_secs(60);
 
 impl Home {
     /// With the patient's own keys, or with others.
@@ -71,7 +76,7 @@ impl Home {
         Ok(Self {
             path,
             invitation,
-            _node: node,
+            node,
             _daemon: daemon,
         })
     }
@@ -99,6 +104,24 @@ impl Home {
         more.extend(["--policy-uri", "https://example.org/policy"]);
         more.extend(["--days", "30", "--request", request]);
         self.patient("grant", &more)
+    }
+
+    /// Waits for what the node has to hear of. A node of this Calimero can stop for good in the
+    /// middle of a merge; it is then started again, as OPERATING says.
+    fn hears(
+        &mut self,
+        what: &str,
+        mut has_heard: impl FnMut(&Value) -> bool,
+    ) -> anyhow::Result<()> {
+        let (start, mut was_restarted) = (Instant::now(), false);
+        wait_for(what, || {
+            if !was_restarted && start.elapsed() > DEAF {
+                was_restarted = true;
+                self.node.kill_and_restart()?;
+            }
+            let shown = self.shown()?;
+            Ok(shown.is_some_and(|shown| has_heard(&shown)).then_some(()))
+        })
     }
 
     fn shown(&self) -> anyhow::Result<Option<Value>> {
@@ -147,7 +170,7 @@ fn consents(shown: &Value) -> usize {
 
 fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
     let recovery = story.path_text("recovery.json");
-    let phone = Home::start(story, circle, "phone", Some(&recovery))?;
+    let mut phone = Home::start(story, circle, "phone", Some(&recovery))?;
     let member = phone.member()?;
     ensure!(phone.member()? == member, "asked twice it is the same");
     let admitted = admit(story, &member, "own")?;
@@ -164,22 +187,15 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
         let shown = medsync(&["patient", "show", "--home", &first, "--json"])?;
         Ok((shown.code == 0 && consents(&shown.json()?) == 1).then_some(()))
     })?;
-    wait_for("the phone's consent to be anchored", || {
-        let stages = phone.shown()?.map(|shown| shown["consents"][0].clone());
-        let anchored = stages.is_some_and(|consent| consent["stage"] == "anchored");
-        Ok(anchored.then_some(()))
+    phone.hears("the phone's consent to be anchored", |shown| {
+        shown["consents"][0]["stage"] == "anchored"
     })?;
-    the_phone_stays(story, &phone, &member)?;
-    let relative = Home::start(story, circle, "relative", None)?;
+    the_phone_stays(story, &mut phone, &member)?;
+    let mut relative = Home::start(story, circle, "relative", None)?;
     let reader = relative.member()?;
     admit(story, &reader, "relative")?;
     ensure!(relative.join()?.json()?["role"] == "relative");
-    wait_for("the relative to read", || {
-        let shown = relative.shown()?;
-        Ok(shown
-            .is_some_and(|shown| consents(&shown) == 2)
-            .then_some(()))
-    })?;
+    relative.hears("the relative to read", |shown| consents(shown) == 2)?;
     expect(
         &relative.grant(story, "not mine")?,
         FAILED,
@@ -189,7 +205,7 @@ fn members(story: &Story, circle: &str) -> anyhow::Result<()> {
 }
 
 /// The patient's key is replaced as if it was stolen: the phone stays, and takes over the new one.
-fn the_phone_stays(story: &Story, phone: &Home, member: &str) -> anyhow::Result<()> {
+fn the_phone_stays(story: &Story, phone: &mut Home, member: &str) -> anyhow::Result<()> {
     let home = story.path_text("patient");
     let (first, next) = (
         story.path_text("recovery.json"),
@@ -204,14 +220,15 @@ fn the_phone_stays(story: &Story, phone: &Home, member: &str) -> anyhow::Result<
         &next,
     ];
     change.extend(["--stolen", "--keep", member]);
-    let key = || Ok::<_, anyhow::Error>(phone.shown()?.map(|shown| shown["patient"].clone()));
-    let old = wait_for("the phone's node", key)?;
+    let mut old = Value::Null;
+    phone.hears("the phone's node", |shown| {
+        old = shown["patient"].clone();
+        true
+    })?;
     wait_for("the key change", || {
         Ok((medsync(&change)?.code == 0).then_some(()))
     })?;
-    wait_for("the phone to hear of it", || {
-        Ok(key()?.is_some_and(|key| key != old).then_some(()))
-    })?;
+    phone.hears("the phone to hear of it", |shown| shown["patient"] != old)?;
     let keys = |file: &str| phone.patient("use-keys", &["--keys", file]);
     expect(&keys(&first)?, 0, "patient_key")?;
     expect(
