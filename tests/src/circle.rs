@@ -2,7 +2,7 @@
 
 use medsync::source::Head;
 use medsync_app::abi::{CircleInput, EnrolmentInput, KeyChangeInput, OpeningInput, SignatureInput};
-use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq, head_leaf};
+use medsync_protocol::audit::{Body, Entry, EntryDigest, RecordRef, Seq, head_leaf};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Commitment, Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
@@ -10,7 +10,7 @@ use medsync_protocol::ids::{
     AddressBytes, Anchorer, ChainId, ContextId, ContractAddress, MemberId, Nonce, RecordId, Salt,
     SealKey, Sha256Digest, UnixSeconds, to_base64,
 };
-use medsync_protocol::messages::{Enrolment, RotationNumber, rotate_message};
+use medsync_protocol::messages::{Enrolment, RotationNumber, device_message, rotate_message};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
@@ -158,6 +158,32 @@ pub fn change_key_arguments(context: ContextId, keys: [u8; 2], seq: u64, signer:
             seq,
             signature: signature_input(&signature),
         },
+    })
+}
+
+/// The arguments of `admit` for a member under a device number, signed by a key, with the key that
+/// signs the member's log entries if the member itself says so.
+///
+/// # Panics
+/// With odds of 2^-55.
+#[must_use]
+pub fn admission_arguments(
+    context: ContextId,
+    member: MemberId,
+    device: u32,
+    signer: u8,
+    author: Option<u8>,
+) -> Value {
+    let message = device_message(context, member, DeviceNumber(device));
+    let signature = secret_key(signer).sign(message).expect("signable");
+    json!({
+        "device": {
+            "member": member,
+            "device": device,
+            "admitted_by": public_key(signer),
+            "author_key": author.map(public_key),
+        },
+        "signature": signature_input(&signature),
     })
 }
 
@@ -468,5 +494,20 @@ pub fn record_arguments(id: [u8; 32], version: u32, payload: &[u8]) -> Value {
         "payload": to_base64(payload),
         "key_for_patient": to_base64(b"sealed to the patient"),
         "key_for_custodian": to_base64(b"sealed to the custodian"),
+    } })
+}
+
+/// The arguments of put_release: a record of a circle, under an entry of the exchange's log.
+#[must_use]
+pub fn release_arguments(entry: &Logged, circle: ContextId, what: RecordRef) -> Value {
+    json!({ "release": {
+        "entry_seq": entry.entry.seq,
+        "entry": entry.entry.digest(),
+        "circle": circle,
+        "record": what.record,
+        "version": what.version,
+        "resource_type": "Observation",
+        "payload": to_base64(b"sealed"),
+        "sealed_key": to_base64(b"a sealed key"),
     } })
 }

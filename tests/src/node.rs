@@ -138,9 +138,18 @@ impl Node {
     /// # Errors
     /// A node that does not come back.
     pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same with these flags of `medsync-node run` over what its home says.
+    ///
+    /// # Errors
+    /// As [`Node::restart`].
+    pub fn restart_with(&mut self, flags: &[&str]) -> anyhow::Result<()> {
         let api = self.ready.api.rsplit(':').next().unwrap_or_default();
         let swarm = self.ready.swarm.split('/').nth(4).unwrap_or_default();
-        let (process, ready) = run(&self.home, &["--api-port", api, "--swarm-port", swarm])?;
+        let same = ["--api-port", api, "--swarm-port", swarm];
+        let (process, ready) = run(&self.home, &[&same[..], flags].concat())?;
         self.process = process;
         self.ready = ready;
         Ok(())

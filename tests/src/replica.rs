@@ -188,17 +188,28 @@ impl Replica {
     /// Applies what another replica did, through the app's own sync entry point.
     ///
     /// # Panics
-    /// If applying traps: no peer may be able to bring that about.
+    /// If applying traps: no peer may be able to bring that about, but for the one way that
+    /// [`Replica::try_apply`] is for.
     pub fn apply(&mut self, delta: &Delta) {
+        if let Err(trap) = self.try_apply(delta) {
+            panic!("applying a delta failed: {trap}");
+        }
+    }
+
+    /// Applies what a peer sent at which storage may end the whole delta, as it does at the
+    /// deletion of what it does not know. Such a delta leaves nothing behind, as on a node.
+    ///
+    /// # Errors
+    /// The trap.
+    pub fn try_apply(&mut self, delta: &Delta) -> Result<(), String> {
         let artifact =
             borsh::to_vec(&StorageDelta::Actions(delta.0.clone())).expect("actions encode");
         let mut store = self.store.borrow().clone();
         let outcome = self.run("__calimero_sync_next", &artifact, &mut store);
-        if let Err(error) = outcome.returns {
-            panic!("applying a delta failed: {error}");
-        }
+        outcome.returns.map_err(|trap| trap.to_string())?;
         *self.store.borrow_mut() = store;
         self.root_hash = outcome.root_hash.or(self.root_hash);
+        Ok(())
     }
 
     fn run(&self, method: &str, input: &[u8], store: &mut InMemoryStorage) -> Outcome {

@@ -7,6 +7,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, RecordId, to_base64};
 use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, Logged, PATIENT_AUTHOR, enrolled, exchange, record_arguments,
+    release_arguments,
 };
 use medsync_tests::replica::{Delta, Replica, refused};
 use serde_json::{Value, json};
@@ -31,16 +32,7 @@ fn released(records: &[RecordRef]) -> Body {
 }
 
 fn release(entry: &Logged, record: RecordRef) -> Value {
-    json!({ "release": {
-        "entry_seq": entry.entry.seq,
-        "entry": entry.entry.digest(),
-        "circle": CIRCLE,
-        "record": record.record,
-        "version": record.version,
-        "resource_type": "Observation",
-        "payload": to_base64(b"sealed"),
-        "sealed_key": to_base64(b"a sealed key"),
-    } })
+    release_arguments(entry, CIRCLE, record)
 }
 
 fn receipt(patient: u8) -> Value {

@@ -5,13 +5,12 @@
 use medsync_protocol::device::DEVICES_MAX;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, MemberId, Salt, UnixSeconds};
-use medsync_protocol::messages::device_message;
-use medsync_protocol::secrets::{DeviceNumber, Handle};
+use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::{PoolId, Ticket};
 use medsync_protocol::tree::Tree;
 use medsync_tests::circle::{
-    CONTEXT, HOSPITAL, Logged, PATIENT, RECOVERY, anchorer, change_key_arguments, enrolled,
-    exchange, public_key, secret_key, signature_input,
+    CONTEXT, HOSPITAL, Logged, PATIENT, RECOVERY, admission_arguments, anchorer,
+    change_key_arguments, enrolled, exchange, public_key,
 };
 use medsync_tests::replica::{Replica, refused};
 use serde_json::{Value, json};
@@ -22,27 +21,7 @@ const NEXT: u8 = 30;
 const PHONE_AUTHOR: u8 = 40;
 
 fn admission(member: MemberId, device: u32, signer: u8, author: Option<u8>) -> Value {
-    admission_in(CONTEXT, member, device, signer, author)
-}
-
-fn admission_in(
-    context: ContextId,
-    member: MemberId,
-    device: u32,
-    signer: u8,
-    author: Option<u8>,
-) -> Value {
-    let message = device_message(context, member, DeviceNumber(device));
-    let signature = secret_key(signer).sign(message).unwrap();
-    json!({
-        "device": {
-            "member": member,
-            "device": device,
-            "admitted_by": public_key(signer),
-            "author_key": author.map(public_key),
-        },
-        "signature": signature_input(&signature),
-    })
+    admission_arguments(CONTEXT, member, device, signer, author)
 }
 
 /// The members that a replica shows as admitted.
@@ -98,7 +77,7 @@ fn hostile_admissions_are_refused_and_do_not_count_where_they_are_written() {
     renumbered["device"]["device"] = json!(2);
     let mut renamed = admission(phone, 1, HOSPITAL, None);
     renamed["device"]["admitted_by"] = json!(public_key(PATIENT));
-    let elsewhere = admission_in(ContextId([8; 32]), phone, 1, PATIENT, None);
+    let elsewhere = admission_arguments(ContextId([8; 32]), phone, 1, PATIENT, None);
     for forged in [renumbered, renamed, elsewhere] {
         refused(custodian.call("admit", &forged), "admission_signature");
     }

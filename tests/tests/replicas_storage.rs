@@ -10,7 +10,7 @@ use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{ChildInfo, SignatureData, StorageType};
 use medsync_app::layout::{Kind, Shard};
-use medsync_tests::circle::{CONTEXT, Consent, enrolled};
+use medsync_tests::circle::{CONTEXT, Consent, HOSPITAL, Logged, enrolled};
 use medsync_tests::replica::{Delta, Replica};
 use serde_json::{Value, json};
 
@@ -253,4 +253,95 @@ fn ghost_of(model: &Delta, owner: &Replica, tag: u16) -> Action {
     ancestors.insert(0, ChildInfo::new(*id, [0; 32], stamped));
     ancestors.insert(0, shard);
     ghost
+}
+
+/// Storage ends the whole delta that deletes what the node does not know. Nothing of it stays.
+fn ends(replica: &mut Replica, actions: Vec<Action>) {
+    let before = (replica.root_hash, view(replica, "changes"));
+    let trap = replica.try_apply(&Delta(actions));
+    let trap = trap.expect_err("storage ends such a delta");
+    assert!(trap.contains("IndexNotFound"), "{trap}");
+    assert_eq!((replica.root_hash, view(replica, "changes")), before);
+}
+
+/// What else its author says in such a delta is lost with it, sound or not, before the deletion or
+/// after it: that is the author's own loss. A delta is one member's, so that nobody else loses
+/// anything, and a node that ended one takes all others, from the same member too.
+#[test]
+fn hostile_member_deletes_what_is_not_there_and_loses_its_own_delta_alone() {
+    let (mut custodian, mut patient) = enrolled(CONTEXT);
+    let consent = Consent::sound(&custodian, 1);
+    let (_, granted) = patient.call("grant", &consent.grant_arguments()).unwrap();
+    let like = entry_of(&granted, Kind::Consents);
+    let (nowhere, on_its_way) = (Id::new([0x77; 32]), like.id());
+    for unknown in [nowhere, on_its_way] {
+        let deletion = delete(unknown, &like).0;
+        ends(&mut custodian, deletion.clone());
+        ends(&mut custodian, [deletion, granted.0.clone()].concat());
+    }
+    let after_good_ones = [granted.0.clone(), delete(nowhere, &like).0].concat();
+    ends(&mut custodian, after_good_ones);
+    // A deletion of what came with the same delta is another thing: without the writer's
+    // signature it is skipped, and what came stays.
+    let with_its_own = [granted.0.clone(), delete(on_its_way, &like).0].concat();
+    let mut elsewhere = custodian.join(67);
+    elsewhere.apply(&Delta(with_its_own));
+    custodian.apply(&granted);
+    for replica in [&custodian, &elsewhere] {
+        let consents = view(replica, "consents");
+        assert_eq!(consents["consents"][0]["state"], "in_force");
+    }
+    let entry = Logged::after(None, CONTEXT, HOSPITAL, 1);
+    let (_, logged) = custodian.call("append_log", &entry.arguments()).unwrap();
+    patient.apply(&logged);
+    let (_, revoked) = patient.call("revoke", &consent.revoke_arguments()).unwrap();
+    let with_revocation = [delete(nowhere, &like).0, revoked.0.clone()].concat();
+    ends(&mut custodian, with_revocation);
+    custodian.apply(&revoked);
+    for replica in [&custodian, &patient] {
+        assert_eq!(view(replica, "consents")["consents"][0]["state"], "revoked");
+        assert_eq!(view(replica, "circle")["counts"]["log"], 1);
+    }
+    assert_eq!(custodian.root_hash, patient.root_hash);
+}
+
+/// Whoever sends rubbish to one node alone, and its deletion to all, is heard by that one: the
+/// others end the deletion, and what both of them write meanwhile goes on as before. Which delta
+/// waits for which is for the nodes to say, above this layer.
+#[test]
+fn hostile_member_deletes_what_one_node_knows_and_all_go_on() {
+    let (mut custodian, mut patient) = enrolled(CONTEXT);
+    let consent = Consent::sound(&custodian, 1);
+    let (_, granted) = patient.call("grant", &consent.grant_arguments()).unwrap();
+    custodian.apply(&granted);
+    let mut litter = entry_of(&granted, Kind::Consents);
+    let Action::Add {
+        id, data, metadata, ..
+    } = &mut litter
+    else {
+        panic!("an entry is added");
+    };
+    *id = Id::new([0x33; 32]);
+    let end = data.len() - 32;
+    data[end..].copy_from_slice(id.as_bytes());
+    metadata.storage_type = StorageType::Public;
+    let deletion = delete(litter.id(), &litter);
+    let litter = Delta(vec![litter]);
+    custodian.apply(&litter);
+    custodian.apply(&deletion);
+    ends(&mut patient, deletion.0.clone());
+    let entry = Logged::after(None, CONTEXT, HOSPITAL, 1);
+    let (_, logged) = custodian.call("append_log", &entry.arguments()).unwrap();
+    patient.apply(&logged);
+    let (_, revoked) = patient.call("revoke", &consent.revoke_arguments()).unwrap();
+    custodian.apply(&revoked);
+    // When the rubbish comes after all, its deletion is taken too.
+    patient.apply(&litter);
+    patient.apply(&deletion);
+    for replica in [&custodian, &patient] {
+        assert_eq!(view(replica, "consents")["consents"][0]["state"], "revoked");
+        let circle = view(replica, "circle");
+        assert_eq!(circle["counts"]["consents"], 1);
+        assert_eq!(circle["counts"]["log"], 1);
+    }
 }
