@@ -1,10 +1,8 @@
 //! Members whom the patient admits: further devices, relatives, guardians.
 //!
-//! An admission counts by the signature of one of the patient's keys, whoever wrote it down. The
+//! An admission counts by the signature of the patient's present key, whoever wrote it down. The
 //! patient's node writes it before the member joins; once it is in, the member writes it again
 //! with the key that signs its log entries, which counts under its own stamp alone.
-
-use std::collections::BTreeSet;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::device::{Admission, DEVICES_MAX};
@@ -24,8 +22,8 @@ use crate::text::{
 };
 
 const ONLY_SHARD: Shard = Shard(0);
-/// The most entries of one writer whose signatures are looked at: each admission twice, and again
-/// after a change of the patient's key.
+/// The most entries of one writer whose signatures are looked at, those by the patient's present
+/// key first: each admission a few times over.
 const LOOKED_AT_MAX: usize = 4 * DEVICES_MAX;
 
 #[derive(BorshSerialize, BorshDeserialize)]
@@ -86,10 +84,15 @@ pub fn load(circle: &Circle, key: Key) -> Option<Device> {
     })
 }
 
-/// Every admission that somebody signed; of each writer only so many entries are looked at.
-pub fn all(circle: &Circle) -> Vec<Device> {
+/// Every admission that somebody signed; of each writer only so many entries are looked at. Those
+/// by the `present` key come first, so that what earlier ones admitted takes nobody's place.
+pub fn all(circle: &Circle, present: Option<&PublicKey>) -> Vec<Device> {
     let keys = store::keys(Kind::Devices, ONLY_SHARD).into_iter();
-    store::first_of_each_owner(keys.map(|(key, _)| key), LOOKED_AT_MAX)
+    let (first, rest): (Vec<Key>, Vec<Key>) = keys.map(|(key, _)| key).partition(|key| {
+        let body = store::peek::<DeviceBody>(*key);
+        body.is_some_and(|body| present == Some(&body.admission.admitted_by))
+    });
+    store::first_of_each_owner(first.into_iter().chain(rest), LOOKED_AT_MAX)
         .filter_map(|key| load(circle, key))
         .collect()
 }
@@ -133,13 +136,15 @@ pub fn admit(input: &DeviceInput, signature: &SignatureInput) -> Result<Written,
     if let Some(same) = same {
         return Ok(Written::there(same.key));
     }
-    let counting = |known: &&Device| members.keys.may_admit(known.admission.admitted_by);
-    let others: BTreeSet<MemberId> = known
-        .iter()
-        .filter(counting)
-        .map(|known| known.admission.member)
-        .filter(|member| *member != admission.member)
-        .collect();
+    // Whom the same key admits: what earlier keys admitted has ended, or ends with this one.
+    let of_key = |known: &&Device| known.admission.admitted_by == admission.admitted_by;
+    let mut others: Vec<MemberId> = Vec::new();
+    for known in known.iter().filter(of_key) {
+        let member = known.admission.member;
+        if member != admission.member && !others.contains(&member) {
+            others.push(member);
+        }
+    }
     if others.len() >= DEVICES_MAX {
         return Err(Refusal::TooLarge {
             field: "admitted members",
@@ -176,7 +181,7 @@ fn check(circle: &Circle, members: &Members, admission: &Admission) -> Result<()
     let is_taken = members.devices(circle).iter().any(|known| {
         known.admission.device == admission.device
             && known.admission.member != admission.member
-            && members.has_patient_key(known.admission.admitted_by)
+            && known.admission.admitted_by == admission.admitted_by
     });
     if admission.device == DeviceNumber::FIRST || is_taken {
         let problem = "a number that no other device of the patient has; 0 is the first's";

@@ -6,7 +6,8 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use medsync_protocol::ids::UnixSeconds;
-use medsync_protocol::keychange::{ChangedBy, KeyChange, KEY_CHANGES_MAX};
+use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory, KEY_CHANGES_MAX};
+use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::{PublicKey, Signature};
 
 use crate::abi::{KeyChangeInput, KeyChangeView, Written};
@@ -21,8 +22,9 @@ use crate::text::{
 };
 
 const ONLY_SHARD: Shard = Shard(0);
-/// The most entries of one writer whose signatures are looked at: each change a few times over.
-const LOOKED_AT_MAX: usize = 4 * KEY_CHANGES_MAX;
+/// The most entries of one writer whose signatures are looked at, for each place among the keys:
+/// what one writer has to say of a place is its key's word, and the recovery key's.
+const LOOKED_AT_MAX: usize = 8;
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct KeyChangeBody {
@@ -75,12 +77,36 @@ pub fn load(circle: &Circle, recovery: PublicKey, key: Key) -> Option<Found> {
     })
 }
 
-/// Every change that somebody signed who may; of each writer only so many entries are looked at.
-pub fn all(circle: &Circle, enrolled: &crate::members::Enrolled) -> Vec<Found> {
+/// The changes of one place among the keys, by its number and the key there, that somebody signed
+/// who may. What is of another place costs no signature, and of each writer only so many entries
+/// are looked at.
+fn at(circle: &Circle, recovery: PublicKey, place: (u64, PublicKey)) -> Vec<Found> {
+    let is_of_place = |key: &Key| {
+        let body = store::peek::<KeyChangeBody>(*key);
+        body.is_some_and(|body| (body.change.seq, body.change.old_key) == place)
+    };
     let keys = store::keys(Kind::KeyChanges, ONLY_SHARD).into_iter();
-    store::first_of_each_owner(keys.map(|(key, _)| key), LOOKED_AT_MAX)
-        .filter_map(|key| load(circle, enrolled.enrolment.recovery_key, key))
+    let keys = keys.map(|(key, _)| key).filter(is_of_place);
+    store::first_of_each_owner(keys, LOOKED_AT_MAX)
+        .filter_map(|key| load(circle, recovery, key))
         .collect()
+}
+
+/// The keys of the one who enrolled, through time. Only changes that follow what is known so far
+/// are looked at: nobody makes reading dear by changes of keys that are nobody's.
+pub fn history(circle: &Circle, enrolment: &Enrolment) -> KeyHistory {
+    let (mut changes, mut looked_at) = (Vec::new(), None);
+    loop {
+        let history = KeyHistory::of(enrolment.party_key, &changes);
+        let place = (history.next_seq(), history.current());
+        // What is said of a place moves the keys on, or they end there.
+        if looked_at == Some(place) {
+            return history;
+        }
+        let found = at(circle, enrolment.recovery_key, place);
+        changes.extend(found.iter().map(|found| (found.change, found.by)));
+        looked_at = Some(place);
+    }
 }
 
 /// Writes a change down.
@@ -98,7 +124,7 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     let Some(by) = change.signed_by(circle.context, recovery, &signature) else {
         return Err(Refusal::KeyChangeSignature);
     };
-    let known = all(&circle, enrolled);
+    let known = at(&circle, recovery, (change.seq, change.old_key));
     if let Some(same) = known.iter().find(|k| k.change == change && k.by == by) {
         return Ok(Written::there(same.key));
     }
@@ -110,10 +136,7 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     let until_then = keys.get(..=place).unwrap_or_default();
     let follows = until_then.last() == Some(&change.old_key) && (change.seq == next || may_be_late);
     // Two words of the recovery key about one change would freeze the context for good.
-    let contradicts = known.iter().any(|known| {
-        let one = (known.change.seq, known.change.old_key, known.by);
-        one == (change.seq, change.old_key, by) && may_be_late
-    });
+    let contradicts = may_be_late && known.iter().any(|known| known.by == by);
     if !follows || contradicts || change.seq >= KEY_CHANGES_MAX as u64 {
         return Err(Refusal::KeyChangeOrder {
             next,

@@ -101,11 +101,7 @@ impl Members {
         }
         members.ignored = count - members.enrolled.len() as u64;
         if let [only] = members.enrolled.as_slice() {
-            let changes: Vec<_> = keychanges::all(circle, only)
-                .iter()
-                .map(|found| (found.change, found.by))
-                .collect();
-            members.keys = KeyHistory::of(only.enrolment.party_key, &changes);
+            members.keys = keychanges::history(circle, &only.enrolment);
         }
         members
     }
@@ -164,7 +160,8 @@ impl Members {
 
     /// Every admission that somebody signed, the patient or not.
     pub fn devices(&self, circle: &Circle) -> &[Device] {
-        self.devices.get_or_init(|| devices::all(circle))
+        self.devices
+            .get_or_init(|| devices::all(circle, self.keys.keys.last()))
     }
 
     /// Who signs log entries with this key: whoever enrolled with it, the custodian, or whom the

@@ -29,6 +29,17 @@ CREATE TABLE circles (
     held_until BIGINT NOT NULL DEFAULT 0
 );
 
+-- Admissions by which a custodian let a member into a circle's group: each does so once, so that
+-- whom the custodian removed stays out until the patient admits anew.
+CREATE TABLE let_in (
+    context TEXT NOT NULL,
+    member TEXT NOT NULL,
+    device BIGINT NOT NULL,
+    admitted_by TEXT NOT NULL,
+    let_in_at BIGINT NOT NULL,
+    PRIMARY KEY (context, member, device, admitted_by)
+);
+
 -- Every entry that was ever seen: what vanishes from a context is noticed and stays in force.
 CREATE TABLE seen (
     context TEXT NOT NULL,
@@ -338,6 +349,15 @@ CREATE TABLE erased (
     erased_at BIGINT NOT NULL,
     logged_at BIGINT,
     PRIMARY KEY (context, record, version)
+);
+
+-- The latest version of each record that was ever seen in a circle: one before it does not take its
+-- place if it goes.
+CREATE TABLE seen_versions (
+    context TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (context, record)
 );
 
 -- What the command line asks the daemon to do on chain.

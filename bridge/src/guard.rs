@@ -104,8 +104,12 @@ pub async fn enter(
     Err(alarm(difference.why))
 }
 
-/// How long an admission may take to arrive after the member that it is for, in seconds.
+/// How long an admission may take to arrive after the member that it is for, in seconds; also one
+/// that the patient's next key signed anew, after the change of the key.
 const ADMISSION_WAIT_S: u64 = 30;
+/// Why a member does not enter whom the patient admitted once.
+pub const ADMISSION_ENDED: &str =
+    "the patient's admission of this member ended: it reads nothing and writes nothing any more";
 
 /// What differs between a circle and what was pinned.
 struct Difference {
@@ -125,18 +129,24 @@ async fn compare(
     row: &CircleRow,
 ) -> Result<Option<Difference>, GuardError> {
     let pin = circle.pin().await?;
-    let Some(why) = difference(row, &pin, &BTreeSet::new()) else {
+    let found = difference(row, &pin, &BTreeSet::new());
+    let was_admitted = row.device != DeviceNumber::FIRST;
+    if found.is_none() && !was_admitted {
         return Ok(None);
-    };
+    }
     if row.kind == ContextKind::Exchange || replaced(row, &pin).is_some() {
-        return Ok(Some(Difference {
+        return Ok(found.map(|why| Difference {
             why,
             may_be_explained: false,
             strangers: BTreeSet::new(),
         }));
     }
     let admitted = whom_the_patient_admitted(circle, store, row).await?;
-    let left = difference(row, &pin, &admitted);
+    let left = if was_admitted && !admitted.contains(&row.member) {
+        Some(ADMISSION_ENDED.into())
+    } else {
+        difference(row, &pin, &admitted)
+    };
     Ok(left.map(|why| Difference {
         why,
         may_be_explained: true,
@@ -188,10 +198,12 @@ pub async fn take_key_changes(
         let Some(EntryBody::KeyChange(said)) = entry.body else {
             continue;
         };
-        if let Some(by) = said
+        // Changes of keys that are nobody's would fill the store.
+        let follows = state.keys.contains(&said.change.old_key);
+        let by = said
             .change
-            .signed_by(context, recovery_key, &said.signature)
-        {
+            .signed_by(context, recovery_key, &said.signature);
+        if let Some(by) = by.filter(|_| follows) {
             let is_published = true;
             store
                 .keep_key_change(context, (&said, by), is_published, state.now)
@@ -201,7 +213,7 @@ pub async fn take_key_changes(
     Ok(Some(store.key_history(context, &enrolled.enrolment).await?))
 }
 
-/// Whom the patient let in: members that one of its keys admitted, each checked here. Whoever was
+/// Whom the patient let in: members that its present key admitted, each checked here. Whoever is
 /// admitted itself knows the patient by that.
 #[must_use]
 pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> BTreeSet<MemberId> {
@@ -216,6 +228,15 @@ pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> B
         admitted.extend(state.only().map(|patient| patient.enrolment.member));
     }
     admitted
+}
+
+/// Whether this party is a member whose admission ended. In a frozen circle nobody can say.
+#[must_use]
+pub fn is_out(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> bool {
+    row.device != DeviceNumber::FIRST
+        && !state.frozen
+        && !history.is_frozen
+        && !admitted(row, state, history).contains(&row.member)
 }
 
 /// Opens a circle for revocations and key changes alone, also one that is stopped because of its

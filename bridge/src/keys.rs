@@ -11,6 +11,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use medsync_protocol::ids::{parse_base64, to_base64};
+use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::Seed;
 use medsync_protocol::signature::SecretKey;
@@ -217,6 +218,15 @@ impl PatientKeys {
         Self::read(&plain).ok_or(KeyError::Malformed(name))
     }
 
+    /// Whether the patient who enrolled so is the one with these keys. The patient's own key may
+    /// have changed since, and each of the patient's homes has a log of its own.
+    #[must_use]
+    pub fn are_of(&self, enrolment: &Enrolment) -> bool {
+        enrolment.recovery_key == self.recovery.public_key()
+            && enrolment.login_key == self.login.public_key()
+            && enrolment.seal_key == self.seal.public_key()
+    }
+
     fn read(plain: &Plain) -> Option<Self> {
         Some(Self {
             seed: Seed::parse(plain.seed.as_deref()?).ok()?,
@@ -348,6 +358,7 @@ fn cipher(
 mod tests {
     use super::*;
     use crate::seams::system_random;
+    use medsync_protocol::ids::{MemberId, SealKey};
 
     const PASSPHRASE: &str = "a long enough passphrase";
 
@@ -372,6 +383,43 @@ mod tests {
             PatientKeys::open(&path, PASSPHRASE),
             Err(KeyError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn hostile_circle_of_another_patient_is_told_by_its_enrolment() {
+        let keys = PatientKeys::generate(&mut system_random());
+        let own = Enrolment {
+            member: MemberId([1; 32]),
+            party_key: keys.patient.public_key(),
+            recovery_key: keys.recovery.public_key(),
+            login_key: keys.login.public_key(),
+            author_key: keys.author.public_key(),
+            seal_key: keys.seal.public_key(),
+        };
+        assert!(keys.are_of(&own));
+        let second_home = PatientKeys {
+            patient: random_key(&mut system_random()),
+            author: random_key(&mut system_random()),
+            ..keys.clone()
+        };
+        assert!(second_home.are_of(&own));
+        let other = random_key(&mut system_random()).public_key();
+        for foreign in [
+            Enrolment {
+                recovery_key: other,
+                ..own
+            },
+            Enrolment {
+                login_key: other,
+                ..own
+            },
+            Enrolment {
+                seal_key: SealKey([9; 32]),
+                ..own
+            },
+        ] {
+            assert!(!keys.are_of(&foreign));
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@
 //! | [`pipeline`] | ingest, seal, place, submit, confirm, tell; relay; watch |
 //! | [`access`] | requests answered, records released, erasures ordered; the recipient's side |
 //! | [`audit`] | the log: writing entries, publishing them, checking whole logs |
-//! | [`preview`] | what a recipient would get now |
+//! | [`preview`] | what a recipient would get now: the answer of releases and of previews |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
 //! | [`guard`] | the way into a circle: pins are compared whenever it is entered |
+//! | [`members`] | whom the patient admits, also when the patient's key changes |
 //! | [`chain`], [`source`] | Starknet, Calimero |
 //! | [`store`] | SQLite |
 //! | [`fhir`], [`import`] | bundles, and how they become sealed records |
@@ -32,6 +33,7 @@ pub mod guard;
 pub mod import;
 pub mod invitation;
 pub mod keys;
+pub mod members;
 pub mod parts;
 pub mod party;
 pub mod pipeline;

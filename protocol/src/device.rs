@@ -40,7 +40,8 @@ impl DeviceRole {
         }
     }
 
-    /// The first number of this role that none of these has; nothing if the role has no more.
+    /// The first number of this role that none of these has, who may be gone: two devices of one
+    /// number would share the secrets of their consents. Nothing if the role has no more.
     #[must_use]
     pub fn next_number(self, taken: &[DeviceNumber]) -> Option<DeviceNumber> {
         let base = match self {
@@ -49,7 +50,7 @@ impl DeviceRole {
             Self::Guardian => 2 << COUNT_BITS,
         };
         // 0 is the device that enrolled.
-        (1..=DEVICES_MAX as u32)
+        (1u32..1 << COUNT_BITS)
             .map(|count| DeviceNumber(base + count))
             .find(|number| !taken.contains(number))
     }
@@ -96,11 +97,12 @@ pub struct Admission {
 
 impl Admission {
     /// Whether the key that it names signed it for this context; whose key that is, and whether
-    /// it counts, is for [`KeyHistory`](crate::keychange::KeyHistory) to say.
+    /// it counts, is for [`KeyHistory`](crate::keychange::KeyHistory) to say. Nobody is admitted
+    /// under the number of the device that enrolled, whoever signed that.
     #[must_use]
     pub fn is_signed(&self, context: ContextId, signature: &Signature) -> bool {
         let message = device_message(context, self.member, self.device);
-        self.admitted_by.verifies(message, signature)
+        self.device != DeviceNumber::FIRST && self.admitted_by.verifies(message, signature)
     }
 }
 
@@ -114,21 +116,38 @@ mod tests {
     fn a_number_says_its_role_and_none_is_given_twice() {
         for role in [DeviceRole::Own, DeviceRole::Relative, DeviceRole::Guardian] {
             let mut taken = alloc::vec![DeviceNumber::FIRST];
-            while let Some(next) = role.next_number(&taken) {
+            // Those who are gone use up nobody's place.
+            for _ in 0..3 * DEVICES_MAX {
+                let next = role.next_number(&taken).expect("there are more");
                 assert_eq!(next.role(), role);
                 assert!(!taken.contains(&next));
                 taken.push(next);
             }
-            assert_eq!(taken.len(), DEVICES_MAX + 1);
         }
         assert_eq!(DeviceNumber(3 << COUNT_BITS).role(), DeviceRole::Relative);
         assert_eq!(DeviceNumber(u32::MAX).role(), DeviceRole::Relative);
     }
 
+    #[test]
+    fn hostile_admission_as_the_device_that_enrolled_is_none() {
+        let key = SecretKey::from_scalar(&[3; 32]).expect("a scalar");
+        let context = ContextId([1; 32]);
+        for (device, is_one) in [(DeviceNumber::FIRST, false), (DeviceNumber(1), true)] {
+            let admission = Admission {
+                member: MemberId([2; 32]),
+                device,
+                admitted_by: key.public_key(),
+            };
+            let message = device_message(context, admission.member, device);
+            let signature = key.sign(message).expect("signable");
+            assert_eq!(admission.is_signed(context, &signature), is_one);
+        }
+    }
+
     proptest! {
         #[test]
         fn an_admission_counts_for_its_member_number_and_context_alone(
-            member: [u8; 32], device: u32, other: u32,
+            member in any::<[u8; 32]>(), device in 1..u32::MAX, other in 1..u32::MAX,
         ) {
             let key = SecretKey::from_scalar(&[3; 32]).expect("a scalar");
             let context = ContextId([1; 32]);

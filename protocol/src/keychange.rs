@@ -5,7 +5,6 @@
 //! overruled, and two different changes by one kind of key freeze everything. Consents under an
 //! earlier key stay verifiable and revocable, and permit nothing more.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -105,27 +104,31 @@ impl KeyHistory {
             is_frozen: false,
         };
         for seq in 0..KEY_CHANGES_MAX as u64 {
-            let by = |kind: ChangedBy| -> BTreeSet<PublicKey> {
-                let here = changes.iter().filter(|(change, by)| {
+            let known = &history;
+            let by = |kind: ChangedBy| {
+                let here = changes.iter().filter(move |(change, by)| {
                     *by == kind
                         && change.seq == seq
-                        && change.old_key == history.current()
-                        && !history.keys.contains(&change.new_key)
+                        && change.old_key == known.current()
+                        && !known.keys.contains(&change.new_key)
                 });
-                here.map(|(change, _)| change.new_key).collect()
+                here.map(|(change, _)| change.new_key)
             };
-            let recovered = by(ChangedBy::Recovery);
-            let (counting, by) = if recovered.is_empty() {
-                (by(ChangedBy::Old), ChangedBy::Old)
-            } else {
-                (recovered, ChangedBy::Recovery)
+            let recovered = by(ChangedBy::Recovery).next();
+            let (next, kind) = match recovered {
+                Some(next) => (Some(next), ChangedBy::Recovery),
+                None => (by(ChangedBy::Old).next(), ChangedBy::Old),
             };
-            history.is_frozen = counting.len() > 1;
-            let (Some(next), false) = (counting.first(), history.is_frozen) else {
+            let Some(next) = next else {
                 break;
             };
-            history.keys.push(*next);
-            history.by.push(by);
+            let contradicts = by(kind).any(|other| other != next);
+            if contradicts {
+                history.is_frozen = true;
+                break;
+            }
+            history.keys.push(next);
+            history.by.push(kind);
         }
         history
     }
@@ -138,16 +141,11 @@ impl KeyHistory {
         *self.keys.last().unwrap()
     }
 
-    /// Whether what this key admitted is still admitted: it is the present key, or every change
-    /// since was made with the key that was replaced. The recovery key ends what was admitted
-    /// before, since a thief may have done so.
+    /// Whether whom this key admitted is admitted now: it is the present key. A change of the key
+    /// ends every admission; who makes it signs anew, with the next key, for those who stay.
     #[must_use]
     pub fn may_admit(&self, key: PublicKey) -> bool {
-        let Some(place) = self.keys.iter().position(|known| *known == key) else {
-            return false;
-        };
-        let since = self.by.get(place..).unwrap_or_default();
-        !self.is_frozen && since.iter().all(|by| *by == ChangedBy::Old)
+        !self.is_frozen && self.keys.last() == Some(&key)
     }
 
     /// Where a change by the recovery key has to stand that makes `new_key` the present one for
@@ -176,6 +174,8 @@ impl KeyHistory {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+
     use super::*;
     use crate::felt::Felt;
     use crate::signature::SecretKey;
@@ -247,11 +247,11 @@ mod tests {
         assert_eq!(recover(&torn, 2, 9), (public(1), 0));
         let torn = of(&[(change(1, 2, 0), Recovery), (change(1, 3, 0), Recovery)]);
         assert!(torn.is_frozen);
-        // What was admitted lasts through a change by hand, and ends with one by recovery.
+        // The present key alone admits, whoever changed it.
         let may = |history: &KeyHistory| [1, 2, 3].map(|key| history.may_admit(public(key)));
-        assert_eq!(may(&plain), [true, true, true]);
+        assert_eq!(may(&plain), [false, false, true]);
         let recovered = of(&[(change(1, 2, 0), Recovery), (change(2, 3, 1), Old)]);
-        assert_eq!(may(&recovered), [false, true, true]);
+        assert_eq!(may(&recovered), [false, false, true]);
         assert_eq!(may(&torn), [false; 3]);
         // Said twice is said once; a gap, a wrong predecessor and a key that was there are nothing.
         assert!(!of(&[(change(1, 2, 0), Old), (change(1, 2, 0), Old)]).is_frozen);

@@ -5,6 +5,7 @@
 //! - [`devnet`], [`node`], [`medsync`]: the processes of the story;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`party`]: parties on real nodes, without `medsync` beside them;
+//! - [`search`]: what stands in the files of a folder;
 //! - [`circle`]: keys, terms and signatures of a custodian and a patient.
 
 pub mod circle;
@@ -14,4 +15,5 @@ pub mod node;
 pub mod party;
 pub mod replica;
 pub mod report;
+pub mod search;
 pub mod story;

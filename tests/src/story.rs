@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::devnet::Devnet;
+use crate::devnet::{Devnet, DevnetAccount};
 use crate::medsync::{Answer, Daemon, medsync};
 use crate::node::Node;
 use crate::report::Report;
@@ -23,6 +23,11 @@ mod parties;
 const ARTIFACTS: &str = concat!(env!("MEDSYNC_ROOT"), "/target/contracts");
 const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
 
+/// The records of the story's patient: one synthetic person's, of many types.
+pub const BUNDLE: &str = concat!(
+    env!("MEDSYNC_ROOT"),
+    "/tests/data/fhir/clemente-kreiger.json"
+);
 /// How many steps the story has.
 pub const STEPS: usize = 26;
 /// How long the story waits for anything; far longer than any of it takes.
@@ -108,8 +113,12 @@ pub fn wait_for<T>(
     }
 }
 
-/// Verifies a receipt; an endpoint that was killed comes back.
-fn verify(config: &str, receipt: &str, more: &[&str]) -> anyhow::Result<Answer> {
+/// Verifies a receipt as `medsync verify` does, until it comes to a verdict: an endpoint that was
+/// killed comes back.
+///
+/// # Errors
+/// A program that cannot be started, or no verdict after [`WAIT`].
+pub fn verify(config: &str, receipt: &str, more: &[&str]) -> anyhow::Result<Answer> {
     let mut arguments = vec!["verify", receipt, "--config", config, "--json"];
     arguments.extend(more);
     const NO_VERDICT: i32 = 1;
@@ -248,6 +257,19 @@ impl Story {
         }
     }
 
+    /// Ends a process for good, without a warning.
+    pub fn end(&mut self, part: Part) {
+        match part {
+            Part::HospitalNode => drop(self.hospital_node.take()),
+            Part::PatientNode => drop(self.patient_node.take()),
+            Part::ResearcherNode => drop(self.researcher_node.take()),
+            Part::ResearcherDaemon => drop(self.researcher_daemon.take()),
+            Part::HospitalDaemon => drop(self.hospital_daemon.take()),
+            Part::PatientDaemon => drop(self.patient_daemon.take()),
+            Part::Devnet => drop(self.devnet.take()),
+        }
+    }
+
     /// Does something while the patient's node is dead, and starts it again.
     ///
     /// # Errors
@@ -359,6 +381,15 @@ impl Story {
     /// A story without a chain yet.
     pub fn rpc(&self) -> anyhow::Result<String> {
         Ok(self.devnet()?.rpc().to_string())
+    }
+
+    /// An account that is nobody's in the story, and can pay for a transaction.
+    ///
+    /// # Errors
+    /// A story without a chain yet.
+    pub fn bystander(&self) -> anyhow::Result<&DevnetAccount> {
+        let last = self.devnet()?.accounts().last();
+        last.context("a devnet has accounts")
     }
 
     /// Writes the key of a predeployed account into a file of its own; answers its address.

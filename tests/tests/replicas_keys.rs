@@ -4,8 +4,8 @@
 
 use medsync_protocol::ids::ContextId;
 use medsync_tests::circle::{
-    CONTEXT, Consent, PATIENT, Plan, RECOVERY, RESEARCHER, change_key_arguments, enrolled,
-    public_key, terms,
+    CONTEXT, Consent, INVITATION, PATIENT, Plan, RECOVERY, RESEARCHER, change_key_arguments,
+    enrol_arguments, enrolled, enrolment, open, public_key, terms,
 };
 use medsync_tests::replica::{Replica, refused};
 use serde_json::{Value, json};
@@ -137,6 +137,59 @@ fn hostile_contradicting_changes_freeze_until_the_recovery_key_speaks() {
     patient.call("change_key", &arguments).unwrap();
     assert_eq!(circle(&patient)["frozen"], false);
     assert_eq!(states(&patient), ["old_key"]);
+}
+
+#[test]
+fn hostile_thief_floods_a_place_and_the_recovery_key_is_heard() {
+    let (custodian, mut patient) = enrolled(CONTEXT);
+    let mut reader = custodian.join(104);
+    for key in 100..112 {
+        // One member, who forgets each time what it signed before.
+        let mut thief = custodian.join(103);
+        let arguments = change([PATIENT, key], 0, PATIENT);
+        let (_, signed) = thief.call("change_key", &arguments).unwrap();
+        for replica in [&mut reader, &mut patient] {
+            replica.apply(&signed);
+        }
+    }
+    assert_eq!(circle(&reader)["frozen"], true);
+    let arguments = change([PATIENT, NEXT], 0, RECOVERY);
+    let (_, recovered) = patient.call("change_key", &arguments).unwrap();
+    reader.apply(&recovered);
+    for replica in [&reader, &patient] {
+        let expected = [PATIENT, NEXT].map(public_key);
+        assert_eq!(keys(replica), json!(expected));
+        assert_eq!(circle(replica)["frozen"], false);
+    }
+}
+
+#[test]
+fn hostile_changes_of_keys_that_are_nobodys_hide_nothing() {
+    const FIRST: u8 = 100;
+    const CHANGES: u8 = 32;
+    let mut custodian = open(CONTEXT);
+    let (mut forger, mut patient) = (custodian.join(66), custodian.join(102));
+    let enrol = |member, key| enrol_arguments(&enrolment(member, key), CONTEXT, INVITATION);
+    let arguments = enrol(patient.member(), PATIENT);
+    let (_, delta) = patient.call("enrol", &arguments).unwrap();
+    custodian.apply(&delta);
+    // On its own node a member enrols itself, and changes a key that is the patient's nowhere else.
+    let arguments = enrol(forger.member(), FIRST);
+    forger.call("enrol", &arguments).unwrap();
+    for seq in 0..CHANGES {
+        let key = FIRST + seq;
+        let arguments = change([key, key + 1], u64::from(seq), key);
+        let (_, junk) = forger.call("change_key", &arguments).unwrap();
+        custodian.apply(&junk);
+        patient.apply(&junk);
+    }
+    assert_eq!(keys(&forger).as_array().map(Vec::len), Some(33));
+    assert_eq!(keys(&custodian), json!([public_key(PATIENT)]));
+    let arguments = change([PATIENT, NEXT], 0, PATIENT);
+    let (_, changed) = patient.call("change_key", &arguments).unwrap();
+    custodian.apply(&changed);
+    let expected = [PATIENT, NEXT].map(public_key);
+    assert_eq!(keys(&custodian), json!(expected));
 }
 
 #[test]

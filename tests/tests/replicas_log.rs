@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::{Signature, SignatureHalf};
 use medsync_tests::circle::{
     CONTEXT, HOSPITAL, Logged, PATIENT_AUTHOR, RESEARCHER, enrolled, public_key, secret_key,
@@ -92,6 +92,15 @@ fn hostile_entries_are_refused_by_name() {
     let mut backdated = log[1].arguments();
     backdated["entry"]["at"] = json!(1);
     refused(custodian.call("append_log", &backdated), "log_signature");
+    // The author itself signs a time that lies before the entry before.
+    let mut backdated = log[1].clone();
+    backdated.entry.at = UnixSeconds(log[0].entry.at.0 - 1);
+    let digest = backdated.entry.digest();
+    backdated.signature = secret_key(HOSPITAL).sign(digest.message()).unwrap();
+    refused(
+        custodian.call("append_log", &backdated.arguments()),
+        "log_backdated",
+    );
     assert_eq!(numbers(&page(&custodian, HOSPITAL, 0)), [0]);
     custodian.call("append_log", &log[1].arguments()).unwrap();
 }

@@ -146,6 +146,73 @@ fn hostile_thief_that_admitted_somebody_is_overruled_by_the_recovery_key() {
     );
 }
 
+#[test]
+fn a_change_by_hand_ends_what_the_old_key_admitted_but_for_whom_the_next_one_names() {
+    let (mut custodian, mut patient) = enrolled(CONTEXT);
+    let [phone, aunt] = [103, 104].map(|seed| custodian.join(seed).member());
+    let mut deltas = Vec::new();
+    for (member, number, key) in [
+        (phone, 1, PATIENT),
+        (aunt, (1 << 24) + 1, PATIENT),
+        (phone, 1, NEXT),
+    ] {
+        let arguments = admission(member, number, key, None);
+        deltas.push(patient.call("admit", &arguments).unwrap().1);
+    }
+    for delta in &deltas {
+        custodian.apply(delta);
+    }
+    assert_eq!(admitted(&custodian).len(), 2);
+    let change = change_key_arguments(CONTEXT, [PATIENT, NEXT], 0, PATIENT);
+    let (_, delta) = patient.call("change_key", &change).unwrap();
+    custodian.apply(&delta);
+    for replica in [&custodian, &patient] {
+        assert_eq!(admitted(replica), [json!(phone)]);
+    }
+    refused(
+        patient.call("admit", &admission(aunt, (1 << 24) + 1, PATIENT, None)),
+        "old_key",
+    );
+}
+
+#[test]
+fn hostile_admissions_that_ended_use_up_no_number_and_no_place() {
+    let (custodian, mut patient) = enrolled(CONTEXT);
+    let phone = custodian.join(103).member();
+    // A thief of the key admits somebody under the phone's number, on a node of its own.
+    let mut thief = custodian.join(66);
+    let stranger = MemberId([88; 32]);
+    let (_, stolen) = thief
+        .call("admit", &admission(stranger, 1, PATIENT, None))
+        .unwrap();
+    patient
+        .call("admit", &admission(phone, 1, PATIENT, None))
+        .unwrap();
+    patient.apply(&stolen);
+    for number in 2..DEVICES_MAX as u32 {
+        let member = MemberId([number as u8; 32]);
+        patient
+            .call("admit", &admission(member, number, PATIENT, None))
+            .unwrap();
+    }
+    let one_more = admission(MemberId([99; 32]), 99, PATIENT, None);
+    refused(patient.call("admit", &one_more), "too_large");
+    // Written ahead the phone keeps its number, and so do as many as there can be.
+    patient
+        .call("admit", &admission(phone, 1, NEXT, None))
+        .unwrap();
+    let change = change_key_arguments(CONTEXT, [PATIENT, NEXT], 0, RECOVERY);
+    patient.call("change_key", &change).unwrap();
+    for number in 2..=DEVICES_MAX as u32 {
+        let member = MemberId([100 + number as u8; 32]);
+        patient
+            .call("admit", &admission(member, number, NEXT, None))
+            .unwrap();
+    }
+    assert_eq!(admitted(&patient).len(), DEVICES_MAX);
+    assert!(!admitted(&patient).contains(&json!(stranger)));
+}
+
 fn pool() -> Value {
     json!({ "pool": {
         "contract": "0x7001", "funder": "0x7002", "nonce": "0x1", "recipient": "0x9",

@@ -1,6 +1,19 @@
-//! The whole story on real parts, while its processes are killed.
+//! The whole story on real parts, while its processes are killed; and what is left at the hospital
+//! of records that it erased.
 
-use medsync_tests::story::{Part, STEPS, Story};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use medsync::fhir::read_bundle;
+use medsync::parts;
+use medsync::party::Party;
+use medsync::store::Store;
+use medsync_protocol::ids::{ContextId, Sha256Digest};
+use medsync_protocol::seal::{RecordKey, SealedFor};
+use medsync_tests::medsync::medsync;
+use medsync_tests::search::{Needle, copy, search};
+use medsync_tests::story::{BUNDLE, Part, STEPS, Story, wait_for};
+use serde_json::Value;
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
 const KILLS: [(usize, Part); 8] = [
@@ -33,7 +46,11 @@ const PARTS: [Part; 7] = [
 
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {
-    play(&KILLS);
+    let mut story = play(&KILLS);
+    if let Err(error) = nothing_that_was_erased_opens(&mut story) {
+        story.print_logs();
+        panic!("{error:#}");
+    }
     if std::env::var_os("MEDSYNC_FULL").is_some() {
         // Each of them after every step; one that does not run yet is left alone.
         for part in PARTS {
@@ -43,7 +60,7 @@ fn the_story_ends_though_every_process_is_killed_once() {
     }
 }
 
-fn play(kills: &[(usize, Part)]) {
+fn play(kills: &[(usize, Part)]) -> Story {
     let mut story = Story::new().expect("a folder");
     let played = story.play(&mut |step, story| {
         for (_, part) in kills.iter().filter(|(after, _)| *after == step) {
@@ -58,4 +75,117 @@ fn play(kills: &[(usize, Part)]) {
     }
     assert_eq!(story.report.steps.len(), STEPS);
     assert!(story.daemons_run().expect("an answer"));
+    story
+}
+
+/// What opens the hospital's records, and what stands in them.
+#[derive(Default)]
+struct Held {
+    /// By which the store knows each.
+    local_keys: Vec<Sha256Digest>,
+    /// The hospital's keys, which its store alone has.
+    secrets: Vec<Needle>,
+    /// The payloads' keys, which the former open.
+    keys: Vec<Needle>,
+    /// The same as they lie in the circle, sealed.
+    sealed: Vec<Needle>,
+    /// The resources' own ids.
+    contents: Vec<Needle>,
+}
+
+/// Opens every record with the key that the hospital's store has.
+async fn held(home: &Path, context: ContextId) -> anyhow::Result<Held> {
+    let party = Party::open(home).await?;
+    let circle = party.enter(context).await?;
+    let mut held = Held::default();
+    for resource in read_bundle(Path::new(BUNDLE))?.resources {
+        let what = &resource.reference;
+        let row = party.store.record(context, resource.local_key).await?;
+        let row = row.with_context(|| format!("no key of {what}"))?;
+        let full = circle.record(row.record, Some(row.version)).await?;
+        let place = SealedFor {
+            context,
+            record: row.record,
+            version: row.version,
+            reader: row.secret.public_key(),
+            log: None,
+        };
+        let sealed = &full.record.key_for_custodian;
+        let key = RecordKey::open(&row.secret, &place, sealed)?;
+        let payload = full.payload.context("a hospital has what it wrote")?;
+        let opened = parts::open(&*circle, &key, &place, &payload).await?;
+        ensure!(opened[..] == resource.payload[..], "{what} is another");
+        let read: Value = serde_json::from_slice(&resource.payload)?;
+        let id = read["id"].as_str().context("a resource has an id")?;
+        let needle = |kind: &str, bytes: &[u8]| Needle::bytes(&format!("{kind} {what}"), bytes);
+        held.local_keys.push(resource.local_key);
+        held.secrets
+            .push(needle("the hospital's key of", row.secret.reveal()));
+        held.keys.push(needle("the payload's key of", key.reveal()));
+        held.sealed.push(needle("the sealed key of", sealed));
+        held.contents.push(Needle::text(id));
+    }
+    Ok(held)
+}
+
+/// The hospital destroys its keys to a circle. Neither its store, nor its node, nor a backup of both
+/// that is made afterwards has one of them, or a word of what they opened.
+fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
+    let circle = story.circle()?;
+    let context: ContextId = circle.parse()?;
+    let (home, node) = (story.path("hospital"), story.path("hospital-node"));
+    let runtime = tokio::runtime::Runtime::new()?;
+    let held = runtime.block_on(held(&home, context))?;
+    let all = held.local_keys.len();
+    // The search finds what is there.
+    let before = search(&home, &held.secrets)?;
+    ensure!(before.count(&held.secrets) == all, "{:?}", before.found);
+    let bundles = Path::new(BUNDLE).parent().context("it is in a folder")?;
+    let bundles = search(bundles, &held.contents)?;
+    ensure!(bundles.count(&held.contents) == all, "{:?}", bundles.found);
+
+    let hospital = story.path_text("hospital");
+    let mut erase = vec!["hospital", "erase", "--home", &hospital];
+    erase.extend(["--circle", &circle, "--all"]);
+    wait_for("the erasure", || {
+        Ok((medsync(&erase)?.code == 0).then_some(()))
+    })?;
+    // Of files that nobody writes to a copy is a whole one.
+    story.end(Part::HospitalDaemon);
+    story.end(Part::HospitalNode);
+    let (home_copy, node_copy) = (story.path("backup/home"), story.path("backup/node"));
+    copy(&home, &home_copy)?;
+    copy(&node, &node_copy)?;
+    let opens = [&held.secrets[..], &held.keys[..], &held.contents[..]].concat();
+    for folder in [&home, &home_copy] {
+        let after = search(folder, &opens)?;
+        ensure!(after.found.is_empty(), "{:?}", after.found);
+    }
+    // A node has hundreds of megabytes: some are looked for there. It has what is sealed to the key
+    // that is gone.
+    let some = |needles: &[Needle]| -> Vec<Needle> { needles.iter().step_by(8).cloned().collect() };
+    let sealed = some(&held.sealed);
+    let in_node = search(&node_copy, &[some(&opens), sealed.clone()].concat())?;
+    ensure!(
+        in_node.count(&sealed) == sealed.len() && in_node.found.len() == sealed.len(),
+        "{:?}",
+        in_node.found
+    );
+    runtime.block_on(has_no_keys(&home_copy, context, &held.local_keys))
+}
+
+/// A hospital that is set up again from a backup knows of the erasure, and has no key.
+async fn has_no_keys(
+    home: &Path,
+    context: ContextId,
+    local_keys: &[Sha256Digest],
+) -> anyhow::Result<()> {
+    let store = Store::open(home).await?;
+    for local_key in local_keys {
+        let was_erased = store.was_erased(context, *local_key).await?;
+        ensure!(was_erased, "it does not know that {local_key} was erased");
+        let row = store.record(context, *local_key).await?;
+        ensure!(row.is_none(), "it has the key of {row:?}");
+    }
+    Ok(())
 }

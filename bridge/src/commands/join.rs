@@ -11,11 +11,11 @@ use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::print_json;
 use crate::audit;
-use crate::guard::{admitted, difference, take_key_changes};
+use crate::guard::{self, admitted, difference, take_key_changes};
 use crate::invitation::{Invitation, InvitationError};
 use crate::party::Party;
 use crate::seams::system_random;
-use crate::source::{CircleState, Device};
+use crate::source::CircleState;
 use crate::store::circles::CircleRow;
 
 /// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
@@ -101,14 +101,13 @@ fn own_device(
     if !matches!(invitation.one_time_key(), Err(InvitationError::NoKey)) {
         return Ok(DeviceNumber::FIRST);
     }
-    let own = |device: &&Device| device.admission.member == member;
-    let admitted = state.admitted().rev().find(own).with_context(|| {
+    let admitted = state.admission_of(member).with_context(|| {
         format!(
             "the patient has not admitted this member: first run `medsync patient admit --member \
              {member}` at the patient's home; it is not entered"
         )
     })?;
-    Ok(admitted.admission.device)
+    Ok(admitted.device)
 }
 
 /// What the circle says of its custodian has to be what the invitation says.
@@ -198,7 +197,7 @@ pub async fn enrol(
 /// context if that answers; else the daemon does.
 ///
 /// # Errors
-/// A store that does not answer.
+/// A store that does not answer; a home whose admission ended.
 pub async fn log_once(
     party: &Party,
     context: ContextId,
@@ -209,6 +208,8 @@ pub async fn log_once(
     let entered = party.enter(context).await;
     if let Ok(circle) = &entered {
         audit::catch_up(store, &**circle, author, now).await?;
+    } else if is_out(party, context).await {
+        bail!(guard::ADMISSION_ENDED);
     }
     let mut random = system_random();
     let entry = audit::append_once(store, context, author, says, now, &mut random).await?;
@@ -218,4 +219,26 @@ pub async fn log_once(
         tracing::warn!(%error, "the log entry is kept; the daemon brings it into its context");
     }
     Ok(entry.digest())
+}
+
+/// Whether this home's admission ended, as far as its circle says: one that does not answer keeps
+/// nobody from writing what the daemon brings in later, or not.
+async fn is_out(party: &Party, context: ContextId) -> bool {
+    let looked = async {
+        let row = party.store.circle(context).await?;
+        if row.device == DeviceNumber::FIRST {
+            return Ok(false);
+        }
+        let circle = party.enter_for_revocations(context).await?;
+        let state = circle.circle().await?;
+        let Some(enrolled) = state.only() else {
+            return Ok(false);
+        };
+        let history = party
+            .store
+            .key_history(context, &enrolled.enrolment)
+            .await?;
+        anyhow::Ok(guard::is_out(&row, &state, &history))
+    };
+    looked.await.unwrap_or(false)
 }

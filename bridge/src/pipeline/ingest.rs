@@ -24,6 +24,7 @@ use self::take::take_in;
 use super::{Pipeline, PipelineError};
 use crate::audit;
 use crate::guard::{self, GuardError};
+use crate::preview;
 use crate::source::{
     Change, ChangeWalk, Circle, Consent, Device, EntryBody, EntryKind, LogEntry, SignedKeyChange,
     SourceError, StateHash,
@@ -64,6 +65,9 @@ impl Readings {
 pub struct Reading {
     walk: Option<Walk>,
     walked_at: Option<UnixSeconds>,
+    /// The state that was read through for what proves itself alone, while the circle was stopped.
+    /// It is forgotten with the process, and no other lane takes it for a circle that was read.
+    read_while_stopped: Option<StateHash>,
     failures: u32,
     rests_until: UnixSeconds,
 }
@@ -177,7 +181,12 @@ async fn ingest(
         let is_recent = reading
             .walked_at
             .is_some_and(|at| pipeline.now().0.saturating_sub(at.0) < WALK_ANYWAY_S);
-        if row.state_hash == Some(state) && is_recent {
+        let known = if is_stopped {
+            reading.read_while_stopped
+        } else {
+            row.state_hash
+        };
+        if known == Some(state) && is_recent {
             return Ok(true);
         }
         reading.walk = Some(Walk {
@@ -206,7 +215,7 @@ async fn ingest(
         .finish_walk(
             row.context,
             &walk.changes.entries,
-            walk.state,
+            (!is_stopped).then_some(walk.state),
             pipeline.now(),
         )
         .await?;
@@ -218,13 +227,16 @@ async fn ingest(
     }
     if row.kind == ContextKind::Circle && row.member != row.custodian_member && !is_stopped {
         note_answers(pipeline, row, &*circle).await?;
+        preview::note_versions(store, &*circle).await?;
     }
     let mut unsettled = walk.unsettled.iter();
-    if unsettled.all(|entry| entry.kind != EntryKind::Ticket)
+    if !is_stopped
+        && unsettled.all(|entry| entry.kind != EntryKind::Ticket)
         && let Ok(mut read) = pipeline.readings.read.lock()
     {
         read.insert(row.context);
     }
+    reading.read_while_stopped = is_stopped.then_some(walk.state);
     reading.walk = None;
     reading.walked_at = Some(pipeline.now());
     Ok(true)

@@ -45,9 +45,9 @@ pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
     Counts, CustodianPins, Device, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted,
-    Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, PlacedTicket, Pool, Position, ReceiptPage,
-    Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange,
-    StageReport, Submission, Written,
+    Head, LogEntry, LogPage, NO_MEMBER, NewRecord, NewRelease, Pin, PlacedTicket, Pool, Position,
+    ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt,
+    SignedKeyChange, StageReport, Submission, Written,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,

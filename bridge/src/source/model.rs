@@ -9,6 +9,7 @@ mod log;
 mod records;
 mod tickets;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
@@ -29,6 +30,9 @@ pub use exchange::{FullRelease, NewRelease, ReceiptPage, Release, ReleasePage, S
 pub use log::{Head, LogEntry, LogPage};
 pub use records::{FullRecord, NewRecord, Record, RecordPage};
 pub use tickets::{PlacedTicket, Pool};
+
+/// What a log's author is called whose admission ended.
+pub const NO_MEMBER: &str = "no member";
 
 /// Which code a context runs and who can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ pub struct CircleState {
     pub patient: Option<Enrolled>,
     /// That party's keys through time: the enrolled one first, the one that counts now last.
     pub keys: Vec<PublicKey>,
-    /// Admissions; [`CircleState::admitted`] says which the patient signed.
+    /// Admissions; [`CircleState::admitted`] says which count.
     pub devices: Vec<Device>,
     /// Whether enrolments or key changes contradict each other: no consent counts.
     pub frozen: bool,
@@ -118,9 +122,16 @@ impl CircleState {
         self.patient.as_ref().filter(|_| !self.frozen)
     }
 
-    /// Whom one of the patient's keys admitted, each admission checked here; also if that ended
-    /// since, which [`KeyHistory`](medsync_protocol::keychange::KeyHistory) says.
-    pub fn admitted(&self) -> impl DoubleEndedIterator<Item = &Device> {
+    /// The admissions that count, each checked here: those by the patient's present key, as
+    /// [`KeyHistory`](medsync_protocol::keychange::KeyHistory) says. None if the circle is frozen.
+    pub fn admitted(&self) -> impl Iterator<Item = &Device> {
+        let present = self.keys.last().filter(|_| !self.frozen);
+        self.ever_admitted()
+            .filter(move |device| present == Some(&device.admission.admitted_by))
+    }
+
+    /// Whom one of the patient's keys admitted, each admission checked here; also if that ended.
+    pub fn ever_admitted(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter().filter(|device| {
             let admission = &device.admission;
             self.keys.contains(&admission.admitted_by)
@@ -128,19 +139,66 @@ impl CircleState {
         })
     }
 
+    /// A member's admission that counts, if one does.
+    #[must_use]
+    pub fn admission_of(&self, member: MemberId) -> Option<Admission> {
+        self.first_of(member, self.admitted())
+    }
+
+    /// A member's last admission by a key of the patient's, or by one that was there before it;
+    /// also if it ended. What a thief admitted with a key of its own comes after that, and is no
+    /// part of it.
+    #[must_use]
+    pub fn last_admission_of(&self, member: MemberId, by: PublicKey) -> Option<Admission> {
+        let place = self.keys.iter().position(|key| *key == by);
+        let until = place.map_or(self.keys.len(), |place| place + 1);
+        let known = self.keys.get(..until).unwrap_or_default();
+        let ever = self.ever_admitted();
+        let of_known = ever.filter(|device| known.contains(&device.admission.admitted_by));
+        self.first_of(member, of_known)
+    }
+
+    /// By the latest key, and of several by one key the one that allows least: nobody can say
+    /// which of them came last.
+    fn first_of<'a>(
+        &self,
+        member: MemberId,
+        devices: impl Iterator<Item = &'a Device>,
+    ) -> Option<Admission> {
+        let place = |admission: &Admission| {
+            let mut keys = self.keys.iter();
+            keys.position(|key| *key == admission.admitted_by)
+        };
+        devices
+            .map(|device| device.admission)
+            .filter(|admission| admission.member == member)
+            .min_by_key(|admission| {
+                let decides = admission.device.role() != DeviceRole::Relative;
+                (Reverse(place(admission)), decides, admission.device)
+            })
+    }
+
     /// Whose log entries count, by what they are called: the custodian, whoever enrolled, and
-    /// members whom one of the patient's keys admitted, each admission checked here.
+    /// members whom one of the patient's keys admitted, each admission checked here. What a member
+    /// wrote stays when its admission ends; whoever it is then, it is called no member.
     pub fn authors(&self) -> impl Iterator<Item = (PublicKey, &'static str)> + '_ {
         let enrolled = self.enrolments.iter();
+        // Each signature is checked once.
+        let counting: Vec<&Device> = self.admitted().collect();
+        let name = move |member: MemberId| {
+            let admission = self.first_of(member, counting.iter().copied());
+            match admission.map(|found| found.device.role()) {
+                Some(DeviceRole::Own) => "patient",
+                Some(role) => role.name(),
+                None => NO_MEMBER,
+            }
+        };
         [(self.custodian.author_key, "custodian")]
             .into_iter()
             .chain(enrolled.map(|found| (found.enrolment.author_key, "patient")))
-            .chain(self.admitted().filter_map(|device| {
-                let name = match device.admission.device.role() {
-                    DeviceRole::Own => "patient",
-                    role => role.name(),
-                };
-                Some((device.author_key?, name))
+            .chain(self.ever_admitted().filter_map(move |device| {
+                let author_key = device.author_key?;
+                Some((author_key, name(device.admission.member)))
             }))
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use medsync_protocol::device::Admission;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
@@ -205,6 +206,52 @@ impl Store {
         Ok(())
     }
 
+    /// Whether this custodian let a member in by this admission before.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn was_let_in(
+        &self,
+        context: ContextId,
+        admission: &Admission,
+    ) -> Result<bool, StoreError> {
+        let known: Option<i64> = sqlx::query_scalar(
+            "SELECT let_in_at FROM let_in WHERE context = $1 AND member = $2 AND device = $3 \
+             AND admitted_by = $4",
+        )
+        .bind(context.to_string())
+        .bind(admission.member.to_string())
+        .bind(i64::from(admission.device.0))
+        .bind(admission.admitted_by.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(known.is_some())
+    }
+
+    /// Notes that this custodian let a member in by this admission; again changes nothing.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn note_let_in(
+        &self,
+        context: ContextId,
+        admission: &Admission,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO let_in (context, member, device, admitted_by, let_in_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(context.to_string())
+        .bind(admission.member.to_string())
+        .bind(i64::from(admission.device.0))
+        .bind(admission.admitted_by.to_string())
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Notes who is in a circle whom nobody here knows to be admitted, beside those who were seen
     /// before, and since when.
     ///
@@ -377,9 +424,10 @@ impl Store {
         Ok(())
     }
 
-    /// After a whole walk: notes the state that was walked, and what is no longer there; if that
-    /// is a revocation or a log entry, asks for it to be brought back. Answers the entries
-    /// that vanished since the last walk.
+    /// After a whole walk: notes what is no longer there; if that is a revocation or a log entry,
+    /// asks for it to be brought back. Notes the state that was walked too, if everything in it was
+    /// taken in: a circle of that state is not read again for a while. Answers the entries that
+    /// vanished since the last walk.
     ///
     /// # Errors
     /// A database that refuses.
@@ -387,7 +435,7 @@ impl Store {
         &self,
         context: ContextId,
         present: &[Change],
-        state_hash: StateHash,
+        taken_in: Option<StateHash>,
         now: UnixSeconds,
     ) -> Result<Vec<Change>, StoreError> {
         let present: HashSet<_> = present
@@ -448,11 +496,13 @@ impl Store {
         if lacks(EntryKind::Log) {
             ask_for_log(&mut transaction, context).await?;
         }
-        sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
-            .bind(context.to_string())
-            .bind(state_hash.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        if let Some(state_hash) = taken_in {
+            sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
+                .bind(context.to_string())
+                .bind(state_hash.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(fresh)
     }

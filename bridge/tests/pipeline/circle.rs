@@ -53,6 +53,8 @@ pub enum Refuses {
     Blocks,
     /// Somebody's log entries.
     LogOf(PublicKey),
+    /// Whatever admits a member.
+    AdmissionOf(MemberId),
     Everything,
 }
 

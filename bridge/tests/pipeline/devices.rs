@@ -1,21 +1,37 @@
-//! Members whom the patient admits: the guard lets in whom the patient's key signed, and nobody
-//! else.
+//! Members whom the patient admits: the guard lets in whom the patient's present key signed, and
+//! nobody else.
+
+use std::collections::BTreeSet;
 
 use medsync::guard::{self, GuardError};
+use medsync::members::{self, MemberError, NextKey, NotAdmitted};
 use medsync::pipeline::ingest;
 use medsync::seams::Clock;
-use medsync::source::{Circle, Device, EntryKind};
+use medsync::source::{Circle, CircleState, Device, EntryKind, NO_MEMBER};
+use medsync::store::Store;
+use medsync::store::circles::CircleRow;
 use medsync_protocol::device::{Admission, DeviceRole};
 use medsync_protocol::ids::MemberId;
+use medsync_protocol::keychange::ChangedBy;
 use medsync_protocol::messages::device_message;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::SecretKey;
 
-use super::circle::{CONTEXT, recovery};
+use super::circle::{CONTEXT, Refuses, recovery};
 use super::faults::{Fault, Plan};
 use super::{World, patient, run, world};
 
 const PHONE: MemberId = MemberId([77; 32]);
+/// Another member.
+const AUNT: MemberId = MemberId([79; 32]);
+/// The first number of a relative, and of a guardian.
+const RELATIVE: u32 = (1 << 24) + 1;
+const GUARDIAN: u32 = (2 << 24) + 1;
+
+/// The patient's next key.
+fn next() -> SecretKey {
+    SecretKey::from_scalar(&[4; 32]).expect("a scalar")
+}
 
 fn admission(member: MemberId, device: u32, signer: &SecretKey) -> Device {
     let admission = Admission {
@@ -57,7 +73,11 @@ async fn enter(world: &World) -> Result<(), GuardError> {
 }
 
 async fn enrolled() -> World {
-    let mut world = world(Vec::new()).await;
+    enrolled_with(Vec::new()).await
+}
+
+async fn enrolled_with(plans: Vec<Plan>) -> World {
+    let mut world = world(plans).await;
     world.circle.add_enrolment(patient().public_key());
     // The daemon has seen who the patient is before anybody else comes.
     world.circle.add_consent(super::consent(1).0);
@@ -101,7 +121,9 @@ async fn a_member_that_comes_before_its_admission_is_waited_for_outside() {
 async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
     let stranger = SecretKey::from_scalar(&[66; 32].map(|byte: u8| byte % 8)).expect("a scalar");
     let mut renumbered = admission(PHONE, 1, &patient());
-    renumbered.admission.device = DeviceNumber(2 << 24);
+    renumbered.admission.device = DeviceNumber(GUARDIAN);
+    // Nobody becomes the device that enrolled, whoever signs it.
+    let first = admission(PHONE, 0, &patient());
     let mut renamed = admission(PHONE, 1, &stranger);
     renamed.admission.admitted_by = patient().public_key();
     let other_member = admission(MemberId([78; 32]), 1, &patient());
@@ -109,6 +131,7 @@ async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
         admission(PHONE, 1, &stranger),
         renamed,
         renumbered,
+        first,
         other_member,
     ] {
         let world = enrolled().await;
@@ -131,30 +154,32 @@ async fn hostile_member_drops_an_admission_and_the_circle_stops() {
 
 #[tokio::test]
 async fn hostile_thief_admits_with_a_stolen_key_until_the_recovery_key_says_otherwise() {
-    let world = enrolled().await;
-    world.circle.add_device(admission(PHONE, 1, &patient()));
-    world.circle.add_to_group(PHONE);
-    assert_eq!(alarm(&world).await, None);
-    // A change by hand ends no admission; one by the recovery key does.
-    let [second, third] = [4, 5].map(|byte| SecretKey::from_scalar(&[byte; 32]).expect("one"));
-    for (change, is_in) in [
-        (
-            super::keys::change(&patient(), &second, 0, &patient()),
-            true,
-        ),
-        (super::keys::change(&second, &third, 1, &recovery()), false),
-    ] {
+    // So does any other change: the present key alone admits.
+    for signer in [recovery(), patient()] {
+        let world = enrolled().await;
+        world.circle.add_device(admission(PHONE, 1, &patient()));
+        world.circle.add_to_group(PHONE);
+        assert_eq!(alarm(&world).await, None);
+        let change = super::keys::change(&patient(), &next(), 0, &signer);
         world.circle.change_key(&change).await.expect("taken");
         ingest::ingest_all(&world.pipeline).await.expect("read");
-        assert_eq!(alarm(&world).await.is_none(), is_in);
+        let why = alarm(&world).await.expect("an alarm");
+        assert!(why.contains(&PHONE.to_string()), "{why}");
+        // What the old key signs afterwards lets nobody in either.
+        world.circle.add_device(admission(PHONE, 2, &patient()));
+        assert!(resume(&world).await.is_err());
+        world.circle.add_device(admission(PHONE, 1, &next()));
+        resume(&world)
+            .await
+            .expect("it is again what the patient says");
+        assert_eq!(alarm(&world).await, None);
     }
-    world.circle.add_device(admission(PHONE, 1, &third));
+}
+
+async fn resume(world: &World) -> Result<(), GuardError> {
     let store = &world.pipeline.store;
     let row = store.circle(CONTEXT).await.expect("a row");
-    guard::resume(&*world.pipeline.circles, store, &row)
-        .await
-        .expect("it is again what the patient says");
-    assert_eq!(alarm(&world).await, None);
+    guard::resume(&*world.pipeline.circles, store, &row).await
 }
 
 #[tokio::test]
@@ -196,10 +221,267 @@ async fn hostile_reader_that_comes_and_goes_is_not_forgotten() {
 #[tokio::test]
 async fn a_member_whom_the_next_key_admitted_comes_in_though_the_change_was_not_read_yet() {
     let world = enrolled().await;
-    let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
-    let change = super::keys::change(&patient(), &next, 0, &patient());
+    let change = super::keys::change(&patient(), &next(), 0, &patient());
     world.circle.change_key(&change).await.expect("taken");
-    world.circle.add_device(admission(PHONE, 1, &next));
+    world.circle.add_device(admission(PHONE, 1, &next()));
     world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
+}
+
+#[tokio::test]
+async fn an_admission_that_comes_after_the_change_of_its_key_is_waited_for() {
+    let world = enrolled().await;
+    world.circle.add_device(admission(PHONE, 1, &patient()));
+    world.circle.add_to_group(PHONE);
+    assert_eq!(alarm(&world).await, None);
+    let change = super::keys::change(&patient(), &next(), 0, &patient());
+    world.circle.change_key(&change).await.expect("taken");
+    assert!(is_suspect(&world).await);
+    world.circle.add_device(admission(PHONE, 1, &next()));
+    assert_eq!(alarm(&world).await, None);
+}
+
+async fn state(world: &World) -> CircleState {
+    world.circle.circle().await.expect("a state")
+}
+
+/// The key is changed as the command does it, with whom the next one admits.
+async fn change_key(
+    world: &World,
+    by: ChangedBy,
+    admits: Vec<Device>,
+) -> Result<Vec<NotAdmitted>, MemberError> {
+    let signer = match by {
+        ChangedBy::Old => patient(),
+        ChangedBy::Recovery => recovery(),
+    };
+    let next_key = NextKey {
+        change: super::keys::change(&patient(), &next(), 0, &signer),
+        by,
+        admits,
+    };
+    let enrolment = state(world).await.only().expect("the patient").enrolment;
+    let (store, now) = (&world.pipeline.store, world.clock.now());
+    members::change_key(&world.circle, store, &enrolment, &next_key, now).await
+}
+
+#[tokio::test]
+async fn an_orderly_change_takes_everybody_along_but_for_those_who_go() {
+    let world = enrolled().await;
+    for (member, number) in [(PHONE, 1), (AUNT, RELATIVE)] {
+        let device = admission(member, number, &patient());
+        world.circle.add_device(device);
+        world.circle.add_to_group(member);
+    }
+    assert_eq!(alarm(&world).await, None);
+    let known = state(&world).await;
+    let mut staying = members::admitted_by(&known, patient().public_key());
+    assert_eq!(staying, BTreeSet::from([PHONE, AUNT]));
+    staying.remove(&AUNT);
+    let own_key = patient().public_key();
+    let admits = members::admit_anew(&known, &staying, own_key, &next()).expect("signed");
+    let left = change_key(&world, ChangedBy::Old, admits).await;
+    assert!(left.expect("changed").is_empty());
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let why = alarm(&world).await.expect("an alarm");
+    assert!(why.contains(&AUNT.to_string()), "{why}");
+    assert!(!why.contains(&PHONE.to_string()), "{why}");
+    world.circle.remove_from_group(AUNT);
+    resume(&world).await.expect("whoever had to go is gone");
+    let now = state(&world).await;
+    let stays = now.admission_of(PHONE).expect("it stays");
+    assert_eq!(stays.device, DeviceNumber(1));
+    assert_eq!(now.admission_of(AUNT), None);
+    let nobody = BTreeSet::from([MemberId([80; 32])]);
+    let never = members::admit_anew(&now, &nobody, next().public_key(), &next());
+    assert!(matches!(never, Err(MemberError::NeverAdmitted(_))));
+}
+
+#[tokio::test]
+async fn hostile_node_refuses_an_admission_and_the_key_changes_all_the_same() {
+    for by in [ChangedBy::Old, ChangedBy::Recovery] {
+        let world = enrolled().await;
+        world.circle.refuse(Refuses::AdmissionOf(PHONE));
+        let members = [(PHONE, 1), (AUNT, RELATIVE)];
+        let admits = members.map(|(member, number)| admission(member, number, &next()));
+        let admits = admits.to_vec();
+        let left = change_key(&world, by, admits).await.expect("changed");
+        let left: Vec<MemberId> = left.iter().map(|l| l.device.admission.member).collect();
+        assert_eq!(left, [PHONE]);
+        assert_eq!(world.circle.key_changes().len(), 1);
+        let now = state(&world).await;
+        assert!(now.admission_of(AUNT).is_some());
+        assert_eq!(now.admission_of(PHONE), None);
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_change_waits_for_its_node_and_a_stolen_key_does_not() {
+    for by in [ChangedBy::Old, ChangedBy::Recovery] {
+        let plan = Plan {
+            operation: "admit",
+            call: 1,
+            fault: Fault::Failed,
+        };
+        let world = enrolled_with(vec![plan]).await;
+        let admits = || vec![admission(PHONE, 1, &next())];
+        let changed = change_key(&world, by, admits()).await;
+        let is_orderly = by == ChangedBy::Old;
+        assert_eq!(changed.is_err(), is_orderly);
+        assert_eq!(world.circle.key_changes().is_empty(), is_orderly);
+        let store = &world.pipeline.store;
+        let unpublished = store.contexts_with_unpublished_key_changes().await;
+        assert!(unpublished.expect("the store").is_empty());
+        let again = change_key(&world, by, admits()).await.expect("changed");
+        assert!(again.is_empty());
+        assert!(state(&world).await.admission_of(PHONE).is_some());
+    }
+}
+
+#[tokio::test]
+async fn hostile_copy_of_an_admission_brings_nobody_back_whom_the_custodian_removed() {
+    let mut world = enrolled().await;
+    let is_in = async |world: &World| {
+        let pin = world.circle.pin().await.expect("a pin");
+        pin.members.contains(&PHONE)
+    };
+    let first = admission(PHONE, 1, &patient());
+    world.circle.add_device(first);
+    run(&mut world).await;
+    assert!(is_in(&world).await);
+    world.circle.remove_from_group(PHONE);
+    world.circle.add_device(Device {
+        author_key: Some(next().public_key()),
+        ..first
+    });
+    run(&mut world).await;
+    assert!(!is_in(&world).await);
+    // The patient admits it anew.
+    let anew = admission(PHONE, RELATIVE, &patient());
+    world.circle.add_device(anew);
+    run(&mut world).await;
+    assert!(is_in(&world).await);
+}
+
+#[tokio::test]
+async fn hostile_device_whose_admission_ended_neither_reads_nor_writes() {
+    let world = enrolled().await;
+    let home = tempfile::tempdir().expect("a folder");
+    let store = Store::open(home.path()).await.expect("a store");
+    let row = CircleRow {
+        member: PHONE,
+        device: DeviceNumber(1),
+        ..super::row()
+    };
+    store.enter_circle(&row).await.expect("entered");
+    let author = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    world.circle.add_device(Device {
+        author_key: Some(author.public_key()),
+        ..admission(PHONE, 1, &patient())
+    });
+    let enter = async || {
+        let row = store.circle(CONTEXT).await.expect("a row");
+        let now = world.clock.now();
+        let entered = guard::enter(&*world.pipeline.circles, &store, &row, now).await;
+        entered.map(|_| ())
+    };
+    let is_out = async || {
+        let state = state(&world).await;
+        let enrolment = state.only().expect("the patient").enrolment;
+        let history = store.key_history(CONTEXT, &enrolment).await;
+        guard::is_out(&row, &state, &history.expect("the store"))
+    };
+    let name = async || {
+        let state = state(&world).await;
+        let mut authors = state.authors();
+        let named = authors.find(|(key, _)| *key == author.public_key());
+        named.expect("its log stays").1
+    };
+    world.circle.add_to_group(PHONE);
+    enter().await.expect("it is admitted");
+    assert!(!is_out().await);
+    assert_eq!(name().await, "patient");
+    let left = change_key(&world, ChangedBy::Recovery, Vec::new()).await;
+    assert!(left.expect("changed").is_empty());
+    assert!(matches!(enter().await, Err(GuardError::Suspect { .. })));
+    world.clock.advance(60);
+    let Err(GuardError::Alarm { why, .. }) = enter().await else {
+        panic!("it is out");
+    };
+    assert_eq!(why, guard::ADMISSION_ENDED);
+    assert!(is_out().await);
+    assert_eq!(name().await, NO_MEMBER);
+}
+
+#[tokio::test]
+async fn of_several_admissions_the_one_by_the_latest_key_counts_that_allows_least() {
+    let world = enrolled().await;
+    for number in [1, GUARDIAN, RELATIVE] {
+        let device = admission(PHONE, number, &patient());
+        world.circle.add_device(device);
+    }
+    let role = |found: Option<Admission>| found.map(|admission| admission.device.role());
+    let relative = Some(DeviceRole::Relative);
+    assert_eq!(role(state(&world).await.admission_of(PHONE)), relative);
+    let left = change_key(&world, ChangedBy::Old, Vec::new()).await;
+    assert!(left.expect("changed").is_empty());
+    let ended = state(&world).await;
+    assert_eq!(role(ended.admission_of(PHONE)), None);
+    let last = |state: &CircleState, key: &SecretKey| {
+        role(state.last_admission_of(PHONE, key.public_key()))
+    };
+    assert_eq!(last(&ended, &next()), relative);
+    assert_eq!(ended.admitted().count(), 0);
+    world.circle.add_device(admission(PHONE, GUARDIAN, &next()));
+    let now = state(&world).await;
+    let guardian = Some(DeviceRole::Guardian);
+    assert_eq!(role(now.admission_of(PHONE)), guardian);
+    assert_eq!(last(&now, &next()), guardian);
+    // Whoever changed the key may be a thief: what the one before it said is told apart.
+    assert_eq!(last(&now, &patient()), relative);
+    assert_eq!(now.admitted().count(), 1);
+}
+
+#[tokio::test]
+async fn hostile_thief_makes_no_more_of_a_member_who_is_kept() {
+    let world = enrolled().await;
+    let aunt = admission(AUNT, RELATIVE, &patient());
+    world.circle.add_device(aunt);
+    // With a key of its own, which took the place of the patient's.
+    let left = change_key(&world, ChangedBy::Old, Vec::new()).await;
+    assert!(left.expect("changed").is_empty());
+    for (member, number) in [(AUNT, GUARDIAN), (PHONE, 1)] {
+        let device = admission(member, number, &next());
+        world.circle.add_device(device);
+    }
+    let (own_key, third) = (patient().public_key(), SecretKey::from_scalar(&[5; 32]));
+    let third = third.expect("a scalar");
+    let known = state(&world).await;
+    let kept = members::admit_anew(&known, &BTreeSet::from([AUNT]), own_key, &third);
+    let [kept] = kept.expect("signed")[..] else {
+        panic!("one is kept");
+    };
+    assert_eq!(kept.admission.device, DeviceNumber(RELATIVE));
+    let never = members::admit_anew(&known, &BTreeSet::from([PHONE]), own_key, &third);
+    assert!(matches!(never, Err(MemberError::NeverAdmitted(_))));
+}
+
+#[tokio::test]
+async fn what_is_read_of_a_stopped_circle_does_not_pass_for_all_of_it() {
+    let world = enrolled().await;
+    let store = &world.pipeline.store;
+    let known = store.circle(CONTEXT).await.expect("a row").state_hash;
+    assert!(known.is_some());
+    world.circle.add_to_group(PHONE);
+    world.circle.add_consent(super::consent(2).0);
+    super::round(&world).await;
+    let row = store.circle(CONTEXT).await.expect("a row");
+    assert!(row.suspected_at.is_some());
+    assert_eq!(row.state_hash, known);
+    // It is not walked again and again either, as long as it is stopped and stays as it is.
+    let walks = || world.faults.calls("changes");
+    let before = walks();
+    assert!(before > 0);
+    super::round(&world).await;
+    assert_eq!(walks(), before);
 }

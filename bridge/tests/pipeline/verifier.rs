@@ -151,7 +151,7 @@ async fn hostile_endpoint_is_behind_and_hides_no_revocation() {
 }
 
 #[tokio::test]
-async fn endpoints_that_disagree_are_both_refused() {
+async fn hostile_endpoints_that_disagree_are_both_refused() {
     let (world, receipt) = anchored().await;
     let forked = FakeChain::new(Faults::planned(Vec::new()));
     forked.grow(100);

@@ -7,11 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use medsync::source::{CalimeroNode, EntryKind, all_changes};
+use medsync_protocol::ids::parse_bytes32;
 use serde_json::Value;
 
 use super::consent::{OTHER_PURPOSE, PURPOSE};
 use super::{Story, insist, text, wait_for};
 use crate::medsync::medsync;
+use crate::search::{Needle, search};
 
 /// How many Observations of the story's patient carry no label that is excepted.
 pub const OBSERVATIONS: usize = 48;
@@ -78,40 +80,32 @@ async fn contexts_and_kinds(api: &str, credential: &Path) -> anyhow::Result<Foun
     })
 }
 
-/// Searches every file of a folder for names of records, as text and as bytes; answers how many
-/// bytes were searched.
-fn search(folder: &Path, names: &[String]) -> anyhow::Result<u64> {
-    let needles: Vec<Vec<u8>> = names
-        .iter()
-        .flat_map(|name| {
-            let bytes = medsync_protocol::ids::parse_bytes32(name).map(Vec::from);
-            [Ok(name.as_bytes().to_vec()), bytes]
-        })
-        .collect::<Result<_, _>>()?;
-    let mut searched = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.is_file() {
-                let bytes = fs::read(&path)?;
-                for needle in &needles {
-                    let is_there = memchr::memmem::find(&bytes, needle).is_some();
-                    ensure!(!is_there, "{} names another record", path.display());
-                }
-                searched += bytes.len() as u64;
-            }
-        }
-    }
-    Ok(searched)
+/// A record's name, in every spelling.
+fn named(record: &str) -> anyhow::Result<Needle> {
+    Ok(Needle::bytes(record, &parse_bytes32(record)?))
 }
 
 /// What was opened: each line of `researcher open`.
 fn opened(home: &str, request: &str) -> anyhow::Result<Vec<Value>> {
     let open = ["researcher", "open", "--home", home, request];
     Ok(lines(&open)?.unwrap_or_default())
+}
+
+/// The same once everything that is covered is here: each line, and the resource in its file.
+fn all_opened(home: &str, request: &str) -> anyhow::Result<Vec<(Value, Value)>> {
+    let opened = wait_for("the released records", || {
+        let opened = opened(home, request)?;
+        let is_whole = opened.iter().all(|line| line["file"].is_string());
+        Ok((is_whole && opened.len() >= OBSERVATIONS).then_some(opened))
+    })?;
+    ensure!(opened.len() == OBSERVATIONS, "{}", opened.len());
+    opened
+        .into_iter()
+        .map(|line| {
+            let resource = serde_json::from_slice(&fs::read(text(&line, "file")?)?)?;
+            Ok((line, resource))
+        })
+        .collect()
 }
 
 impl Story {
@@ -150,14 +144,8 @@ impl Story {
             "researcher",
             "open exactly the covered Observations",
             |figures| {
-                let opened = wait_for("the released records", || {
-                    let opened = opened(&home, &request)?;
-                    let is_whole = opened.iter().all(|line| line["file"].is_string());
-                    Ok((is_whole && opened.len() >= OBSERVATIONS).then_some(opened))
-                })?;
-                ensure!(opened.len() == OBSERVATIONS, "{}", opened.len());
-                for line in &opened {
-                    let resource: Value = serde_json::from_slice(&fs::read(text(line, "file")?)?)?;
+                let opened = all_opened(&home, &request)?;
+                for (_, resource) in &opened {
                     ensure!(resource["resourceType"] == "Observation", "{resource}");
                 }
                 figures.insert("records opened".into(), opened.len().into());
@@ -167,35 +155,50 @@ impl Story {
     }
 
     /// Looks at everything that the researcher's side has: no context but the exchange, no entry
-    /// but those of an exchange, and not one record that the consent does not cover.
+    /// but those of an exchange, and not one record that the consent does not cover. The same
+    /// search finds every record that it does cover.
     pub(super) fn look_what_else_is_there(&mut self) -> anyhow::Result<()> {
-        let circle = self.circle()?;
+        let (circle, request) = (self.circle()?, self.request()?);
         let node = self.researcher_node.as_ref().context("no researcher")?;
         let (credential, api) = (node.credential(), node.api().to_owned());
-        let patient = self.path_text("patient");
+        let (patient, researcher) = (self.path_text("patient"), self.path_text("researcher"));
         let (home, node_home) = (self.path("researcher"), self.path("researcher-node"));
         self.report.step(
             "researcher",
             "look what else is there: nothing",
             |figures| {
                 let listed = lines(&["patient", "records", "--home", &patient])?;
-                let others: Vec<String> = listed
+                let others: Vec<Needle> = listed
                     .context("the patient's records")?
                     .iter()
                     .filter(|record| record["type"] != "Observation")
-                    .map(|record| text(record, "record"))
+                    .map(|record| named(&text(record, "record")?))
                     .collect::<anyhow::Result<_>>()?;
                 ensure!(!others.is_empty(), "there are records that are not covered");
+                let (mut covered, mut contents) = (Vec::new(), Vec::new());
+                for (line, resource) in all_opened(&researcher, &request)? {
+                    covered.push(named(&text(&line, "record")?)?);
+                    contents.push(Needle::text(&text(&resource, "id")?));
+                }
                 let found = tokio::runtime::Runtime::new()?
                     .block_on(contexts_and_kinds(&api, credential))?;
                 ensure!(found.contexts == 1, "{found:?}");
                 for kind in [EntryKind::Consent, EntryKind::Record, EntryKind::Anchor] {
                     ensure!(!found.kinds.contains(&kind), "{found:?}");
                 }
-                // Whatever files there are: no name of the circle's own keys or of other records.
+                // Whatever files there are: no name of other records. The node has those that are
+                // covered, sealed, and the home what was opened.
+                let needles = [&others[..], &covered[..], &contents[..]].concat();
                 let mut bytes = 0;
-                for folder in [home, node_home] {
-                    bytes += search(&folder, &others)?;
+                for (folder, opened) in [(home, contents.len()), (node_home, 0)] {
+                    let searched = search(&folder, &needles)?;
+                    let counts = [&others, &covered, &contents].map(|some| searched.count(some));
+                    ensure!(
+                        counts == [0, covered.len(), opened],
+                        "{counts:?}: {:?}",
+                        searched.found
+                    );
+                    bytes += searched.bytes;
                 }
                 figures.insert("contexts".into(), found.contexts.into());
                 figures.insert("bytes searched".into(), bytes.into());

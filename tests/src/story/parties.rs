@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{APP, Story, insist, wait_for};
+use super::{APP, BUNDLE, Story, insist, wait_for};
 use crate::medsync::{Daemon, medsync};
 use crate::node::Node;
 
@@ -192,16 +192,12 @@ impl Story {
     pub(super) fn import(&mut self) -> anyhow::Result<()> {
         let (home, patient) = (self.path_text("hospital"), self.path_text("patient"));
         let circle = self.circle()?;
-        let bundle = concat!(
-            env!("MEDSYNC_ROOT"),
-            "/tests/data/fhir/clemente-kreiger.json"
-        );
         self.report.step(
             "hospital",
             "import a FHIR bundle as sealed records",
             |figures| {
                 let import = [
-                    "hospital", "import", "--home", &home, "--circle", &circle, bundle,
+                    "hospital", "import", "--home", &home, "--circle", &circle, BUNDLE,
                 ];
                 let answer = wait_for("the enrolment to reach the hospital", || {
                     let answer = medsync(&import)?;

@@ -199,13 +199,10 @@ pub fn put(heard: &Heard, by: usize, (record, version, content): (usize, u32, us
     }
 }
 
-/// Whether whom this key admits is admitted now: it is the present one, or the one before it was
-/// replaced by its own signature.
+/// Whether whom this key admits is admitted now: it is the present one.
 pub fn may_admit(heard: &Heard, key: u8) -> bool {
     let (keys, is_frozen) = keys(heard);
-    let was_recovered = !changed_by(heard, By::Recovery).is_empty();
-    let is_last = keys.last() == Some(&key);
-    !is_frozen && keys.contains(&key) && (is_last || !was_recovered)
+    !is_frozen && keys.last() == Some(&key)
 }
 
 /// What comes of writing an admission down, in somebody's own words or not.
@@ -227,9 +224,9 @@ pub fn admitted(heard: &Heard, by: usize, (whom, key, speaks): (usize, u8, bool)
         return Err("old_key");
     }
     let is_taken = heard.iter().any(|fact| match fact {
-        Fact::Admitted(other, key, _) => {
+        Fact::Admitted(other, signer, _) => {
             let has_number = DEVICE_NUMBERS[*other] == DEVICE_NUMBERS[whom];
-            *other != whom && has_number && has_key(heard, *key)
+            *other != whom && has_number && *signer == key
         }
         _ => false,
     });

@@ -21,7 +21,8 @@ pub struct Openings {
     /// revoke, also what is granted with it later.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     grants: u64,
-    /// Of which of the patient's devices (`medsync patient show`); 0 is the first.
+    /// Of which of the patient's devices, also one that is gone: 0 is the first, its others are 1,
+    /// 2 and so on, those of guardians 33554433, 33554434 and so on.
     #[arg(long, default_value_t = 0)]
     device: u32,
 }

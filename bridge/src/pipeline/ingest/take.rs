@@ -44,7 +44,7 @@ pub(super) async fn take_in(
                 .await?;
         }
         Some(EntryBody::Device(device)) => {
-            return take_in_device(row, circle, people, &device).await;
+            return take_in_device(pipeline, row, circle, people, &device).await;
         }
         Some(EntryBody::Pool(pool)) => {
             let chain_id = pipeline.registry.chain_id;
@@ -80,7 +80,10 @@ pub(super) async fn take_in(
 
 /// The custodian's node lets in whom the patient admits, so that every node knows the member when
 /// it joins. An admission by nobody's key may become the patient's by a change that is on its way.
+/// Each admission lets in once, however often it is written down: whom the custodian removed stays
+/// out until the patient admits anew.
 async fn take_in_device(
+    pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
     people: &People,
@@ -92,8 +95,16 @@ async fn take_in_device(
     {
         return Ok(false);
     }
-    if row.member == row.custodian_member && people.patient.last() == Some(&admission.admitted_by) {
+    if people.patient.last() != Some(&admission.admitted_by) {
+        // It ended with the key, and a key that was replaced does not come back.
+        return Ok(true);
+    }
+    let store = &pipeline.store;
+    if row.member == row.custodian_member && !store.was_let_in(row.context, admission).await? {
         circle.add_member(admission.member).await?;
+        // A crash in between lets the same member in once more.
+        let now = pipeline.now();
+        store.note_let_in(row.context, admission, now).await?;
     }
     tracing::warn!(
         context = %row.context, member = %admission.member,

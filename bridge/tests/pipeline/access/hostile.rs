@@ -78,7 +78,7 @@ async fn hostile_order_for_a_release_that_is_not_known_is_not_said_to_be_done() 
 }
 
 #[tokio::test]
-async fn a_restored_backup_brings_no_reply_key_back() {
+async fn hostile_backup_brings_no_reply_key_back() {
     let mut study = Study::begin(Vec::new()).await;
     study.settle().await;
     let request = study.ask("HRESCH", |_| ()).await;
@@ -109,7 +109,7 @@ async fn a_restored_backup_brings_no_reply_key_back() {
 }
 
 #[tokio::test]
-async fn a_restored_backup_brings_no_erased_record_back() {
+async fn hostile_backup_brings_no_erased_record_back() {
     let world: World = world(Vec::new()).await;
     let store = &world.pipeline.store;
     let (what, local_key) = (record_row(1, 1), Sha256Digest([1; 32]));
@@ -183,7 +183,7 @@ async fn hostile_circle_that_lost_a_version_does_not_bring_the_one_before_it_bac
 }
 
 #[tokio::test]
-async fn the_glass_is_broken_only_where_the_patient_allows_it_and_that_is_said_with_its_reason() {
+async fn hostile_break_glass_is_only_where_the_patient_allows_it_and_says_its_reason() {
     let mut study = Study::begin(Vec::new()).await;
     study.settle().await;
     let glass = CodeSet::collect([break_glass_code()]).expect("one");

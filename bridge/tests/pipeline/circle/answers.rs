@@ -163,8 +163,13 @@ impl Circle for FakeCircle {
         }
     }
 
-    async fn admit(&self, _: &Device) -> SourceResult<Written> {
-        unused("admit")
+    async fn admit(&self, device: &Device) -> SourceResult<Written> {
+        let refuses = self.state.lock().expect("one test").refuses;
+        if refuses == Refuses::AdmissionOf(device.admission.member) {
+            return Err(refusal("admit"));
+        }
+        let body = EntryBody::Device(Box::new(*device));
+        self.write_once("admit", EntryKind::Device, body)
     }
 
     async fn grant(&self, _: &[u8], _: &Opening, _: &Signature) -> SourceResult<Granted> {
