@@ -351,15 +351,6 @@ CREATE TABLE erased (
     PRIMARY KEY (context, record, version)
 );
 
--- The latest version of each record that was ever seen in a circle: one before it does not take its
--- place if it goes.
-CREATE TABLE seen_versions (
-    context TEXT NOT NULL,
-    record TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    PRIMARY KEY (context, record)
-);
-
 -- What the command line asks the daemon to do on chain.
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY,

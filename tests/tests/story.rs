@@ -128,8 +128,8 @@ async fn held(home: &Path, context: ContextId) -> anyhow::Result<Held> {
     Ok(held)
 }
 
-/// The hospital destroys its keys to a circle. Neither its store, nor its node, nor a backup of both
-/// that is made afterwards has one of them, or a word of what they opened.
+/// The hospital destroys its keys to a circle. Neither its store, nor its node, nor a backup of
+/// both that is made afterwards has one of them, or a word of what they opened.
 fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
     let circle = story.circle()?;
     let context: ContextId = circle.parse()?;
