@@ -12,15 +12,16 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use calimero_primitives::identity::PrivateKey;
 use calimero_runtime::store::{Key, Storage, Value as Bytes};
-use medsync_protocol::audit::{Body, EntryDigest, RecordRef};
-use medsync_protocol::codes::CodeSet;
+use medsync_protocol::audit::{Body, EntryDigest, Pseudonym, RecordRef, Requested};
+use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, SignedGrant};
-use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{ContextId, MemberId, RecordId, Sha256Digest, UnixSeconds, to_base64};
+use medsync_protocol::ids::{
+    ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds, to_base64,
+};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
 use medsync_tests::circle::{
-    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, RESEARCHER, anchorer, circle_input,
-    enrol_arguments, enrolment, public_key, registry, secret_key, terms,
+    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, PATIENT_AUTHOR, RESEARCHER, anchorer,
+    circle_input, enrol_arguments, enrolment, public_key, registry, secret_key, terms,
 };
 use medsync_tests::replica::{app, seal};
 use rocksdb::DB;
@@ -35,8 +36,11 @@ const TARGET_SIZE: usize = 10_000;
 const TARGET_RATIO: f64 = 1.5;
 /// How often each call is made at each size; the shortest counts.
 const TURNS: usize = 7;
-/// How many entries one author's log holds here; then another's goes on.
+/// How many entries the custodian's log is filled with; then the other's goes on.
 const LOG_LEN_MAX: usize = 30_000;
+/// Whose log is whose.
+const CUSTODIANS: usize = 0;
+const PARTYS: usize = 1;
 
 /// Measures the app at all sizes, and its wasm.
 pub fn measure(report: &mut Report) -> anyhow::Result<()> {
@@ -52,7 +56,8 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
         exchange.fill_log(size)?;
         report.measuring(&format!("calls at {size} entries"));
         let mut costs = circle.calls_of_a_circle()?;
-        costs.extend(exchange.calls_of_an_exchange()?);
+        let released = shortest(|| release(&mut circle, &mut exchange))?;
+        costs.push(("request_and_release", released));
         for (at, (name, cost)) in costs.iter().enumerate() {
             let base = first.first().map_or(*cost, |costs| costs[at].1);
             add(report, &format!("app_{name}_{size}"), size, *cost, base);
@@ -163,8 +168,8 @@ struct Filled {
     context: ContextId,
     custodian: PrivateKey,
     party: PrivateKey,
-    /// Every log that was written, the last one still growing.
-    logs: Vec<(u8, Vec<Logged>)>,
+    /// The custodian's log and the other party's.
+    logs: [(u8, Vec<Logged>); 2],
     granted: Vec<Consent>,
     revoked: usize,
     counter: Counter,
@@ -183,7 +188,7 @@ impl Filled {
             context: CONTEXT,
             custodian: PrivateKey::from([101; 32]),
             party: PrivateKey::from([102; 32]),
-            logs: vec![(HOSPITAL, Vec::new())],
+            logs: [(HOSPITAL, Vec::new()), (PATIENT_AUTHOR, Vec::new())],
             granted: Vec::new(),
             revoked: 0,
             counter: Counter(0),
@@ -254,31 +259,32 @@ impl Filled {
 
     fn fill_log(&mut self, size: usize) -> anyhow::Result<()> {
         while self.logs.iter().map(|(_, log)| log.len()).sum::<usize>() < size {
-            self.append(None)?;
+            self.append()?;
         }
         Ok(())
     }
 
-    fn append(&mut self, says: Option<Body>) -> anyhow::Result<(Logged, Cost)> {
-        if self
-            .logs
-            .last()
-            .is_some_and(|(_, log)| log.len() >= LOG_LEN_MAX)
-        {
-            self.logs
-                .push((medsync_tests::circle::PATIENT_AUTHOR, Vec::new()));
-        }
-        // What is said is the custodian's; its log is the first, and keeps room for that.
-        let place = match says {
-            None => self.logs.len() - 1,
-            Some(_) => 0,
-        };
+    /// The log that is being filled: the custodian's keeps room for what it says.
+    fn growing(&self) -> usize {
+        usize::from(self.logs[CUSTODIANS].1.len() >= LOG_LEN_MAX)
+    }
+
+    fn append(&mut self) -> anyhow::Result<Cost> {
+        let place = self.growing();
         let (author, log) = &self.logs[place];
-        let entry = match says {
-            None => Logged::after(log.last(), CONTEXT, *author, 0),
-            Some(body) => Logged::saying(log.last(), CONTEXT, *author, body),
-        };
-        let (_, cost) = self.call(true, "append_log", &entry.arguments())?;
+        let entry = Logged::after(log.last(), CONTEXT, *author, 0);
+        Ok(self.write(place, entry)?.1)
+    }
+
+    fn say(&mut self, place: usize, says: Body) -> anyhow::Result<(Logged, Cost)> {
+        let (author, log) = &self.logs[place];
+        let entry = Logged::saying(log.last(), CONTEXT, *author, says);
+        self.write(place, entry)
+    }
+
+    fn write(&mut self, place: usize, entry: Logged) -> anyhow::Result<(Logged, Cost)> {
+        let by_custodian = place == CUSTODIANS;
+        let (_, cost) = self.call(by_custodian, "append_log", &entry.arguments())?;
         self.logs[place].1.push(entry.clone());
         Ok((entry, cost))
     }
@@ -317,8 +323,7 @@ impl Filled {
     }
 
     fn page(&mut self, from: u64) -> anyhow::Result<Cost> {
-        let (author, _) = self.logs.last().context("a log")?;
-        let author = public_key(*author);
+        let author = public_key(self.logs[self.growing()].0);
         let arguments = json!({ "author_key": author, "from": from, "limit": 50 });
         let (page, cost) = self.call(true, "log_page", &arguments)?;
         let len = page["entries"].as_array().map_or(0, Vec::len);
@@ -327,60 +332,81 @@ impl Filled {
     }
 
     fn calls_of_a_circle(&mut self) -> anyhow::Result<Vec<(&'static str, Cost)>> {
-        let last = self.logs.last().map_or(0, |(_, log)| log.len()) as u64 - 50;
+        let last = self.logs[self.growing()].1.len() as u64 - 50;
         Ok(vec![
             ("grant", shortest(|| self.grant())?),
             ("revoke", shortest(|| self.revoke())?),
-            ("append_log", shortest(|| Ok(self.append(None)?.1))?),
+            ("append_log", shortest(|| self.append())?),
             ("first_log_page", shortest(|| self.page(0))?),
             ("last_log_page", shortest(|| self.page(last))?),
         ])
     }
-
-    fn calls_of_an_exchange(&mut self) -> anyhow::Result<Vec<(&'static str, Cost)>> {
-        Ok(vec![("request_and_release", shortest(|| self.release())?)])
-    }
-
-    /// What the custodian's node does for one request for one record.
-    fn release(&mut self) -> anyhow::Result<Cost> {
-        let number = self.logs[0].1.len() as u64;
-        let mut record = [0; 32];
-        record[24..].copy_from_slice(&number.to_be_bytes());
-        let what = RecordRef {
-            record: RecordId(record),
-            version: 1,
-        };
-        let request = EntryDigest::from_felt(Felt::from(number + 1));
-        let permitted = Body::Permitted {
-            request,
-            records: vec![what],
-            based_on: Vec::new(),
-            obligations: CodeSet::default(),
-        };
-        let (_, decided) = self.append(Some(permitted))?;
-        let released = Body::Released {
-            request,
-            logged_as: Some(request),
-            records: vec![what],
-            based_on: Vec::new(),
-        };
-        let (entry, logged) = self.append(Some(released))?;
-        let release = json!({ "release": {
-            "entry_seq": entry.entry.seq,
-            "entry": entry.entry.digest(),
-            "circle": CONTEXT,
-            "record": what.record,
-            "version": what.version,
-            "resource_type": "Observation",
-            "payload": to_base64(&record.repeat(64)),
-            "sealed_key": to_base64(&[7; 80]),
-        } });
-        let (_, released) = self.call(true, "put_release", &release)?;
-        Ok(sum([decided, logged, released]))
-    }
 }
 
-fn sum(costs: [Cost; 3]) -> Cost {
+/// What the nodes write for one request for one record: the request and its answers in the
+/// exchange, their copies in the circle, and the record's key. What the custodian reads to decide
+/// is as much as the circle has consents and records, and is not in it.
+fn release(circle: &mut Filled, exchange: &mut Filled) -> anyhow::Result<Cost> {
+    let number = exchange.logs[CUSTODIANS].1.len() as u64;
+    let mut record = [0; 32];
+    record[24..].copy_from_slice(&number.to_be_bytes());
+    let what = RecordRef {
+        record: RecordId(record),
+        version: 1,
+    };
+    let permitted = |request| Body::Permitted {
+        request,
+        records: vec![what],
+        based_on: Vec::new(),
+        obligations: CodeSet::default(),
+    };
+    let released = |request, logged_as| Body::Released {
+        request,
+        logged_as,
+        records: vec![what],
+        based_on: Vec::new(),
+    };
+    let (asked, first) = exchange.say(PARTYS, requested(None)?)?;
+    let request = asked.entry.digest();
+    let (copy, second) = circle.say(CUSTODIANS, requested(Some(request))?)?;
+    let copy = copy.entry.digest();
+    let mut costs = vec![first, second];
+    costs.push(circle.say(CUSTODIANS, permitted(copy))?.1);
+    costs.push(exchange.say(CUSTODIANS, permitted(request))?.1);
+    let (logged, cost) = circle.say(CUSTODIANS, released(copy, None))?;
+    costs.push(cost);
+    let says = released(request, Some(logged.entry.digest()));
+    let (entry, cost) = exchange.say(CUSTODIANS, says)?;
+    costs.push(cost);
+    let release = json!({ "release": {
+        "entry_seq": entry.entry.seq,
+        "entry": entry.entry.digest(),
+        "circle": CONTEXT,
+        "record": what.record,
+        "version": what.version,
+        "resource_type": "Observation",
+        "payload": to_base64(&record.repeat(64)),
+        "sealed_key": to_base64(&[7; 80]),
+    } });
+    costs.push(exchange.call(true, "put_release", &release)?.1);
+    Ok(sum(&costs))
+}
+
+fn requested(asked_by: Option<EntryDigest>) -> anyhow::Result<Body> {
+    Ok(Body::Requested(Requested {
+        asked_by,
+        recipient: public_key(RESEARCHER),
+        patient: Pseudonym([5; 32]),
+        purposes: CodeSet::collect([Code::new("purposes", "research")])?,
+        classes: CodeSet::default(),
+        understood: CodeSet::default(),
+        reason: "a study".into(),
+        break_glass: false,
+        reply_key: SealKey([9; 32]),
+    }))
+}
+
+fn sum(costs: &[Cost]) -> Cost {
     Cost {
         time: costs.iter().map(|cost| cost.time).sum(),
         reads: costs.iter().map(|cost| cost.reads).sum(),
