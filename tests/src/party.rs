@@ -55,16 +55,13 @@ pub struct Party {
 }
 
 impl Party {
-    /// Starts a node in a folder of this name, which knows a peer's address.
+    /// Starts a node in a folder of this name, which knows the addresses of these peers.
     ///
     /// # Errors
     /// A program or an app that is not built.
-    pub fn start(folder: &Path, name: &str, peer: Option<&str>) -> anyhow::Result<Self> {
-        let home = folder.join(name);
-        let process = match peer {
-            Some(peer) => Node::start_with_peer(&home, peer)?,
-            None => Node::start(&home)?,
-        };
+    pub fn start(folder: &Path, name: &str, peers: &[&str]) -> anyhow::Result<Self> {
+        let flags: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", *peer]).collect();
+        let process = Node::start_with(&folder.join(name), &flags)?;
         let app = folder.join(format!("{name}.wasm"));
         fs::copy(built_app(), &app).context("the app is not built: run scripts/build-app")?;
         let node = CalimeroNode::new(&process.api().parse()?, process.credential())?;

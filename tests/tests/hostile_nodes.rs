@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use medsync::audit;
+use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role};
 use medsync::guard::{self, Circles, GuardError};
+use medsync::invitation::{Invitation, Parts};
 use medsync::seams::{Clock, SystemClock};
 use medsync::source::{
     CalimeroNode, Circle, ConsentState, LogEntry, NamespaceId, NewRelease, NodeCircle,
@@ -17,18 +19,25 @@ use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync_protocol::audit::{Body, DenialReason, EntryDigest, RecordRef, Seq};
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, UnixSeconds};
+use medsync_protocol::ids::{
+    ClassHash, ContextId, ContextKind, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_tests::circle::{
-    Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RESEARCHER, enrolment, public_key,
-    secret_key, terms,
+    Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, RESEARCHER, anchorer, enrolment,
+    public_key, registry, secret_key, terms,
 };
+use medsync_tests::medsync::{Answer, medsync};
 use medsync_tests::party::{Party, assert_refused, eventually, in_an_hour, in_seconds};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
+
+/// The exit code of a command that failed.
+const FAILED: i32 = 1;
+const PATIENTS_HOME: &str = "b";
 
 /// A hospital and the patient or recipient of one context, with what the latter's `medsync` pinned
 /// when it joined.
@@ -62,6 +71,7 @@ impl Circles for Guarded {
 impl Guarded {
     async fn new(party: &Party, home: &Path, row: &CircleRow) -> anyhow::Result<Self> {
         std::fs::create_dir(home)?;
+        config(party)?.save(home)?;
         let store = Store::open(home).await?;
         store.enter_circle(row).await?;
         Ok(Self {
@@ -95,14 +105,58 @@ impl Guarded {
     }
 }
 
+/// With this, `medsync` can be asked what it says of the circle. No chain answers it.
+fn config(party: &Party) -> anyhow::Result<Config> {
+    Ok(Config {
+        role: Role::Patient,
+        node: NodeConfig {
+            api: party.process.api().parse()?,
+            credential: party.process.credential().to_owned(),
+            peer: None,
+            app: party.app.clone(),
+        },
+        chain: ChainConfig {
+            rpc: "http://127.0.0.1:9/rpc".parse()?,
+            chain_id: registry().chain_id,
+            registry: registry().registry,
+            class_hash: ClassHash::from_felt(Felt::ONE),
+        },
+        anchor_account: None,
+        revoke_account: None,
+        relay_after_s: 0,
+        batch: BatchConfig::default(),
+    })
+}
+
+/// What a context was joined by.
+fn invitation(kind: ContextKind, opened: &OpenedCircle) -> Invitation {
+    Invitation::without_key(Parts {
+        kind,
+        group_invitation: json!({}),
+        group: opened.group,
+        context: opened.context,
+        peer: String::new(),
+        wasm_sha256: Sha256Digest([0; 32]),
+        invitation_key: public_key(INVITATION),
+        custodian_member: opened.member,
+        custodian_address: anchorer(),
+        author_key: public_key(HOSPITAL),
+        seal_key: SealKey([9; 32]),
+        registry: registry(),
+        class_hash: ClassHash::from_felt(Felt::ONE),
+        expires_at: in_an_hour(),
+    })
+}
+
 impl World {
     async fn start(kind: ContextKind) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        let hospital = Party::start(folder.path(), "hospital", None)?;
-        let other = Party::start(folder.path(), "other", Some(hospital.process.swarm()))?;
+        let hospital = Party::start(folder.path(), "hospital", &[])?;
+        let other = Party::start(folder.path(), "other", &[hospital.process.swarm()])?;
         let namespace = hospital.node.create_namespace(&hospital.app).await?;
         let opened = hospital.open(namespace, kind).await?;
         let (circle, member) = other.join(&hospital, &opened).await?;
+        let invitation = serde_json::to_string(&invitation(kind, &opened))?;
         let row = |member| CircleRow {
             kind,
             context: opened.context,
@@ -112,7 +166,7 @@ impl World {
             custodian_member: opened.member,
             application: opened.application,
             bytecode: opened.bytecode,
-            invitation: None,
+            invitation: Some(invitation.clone()),
             patient_member: None,
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
@@ -122,7 +176,7 @@ impl World {
         };
         let home = |name| folder.path().join(name);
         let custodian = Guarded::new(&hospital, &home("a"), &row(opened.member)).await?;
-        let patient = Guarded::new(&other, &home("b"), &row(member)).await?;
+        let patient = Guarded::new(&other, &home(PATIENTS_HOME), &row(member)).await?;
         let world = Self {
             hospital,
             namespace,
@@ -163,12 +217,10 @@ impl World {
         self.hospital.node.circle(self.opened.context)
     }
 
+    /// Somebody with a node that reaches both others.
     async fn stranger(&self) -> anyhow::Result<Party> {
-        let stranger = Party::start(
-            self.folder.path(),
-            "stranger",
-            Some(self.hospital.process.swarm()),
-        )?;
+        let peers = [&self.hospital, &self.other].map(|party| party.process.swarm());
+        let stranger = Party::start(self.folder.path(), "stranger", &peers)?;
         // It knows the hospital as one whose patient it is.
         let own = self
             .hospital
@@ -176,6 +228,25 @@ impl World {
             .await?;
         stranger.join(&self.hospital, &own).await?;
         Ok(stranger)
+    }
+
+    /// What the patient's `medsync` says of the circle.
+    fn shown(&self) -> anyhow::Result<Answer> {
+        let home = self.folder.path().join(PATIENTS_HOME);
+        medsync(&["patient", "show", "--home", &home.display().to_string()])
+    }
+
+    /// Waits until the patient's guard stops the circle, for a reason that has this in it; the
+    /// patient's `medsync` then shows nothing but that.
+    async fn patient_stops(&self, why: &str) -> anyhow::Result<()> {
+        self.patient.stops(why).await?;
+        let shown = self.shown()?;
+        let says_why = shown.err.contains("ALARM") && shown.err.contains(why);
+        ensure!(
+            shown.code == FAILED && says_why && shown.out.is_empty(),
+            "{shown:?}"
+        );
+        Ok(())
     }
 
     fn consent(&self, number: u8, signer: u8) -> Consent {
@@ -220,6 +291,18 @@ async fn hostile_hospital_peer_and_program_meet_a_circle() -> anyhow::Result<()>
     hostile_peer_with_an_invitation_that_is_over_is_kept_out(&world, &stranger).await?;
     hostile_hospital_adds_a_reader_and_the_patients_guard_stops(&world, &stranger).await?;
     members_are_removed_and_leave(&world).await
+}
+
+/// In a circle of its own: from then on nothing on the patient's side goes on as before.
+#[tokio::test]
+async fn hostile_peer_forges_an_invitation_and_the_patients_guard_stops() -> anyhow::Result<()> {
+    let mut world = World::start(ContextKind::Circle).await?;
+    let stranger = world.stranger().await?;
+    forged_invitation(&mut world, &stranger).await?;
+    let (store, context) = (&world.patient.store, world.opened.context);
+    // A person has looked, and the reader is still there.
+    store.clear_alarm(context).await?;
+    world.patient_stops("readers were added").await
 }
 
 /// The hospital removes the reader; then the patient leaves.
@@ -357,6 +440,21 @@ async fn hostile_peer_with_an_invitation_that_is_over_is_kept_out(
     ensure!(joined.is_err(), "{joined:?}");
     world.patient.enter().await?;
     Ok(())
+}
+
+/// Only the node of whoever joins looks at the time. One that does not is let in by the node that
+/// it asks, here the patient's, which lists it. The hospital's node is gone from here on.
+async fn forged_invitation(world: &mut World, stranger: &Party) -> anyhow::Result<()> {
+    let (group, context) = (world.opened.group, world.opened.context);
+    let mut invitation = world.hospital.node.invite(group, in_seconds(1)).await?;
+    let until = &mut invitation["invitation"]["expiration_timestamp"];
+    ensure!(until.is_u64(), "an invitation that ends: {until}");
+    *until = in_an_hour().0.into();
+    world.patient.enter().await?;
+    world.hospital.process.kill();
+    // Whether it succeeds is not ours to say; that it is seen is.
+    let _ = stranger.node.join(&invitation, context).await;
+    world.patient_stops("readers were added").await
 }
 
 async fn hostile_hospital_adds_a_reader_and_the_patients_guard_stops(

@@ -48,9 +48,9 @@ struct Both {
 #[tokio::test]
 async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Result<()> {
     let folder = TempDir::new()?;
-    let hospital = Party::start(folder.path(), "hospital", None)?;
+    let hospital = Party::start(folder.path(), "hospital", &[])?;
     let swarm = hospital.process.swarm().to_owned();
-    let patient = Party::start(folder.path(), "patient", Some(&swarm))?;
+    let patient = Party::start(folder.path(), "patient", &[&swarm])?;
 
     nobody_enters_without_a_token(&hospital).await?;
 
@@ -84,7 +84,7 @@ async fn a_circle_lives_on_two_nodes_and_a_third_sees_nothing() -> anyhow::Resul
     both.change_key().await?;
     both.walks_agree().await?;
 
-    let stranger = Party::start(folder.path(), "stranger", Some(&swarm))?;
+    let stranger = Party::start(folder.path(), "stranger", &[&swarm])?;
     a_stranger_sees_only_its_own(&hospital, &stranger, namespace, &both).await?;
     // Whatever the stranger tried left no trace.
     both.pins_agree().await?;
