@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::paging::Page;
 use crate::refusal::Refusal;
-use crate::store::{self, Key};
+use crate::store::{self, Key, Stored};
 use crate::text::{base64, read, read_base64};
 
 /// A code as (system, code); a concept is a list of codes of one meaning.
@@ -58,7 +58,8 @@ pub fn store_payload(record: RecordId, payload: Vec<u8>) -> Result<Key, Refusal>
 }
 
 /// Writes a part of a payload that is larger than one message. It goes by its own digest, which
-/// nobody can foresee, since a part is sealed under a fresh key.
+/// nobody can foresee, since a part is sealed under a fresh key. A copy of somebody else's is none:
+/// its writer may take it away again.
 pub fn put_part(text: &str) -> Result<Written, Refusal> {
     let circle = Circle::load()?;
     circle.check_custodian()?;
@@ -66,7 +67,8 @@ pub fn put_part(text: &str) -> Result<Written, Refusal> {
     bounded("part bytes", part.len(), PAYLOAD_BYTES_MAX)?;
     let digest = Sha256Digest::of(&part);
     let key = Key(digest.0);
-    if load_payload(key, digest).is_some() {
+    let is_own = |stored: &Stored| stored.owner() == Some(circle.custodian_member);
+    if store::load(key).is_some_and(|stored| is_own(&stored) && holds(&stored, digest).is_some()) {
         return Ok(Written::there(key));
     }
     let shard = Kind::Payloads.shard_of(&digest.0);
@@ -86,7 +88,10 @@ pub fn part(digest: &str) -> Result<FullPart, Refusal> {
 
 /// A sealed payload, if it is here and is the one that was described.
 pub fn load_payload(key: Key, digest: Sha256Digest) -> Option<Vec<u8>> {
-    let stored = store::load(key)?;
+    holds(&store::load(key)?, digest)
+}
+
+fn holds(stored: &Stored, digest: Sha256Digest) -> Option<Vec<u8>> {
     if stored.body.len() > PAYLOAD_BYTES_MAX + LENGTH_BYTES {
         return None;
     }

@@ -241,6 +241,9 @@ pub enum Refusal {
         /// What helps.
         advice: &'static str,
     },
+    /// Somebody else's entry stands, or stood, where this belongs.
+    #[error("another member's entry has this place; seal it under another key")]
+    Taken,
     /// The circle's own description is gone or altered.
     #[error("what the custodian wrote at init is missing or altered: trust nothing in here")]
     CircleBroken,
@@ -305,6 +308,7 @@ impl Refusal {
             Self::NotLogged => "not_logged",
             Self::UnknownEntry => "unknown_entry",
             Self::Full { .. } => "full",
+            Self::Taken => "taken",
             Self::CircleBroken => "circle_broken",
             Self::Storage(_) => "storage",
         }

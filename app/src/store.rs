@@ -134,7 +134,8 @@ fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Writes a body into a shard under a key that follows from its content.
+/// Writes a body into a shard under a key that follows from its content, where nothing is and
+/// nothing was: other nodes keep to the stamp that came first, and this one would not.
 pub fn insert_named<T: BorshSerialize>(
     kind: Kind,
     shard: Shard,
@@ -142,7 +143,11 @@ pub fn insert_named<T: BorshSerialize>(
     body: &T,
 ) -> Result<Key, Refusal> {
     check_room(kind, shard)?;
-    insert_at(kind, shard, Id::new(key.0), body)
+    let id = Id::new(key.0);
+    if Index::<MainStorage>::get_index(id)?.is_some() {
+        return Err(Refusal::Taken);
+    }
+    insert_at(kind, shard, id, body)
 }
 
 /// Writes the one body whose key is fixed, when nobody else is there yet.

@@ -75,6 +75,8 @@ CREATE TABLE consents (
     grantee TEXT NOT NULL,
     not_before BIGINT NOT NULL,
     not_after BIGINT NOT NULL,
+    -- Whether any rule of the terms allows anything.
+    permits BOOLEAN NOT NULL,
     leaf TEXT NOT NULL,
     terms TEXT NOT NULL,
     opening TEXT NOT NULL,
@@ -168,6 +170,8 @@ CREATE TABLE log (
     prev TEXT NOT NULL,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
+    -- Of what was released: its name in the circle.
+    logged_as TEXT,
     body TEXT NOT NULL,
     at BIGINT NOT NULL,
     salt TEXT NOT NULL,
@@ -179,7 +183,8 @@ CREATE TABLE log (
 );
 CREATE INDEX log_by_number ON log (context, author_key, seq);
 CREATE INDEX log_by_subject ON log (subject);
-CREATE INDEX log_by_kind ON log (kind, context);
+CREATE INDEX log_by_release ON log (logged_as) WHERE logged_as IS NOT NULL;
+CREATE INDEX log_by_kind ON log (kind, context, digest);
 CREATE INDEX log_unpublished ON log (context) WHERE published_at IS NULL;
 CREATE INDEX log_without_head ON log (context, author_key, seq) WHERE head_batch IS NULL;
 CREATE INDEX log_by_head ON log (head_batch);
@@ -272,9 +277,12 @@ CREATE TABLE placed_tickets (
     salt TEXT NOT NULL,
     proof TEXT NOT NULL,
     seen_at BIGINT NOT NULL,
+    -- When it is written again, where the circle lost it.
+    put_again_at BIGINT,
     PRIMARY KEY (leaf, root)
 );
 CREATE INDEX placed_tickets_by_context ON placed_tickets (context);
+CREATE INDEX placed_tickets_lost ON placed_tickets (put_again_at) WHERE put_again_at IS NOT NULL;
 
 -- By which name an exchange knows the patient of a circle.
 CREATE TABLE pseudonyms (
@@ -332,8 +340,16 @@ CREATE TABLE handed_over (
     version INTEGER NOT NULL,
     PRIMARY KEY (logged_as, record, version)
 );
+-- How many parts of a large record an exchange has, while the release is under way.
+CREATE TABLE carried_parts (
+    logged_as TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    parts BIGINT NOT NULL,
+    PRIMARY KEY (logged_as, record, version)
+);
 CREATE INDEX releases_by_request ON releases (request);
-CREATE INDEX releases_by_state ON releases (state);
+CREATE INDEX releases_by_state ON releases (state, logged_as);
 
 -- A recipient's keys, one a request: here and nowhere else, and destroyed at erasure.
 CREATE TABLE reply_keys (
@@ -349,6 +365,15 @@ CREATE TABLE erased (
     erased_at BIGINT NOT NULL,
     logged_at BIGINT,
     PRIMARY KEY (context, record, version)
+);
+
+-- The latest version of each record that was ever seen in a circle: one before it does not take its
+-- place if it goes.
+CREATE TABLE seen_versions (
+    context TEXT NOT NULL,
+    record TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (context, record)
 );
 
 -- What the command line asks the daemon to do on chain.

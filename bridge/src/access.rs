@@ -13,7 +13,10 @@
 //! The steps are found from the store alone: with nothing to do a round costs a few queries. What
 //! hinders one request or release keeps no other waiting. [`recipient`] is the other side.
 
-use medsync_protocol::audit::{Body, Requested};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use medsync_protocol::audit::{Body, EntryDigest, Requested};
 use medsync_protocol::codes::Code;
 use medsync_protocol::ids::ContextId;
 use medsync_protocol::signature::SecretKey;
@@ -37,12 +40,42 @@ pub fn break_glass_code() -> Code {
     Code::new("http://terminology.hl7.org/CodeSystem/v3-ActReason", "BTG")
 }
 
+/// How many entries of a list that only grows one round looks at.
+const LOOKED_AT_PER_ROUND: usize = 512;
+
+/// How far the looks through lists that only grow are. Each round goes on from where the one before
+/// it ended, so that it costs the same however long they are. A start without it begins anew.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<BTreeMap<String, EntryDigest>>);
+
+impl Turns {
+    /// After which entry of a list the next look begins.
+    fn after(&self, list: &str) -> Option<EntryDigest> {
+        self.0.lock().ok()?.get(list).copied()
+    }
+
+    /// Notes what a look found: the list ends there if that is less than a look holds.
+    fn looked_at(&self, list: String, found: impl ExactSizeIterator<Item = EntryDigest>) {
+        let is_last = found.len() < LOOKED_AT_PER_ROUND;
+        let last = found.last().filter(|_| !is_last);
+        let Ok(mut turns) = self.0.lock() else {
+            return;
+        };
+        match last {
+            Some(last) => turns.insert(list, last),
+            None => turns.remove(&list),
+        };
+    }
+}
+
 /// A custodian's desk: the pipeline's parts, and the key that signs its log.
 pub struct Desk {
     /// Store, node, chain, clock, chance.
     pub pipeline: Pipeline,
     /// Signs the custodian's log entries.
     pub author: SecretKey,
+    /// How far the looks through its releases are; empty at the start.
+    pub turns: Turns,
 }
 
 impl Desk {
@@ -80,10 +113,7 @@ impl Desk {
     }
 
     /// What a request says.
-    async fn requested(
-        &self,
-        request: medsync_protocol::audit::EntryDigest,
-    ) -> Result<Requested, PipelineError> {
+    async fn requested(&self, request: EntryDigest) -> Result<Requested, PipelineError> {
         match self.pipeline.store.entry(request).await?.map(|e| e.body) {
             Some(Body::Requested(requested)) => Ok(requested),
             _ => Err(PipelineError::Broken(format!(
@@ -102,5 +132,24 @@ fn only_store(result: Result<(), PipelineError>, what: &str) -> Result<(), Pipel
             Ok(())
         }
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medsync_protocol::felt::Felt;
+
+    #[test]
+    fn a_look_goes_on_where_the_one_before_it_ended_and_begins_anew_at_the_end() {
+        let turns = Turns::default();
+        let digest = |number: usize| EntryDigest::from_felt(Felt::from(number));
+        let (whole, short) = (LOOKED_AT_PER_ROUND, LOOKED_AT_PER_ROUND - 1);
+        assert_eq!(turns.after("a"), None);
+        turns.looked_at("a".into(), (0..whole).map(digest));
+        assert_eq!(turns.after("a"), Some(digest(short)));
+        assert_eq!(turns.after("b"), None);
+        turns.looked_at("a".into(), (0..short).map(digest));
+        assert_eq!(turns.after("a"), None);
     }
 }

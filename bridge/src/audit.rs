@@ -5,20 +5,26 @@
 //! and no number is ever signed twice by this store. A store that was restored from a backup first
 //! takes over what its own log in the context already says.
 
-use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest};
+use std::collections::BTreeSet;
+
+use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, Seq};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use rand_core::CryptoRng;
 
 use crate::seams::random_salt;
-use crate::source::{Circle, LogEntry, PageLimit, SourceError, all_log};
+use crate::source::{Circle, CircleState, LogEntry, PageLimit, SourceError, all_log};
 use crate::store::{Store, StoreError};
 
 mod answers;
 mod check;
+mod glass;
+mod verify;
 
 pub use answers::{answers_fact, check_answers};
 pub use check::{Anchorings, Fault, LogReport, check};
+pub use glass::{BrokenGlass, broken_glass};
+pub use verify::{NamedLog, Report, UNREAD, author, verify};
 
 /// How often a number that was taken meanwhile is tried again: by as many writers at once.
 const ATTEMPTS: usize = 16;
@@ -111,8 +117,8 @@ pub async fn append(
     Err(AuditError::Busy(context))
 }
 
-/// Takes over what the context has of a log beyond what this store knows: after a restored backup
-/// the next entry must not take a number that was signed already.
+/// Takes over what the context has of this party's own log beyond what this store knows: after a
+/// restored backup the next entry must not take a number that was signed already.
 ///
 /// # Errors
 /// A store or a node that does not answer.
@@ -122,7 +128,19 @@ pub async fn catch_up(
     author: &SecretKey,
     now: UnixSeconds,
 ) -> Result<(), AuditError> {
-    let author_key = author.public_key();
+    catch_up_with(store, circle, author.public_key(), now).await
+}
+
+/// The same of anybody's log.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn catch_up_with(
+    store: &Store,
+    circle: &dyn Circle,
+    author_key: PublicKey,
+    now: UnixSeconds,
+) -> Result<(), AuditError> {
     let next = store.log_next(circle.context(), author_key).await?;
     for entry in all_log(circle, author_key, next.seq).await? {
         if entry.is_signed() {
@@ -130,6 +148,29 @@ pub async fn catch_up(
         }
     }
     Ok(())
+}
+
+/// Reads every log of a context whole and takes over what is signed; answers what the context
+/// shows.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn read_all(
+    store: &Store,
+    circle: &dyn Circle,
+    state: &CircleState,
+    now: UnixSeconds,
+) -> Result<BTreeSet<EntryDigest>, AuditError> {
+    let mut digests = BTreeSet::new();
+    for (author_key, _) in state.authors() {
+        for entry in all_log(circle, author_key, Seq(0)).await? {
+            digests.insert(entry.digest());
+            if entry.is_signed() {
+                keep(store, &entry, now).await?;
+            }
+        }
+    }
+    Ok(digests)
 }
 
 /// Keeps an entry that was seen and whose author and signature were checked. A second one with its

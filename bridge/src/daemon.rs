@@ -14,8 +14,8 @@ use medsync_protocol::ids::ContextId;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::access::Desk;
 use crate::access::recipient::Recipient;
+use crate::access::{Desk, Turns};
 use crate::audit::{self, AuditError};
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
@@ -23,7 +23,7 @@ use crate::guard;
 use crate::keys::{CustodianKeys, ResearcherKeys};
 use crate::party::{Party, PartyError};
 use crate::pipeline::watch::watch_round;
-use crate::pipeline::{Pipeline, PipelineError, ingest, relay};
+use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
 use crate::store::facts::{HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
@@ -58,6 +58,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             publish_revocations(&p).await?;
             publish_key_changes(&p).await?;
             publish_log(&p).await?;
+            tickets::bring_back(&p).await?;
             p.store
                 .state_fact(LAST_ROUND, &p.clock.now().to_string())
                 .await?;
@@ -127,11 +128,13 @@ impl Side {
             Role::Custodian => Self::Custodian(Desk {
                 pipeline,
                 author: CustodianKeys::read(&party.home.join(hospital::KEY_FILE))?.author,
+                turns: Turns::default(),
             }),
             Role::Recipient => Self::Recipient(Recipient {
                 pipeline,
                 author: ResearcherKeys::read(&party.home.join(researcher::KEY_FILE))?.author,
                 home: party.home.clone(),
+                turns: Turns::default(),
             }),
             Role::Patient => Self::Patient,
         })

@@ -139,8 +139,8 @@ async fn import_one(
         // Parts first: a record that is there is whole.
         match put_parts(circle, &parts).await {
             Ok(()) => {}
-            // Parts that are sealed otherwise have other places.
-            Err(error) if error.refusal() == Some("full") => continue,
+            // Parts that are sealed otherwise have other places, which nobody foresees.
+            Err(error) if matches!(error.refusal(), Some("full" | "taken")) => continue,
             Err(error @ SourceError::Refused { .. }) => {
                 return Ok(Imported::Refused(error.to_string()));
             }
@@ -218,9 +218,9 @@ fn seal(
     let (list, parts) = if resource.payload.len() > PAYLOAD_BYTES_MAX {
         split(&in_patients, &resource.payload, &mut keys)?
     } else {
-        (Vec::new(), Vec::new())
+        (Zeroizing::default(), Vec::new())
     };
-    let payload = if parts.is_empty() {
+    let payload: &[u8] = if parts.is_empty() {
         &resource.payload
     } else {
         &list

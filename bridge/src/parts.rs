@@ -33,17 +33,26 @@ pub async fn open(
     place: &SealedFor,
     payload: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let plain = key.decrypt(place, payload)?;
-    match Opened::read(plain)? {
-        Opened::Whole(resource) => Ok(Zeroizing::new(resource)),
+    match decrypt(key, place, payload)? {
+        Opened::Whole(resource) => Ok(resource),
         Opened::Parts(parts) => {
             let sealed = collect(circle, &parts).await?;
-            Ok(Zeroizing::new(parts.join(place, &sealed)?))
+            Ok(parts.join(place, &sealed)?)
         }
     }
 }
 
-/// Brings the parts of a payload, if it was cut, from a circle into an exchange.
+/// How far the parts of a payload are in an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// How many are there, from the first.
+    pub parts: usize,
+    /// Whether those are all.
+    pub is_whole: bool,
+}
+
+/// Brings parts of a payload, if it was cut, from a circle into an exchange: those after the first
+/// `done`, at most `len_max` of them.
 ///
 /// # Errors
 /// [`OpenError`]; it may be done again.
@@ -52,15 +61,29 @@ pub async fn carry(
     key: &RecordKey,
     place: &SealedFor,
     payload: &[u8],
-) -> Result<(), OpenError> {
-    let plain = key.decrypt(place, payload)?;
-    if let Opened::Parts(parts) = Opened::read(plain)? {
-        for digest in parts.digests() {
-            let part = from.part(digest).await?.ok_or(OpenError::NotHere(digest))?;
-            to.put_part(&part).await?;
-        }
+    (done, len_max): (usize, usize),
+) -> Result<Carried, OpenError> {
+    // The keys of the parts are of no use here, and are gone before anything is waited for.
+    let digests: Vec<Sha256Digest> = match decrypt(key, place, payload)? {
+        Opened::Whole(_) => Vec::new(),
+        Opened::Parts(parts) => parts.digests().collect(),
+    };
+    let mut carried = done;
+    for digest in digests.iter().skip(done).take(len_max) {
+        let part = from.part(*digest).await?;
+        to.put_part(&part.ok_or(OpenError::NotHere(*digest))?)
+            .await?;
+        carried += 1;
     }
-    Ok(())
+    Ok(Carried {
+        parts: carried,
+        is_whole: carried >= digests.len(),
+    })
+}
+
+fn decrypt(key: &RecordKey, place: &SealedFor, payload: &[u8]) -> Result<Opened, OpenError> {
+    let plain = Zeroizing::new(key.decrypt(place, payload)?);
+    Ok(Opened::read(plain)?)
 }
 
 async fn collect(circle: &dyn Circle, parts: &Parts) -> Result<Vec<Vec<u8>>, OpenError> {

@@ -184,6 +184,18 @@ impl Terms {
         self.encode().map(|bytes| Sha256Digest::of(&bytes))
     }
 
+    /// Whether any of the rules allows anything. What those that forbid leave of it is for
+    /// `decide` to say, of each request.
+    #[must_use]
+    pub fn permits(&self) -> bool {
+        self.rules().any(|rule| rule.kind == ProvisionKind::Permit)
+    }
+
+    /// The root and its exceptions, in order.
+    pub fn rules(&self) -> impl Iterator<Item = &Provision> {
+        core::iter::once(&self.provision).chain(&self.exceptions)
+    }
+
     fn check(&self) -> Result<(), TermsError> {
         if self.version != TERMS_VERSION {
             return Err(TermsError::Version(self.version));
@@ -232,6 +244,18 @@ pub(crate) mod tests {
     fn terms_read_back_as_written() {
         let bytes = sample().encode().expect("the sample is sound");
         assert_eq!(Terms::decode(&bytes), Ok(sample()));
+    }
+
+    #[test]
+    fn terms_permit_if_any_of_their_rules_does() {
+        let mut terms = sample();
+        assert!(terms.permits());
+        terms.provision.kind = ProvisionKind::Deny;
+        assert!(!terms.permits());
+        for (kind, permits) in [(ProvisionKind::Deny, false), (ProvisionKind::Permit, true)] {
+            terms.exceptions.push(Provision::everything(kind));
+            assert_eq!(terms.permits(), permits);
+        }
     }
 
     #[test]

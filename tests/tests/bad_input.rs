@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const FAILED: i32 = 1;
 const NO_RECEIPT: i32 = 3;
 const REVOKED: i32 = 13;
+/// What was kept of the logs is whole, and the circle could not be read.
+const UNREAD: i32 = 3;
 const BUNDLE: &str = concat!(
     env!("MEDSYNC_ROOT"),
     "/tests/data/fhir/clemente-kreiger.json"
@@ -278,6 +280,8 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
     story.restart_patient_daemon(Some("http://127.0.0.1:9/rpc"))?;
     let kept = story.without_patient_node(|story| {
         let home = story.path_text("patient");
+        let logs = medsync(&["audit", "verify", "--home", &home])?;
+        expect(&logs, UNREAD, "the circle cannot be read")?;
         medsync(&["patient", "revoke", "--home", &home, consent])?.json()
     })?;
     let stage = kept["stage"].as_str().unwrap_or_default();

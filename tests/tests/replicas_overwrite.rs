@@ -7,13 +7,13 @@
 use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{ChildInfo, Metadata, SignatureData, StorageType};
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, Sha256Digest, to_base64};
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, Logged, PATIENT, PATIENT_AUTHOR, RESEARCHER, change_key_arguments,
     enrolled, public_key, secret_key,
 };
-use medsync_tests::replica::{Delta, Replica};
+use medsync_tests::replica::{Delta, Replica, refused};
 use serde_json::{Value, json};
 
 /// Later than whatever was written meanwhile.
@@ -292,12 +292,17 @@ fn hostile_occupation_of_the_place_of_a_foreseen_entry_keeps_nothing_out() {
     let forger = custodian.join(66);
     let consent = Consent::sound(&custodian, 1);
     for (method, _, arguments) in calls(&consent) {
+        let before = states(&patient);
         // What the entry will say is known, its id is not: these stand where it belongs.
         let (_, model) = patient.join(67).call(method, &arguments).expect("sound");
         for tag in 0..8 {
             let planted = signed(spoiled(&entry_of(&model), tag), &forger);
             custodian.apply(&planted);
             patient.apply(&planted);
+        }
+        // What was planted counts as nothing, a revocation's place too.
+        for replica in [&custodian, &patient] {
+            assert_eq!(states(replica), before, "{method}");
         }
         let (written, honest) = patient.call(method, &arguments).expect("there is room");
         assert_eq!(written["existing"], false, "{method}");
@@ -333,6 +338,35 @@ fn hostile_occupation_of_the_place_of_an_entry_on_its_way_ends_with_the_next_cal
         patient.apply(&anew);
         for replica in [&custodian, &patient] {
             check_effect(replica, method);
+        }
+    }
+}
+
+/// Parts of payloads alone have places that follow from their content. Whoever got hold of one can
+/// be first there, and take it away later.
+#[test]
+fn hostile_member_in_the_place_of_a_part_is_not_taken_for_the_custodian() {
+    let sealed = b"sealed";
+    let part = json!({ "part": to_base64(sealed) });
+    for is_deleted in [false, true] {
+        let (mut custodian, _) = enrolled(CONTEXT);
+        let forger = custodian.join(66);
+        // The model is what the custodian would write.
+        let (_, model) = custodian.join(101).call("put_part", &part).expect("sound");
+        let planted = entry_of(&model);
+        custodian.apply(&signed(planted.clone(), &forger));
+        if is_deleted {
+            custodian.apply(&signed(delete_of(&planted), &forger));
+        }
+        let name = json!({ "digest": Sha256Digest::of(sealed) });
+        let shown = custodian.view("part", &name).expect("an answer");
+        assert_eq!(shown["payload"].is_null(), is_deleted);
+        refused(custodian.call("put_part", &part), "taken");
+        // Under another key it has another place, which is the custodian's.
+        let anew = json!({ "part": to_base64(b"sealed anew") });
+        for existing in [false, true] {
+            let (written, _) = custodian.call("put_part", &anew).expect("there is room");
+            assert_eq!(written["existing"], existing);
         }
     }
 }

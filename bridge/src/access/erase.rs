@@ -5,21 +5,42 @@
 
 use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
 
-use super::{Desk, only_store};
+use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
 use crate::pipeline::PipelineError;
 use crate::pipeline::watch::revoked_by_others;
-use crate::store::log::LogFilter;
+use crate::store::StoreError;
 use crate::store::releases::{ReleaseRow, ReleaseState};
 
-/// Orders the erasure of releases whose consents are revoked or over.
+/// What a recipient says in its exchange once it has erased what an order there names.
+pub(super) fn answer_to(order: EntryDigest) -> Body {
+    Body::Erased {
+        order: Some(order),
+        said_by: None,
+        records: Vec::new(),
+    }
+}
+
+/// The next releases in a state, a part of them.
+async fn next_in(desk: &Desk, state: ReleaseState) -> Result<Vec<ReleaseRow>, StoreError> {
+    let (store, list) = (&desk.pipeline.store, state.name());
+    let after = desk.turns.after(list);
+    let rows = store
+        .releases_in(state, after, LOOKED_AT_PER_ROUND as u32)
+        .await?;
+    let names = rows.iter().map(|row| row.logged_as);
+    desk.turns.looked_at(list.to_owned(), names);
+    Ok(rows)
+}
+
+/// Orders the erasure of releases whose consents are revoked or over; each round looks at a part of
+/// them.
 ///
 /// # Errors
 /// A store that does not answer.
 pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
-    let store = &desk.pipeline.store;
-    let mut rows = store.releases_in(ReleaseState::Published).await?;
+    let mut rows = next_in(desk, ReleaseState::Published).await?;
     // One that could not be handed over whole may be out in part.
-    rows.extend(store.releases_in(ReleaseState::Logged).await?);
+    rows.extend(next_in(desk, ReleaseState::Logged).await?);
     for row in rows {
         if let Some(reason) = ended(desk, &row).await? {
             only_store(order(desk, &row, reason).await, "an order to erase")?;
@@ -75,13 +96,13 @@ async fn order(desk: &Desk, row: &ReleaseRow, reason: ErasureReason) -> Result<(
     Ok(())
 }
 
-/// Copies acknowledgements into the circles.
+/// Copies acknowledgements into the circles; each round looks at a part of what was ordered.
 ///
 /// # Errors
 /// A store that does not answer.
 pub async fn acknowledge_all(desk: &Desk) -> Result<(), PipelineError> {
     let store = &desk.pipeline.store;
-    for row in store.releases_in(ReleaseState::Ordered).await? {
+    for row in next_in(desk, ReleaseState::Ordered).await? {
         let Some((in_circle, in_exchange)) = row.orders else {
             continue;
         };
@@ -110,19 +131,15 @@ async fn acknowledgement(
     row: &ReleaseRow,
     order: EntryDigest,
 ) -> Result<Option<EntryDigest>, PipelineError> {
-    let filter = LogFilter {
-        kind: Some("ERASED"),
-        ..LogFilter::default()
-    };
-    let said = desk.pipeline.store.log(row.exchange, &filter).await?;
-    let Some(answer) = said
-        .iter()
-        .find(|entry| matches!(entry.body, Body::Erased { order: of, .. } if of == Some(order)))
-    else {
+    let (store, says) = (&desk.pipeline.store, answer_to(order));
+    if !store.is_said(row.exchange, &says).await? {
         return Ok(None);
-    };
+    }
     // The recipient's own word, and nobody else's who got into the exchange.
     let state = desk.enter(row.exchange).await?.circle().await?;
-    let recipient = state.party().map(|party| party.enrolment.author_key);
-    Ok((recipient == Some(answer.entry.author_key)).then(|| answer.digest()))
+    let Some(recipient) = state.party().map(|party| party.enrolment.author_key) else {
+        return Ok(None);
+    };
+    let answer = store.entry_saying(row.exchange, recipient, &says).await?;
+    Ok(answer.map(|answer| answer.digest()))
 }

@@ -4,14 +4,14 @@
 //! was opened lies in a folder a release. Erasing destroys the key first: from then on nothing
 //! that still lies in the exchange opens any more.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
-use super::only_store;
+use super::erase::answer_to;
+use super::{LOOKED_AT_PER_ROUND, Turns, only_store};
 use crate::audit;
 use crate::files;
 use crate::guard;
@@ -21,7 +21,6 @@ use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, LogEntry, Release, all_releases};
 use crate::store::StoreError;
 use crate::store::circles::CircleRow;
-use crate::store::log::LogFilter;
 
 /// The folder of a recipient's home in which opened releases lie.
 const RELEASED: &str = "released";
@@ -34,6 +33,8 @@ pub struct Recipient {
     pub author: SecretKey,
     /// Its folder.
     pub home: PathBuf,
+    /// How far the looks through the orders are; empty at the start.
+    pub turns: Turns,
 }
 
 /// What became of one released record.
@@ -47,88 +48,53 @@ pub enum Opened {
 
 impl Recipient {
     /// Erases whatever the custodians ordered, also again if a restored backup brought it back, and
-    /// says so once. What hinders one order keeps no other waiting.
+    /// says so once; each round looks at a part of the orders. What hinders one of them keeps no
+    /// other waiting.
     ///
     /// # Errors
     /// A store that does not answer.
     pub async fn erase_all(&self) -> Result<(), PipelineError> {
-        let store = &self.pipeline.store;
-        for row in store.circles().await? {
-            let orders = self.of_kind(&row, EntryKind::EraseOrdered).await?;
-            if orders.is_empty() {
-                continue;
-            }
-            let (answered, released) = (self.answered(&row).await?, self.released(&row).await?);
-            for order in orders {
-                let erased = self.erase(&row, &order, &released, &answered);
-                only_store(erased.await, "an erasure")?;
+        for row in self.pipeline.store.circles().await? {
+            for order in self.next_orders(&row).await? {
+                only_store(self.erase(&row, &order).await, "an erasure")?;
             }
         }
         Ok(())
     }
 
-    /// The log entries of a kind in an exchange.
-    async fn of_kind(&self, row: &CircleRow, kind: EntryKind) -> Result<Vec<LogEntry>, StoreError> {
-        let filter = LogFilter {
-            kind: Some(kind.name()),
-            ..LogFilter::default()
-        };
-        self.pipeline.store.log(row.context, &filter).await
+    /// The next orders to erase of an exchange, a part of them.
+    async fn next_orders(&self, row: &CircleRow) -> Result<Vec<LogEntry>, StoreError> {
+        let (store, list) = (&self.pipeline.store, row.context.to_string());
+        let orders = store
+            .log_page(
+                (row.context, EntryKind::EraseOrdered),
+                self.turns.after(&list),
+                LOOKED_AT_PER_ROUND as u32,
+            )
+            .await?;
+        self.turns
+            .looked_at(list, orders.iter().map(LogEntry::digest));
+        Ok(orders)
     }
 
-    /// The orders that this recipient answered.
-    async fn answered(&self, row: &CircleRow) -> Result<BTreeSet<EntryDigest>, StoreError> {
-        let own = self.author.public_key();
-        let said = self.of_kind(row, EntryKind::Erased).await?;
-        Ok(said
-            .into_iter()
-            .filter(|entry| entry.entry.author_key == own)
-            .filter_map(|entry| match entry.body {
-                Body::Erased { order, .. } => order,
-                _ => None,
-            })
-            .collect())
-    }
-
-    /// The request that each release answers, by the custodian's entries in the exchange.
-    async fn released(
-        &self,
-        row: &CircleRow,
-    ) -> Result<BTreeMap<EntryDigest, EntryDigest>, StoreError> {
-        let said = self.of_kind(row, EntryKind::Released).await?;
-        Ok(said
-            .into_iter()
-            .filter_map(|entry| match entry.body {
-                Body::Released {
-                    request, logged_as, ..
-                } => Some((logged_as?, request)),
-                _ => None,
-            })
-            .collect())
-    }
-
-    async fn erase(
-        &self,
-        row: &CircleRow,
-        order: &LogEntry,
-        released: &BTreeMap<EntryDigest, EntryDigest>,
-        answered: &BTreeSet<EntryDigest>,
-    ) -> Result<(), PipelineError> {
-        let store = &self.pipeline.store;
+    async fn erase(&self, row: &CircleRow, order: &LogEntry) -> Result<(), PipelineError> {
+        let (store, custodian) = (&self.pipeline.store, order.entry.author_key);
         let Body::EraseOrdered { release, .. } = order.body else {
             return Ok(());
         };
-        if !is_custodian(row, order.entry.author_key)? {
+        if !is_custodian(row, custodian)? {
             return Ok(());
         }
         // What was released is not known yet: it must not be said to be erased, and then come.
-        let Some(request) = released.get(&release) else {
+        let released = store.handing_over((row.context, custodian), release);
+        let Some(Body::Released { request, .. }) = released.await?.map(|e| e.body) else {
             return Ok(());
         };
-        let Some(Body::Requested(requested)) = store.entry(*request).await?.map(|e| e.body) else {
+        let Some(Body::Requested(requested)) = store.entry(request).await?.map(|e| e.body) else {
             return Ok(());
         };
-        let is_answered = answered.contains(&order.digest());
+        let (own, says) = (self.author.public_key(), answer_to(order.digest()));
+        let is_answered = store.entry_saying(row.context, own, &says).await?.is_some();
         let folder = folder_of(&self.home, release);
         let is_here = store.reply_key(requested.reply_key).await?.is_some() || folder.exists();
         if is_here || !is_answered {
@@ -139,22 +105,17 @@ impl Recipient {
         if is_answered {
             return Ok(());
         }
-        self.acknowledge(row, order).await?;
+        self.acknowledge(row, &says).await?;
         tracing::info!(%release, "erased, and said so");
         Ok(())
     }
 
-    async fn acknowledge(&self, row: &CircleRow, order: &LogEntry) -> Result<(), PipelineError> {
+    async fn acknowledge(&self, row: &CircleRow, says: &Body) -> Result<(), PipelineError> {
         let (store, now) = (&self.pipeline.store, self.pipeline.now());
         let circle = guard::enter(&*self.pipeline.circles, store, row, self.pipeline.now()).await?;
         audit::catch_up(store, &*circle, &self.author, now).await?;
-        let says = Body::Erased {
-            order: Some(order.digest()),
-            said_by: None,
-            records: Vec::new(),
-        };
         let mut random = self.pipeline.random.lock().await;
-        audit::append_once(store, row.context, &self.author, &says, now, &mut *random).await?;
+        audit::append_once(store, row.context, &self.author, says, now, &mut *random).await?;
         Ok(())
     }
 

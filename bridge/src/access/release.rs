@@ -4,8 +4,10 @@
 //! here; then the same in the exchange; then, by calls that name those entries, records sealed to
 //! the reply key. A crash anywhere leaves entries without keys, never keys without entries.
 //!
-//! A large record takes long to carry: right before its key leaves it is asked again whether a
-//! consent has ended, or the key was destroyed. A record that cannot be handed over keeps no other.
+//! A large record takes long to carry: of each release a round carries some parts, and the next
+//! goes on, so that no release waits for another's. Right before its key leaves it is asked again
+//! whether a consent has ended, or the key was destroyed. A record that cannot be handed over keeps
+//! no other.
 
 use std::collections::BTreeSet;
 
@@ -17,12 +19,14 @@ use super::answer::Asked;
 use super::{Desk, erase, only_store};
 use crate::parts::{self, OpenError};
 use crate::pipeline::PipelineError;
-use crate::source::{Circle, LogEntry, NewRelease};
+use crate::source::{Circle, LogEntry, NewRelease, SourceError};
 use crate::store::access::RequestState;
 use crate::store::releases::{ReleaseRow, ReleaseState};
 
 /// How many releases one round hands over.
 const PUBLISHED_PER_ROUND: u32 = 16;
+/// How many parts of large records one round carries for each of them: half a megabyte.
+const PARTS_PER_ROUND: usize = 16;
 /// How long one that was hindered rests.
 const TRIED_AGAIN_AFTER_S: u64 = 10;
 
@@ -89,12 +93,28 @@ pub async fn publish_all(desk: &Desk) -> Result<(), PipelineError> {
     for row in store.releases_due(due, PUBLISHED_PER_ROUND).await? {
         let now = desk.pipeline.now();
         store.release_tried(row.logged_as, now).await?;
-        only_store(publish(desk, &row).await, "a release")?;
+        let published = match publish(desk, &row).await {
+            // It goes on with the next round, behind those that were due before.
+            Ok(Published::InPart) => store
+                .release_tried(row.logged_as, due)
+                .await
+                .map_err(PipelineError::from),
+            other => other.map(|_| ()),
+        };
+        only_store(published, "a release")?;
     }
     Ok(())
 }
 
-async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<(), PipelineError> {
+/// How much of a release was handed over.
+enum Published {
+    /// All of it.
+    Whole,
+    /// What there was room for in this round.
+    InPart,
+}
+
+async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineError> {
     let store = &desk.pipeline.store;
     let requested = desk.requested(row.request).await?;
     let (exchange, circle) = (
@@ -130,21 +150,43 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<(), PipelineError> {
         entry: &entry,
     };
     let done = store.handed_over(row.logged_as).await?;
-    let due = |what: &RecordRef| decided.records.contains_key(what) && !done.contains(what);
-    let mut hindered = Ok(());
-    for what in records.into_iter().filter(due) {
-        match handover.hand_over(what).await {
-            Ok(()) => store.keep_handed_over(row.logged_as, what).await?,
+    let is_due = |what: &RecordRef| decided.records.contains_key(what) && !done.contains(what);
+    let under_way = store.carried_parts(row.logged_as).await?;
+    let (mut room, mut is_whole, mut hindered) = (PARTS_PER_ROUND, true, Ok(()));
+    for what in records.into_iter().filter(is_due) {
+        let carried = under_way.get(&what).copied();
+        if room == 0 && carried.is_some() {
+            is_whole = false;
+            continue;
+        }
+        match handover.hand_over(what, carried, &mut room).await {
+            Ok(HandedOver::Done) => store.keep_handed_over(row.logged_as, what).await?,
+            Ok(HandedOver::UpTo(parts)) => {
+                is_whole = false;
+                store.keep_carried_parts(row.logged_as, what, parts).await?;
+            }
             Err(PipelineError::Store(error)) => return Err(error.into()),
             Err(error) => hindered = hindered.and(Err(error)),
         }
     }
     hindered?;
-    store
-        .release_is(row.logged_as, ReleaseState::Published, None)
-        .await?;
-    tracing::info!(release = %row.logged_as, "released");
-    Ok(())
+    if is_whole {
+        store
+            .release_is(row.logged_as, ReleaseState::Published, None)
+            .await?;
+        tracing::info!(release = %row.logged_as, "released");
+        Ok(Published::Whole)
+    } else {
+        Ok(Published::InPart)
+    }
+}
+
+/// What became of one record.
+enum HandedOver {
+    /// The exchange has it, or it is left out for good.
+    Done,
+    /// The exchange has so many of its parts.
+    UpTo(usize),
 }
 
 /// What is handed over on one log entry.
@@ -158,19 +200,25 @@ struct Handover<'a> {
 }
 
 impl Handover<'_> {
-    /// Seals one record to the reply key and brings it into the exchange. One whose key was
-    /// destroyed or does not open it is left out: there is nothing to release.
+    /// Seals one record to the reply key and brings it into the exchange, once all its parts are
+    /// there; of those it brings as many as there is `room` for. One whose key was destroyed or
+    /// does not open it is left out: there is nothing to release.
     ///
     /// # Errors
     /// Also if the payload has not arrived here: it is then done again.
-    async fn hand_over(&self, what: RecordRef) -> Result<(), PipelineError> {
+    async fn hand_over(
+        &self,
+        what: RecordRef,
+        carried: Option<usize>,
+        room: &mut usize,
+    ) -> Result<HandedOver, PipelineError> {
         let context = self.circle.context();
         let version = RecordVersion(what.version);
         let full = self.circle.record(what.record, Some(version)).await?;
         let store = &self.desk.pipeline.store;
         let Some(secret) = store.record_secret(context, what).await? else {
             tracing::warn!(record = %what.record, "a record has no key and is left out");
-            return Ok(());
+            return Ok(HandedOver::Done);
         };
         let Some(payload) = full.payload else {
             let why = format!("the payload of record {} is not here yet", what.record);
@@ -189,23 +237,12 @@ impl Handover<'_> {
             Ok(key) => key,
             Err(error) => {
                 tracing::error!(record = %what.record, %error, "a record is left out");
-                return Ok(());
+                return Ok(HandedOver::Done);
             }
         };
-        match parts::carry((self.circle, self.exchange), &key, &own, &payload).await {
-            Ok(()) => {}
-            Err(OpenError::Source(error)) if error.refusal() == Some("full") => {
-                tracing::error!(record = %what.record, "the exchange is full; it is left out");
-                return Ok(());
-            }
-            Err(OpenError::Source(error)) => return Err(error.into()),
-            Err(error @ OpenError::NotHere(_)) => {
-                return Err(PipelineError::Broken(format!("{}: {error}", what.record)));
-            }
-            Err(error) => {
-                tracing::error!(record = %what.record, %error, "a record is left out");
-                return Ok(());
-            }
+        let outcome = self.carry(&key, &own, &payload, (carried, room)).await?;
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
         }
         if erase::ended(self.desk, self.row).await?.is_some()
             || store.record_secret(context, what).await?.is_none()
@@ -227,11 +264,47 @@ impl Handover<'_> {
             sealed_key,
         };
         match self.exchange.put_release(&release).await {
-            Err(error) if error.refusal() == Some("full") => {
-                tracing::error!(record = %what.record, "the exchange is full; it is left out");
-                Ok(())
+            Err(error) if is_no_place(&error) => {
+                tracing::error!(record = %what.record, %error, "the exchange has no place for it");
+                Ok(HandedOver::Done)
             }
-            put => Ok(put.map(|_| ())?),
+            put => Ok(put.map(|_| HandedOver::Done)?),
         }
     }
+
+    /// Brings parts of a record into the exchange; answers what becomes of the record in this
+    /// round, or nothing if all its parts are there.
+    async fn carry(
+        &self,
+        key: &RecordKey,
+        place: &SealedFor,
+        payload: &[u8],
+        (carried, room): (Option<usize>, &mut usize),
+    ) -> Result<Option<HandedOver>, PipelineError> {
+        let (places, done) = ((self.circle, self.exchange), carried.unwrap_or_default());
+        let record = place.record;
+        match parts::carry(places, key, place, payload, (done, *room)).await {
+            Ok(carried) => {
+                *room = room.saturating_sub(carried.parts.saturating_sub(done));
+                Ok((!carried.is_whole).then_some(HandedOver::UpTo(carried.parts)))
+            }
+            Err(OpenError::Source(error)) if is_no_place(&error) => {
+                tracing::error!(%record, %error, "the exchange has no place for it");
+                Ok(Some(HandedOver::Done))
+            }
+            Err(OpenError::Source(error)) => Err(error.into()),
+            Err(error @ OpenError::NotHere(_)) => {
+                Err(PipelineError::Broken(format!("{record}: {error}")))
+            }
+            Err(error) => {
+                tracing::error!(%record, %error, "a record is left out");
+                Ok(Some(HandedOver::Done))
+            }
+        }
+    }
+}
+
+/// Whether an exchange will never take this: it is full, or somebody else's entry stands there.
+fn is_no_place(error: &SourceError) -> bool {
+    matches!(error.refusal(), Some("full" | "taken"))
 }

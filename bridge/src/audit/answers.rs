@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind, RecordRef, Requested};
 use medsync_protocol::consent::{Commitment, Registry};
-use medsync_protocol::decide::{Attributes, Candidate, Concept, Outcome, Request, decide};
+use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::signature::PublicKey;
@@ -16,6 +16,7 @@ use medsync_protocol::terms::Terms;
 
 use super::{AuditError, Fault};
 use crate::pipeline::watch::revoked_by_others;
+use crate::preview::Question;
 use crate::source::{Circle, CircleState, LogEntry, all_consents, all_records};
 use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
@@ -198,10 +199,17 @@ fn faults(
 ) -> Vec<Fault> {
     let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
     let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
+    let mut erased: BTreeMap<RecordRef, UnixSeconds> = BTreeMap::new();
     let mut faults = Vec::new();
     for entry in log {
         let (seq, at) = (entry.entry.seq, entry.entry.at);
         match &entry.body {
+            // With an order it is a recipient's, and of what was released.
+            Body::Erased {
+                order: None,
+                records,
+                ..
+            } => erased.extend(records.iter().map(|record| (*record, at))),
             Body::Requested(requested) => {
                 requests.insert(entry.digest(), requested);
             }
@@ -220,6 +228,15 @@ fn faults(
                     faults.push(Fault::NotPermitted { seq });
                 }
                 let mut named = records_of(&entry.body);
+                // One that was on its way at the erasure is left out when keys leave.
+                let was_erased = |name: &&RecordRef| {
+                    let since = erased.get(*name);
+                    since.is_some_and(|since| since.0.saturating_add(ON_ITS_WAY_S) <= at.0)
+                };
+                let gone: Vec<RecordRef> = named.iter().filter(was_erased).copied().collect();
+                if !gone.is_empty() {
+                    faults.push(Fault::AfterErasure { seq, records: gone });
+                }
                 named.retain(|name| {
                     let attributes = records.get(name);
                     !attributes.is_some_and(|it| is_carried(requested, it, consents, at))
@@ -253,17 +270,7 @@ fn is_carried(
                 ..consent.candidate.clone()
             })
             .collect();
-        let request = Request {
-            recipient: requested.recipient,
-            purposes: requested
-                .purposes
-                .as_slice()
-                .iter()
-                .map(|code| Concept(vec![code.clone()]))
-                .collect(),
-            understood: requested.understood.clone(),
-            at,
-        };
+        let request = Question::from(requested).request(at);
         decide(&request, attributes, &candidates)
             .is_ok_and(|decision| decision.outcome == Outcome::Permit)
     })

@@ -61,6 +61,13 @@ pub enum Fault {
         /// Its number.
         seq: Seq,
     },
+    /// A release of records that the custodian had said before it erased.
+    AfterErasure {
+        /// Its number.
+        seq: Seq,
+        /// Which records.
+        records: Vec<RecordRef>,
+    },
     /// An answer names records that no consent permitted at its time.
     NotCovered {
         /// Its number.

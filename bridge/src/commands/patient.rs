@@ -92,7 +92,8 @@ pub enum Patient {
         #[command(flatten)]
         home: Home,
     },
-    /// Write everything that the patient may see into a folder: records, consents, receipts, log.
+    /// Write everything that the patient may see into a folder: records in every version, consents,
+    /// receipts, the log with its places, tickets, key changes, members.
     Export(export::Export),
     /// Write the receipt of an anchored consent.
     Receipt(look::WriteReceipt),

@@ -16,8 +16,8 @@ use url::Url;
 use super::join::{Bring, enrol, join, log_once};
 use super::verify::code;
 use super::{Home, print_json};
-use crate::access::break_glass_code;
 use crate::access::recipient::{Opened, Recipient};
+use crate::access::{Turns, break_glass_code};
 use crate::chain::Deployment;
 use crate::config::{BatchConfig, Config, NodeConfig, Role, VerifierConfig, block_age_s_max};
 use crate::files::{self, FileError};
@@ -78,6 +78,15 @@ pub enum Researcher {
         /// Which exchange.
         #[command(flatten)]
         which: Which,
+    },
+    /// Leave an exchange for good. No order to erase comes here afterwards.
+    Leave {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+        /// Also while requests are open, or what was released on them was not erased.
+        #[arg(long)]
+        anyway: bool,
     },
     /// Open everything that was released on a request, into files of this home.
     Open {
@@ -166,6 +175,7 @@ impl Researcher {
             Self::Receipts { which, out } => receipts(&which, out.as_deref()).await,
             Self::Request(request) => request.run().await,
             Self::Requests { which } => requests(&which).await,
+            Self::Leave { which, anyway } => leave(&which, anyway).await,
             Self::Open { which, request } => open(&which, request).await,
         }
     }
@@ -274,6 +284,32 @@ async fn enrol_recipient(which: &Which, freeze: bool) -> anyhow::Result<()> {
     enrol(&party, (row.context, &invitation), &bring, freeze).await
 }
 
+async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let filter = LogFilter {
+        kind: Some(EntryKind::Requested.name()),
+        ..LogFilter::default()
+    };
+    let mut owed = 0;
+    for entry in party.store.log(row.context, &filter).await? {
+        if let Body::Requested(asked) = entry.body
+            && party.store.reply_key(asked.reply_key).await?.is_some()
+        {
+            owed += 1;
+        }
+    }
+    if owed > 0 && !anyway {
+        bail!(
+            "{owed} requests are open, or what was released on them was not erased, and no order \
+             to erase comes to who left: wait for it, or say --anyway"
+        );
+    }
+    party.node.leave(row.group).await?;
+    let why = "this home left the exchange";
+    party.store.raise_alarm(row.context, why).await?;
+    print_json(&json!({ "left": row.context }))
+}
+
 async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
     let (party, row) = which.open().await?;
     let exchange = party.enter(row.context).await?;
@@ -374,6 +410,7 @@ async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {
         pipeline: party.pipeline()?,
         author: keys(&party.home)?.author,
         home: party.home.clone(),
+        turns: Turns::default(),
     };
     let filter = LogFilter {
         kind: Some(EntryKind::Requested.name()),

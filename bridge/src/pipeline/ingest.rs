@@ -24,6 +24,7 @@ use self::take::take_in;
 use super::{Pipeline, PipelineError};
 use crate::audit;
 use crate::guard::{self, GuardError};
+use crate::preview;
 use crate::source::{
     Change, ChangeWalk, Circle, Consent, Device, EntryBody, EntryKind, LogEntry, SignedKeyChange,
     SourceError, StateHash,
@@ -226,6 +227,7 @@ async fn ingest(
     }
     if row.kind == ContextKind::Circle && row.member != row.custodian_member && !is_stopped {
         note_answers(pipeline, row, &*circle).await?;
+        preview::note_versions(store, &*circle).await?;
     }
     let mut unsettled = walk.unsettled.iter();
     if !is_stopped

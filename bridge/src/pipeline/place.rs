@@ -153,7 +153,11 @@ async fn place_tickets(
     Ok(untold)
 }
 
-async fn put_ticket(
+/// Writes a ticket with its place into its circle, unless it is there.
+///
+/// # Errors
+/// A circle that is not entered, or does not take it.
+pub(super) async fn put_ticket(
     pipeline: &Pipeline,
     context: ContextId,
     placed: &PlacedTicket,

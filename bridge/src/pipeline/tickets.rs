@@ -6,18 +6,27 @@
 //! only once the chain says, of one block long after, that it is revoked and was not claimed: a
 //! claim comes before the revocation or never. Nothing is issued to a circle that was not read
 //! whole since this process started: a store that was restored first takes over what it issued.
+//! What a circle loses of its tickets comes back.
+//!
+//! The patient's side is [`promised`]: how far each ticket is, also when the chain does not answer.
 
-use medsync_protocol::ids::UnixSeconds;
-use medsync_protocol::ticket::{Ticket, claim_until};
+use std::collections::{BTreeMap, BTreeSet};
 
+use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::ticket::{PoolId, Ticket, claim_until};
+
+use super::place::put_ticket;
 use super::{Pipeline, PipelineError};
 use crate::guard;
 use crate::seams::random_salt;
+use crate::source::PlacedTicket;
 use crate::store::tickets::RevokedTicket;
 
-/// How many circles hear of a pool, tickets are issued, and revoked ones looked at in one round.
+/// How many circles hear of a pool, tickets are issued or brought back, and revoked ones looked at
+/// in one round.
 const PER_ROUND: u32 = 64;
-/// After how long a circle that did not take a pool is told again, in seconds.
+/// After how long a circle that did not take a pool or a ticket is told again, in seconds.
 const TOLD_AGAIN_S: u64 = 10 * 60;
 
 /// How old a revocation is before what comes with it is believed, as a block that old is not
@@ -62,15 +71,51 @@ async fn make_pools_known(pipeline: &Pipeline) -> Result<(), PipelineError> {
             circle.put_pool(&row.pool).await?;
             Ok::<_, PipelineError>(())
         };
-        let until = match told.await {
-            Ok(()) => None,
-            Err(PipelineError::Store(error)) => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%context, %error, "a circle was not told of a pool");
-                Some(UnixSeconds(now.0 + TOLD_AGAIN_S))
-            }
-        };
+        let until = told_again(context, told.await, now)?;
         store.pool_told(context, row.id, now, until).await?;
+    }
+    Ok(())
+}
+
+/// When a circle is told again, if it was not told this time.
+fn told_again(
+    context: ContextId,
+    told: Result<(), PipelineError>,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, PipelineError> {
+    match told {
+        Ok(()) => Ok(None),
+        Err(PipelineError::Store(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%context, %error, "a circle did not take a pool or a ticket");
+            Ok(Some(UnixSeconds(now.0 + TOLD_AGAIN_S)))
+        }
+    }
+}
+
+/// Brings tickets back into circles that lost them. A circle that does not take one is tried again
+/// later with all of its tickets, and keeps no other waiting.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn bring_back(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let mut silent = BTreeSet::new();
+    for (context, lost) in store.lost_tickets(PER_ROUND, now).await? {
+        if silent.contains(&context) {
+            continue;
+        }
+        match told_again(context, put_ticket(pipeline, context, &lost).await, now)? {
+            Some(until) => {
+                silent.insert(context);
+                store.tickets_wait(context, until).await?;
+            }
+            None => {
+                let pool = lost.ticket.pool_id;
+                tracing::warn!(%context, %pool, "a lost ticket was put again");
+                store.ticket_is_back(&lost).await?;
+            }
+        }
     }
     Ok(())
 }
@@ -114,4 +159,73 @@ async fn make_room(pipeline: &Pipeline) -> Result<(), PipelineError> {
             .await?;
     }
     Ok(())
+}
+
+/// How far a ticket is; what is greater says more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TicketStage {
+    /// It is in a batch that the chain does not have.
+    Sealed,
+    /// Whether the chain has its batch is not known, and why.
+    Unknown(String),
+    /// The chain has its batch, since this time.
+    Anchored(UnixSeconds),
+    /// Its consent is revoked, since this time.
+    Revoked(UnixSeconds),
+}
+
+/// The tickets of a circle by its custodian, each once, with the place that counts and how far it
+/// is. Others' tickets are no promise that this circle's pools pay.
+///
+/// # Errors
+/// A store that does not answer. Of a chain that does not, the stages say so.
+pub async fn promised(
+    pipeline: &Pipeline,
+    context: ContextId,
+    custodian: Anchorer,
+) -> Result<Vec<(PlacedTicket, TicketStage)>, PipelineError> {
+    let store = &pipeline.store;
+    let mut tickets: BTreeMap<(PoolId, Handle), (PlacedTicket, TicketStage)> = BTreeMap::new();
+    let mut silence: Option<String> = None;
+    for placed in store.placed_tickets(context).await? {
+        let ticket = placed.ticket;
+        if ticket.anchorer != custodian {
+            continue;
+        }
+        let revoked = store.revocation(ticket.handle).await?;
+        let stage = if let Some(revoked) = revoked {
+            TicketStage::Revoked(revoked.revoked_at.unwrap_or(revoked.seen_at))
+        } else if let Some(why) = &silence {
+            // A chain that is silent is not asked about each ticket anew.
+            TicketStage::Unknown(why.clone())
+        } else {
+            match anchored_at(pipeline, &placed).await {
+                Ok(Some(at)) => TicketStage::Anchored(at),
+                Ok(None) => TicketStage::Sealed,
+                Err(error) => {
+                    let why = error.to_string();
+                    silence = Some(why.clone());
+                    TicketStage::Unknown(why)
+                }
+            }
+        };
+        // A ticket may be in several batches, of which some were taken apart, the earlier ones.
+        let name = (ticket.pool_id, ticket.handle);
+        if tickets.get(&name).is_none_or(|(_, known)| *known <= stage) {
+            tickets.insert(name, (placed, stage));
+        }
+    }
+    Ok(tickets.into_values().collect())
+}
+
+async fn anchored_at(
+    pipeline: &Pipeline,
+    placed: &PlacedTicket,
+) -> Result<Option<UnixSeconds>, PipelineError> {
+    pipeline.check_chain().await?;
+    let registry = pipeline.registry.registry;
+    let anchored = pipeline
+        .chain
+        .anchored_at(registry, placed.ticket.anchorer, placed.root);
+    Ok(anchored.await?)
 }

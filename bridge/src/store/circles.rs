@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteRow;
 use super::facts::ask_for_revocations;
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
+use super::placed::ask_for_tickets;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
 
@@ -377,8 +378,8 @@ impl Store {
             .collect()
     }
 
-    /// Notes that an entry was seen and dealt with; of a revocation or a log entry that was
-    /// replaced, asks for it to be brought back.
+    /// Notes that an entry was seen and dealt with; of a revocation, a log entry, a key change or a
+    /// ticket that was replaced, asks for it to be brought back.
     ///
     /// # Errors
     /// A database that refuses.
@@ -407,6 +408,9 @@ impl Store {
         if is_replaced && entry.kind == EntryKind::KeyChange {
             ask_for_key_changes(&mut transaction, context).await?;
         }
+        if is_replaced && entry.kind == EntryKind::Ticket {
+            ask_for_tickets(&mut transaction, context, now).await?;
+        }
         sqlx::query(
             "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
@@ -424,10 +428,10 @@ impl Store {
         Ok(())
     }
 
-    /// After a whole walk: notes what is no longer there; if that is a revocation or a log entry,
-    /// asks for it to be brought back. Notes the state that was walked too, if everything in it was
-    /// taken in: a circle of that state is not read again for a while. Answers the entries that
-    /// vanished since the last walk.
+    /// After a whole walk: notes what is no longer there; if that is a revocation, a log entry, a
+    /// key change or a ticket, asks for it to be brought back. Notes the state that was walked too,
+    /// if everything in it was taken in: a circle of that state is not read again for a while.
+    /// Answers the entries that vanished since the last walk.
     ///
     /// # Errors
     /// A database that refuses.
@@ -495,6 +499,9 @@ impl Store {
         }
         if lacks(EntryKind::Log) {
             ask_for_log(&mut transaction, context).await?;
+        }
+        if lacks(EntryKind::Ticket) {
+            ask_for_tickets(&mut transaction, context, now).await?;
         }
         if let Some(state_hash) = taken_in {
             sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")

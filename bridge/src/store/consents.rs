@@ -4,6 +4,7 @@ use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::ids::{ContextId, UnixSeconds, parse_base64, to_base64};
 use medsync_protocol::secrets::{Counter, Handle};
 use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::terms::Terms;
 use medsync_protocol::tree::Leaf;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -67,8 +68,8 @@ impl Store {
     pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
-             signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
+             permits) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
              ON CONFLICT (commitment) DO NOTHING",
         )
         .bind(row.commitment.to_string())
@@ -84,6 +85,7 @@ impl Store {
         .bind(row.opening.patient_key.to_string())
         .bind(signed(row.opening.not_before.0))
         .bind(signed(row.opening.not_after.0))
+        .bind(Terms::decode(&row.terms).is_ok_and(|terms| terms.permits()))
         .execute(&self.pool)
         .await?;
         // A revocation of it may have come first, and was held as one of nobody's consent.
@@ -140,6 +142,21 @@ impl Store {
         .bind(grantee.to_string())
         .fetch_all(&self.pool)
         .await?;
+        rows.iter().map(consent).collect()
+    }
+
+    /// Every consent of a circle that was ever seen.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn consents_in_circle(
+        &self,
+        context: ContextId,
+    ) -> Result<Vec<ConsentRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM consents WHERE context = $1 ORDER BY commitment")
+            .bind(context.to_string())
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(consent).collect()
     }
 

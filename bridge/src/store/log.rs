@@ -3,7 +3,7 @@
 //! An entry is kept before it is published, so that what this party signed is never forgotten and
 //! no number is used twice. Entries of others stay too: whoever kept one notices if it changes.
 
-use medsync_protocol::audit::{Body, Entry, EntryDigest, Seq};
+use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, EntryKind, Seq};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, Salt, UnixSeconds, parse_base64, to_base64};
 use medsync_protocol::signature::PublicKey;
@@ -95,12 +95,30 @@ fn log_end(row: &SqliteRow) -> Result<LogEnd, StoreError> {
     })
 }
 
-fn encoded(entry: &LogEntry) -> Result<String, StoreError> {
-    let bytes = entry.body.encode().map_err(|error| StoreError::Corrupt {
+fn corrupt(error: &BodyError) -> StoreError {
+    StoreError::Corrupt {
         what: "a log entry's body",
         why: error.to_string(),
-    })?;
+    }
+}
+
+fn encoded(entry: &LogEntry) -> Result<String, StoreError> {
+    let bytes = entry.body.encode().map_err(|error| corrupt(&error))?;
     Ok(to_base64(&bytes))
+}
+
+/// By what an entry with this body is found.
+fn subject(body: &Body) -> Result<String, StoreError> {
+    let subject = body.subject().map_err(|error| corrupt(&error))?;
+    Ok(subject.to_string())
+}
+
+/// The name in its circle of what an exchange's entry hands over.
+const fn release_of(body: &Body) -> Option<EntryDigest> {
+    match body {
+        Body::Released { logged_as, .. } => *logged_as,
+        _ => None,
+    }
 }
 
 impl Store {
@@ -145,8 +163,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO log (context, author_key, seq, digest, prev, kind, subject, body, at, \
-             salt, signature, seen_at, published_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 \
+             salt, signature, seen_at, published_at, logged_as) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 \
              WHERE $13 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM log \
              WHERE context = $1 AND author_key = $2 AND seq = $3) \
              ON CONFLICT (digest) DO NOTHING",
@@ -164,6 +182,7 @@ impl Store {
         .bind(json("a signature", &row.signature)?)
         .bind(signed(now.0))
         .bind(published_at.map(|at| signed(at.0)))
+        .bind(release_of(&row.body).map(|release| release.to_string()))
         .execute(&self.pool)
         .await?;
         Ok(inserted.rows_affected() == 1)
@@ -232,20 +251,75 @@ impl Store {
         author_key: PublicKey,
         body: &Body,
     ) -> Result<Option<LogEntry>, StoreError> {
-        let subject = body.subject().map_err(|error| StoreError::Corrupt {
-            what: "a log entry's body",
-            why: error.to_string(),
-        })?;
         let row = sqlx::query(
             "SELECT * FROM log WHERE context = $1 AND author_key = $2 AND subject = $3 \
              ORDER BY seq LIMIT 1",
         )
         .bind(context.to_string())
         .bind(author_key.to_string())
-        .bind(subject.to_string())
+        .bind(subject(body)?)
         .fetch_optional(&self.pool)
         .await?;
         row.as_ref().map(entry).transpose()
+    }
+
+    /// Whether anybody's entry in a context says just this.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn is_said(&self, context: ContextId, body: &Body) -> Result<bool, StoreError> {
+        let is_said = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM log WHERE context = $1 AND subject = $2)",
+        )
+        .bind(context.to_string())
+        .bind(subject(body)?)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(is_said)
+    }
+
+    /// An author's entry in an exchange that hands over what the circle calls `logged_as`.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn handing_over(
+        &self,
+        (exchange, author_key): (ContextId, PublicKey),
+        logged_as: EntryDigest,
+    ) -> Result<Option<LogEntry>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM log WHERE logged_as = $1 AND context = $2 AND author_key = $3 \
+             ORDER BY seq LIMIT 1",
+        )
+        .bind(logged_as.to_string())
+        .bind(exchange.to_string())
+        .bind(author_key.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(entry).transpose()
+    }
+
+    /// Entries of a kind in a context, in an order that never changes, those after `after`.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log_page(
+        &self,
+        (context, kind): (ContextId, EntryKind),
+        after: Option<EntryDigest>,
+        len_max: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND kind = $2 AND digest > $3 \
+             ORDER BY digest LIMIT $4",
+        )
+        .bind(context.to_string())
+        .bind(kind.name())
+        .bind(after.map(|after| after.to_string()).unwrap_or_default())
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(entry).collect()
     }
 
     /// The contexts that lack entries.

@@ -16,6 +16,8 @@
 //! | [`records`] | imported records |
 //! | [`releases`] | releases, and what has to be erased of them |
 //! | [`tickets`] | reward pools and tickets |
+//! | [`placed`] | tickets with their places, as they were seen |
+//! | [`versions`] | which version of each record was ever seen |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
 use std::fs::{File, TryLockError};
@@ -34,10 +36,12 @@ pub mod consents;
 pub mod facts;
 pub mod keychanges;
 pub mod log;
+mod placed;
 pub mod records;
 pub mod releases;
 pub mod revocations;
 pub mod tickets;
+pub mod versions;
 
 /// Why the store did not answer.
 #[derive(Debug, thiserror::Error)]

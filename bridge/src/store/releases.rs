@@ -1,13 +1,13 @@
 //! Releases: how far the handing over of each is, and what has to be erased of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::audit::{EntryDigest, RecordRef};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, read, signed};
+use super::{Store, StoreError, read, signed, unsigned};
 
 /// How far a release is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,13 @@ fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
     })
 }
 
+fn record(row: &SqliteRow) -> Result<RecordRef, StoreError> {
+    Ok(RecordRef {
+        record: read("a record", row.try_get("record")?)?,
+        version: row.try_get("version")?,
+    })
+}
+
 impl Store {
     /// Keeps a release that is in the circle's log, before any key leaves.
     ///
@@ -107,15 +114,25 @@ impl Store {
         rows.iter().map(release).collect()
     }
 
-    /// The releases in a state.
+    /// The releases in a state, in an order that never changes, those after `after`.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn releases_in(&self, state: ReleaseState) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM releases WHERE state = $1 ORDER BY logged_as")
-            .bind(state.name())
-            .fetch_all(&self.pool)
-            .await?;
+    pub async fn releases_in(
+        &self,
+        state: ReleaseState,
+        after: Option<EntryDigest>,
+        len_max: u32,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM releases WHERE state = $1 AND logged_as > $2 \
+             ORDER BY logged_as LIMIT $3",
+        )
+        .bind(state.name())
+        .bind(after.map(|after| after.to_string()).unwrap_or_default())
+        .bind(i64::from(len_max))
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(release).collect()
     }
 
@@ -139,7 +156,8 @@ impl Store {
         rows.iter().map(release).collect()
     }
 
-    /// Notes that the exchange has a record of a release, or that it is left out for good.
+    /// Notes that the exchange has a record of a release, or that it is left out for good; how many
+    /// of its parts are there is then of no use any more.
     ///
     /// # Errors
     /// A database that refuses.
@@ -157,7 +175,58 @@ impl Store {
         .bind(what.version)
         .execute(&self.pool)
         .await?;
+        sqlx::query(
+            "DELETE FROM carried_parts WHERE logged_as = $1 AND record = $2 AND version = $3",
+        )
+        .bind(logged_as.to_string())
+        .bind(what.record.to_string())
+        .bind(what.version)
+        .execute(&self.pool)
+        .await?;
         Ok(())
+    }
+
+    /// Notes how many parts of a large record the exchange has.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_carried_parts(
+        &self,
+        logged_as: EntryDigest,
+        what: RecordRef,
+        parts: usize,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO carried_parts (logged_as, record, version, parts) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (logged_as, record, version) \
+             DO UPDATE SET parts = excluded.parts",
+        )
+        .bind(logged_as.to_string())
+        .bind(what.record.to_string())
+        .bind(what.version)
+        .bind(signed(parts as u64))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The large records of a release that are under way, and how many parts of each the exchange
+    /// has.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn carried_parts(
+        &self,
+        logged_as: EntryDigest,
+    ) -> Result<BTreeMap<RecordRef, usize>, StoreError> {
+        let rows =
+            sqlx::query("SELECT record, version, parts FROM carried_parts WHERE logged_as = $1")
+                .bind(logged_as.to_string())
+                .fetch_all(&self.pool)
+                .await?;
+        rows.iter()
+            .map(|row| Ok((record(row)?, unsigned(row.try_get("parts")?) as usize)))
+            .collect()
     }
 
     /// The records of a release that need not be handed over any more.
@@ -172,13 +241,7 @@ impl Store {
             .bind(logged_as.to_string())
             .fetch_all(&self.pool)
             .await?;
-        let name = |row: &SqliteRow| {
-            Ok(RecordRef {
-                record: read("a record", row.try_get("record")?)?,
-                version: row.try_get("version")?,
-            })
-        };
-        rows.iter().map(name).collect()
+        rows.iter().map(record).collect()
     }
 
     /// Notes that handing a release over was tried.
@@ -198,7 +261,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a release is in the next state; `orders` are the entries of an order to erase.
+    /// Notes that a release is in the next state, and nothing of it under way any more; `orders`
+    /// are the entries of an order to erase.
     ///
     /// # Errors
     /// A database that refuses.
@@ -218,6 +282,10 @@ impl Store {
         .bind(orders.map(|(_, exchange)| exchange.to_string()))
         .execute(&self.pool)
         .await?;
+        sqlx::query("DELETE FROM carried_parts WHERE logged_as = $1")
+            .bind(logged_as.to_string())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

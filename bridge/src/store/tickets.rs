@@ -12,8 +12,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
-use super::{Store, StoreError, json, read, read_json, signed, unsigned};
-use crate::source::{PlacedTicket, Pool};
+use super::{Store, StoreError, read, signed, unsigned};
+use crate::source::Pool;
 
 const DAY_S: i64 = 24 * 60 * 60;
 
@@ -117,20 +117,6 @@ fn ticket(row: &SqliteRow) -> Result<TicketRow, StoreError> {
         claim_until: UnixSeconds(unsigned(row.try_get("claim_until")?)),
         salt: read("a salt", row.try_get("salt")?)?,
         position: row.try_get::<Option<i64>, _>("position")?.map(unsigned),
-    })
-}
-
-fn placed(row: &SqliteRow) -> Result<PlacedTicket, StoreError> {
-    Ok(PlacedTicket {
-        ticket: Ticket {
-            pool_id: read("a pool", row.try_get("pool_id")?)?,
-            anchorer: read("an anchorer", row.try_get("anchorer")?)?,
-            handle: read("a handle", row.try_get("handle")?)?,
-            claim_until: UnixSeconds(unsigned(row.try_get("claim_until")?)),
-            salt: read("a salt", row.try_get("salt")?)?,
-        },
-        root: read("a root", row.try_get("root")?)?,
-        proof: read_json("a path", row.try_get("proof")?)?,
     })
 }
 
@@ -254,8 +240,9 @@ impl Store {
     }
 
     /// Consents for which a ticket is due, the oldest first: in force under the patient's present
-    /// key, to a pool's recipient, in a circle that has no live ticket of the pool and whose
-    /// patient's key has none elsewhere. A handle that somebody else granted with too is nobody's.
+    /// key, to a pool's recipient, with a rule that allows something, in a circle that has no live
+    /// ticket of the pool and whose patient's key has none elsewhere. A handle that somebody else
+    /// granted with too is nobody's.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -273,7 +260,7 @@ impl Store {
              WHERE pools.quota IS NOT NULL AND pools.closed_at IS NULL \
              AND pools.claim_end - pools.claim_end % $3 > $2 \
              AND circles.alarm IS NULL AND circles.held_until <= $2 \
-             AND consents.not_before <= $2 \
+             AND consents.permits AND consents.not_before <= $2 \
              AND (consents.not_after = 0 OR consents.not_after - consents.not_after % $3 > $2) \
              AND pools.quota > (SELECT COUNT(*) FROM tickets \
              WHERE tickets.pool_id = pools.pool_id AND replaced_at IS NULL) \
@@ -453,73 +440,5 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(ticket).collect()
-    }
-
-    /// Keeps a ticket with its place, as a circle shows it. A custodian that issued it and whose
-    /// store was restored since takes it over again: nobody gets another one for it.
-    ///
-    /// # Errors
-    /// A database that refuses; nothing is then kept.
-    pub async fn keep_ticket(
-        &self,
-        context: ContextId,
-        seen: &PlacedTicket,
-        now: UnixSeconds,
-    ) -> Result<(), StoreError> {
-        let ticket = &seen.ticket;
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO placed_tickets (leaf, root, context, pool_id, anchorer, handle, \
-             claim_until, salt, proof, seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-             ON CONFLICT (leaf, root) DO NOTHING",
-        )
-        .bind(ticket.leaf().to_string())
-        .bind(seen.root.to_string())
-        .bind(context.to_string())
-        .bind(ticket.pool_id.to_string())
-        .bind(ticket.anchorer.to_string())
-        .bind(ticket.handle.to_string())
-        .bind(signed(ticket.claim_until.0))
-        .bind(ticket.salt.to_string())
-        .bind(json("a path", &seen.proof)?)
-        .bind(signed(now.0))
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
-             issued_at, batch, was_taken_over) SELECT $1, $2, $3, \
-             COALESCE((SELECT patient_key FROM consents WHERE handle = $2 AND context = $3), ''), \
-             $4, $5, $6, (SELECT id FROM batches WHERE root = $7), TRUE \
-             FROM circles WHERE context = $3 AND member = custodian_member \
-             ON CONFLICT (pool_id, handle) DO NOTHING",
-        )
-        .bind(ticket.pool_id.to_string())
-        .bind(ticket.handle.to_string())
-        .bind(context.to_string())
-        .bind(signed(ticket.claim_until.0))
-        .bind(ticket.salt.to_string())
-        .bind(signed(now.0))
-        .bind(seen.root.to_string())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    /// The tickets of a circle with their places, as they were ever seen.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn placed_tickets(
-        &self,
-        context: ContextId,
-    ) -> Result<Vec<PlacedTicket>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM placed_tickets WHERE context = $1 ORDER BY seen_at, leaf, root",
-        )
-        .bind(context.to_string())
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(placed).collect()
     }
 }

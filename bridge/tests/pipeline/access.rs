@@ -7,36 +7,33 @@ mod answers;
 mod ended;
 mod hostile;
 mod parts;
+mod preview;
+mod records;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use medsync::access::Desk;
 use medsync::access::recipient::{Opened, Recipient};
+use medsync::access::{Desk, Turns};
 use medsync::audit;
 use medsync::daemon;
-use medsync::pipeline::ingest;
-use medsync::pipeline::ingest::Readings;
+use medsync::pipeline::Pipeline;
+use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
-use medsync::source::{Circle, EntryKey, EntryKind, Record};
+use medsync::source::EntryKind;
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
-use medsync::store::records::RecordRow;
 use medsync_protocol::audit::{Body, DenialReason, EntryDigest, EntryKind as Kind, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::SignedGrant;
-use medsync_protocol::decide::{Attributes, Concept};
-use medsync_protocol::ids::{
-    ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
-};
-use medsync_protocol::seal::{
-    PAYLOAD_BYTES_MAX, RecordKey, RecordVersion, SealSecret, SealedFor, split,
-};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, RecordId, UnixSeconds};
+use medsync_protocol::seal::SealSecret;
 use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, FakeCircle, FakeCircles, OTHER, custodian_author};
 use super::faults::{Fault, Faults, Plan};
 use super::{START, World, anchorer, consent_to, patient, row, run, world};
+use records::{add_record, add_record_of, resource};
 
 const EXCHANGE: ContextId = OTHER;
 const RECORDS: u8 = 3;
@@ -44,10 +41,6 @@ const RECORDS: u8 = 3;
 /// The recipient: one key for everything that is signed.
 fn researcher() -> SecretKey {
     SecretKey::from_scalar(&[2; 32]).expect("a scalar")
-}
-
-fn observation() -> Concept {
-    Concept(vec![Code::new("types", "Observation")])
 }
 
 struct Study {
@@ -97,7 +90,7 @@ impl Study {
         };
         store.enter_circle(&theirs_row).await.expect("entered");
         let recipient = Recipient {
-            pipeline: medsync::pipeline::Pipeline {
+            pipeline: Pipeline {
                 store,
                 circles: Arc::new(FakeCircles(vec![theirs])),
                 readings: Readings::default(),
@@ -105,11 +98,13 @@ impl Study {
             },
             author: researcher(),
             home: home.path().to_owned(),
+            turns: Turns::default(),
         };
         Self {
             desk: Desk {
                 pipeline: world.pipeline.clone(),
                 author: custodian_author(),
+                turns: Turns::default(),
             },
             world,
             recipient,
@@ -117,6 +112,24 @@ impl Study {
             signed,
             _home: home,
         }
+    }
+
+    /// The patient's own side of the circle, with a store that lives as long as its folder.
+    async fn patients(&self) -> (Pipeline, tempfile::TempDir) {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path()).await.expect("a store");
+        let theirs = CircleRow {
+            member: MemberId([2; 32]),
+            ..row()
+        };
+        store.enter_circle(&theirs).await.expect("entered");
+        let patients = Pipeline {
+            store,
+            circles: Arc::new(FakeCircles(vec![self.world.circle.clone()])),
+            readings: Readings::default(),
+            ..self.world.pipeline.clone()
+        };
+        (patients, home)
     }
 
     /// Rounds of every lane on both sides until nothing is left to do.
@@ -226,71 +239,6 @@ fn exchange_row_of_recipient() -> CircleRow {
         member: MemberId([2; 32]),
         ..exchange_row()
     }
-}
-
-/// A sealed Observation whose custodian's key is in the store.
-async fn add_record(world: &World, number: u8) {
-    add_record_of(world, number, resource(number).as_bytes()).await;
-}
-
-/// The same with a payload of one's choice; one that is too large for an entry is cut.
-async fn add_record_of(world: &World, number: u8, resource: &[u8]) {
-    let mut random = system_random();
-    let (record, version) = (RecordId([number; 32]), RecordVersion(1));
-    let secret = SealSecret::from_bytes(random_bytes(&mut random));
-    let place = SealedFor {
-        context: CONTEXT,
-        record,
-        version,
-        reader: secret.public_key(),
-        log: None,
-    };
-    let key = RecordKey::from_bytes(random_bytes(&mut random));
-    let payload = if resource.len() > PAYLOAD_BYTES_MAX {
-        let (list, parts) = split(&place, resource, &mut random).expect("it fits");
-        for part in &parts {
-            world.circle.put_part(part).await.expect("taken");
-        }
-        list
-    } else {
-        resource.to_vec()
-    };
-    let payload = key.encrypt(&place, &payload).expect("short");
-    let key_for_custodian = key.seal(&place, &mut random).expect("sealed");
-    let planned = RecordRow {
-        record,
-        version,
-        payload: Sha256Digest::of(&payload),
-        secret,
-        is_written: true,
-    };
-    let local_key = Sha256Digest([number; 32]);
-    let store = &world.pipeline.store;
-    store
-        .plan_record(CONTEXT, local_key, &planned)
-        .await
-        .expect("kept");
-    let described = Record {
-        key: EntryKey([number; 32]),
-        record,
-        version,
-        resource_type: "Observation".into(),
-        attributes: Attributes {
-            classes: vec![observation()],
-            record: Some(record),
-            ..Attributes::default()
-        },
-        payload_sha256: Sha256Digest::of(&payload),
-        payload_bytes: payload.len() as u64,
-        key_for_patient: Vec::new(),
-        key_for_custodian,
-        recorded_at: UnixSeconds(10),
-    };
-    world.circle.add_record(described, payload);
-}
-
-fn resource(number: u8) -> String {
-    format!("{{\"resourceType\":\"Observation\",\"id\":\"{number}\"}}")
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use medsync::source::{
     Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation, SharedReceipt,
     SignedKeyChange, SourceError, SourceResult,
 };
-use medsync_protocol::ids::{ContextId, MemberId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::audit::RecordRef;
+use medsync_protocol::ids::{ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey};
@@ -55,6 +56,8 @@ pub enum Refuses {
     LogOf(PublicKey),
     /// Whatever admits a member.
     AdmissionOf(MemberId),
+    /// Parts of payloads: somebody else's entries have their places.
+    Parts,
     Everything,
 }
 
@@ -191,6 +194,24 @@ impl FakeCircle {
     pub fn add_record(&self, record: Record, payload: Vec<u8>) {
         let mut state = self.state.lock().expect("one test");
         state.records.push((record, payload));
+    }
+
+    /// A version of a record is gone.
+    pub fn lose_record(&self, what: RecordRef) {
+        let mut state = self.state.lock().expect("one test");
+        state
+            .records
+            .retain(|(found, _)| (found.record, found.version.0) != (what.record, what.version));
+    }
+
+    /// The payload of a record has not arrived.
+    pub fn lose_payload(&self, record: RecordId) {
+        let mut state = self.state.lock().expect("one test");
+        for (found, payload) in &mut state.records {
+            if found.record == record {
+                payload.clear();
+            }
+        }
     }
 
     /// A hostile node loses one kind of entry.

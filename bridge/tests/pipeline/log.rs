@@ -1,7 +1,14 @@
 //! Log entries: into their contexts, into batches, and kept whatever becomes of them.
 
-use medsync::audit::{self, AuditError};
+use std::sync::Arc;
+
+use clap::Parser;
+use medsync::audit::{self, AuditError, Fault as Broken, Report};
+use medsync::commands::Cli;
+use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role};
 use medsync::daemon;
+use medsync::files;
+use medsync::pipeline::Pipeline;
 use medsync::seams::system_random;
 use medsync::source::{Circle, EntryKind, LogEntry};
 use medsync::store::Store;
@@ -9,13 +16,16 @@ use medsync::store::log::LogFilter;
 use medsync_protocol::audit::{Body, Seq};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ids::{ClassHash, UnixSeconds};
+use tokio::sync::OnceCell;
 
-use super::circle::{CONTEXT, Refuses, custodian_author};
-use super::faults::{Fault, Plan};
-use super::{START, World, patient, run, world};
+use super::circle::{CONTEXT, FakeCircles, Refuses, custodian_author};
+use super::faults::{Fault, Faults, Plan};
+use super::{START, World, patient, registry, row, run, world};
 
 const NOW: UnixSeconds = UnixSeconds(START);
+/// No fault.
+const NONE: &[Broken] = &[];
 
 fn says(number: u64) -> Body {
     Body::Granted {
@@ -239,4 +249,199 @@ async fn hostile_log_that_is_refused_keeps_no_other_author_out() {
         assert_eq!(there.len(), 1);
         assert_ne!(there[0].entry.author_key, refused);
     }
+}
+
+/// Three entries of the patient's that follow each other, in no store of the test.
+async fn three() -> Vec<LogEntry> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    let mut entries = Vec::new();
+    for number in 1..=3 {
+        entries.push(append(&store, number).await);
+    }
+    entries
+}
+
+/// The same entry under a signature that is of another.
+fn forged(entry: &LogEntry, other: &LogEntry) -> LogEntry {
+    LogEntry {
+        signature: other.signature,
+        ..entry.clone()
+    }
+}
+
+/// Checks the logs of the circle with the endpoint taken for the right one.
+async fn checked(pipeline: &Pipeline) -> Report {
+    let pipeline = Pipeline {
+        chain_is_right: Arc::new(OnceCell::new_with(Some(()))),
+        ..pipeline.clone()
+    };
+    audit::verify(&pipeline, &row()).await.expect("an answer")
+}
+
+/// What is wrong with the one log of a report, and what the command ends with.
+fn faults(report: &Report) -> (u8, &[Broken]) {
+    let [only] = report.logs.as_slice() else {
+        panic!("one log: {report:?}");
+    };
+    assert_eq!(only.log.author_key, patient().public_key());
+    (report.exit_code(), &only.log.faults)
+}
+
+async fn shows(world: &World, entries: &[&LogEntry]) {
+    for entry in entries {
+        world.circle.append_log(entry).await.expect("taken");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_whole_ends_the_check_with_0_anchored_or_not() {
+    let mut world = world(Vec::new()).await;
+    let nobodys = checked(&world.pipeline).await;
+    assert_eq!((nobodys.exit_code(), nobodys.logs.len()), (0, 0));
+    append(&world.pipeline.store, 1).await;
+    daemon::publish_log(&world.pipeline)
+        .await
+        .expect("published");
+    let report = checked(&world.pipeline).await;
+    assert_eq!(faults(&report), (0, NONE));
+    assert_eq!((report.logs[0].by, report.was_read), ("patient", true));
+    assert_eq!(report.logs[0].log.anchored, None);
+    run_with_log(&mut world).await;
+    let report = checked(&world.pipeline).await;
+    assert_eq!(faults(&report), (0, NONE));
+    let anchored = report.logs[0].log.anchored;
+    assert_eq!(anchored.map(|(seq, _)| seq), Some(Seq(0)));
+}
+
+#[tokio::test]
+async fn hostile_gap_fork_and_false_signature_end_the_check_with_2_and_are_named() {
+    let entries = three().await;
+    let world_with_gap = world(Vec::new()).await;
+    shows(&world_with_gap, &[&entries[0], &entries[2]]).await;
+    let report = checked(&world_with_gap.pipeline).await;
+    assert_eq!(faults(&report), (2, &[Broken::Missing { seq: Seq(1) }][..]));
+
+    let forked = world(Vec::new()).await;
+    let others = three().await;
+    shows(&forked, &[&entries[0], &others[0]]).await;
+    let report = checked(&forked.pipeline).await;
+    let (code, found) = faults(&report);
+    assert_eq!(code, 2);
+    let [Broken::Fork { seq, digests }] = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!((*seq, digests.len()), (Seq(0), 2));
+
+    let world = world(Vec::new()).await;
+    let second = forged(&entries[1], &entries[0]);
+    shows(&world, &[&entries[0], &second]).await;
+    let kept = world.pipeline.store.keep_entry(&second, NOW).await;
+    assert!(kept.expect("the store"));
+    let report = checked(&world.pipeline).await;
+    let false_one = Broken::BadSignature { seq: Seq(1) };
+    assert_eq!(faults(&report), (2, &[false_one][..]));
+}
+
+#[tokio::test]
+async fn hostile_tail_that_was_cut_ends_the_check_with_2_whoever_has_it() {
+    let mut world = world(Vec::new()).await;
+    append(&world.pipeline.store, 1).await;
+    let last = append(&world.pipeline.store, 2).await;
+    run_with_log(&mut world).await;
+    let head = world.circle.heads()[0].clone();
+    world.circle.forget(EntryKind::Log);
+    // Whoever kept the entries says that they vanished.
+    let report = checked(&world.pipeline).await;
+    let (code, found) = faults(&report);
+    let vanished = |fault: &Broken| matches!(fault, Broken::Vanished { .. });
+    assert_eq!((code, found.len()), (2, 2));
+    assert!(found.iter().all(vanished), "{found:?}");
+    // Whoever never had them sees by the batch that they were there.
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    store.enter_circle(&row()).await.expect("entered");
+    store.keep_head(CONTEXT, &head, NOW).await.expect("kept");
+    let pipeline = Pipeline {
+        store,
+        ..world.pipeline.clone()
+    };
+    let report = checked(&pipeline).await;
+    let gone = Broken::AnchoredAndGone {
+        seq: Seq(1),
+        digest: last.digest(),
+    };
+    assert_eq!(faults(&report), (2, &[gone][..]));
+}
+
+#[tokio::test]
+async fn a_circle_that_cannot_be_read_ends_the_check_with_3_unless_what_was_kept_is_broken() {
+    let mut world = world(Vec::new()).await;
+    let entries = three().await;
+    let store = world.pipeline.store.clone();
+    for entry in &entries[..2] {
+        store.keep_entry(entry, NOW).await.expect("kept");
+    }
+    let silent = (1..=2).map(|call| Plan {
+        operation: "pin",
+        call,
+        fault: Fault::Failed,
+    });
+    let circle = world.circle.with_faults(Faults::planned(silent.collect()));
+    world.pipeline.circles = Arc::new(FakeCircles(vec![circle]));
+    let report = checked(&world.pipeline).await;
+    assert_eq!(faults(&report), (3, NONE));
+    assert_eq!((report.logs[0].by, report.was_read), ("unknown", false));
+    let third = forged(&entries[2], &entries[0]);
+    store.keep_entry(&third, NOW).await.expect("kept");
+    let report = checked(&world.pipeline).await;
+    assert!(!report.was_read);
+    assert_eq!(faults(&report).0, 2, "a broken log is said first");
+}
+
+/// The home of somebody whose node and endpoint are both down.
+async fn home_without_a_node() -> (tempfile::TempDir, Store) {
+    let home = tempfile::tempdir().expect("a folder");
+    let credential = home.path().join("credential.json");
+    let secret = br#"{"username": "medsync", "password": "of no node"}"#;
+    files::write_new_secret(&credential, secret).expect("written");
+    let config = Config {
+        role: Role::Patient,
+        node: NodeConfig {
+            api: "http://127.0.0.1:9".parse().expect("an address"),
+            credential,
+            peer: None,
+            app: home.path().join("app.wasm"),
+        },
+        chain: ChainConfig {
+            rpc: "http://127.0.0.1:9/rpc".parse().expect("an address"),
+            chain_id: registry().chain_id,
+            registry: registry().registry,
+            class_hash: ClassHash::from_felt(Felt::ONE),
+        },
+        anchor_account: None,
+        revoke_account: None,
+        relay_after_s: 0,
+        batch: BatchConfig::default(),
+    };
+    config.save(home.path()).expect("written");
+    let store = Store::open(home.path()).await.expect("a store");
+    store.enter_circle(&row()).await.expect("entered");
+    (home, store)
+}
+
+#[tokio::test]
+async fn the_command_ends_with_3_without_a_node_and_with_2_on_a_broken_log() {
+    let (home, store) = home_without_a_node().await;
+    let home = home.path().to_str().expect("a path");
+    let entries = three().await;
+    let verify = async || {
+        let line = ["medsync", "audit", "verify", "--home", home, "--json"];
+        let command = Cli::try_parse_from(line).expect("a command");
+        command.run().await.expect("an exit code")
+    };
+    store.keep_entry(&entries[0], NOW).await.expect("kept");
+    assert_eq!(verify().await, 3);
+    store.keep_entry(&entries[2], NOW).await.expect("kept");
+    assert_eq!(verify().await, 2, "the second is missing");
 }

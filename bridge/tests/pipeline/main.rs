@@ -246,11 +246,23 @@ fn sign_until(
     number: u64,
     terms: Terms,
 ) -> (Consent, SignedGrant) {
+    let times = (UnixSeconds(0), not_after);
+    sign_between(times, grantee, patient, number, terms)
+}
+
+/// The same, with a beginning too.
+fn sign_between(
+    (not_before, not_after): (UnixSeconds, UnixSeconds),
+    grantee: PublicKey,
+    patient: &SecretKey,
+    number: u64,
+    terms: Terms,
+) -> (Consent, SignedGrant) {
     let grant = Grant {
         terms: terms.digest().expect("sound"),
         anchorer: Anchorer::from_bytes(&terms.custodian_address.0).expect("an address"),
         grantee,
-        not_before: UnixSeconds(0),
+        not_before,
         not_after,
     };
     let seed = Seed::from_bytes(&[5; 32]).expect("a felt");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use medsync::source::{Circle, PlacedTicket, Pool};
+use medsync::pipeline::tickets::{TicketStage, bring_back, promised};
+use medsync::source::{Circle, EntryKind, PlacedTicket, Pool};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, UnixSeconds};
 use medsync_protocol::secrets::Handle;
@@ -240,6 +241,94 @@ async fn consents_that_are_over_revoked_or_of_a_frozen_circle_promise_nothing() 
     assert!(world.circle.tickets().is_empty());
     assert!(world.other.tickets().is_empty());
     assert_eq!(live(&world).await, 0);
+}
+
+#[tokio::test]
+async fn hostile_patient_that_only_denies_gets_no_ticket() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let denying = |number, exception| {
+        let mut terms = to_recipient(number, CONTEXT).0.terms;
+        terms.provision.kind = ProvisionKind::Deny;
+        terms.exceptions = vec![Provision::everything(exception)];
+        sign_terms(recipient(), &patient(), number, terms).0
+    };
+    world.circle.add_consent(denying(1, ProvisionKind::Deny));
+    run(&mut world).await;
+    assert!(handles(&world.circle).is_empty());
+    // An exception that permits is a permission.
+    let permits = denying(2, ProvisionKind::Permit);
+    let handle = permits.opening.handle;
+    world.circle.add_consent(permits);
+    run(&mut world).await;
+    assert_eq!(handles(&world.circle), BTreeSet::from([handle]));
+}
+
+#[tokio::test]
+async fn hostile_member_drops_a_ticket_and_it_is_brought_back() {
+    let mut world = custodian(Vec::new(), 5).await;
+    world.circle.add_consent(to_recipient(1, CONTEXT).0);
+    // It is issued, then read as the circle has it.
+    run(&mut world).await;
+    run(&mut world).await;
+    let tickets = world.circle.tickets();
+    assert_eq!(tickets.len(), 1);
+    bring_back(&world.pipeline).await.expect("the store");
+    assert_eq!(world.circle.tickets(), tickets, "nothing is lost");
+    world.circle.forget(EntryKind::Ticket);
+    run(&mut world).await;
+    assert!(world.circle.tickets().is_empty());
+    world.circle.refuse(Refuses::Everything);
+    bring_back(&world.pipeline).await.expect("the store");
+    world.circle.refuse(Refuses::Nothing);
+    bring_back(&world.pipeline).await.expect("the store");
+    assert!(world.circle.tickets().is_empty(), "what was refused rests");
+    world.clock.advance(3600);
+    for _ in 0..2 {
+        bring_back(&world.pipeline).await.expect("the store");
+        assert_eq!(world.circle.tickets(), tickets);
+        run(&mut world).await;
+    }
+    assert_eq!(live(&world).await, 1);
+}
+
+/// How far the circle's one ticket is, as its patient is shown it.
+async fn stage(world: &World) -> TicketStage {
+    let shown = promised(&world.pipeline, CONTEXT, anchorer()).await;
+    let mut shown = shown.expect("the store");
+    assert_eq!(shown.len(), 1);
+    shown.remove(0).1
+}
+
+#[tokio::test]
+async fn hostile_endpoint_that_does_not_answer_hides_no_ticket() {
+    let mut world = custodian(Vec::new(), 5).await;
+    let (consent, signed) = to_recipient(1, CONTEXT);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    run(&mut world).await;
+    // Whether this is the right chain is not known yet.
+    assert!(matches!(stage(&world).await, TicketStage::Unknown(_)));
+    world.pipeline.chain_is_right.set(()).expect("set once");
+    assert!(matches!(stage(&world).await, TicketStage::Anchored(_)));
+    let silence = (1..=9).map(|call| Plan {
+        operation: "anchored_at",
+        call,
+        fault: Fault::Failed,
+    });
+    let silent = FakeChain::new(Faults::planned(silence.collect()));
+    let chain = world.pipeline.chain.clone();
+    world.pipeline.chain = Arc::new(silent);
+    assert!(matches!(stage(&world).await, TicketStage::Unknown(_)));
+    // That it is revoked is known without a chain.
+    world.pipeline.chain = chain;
+    world.circle.add_revocation(revocation_of(&signed));
+    run(&mut world).await;
+    world.pipeline.chain = Arc::new(FakeChain::new(Faults::default()));
+    assert!(matches!(stage(&world).await, TicketStage::Revoked(_)));
+    // Another custodian's word is no promise of this one.
+    let others = Anchorer::from_felt(Felt::from(7));
+    let none = promised(&world.pipeline, CONTEXT, others).await;
+    assert!(none.expect("the store").is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use rand_core::CryptoRng;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{PAYLOAD_BYTES_MAX, RecordKey, SealError, SealedFor};
 use crate::ids::Sha256Digest;
@@ -21,7 +21,7 @@ pub const PARTED_BYTES_MAX: usize = PARTS_MAX * PAYLOAD_BYTES_MAX;
 const MAGIC: &[u8; 16] = b"MEDSYNC_PARTS_V1";
 
 /// The parts of one payload, in order.
-#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, PartialEq, Eq, BorshSerialize)]
 pub struct Parts {
     bytes: u64,
     sha256: Sha256Digest,
@@ -43,7 +43,7 @@ impl Drop for Part {
 /// What a payload turned out to be once it was opened.
 pub enum Opened {
     /// The resource itself.
-    Whole(Vec<u8>),
+    Whole(Zeroizing<Vec<u8>>),
     /// A list of its parts.
     Parts(Parts),
 }
@@ -65,6 +65,9 @@ pub enum PartsError {
     Differs,
 }
 
+/// The parts of a payload in their order, each sealed under a key of its own.
+pub type SealedParts = Vec<Vec<u8>>;
+
 /// Cuts a payload of the record in `place` (the reader does not matter) into sealed parts.
 ///
 /// # Returns
@@ -76,29 +79,31 @@ pub fn split(
     place: &SealedFor,
     payload: &[u8],
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<u8>, Vec<Vec<u8>>), PartsError> {
+) -> Result<(Zeroizing<Vec<u8>>, SealedParts), PartsError> {
     if payload.len() > PARTED_BYTES_MAX {
         return Err(PartsError::TooLong(payload.len()));
     }
+    // Room for everything from the start: what grows leaves copies of keys behind.
     let mut list = Parts {
         bytes: payload.len() as u64,
         sha256: Sha256Digest::of(payload),
-        parts: Vec::new(),
+        parts: Vec::with_capacity(payload.len().div_ceil(PAYLOAD_BYTES_MAX)),
     };
-    let mut sealed = Vec::new();
+    let mut sealed = Vec::with_capacity(list.parts.capacity());
     for piece in payload.chunks(PAYLOAD_BYTES_MAX) {
-        let mut key = [0; 32];
-        rng.fill_bytes(&mut key);
-        let part = RecordKey::from_bytes(key).encrypt(place, piece)?;
+        let mut key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(key.as_mut_slice());
+        let part = RecordKey::from_bytes(*key).encrypt(place, piece)?;
         list.parts.push(Part {
             sealed: Sha256Digest::of(&part),
-            key,
+            key: *key,
         });
         sealed.push(part);
     }
-    let mut bytes = MAGIC.to_vec();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PAYLOAD_BYTES_MAX));
+    bytes.extend_from_slice(MAGIC);
     // Writing to memory does not fail.
-    let _ = list.serialize(&mut bytes);
+    let _ = list.serialize(&mut *bytes);
     Ok((bytes, sealed))
 }
 
@@ -107,23 +112,40 @@ impl Opened {
     ///
     /// # Errors
     /// [`PartsError::Malformed`] for something that begins as a list and is none.
-    pub fn read(plain: Vec<u8>) -> Result<Self, PartsError> {
-        let Some(list) = plain.strip_prefix(MAGIC.as_slice()) else {
-            return Ok(Self::Whole(plain));
-        };
-        let parts = Parts::try_from_slice(list).map_err(|_| PartsError::Malformed)?;
-        let is_sound = parts.parts.len() <= PARTS_MAX
-            && parts.bytes <= PARTED_BYTES_MAX as u64
-            && parts.bytes.div_ceil(PAYLOAD_BYTES_MAX as u64) == parts.parts.len() as u64;
-        if is_sound {
-            Ok(Self::Parts(parts))
-        } else {
-            Err(PartsError::Malformed)
+    pub fn read(plain: Zeroizing<Vec<u8>>) -> Result<Self, PartsError> {
+        match plain.strip_prefix(MAGIC.as_slice()) {
+            Some(list) => Parts::decode(list)
+                .map(Self::Parts)
+                .ok_or(PartsError::Malformed),
+            None => Ok(Self::Whole(plain)),
         }
     }
 }
 
 impl Parts {
+    /// Reads a list. Its length is believed only within the bound, so that there is room for all
+    /// of it from the start: what grows leaves copies of keys behind.
+    fn decode(mut list: &[u8]) -> Option<Self> {
+        let bytes = u64::deserialize(&mut list).ok()?;
+        let sha256 = Sha256Digest::deserialize(&mut list).ok()?;
+        let len = u32::deserialize(&mut list).ok()? as usize;
+        let is_sound = len <= PARTS_MAX
+            && bytes <= PARTED_BYTES_MAX as u64
+            && bytes.div_ceil(PAYLOAD_BYTES_MAX as u64) == len as u64;
+        if !is_sound {
+            return None;
+        }
+        let mut parts = Vec::with_capacity(len);
+        for _ in 0..len {
+            parts.push(Part::deserialize(&mut list).ok()?);
+        }
+        list.is_empty().then_some(Self {
+            bytes,
+            sha256,
+            parts,
+        })
+    }
+
     /// By which digests the sealed parts are found, in order.
     pub fn digests(&self) -> impl Iterator<Item = Sha256Digest> + '_ {
         self.parts.iter().map(|part| part.sealed)
@@ -133,13 +155,18 @@ impl Parts {
     ///
     /// # Errors
     /// [`PartsError`] if any part is not the one that was sealed, or one is missing.
-    pub fn join(&self, place: &SealedFor, sealed: &[Vec<u8>]) -> Result<Vec<u8>, PartsError> {
-        let mut payload = Vec::new();
+    pub fn join(
+        &self,
+        place: &SealedFor,
+        sealed: &[Vec<u8>],
+    ) -> Result<Zeroizing<Vec<u8>>, PartsError> {
+        // Room for all of it from the start, for the same reason.
+        let mut payload = Zeroizing::new(Vec::with_capacity(self.bytes as usize));
         for (part, sealed) in self.parts.iter().zip(sealed) {
             if Sha256Digest::of(sealed) != part.sealed {
                 return Err(PartsError::Differs);
             }
-            let piece = RecordKey::from_bytes(part.key).decrypt(place, sealed)?;
+            let piece = Zeroizing::new(RecordKey::from_bytes(part.key).decrypt(place, sealed)?);
             payload.extend_from_slice(&piece);
         }
         if sealed.len() == self.parts.len() && Sha256Digest::of(&payload) == self.sha256 {
@@ -156,8 +183,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn list(plain: Vec<u8>) -> Parts {
-        match Opened::read(plain) {
+    fn read(plain: impl Into<Vec<u8>>) -> Result<Opened, PartsError> {
+        Opened::read(Zeroizing::new(plain.into()))
+    }
+
+    fn list(plain: &[u8]) -> Parts {
+        match read(plain) {
             Ok(Opened::Parts(parts)) => parts,
             _ => panic!("a list"),
         }
@@ -176,14 +207,14 @@ mod tests {
             let payload: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
             let (plain, sealed) = split(&place(), &payload, &mut Fixed(8)).expect("it fits");
             assert!(plain.len() <= PAYLOAD_BYTES_MAX);
-            let parts = list(plain);
+            let parts = list(&plain);
             assert_eq!(sealed.len(), bytes.div_ceil(PAYLOAD_BYTES_MAX));
             assert!(
                 parts
                     .digests()
                     .eq(sealed.iter().map(|part| Sha256Digest::of(part)))
             );
-            assert_eq!(parts.join(&place(), &sealed), Ok(payload));
+            assert_eq!(parts.join(&place(), &sealed), Ok(Zeroizing::new(payload)));
             let elsewhere = SealedFor {
                 version: super::super::RecordVersion(9),
                 ..place()
@@ -216,26 +247,49 @@ mod tests {
         let (plain, _) = split(&place(), &[1; 40_000], &mut Fixed(8)).expect("it fits");
         for broken in [
             plain[..plain.len() - 1].to_vec(),
-            [plain.clone(), alloc::vec![0]].concat(),
+            [plain.as_slice(), &[0]].concat(),
         ] {
-            assert!(matches!(Opened::read(broken), Err(PartsError::Malformed)));
+            assert!(matches!(read(broken), Err(PartsError::Malformed)));
         }
-        let mut short = list(plain);
+        let mut short = list(&plain);
         short.parts.pop();
         let mut bytes = MAGIC.to_vec();
         short.serialize(&mut bytes).expect("memory");
-        assert!(matches!(Opened::read(bytes), Err(PartsError::Malformed)));
-        let resource = br#"{"resourceType":"Patient"}"#.to_vec();
+        assert!(matches!(read(bytes), Err(PartsError::Malformed)));
+        let resource = br#"{"resourceType":"Patient"}"#;
         assert!(
-            matches!(Opened::read(resource.clone()), Ok(Opened::Whole(whole)) if whole == resource)
+            matches!(read(*resource), Ok(Opened::Whole(whole)) if whole.as_slice() == resource)
         );
+    }
+
+    #[test]
+    fn hostile_length_of_a_list_is_not_believed() {
+        for (bytes, len) in [(0u64, u32::MAX), (u64::MAX, u32::MAX), (u64::MAX, 1)] {
+            let mut list = MAGIC.to_vec();
+            list.extend_from_slice(&bytes.to_le_bytes());
+            list.extend_from_slice(&[0; 32]);
+            list.extend_from_slice(&len.to_le_bytes());
+            assert!(matches!(read(list), Err(PartsError::Malformed)));
+        }
+    }
+
+    #[test]
+    fn keys_never_move_to_more_room() {
+        // What grows doubles its room, which never gives this much.
+        let payload = alloc::vec![1; 3 * PAYLOAD_BYTES_MAX];
+        let (plain, sealed) = split(&place(), &payload, &mut Fixed(8)).expect("it fits");
+        assert_eq!(plain.capacity(), PAYLOAD_BYTES_MAX);
+        let parts = list(&plain);
+        assert_eq!(parts.parts.capacity(), 3);
+        let whole = parts.join(&place(), &sealed).expect("its parts");
+        assert_eq!(whole.capacity(), payload.len());
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = Opened::read(bytes.clone());
-            let _ = Opened::read([MAGIC.as_slice(), &bytes].concat());
+            let _ = read(bytes.clone());
+            let _ = read([MAGIC.as_slice(), &bytes].concat());
         }
     }
 }

@@ -1,21 +1,55 @@
-//! Everything that a patient may see, in a folder of plain files.
+//! Everything that a patient may see, in a folder of plain files (`medsync/export/v1`).
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `export.json` | format, circle, time, how many of each; what did not open |
+//! | `circle.json` | the custodian's keys, who enrolled, the patient's keys through time |
+//! | `records/RECORD-VERSION.json` | a resource, every version of it that the circle has |
+//! | `records-N.json` | what each of these files is: type, codes, labels, authors, dates |
+//! | `consents/CONSENT.json`, `receipts/CONSENT.json` | a consent; its receipt if it is anchored |
+//! | `log-N.json` | every log entry that was ever seen, with its signature |
+//! | `heads-N.json` | the places of the logs in batches, with what proves them |
+//! | `declines-N.json` | the log's declines, as a list of their own |
+//! | `key-changes-N.json`, `members-N.json` | changes of the key; admissions, ended ones too |
+//! | `tickets-N.json`, `pools-N.json` | the rewards that were promised, with what proves them |
+//!
+//! A list is cut into files of at most 1,000 entries, N from 1; an empty one has one file.
+//! Heads, tickets and key changes are those that this home's daemon saw. The folder gets its name
+//! once everything is in it: it is whole, or it is not there.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
-use medsync_protocol::ids::{ContextId, RecordId};
-use serde_json::json;
+use anyhow::Context;
+use medsync_protocol::audit::{Body, EntryKind as Kind, RECORDS_LEN_MAX, RecordRef};
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::terms::Terms;
+use serde_json::{Value, json};
 
 use super::look::receipt;
 use super::records::open_record;
 use super::{open_keys, own_circle};
+use crate::audit;
 use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::keys::PatientKeys;
 use crate::party::Party;
-use crate::source::{Circle, all_consents, all_records};
+use crate::pipeline::watch::revoked_by_others;
+use crate::source::{
+    Circle, CircleState, EntryBody, EntryKey, EntryKind, Head, LogEntry, PlacedTicket, Record,
+    all_changes, all_consents, all_records,
+};
+use crate::store::Store;
 use crate::store::log::LogFilter;
+
+/// What the folder's format is called.
+const FORMAT: &str = "medsync/export/v1";
+/// How many entries one file of a list has at most.
+const LIST_LEN: usize = 1_000;
 
 /// Write everything that the patient may see into a folder.
 #[derive(Debug, clap::Args)]
@@ -27,13 +61,24 @@ pub struct Export {
     out: PathBuf,
 }
 
+/// Every version of every record, by name.
+type Versions = BTreeMap<RecordRef, Record>;
+
 impl Export {
-    /// Writes records, consents with their receipts, and the log; then says so in the log.
+    /// Writes everything, gives the folder its name, then says so in the log.
     ///
     /// # Errors
-    /// A folder that is there already, or a circle that cannot be read: nothing is then said in the
-    /// log. Records that do not open: all others are then exported, and that is said.
+    /// A folder that is there already, or a circle that cannot be read: nothing is then written or
+    /// said in the log. Records that do not open: all others are then exported, and that is said.
     pub async fn run(self) -> anyhow::Result<()> {
+        // What was decrypted until then goes with the draft.
+        tokio::select! {
+            done = self.write() => done,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted; nothing was exported"),
+        }
+    }
+
+    async fn write(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.out.exists(),
             "{} is there already and is not overwritten",
@@ -43,102 +88,362 @@ impl Export {
         let (context, _) = own_circle(&party).await?;
         let keys = open_keys(&self.home.home)?;
         let circle = party.enter(context).await?;
-        for folder in ["", "records", "consents", "receipts"] {
-            files::private_folder(&self.out.join(folder))?;
-        }
-        let folder = self.out.join("records");
-        let (records, closed) = export_records(&*circle, context, &keys, &folder).await?;
-        let mut consents = 0;
-        for consent in all_consents(&*circle).await? {
-            let name = format!("{}.json", consent.commitment);
-            let said = json!({
-                "consent": consent.commitment,
-                "terms": consent.terms,
-                "opening": consent.opening,
-                "signature": consent.signature,
-                "recorded_at": consent.recorded_at,
-                "revoked_at": consent.revoked_at,
-            });
-            write(&self.out.join("consents").join(&name), &said)?;
-            // One that is not anchored yet has none.
-            if let Ok(receipt) = receipt(&party, &consent) {
-                let file = self.out.join("receipts").join(&name);
-                files::write_whole(&file, receipt.to_json()?.as_bytes(), true)?;
-            }
-            consents += 1;
-        }
+        let state = circle.circle().await?;
+        let begun_at = party.clock.now();
+        let draft = draft_of(&self.out)?;
+        let folder = draft.path();
+        let versions = versions(&*circle).await?;
+        let closed = export_records(&*circle, context, &keys, &versions, folder).await?;
+        let consents = export_consents(&party, &*circle, folder).await?;
+        audit::read_all(&party.store, &*circle, &state, begun_at).await?;
         let log = party.store.log(context, &LogFilter::default()).await?;
-        let lines: Vec<_> = log
+        write_list(folder, "log", &log, log_line)?;
+        let declines: Vec<&LogEntry> = log
             .iter()
-            .map(|entry| {
-                json!({
-                    "entry": entry.entry,
-                    "says": entry.body,
-                    "signature": entry.signature,
-                    "digest": entry.digest(),
-                })
-            })
+            .filter(|entry| entry.entry.kind == Kind::Declined)
             .collect();
-        write(&self.out.join("log.json"), &json!(lines))?;
-        for some in records.chunks(RECORDS_LEN_MAX) {
+        write_list(folder, "declines", &declines, |entry| log_line(entry))?;
+        export_kept(&party, &state, folder).await?;
+        write(&folder.join("circle.json"), &circle_line(&state))?;
+        let opened: Vec<RecordRef> = versions
+            .into_keys()
+            .filter(|what| !closed.contains(what))
+            .collect();
+        let records: BTreeSet<_> = opened.iter().map(|what| what.record).collect();
+        let mut said = json!({
+            "format": FORMAT,
+            "circle": context,
+            "at": begun_at,
+            "records": records.len(),
+            "versions": opened.len(),
+            "consents": consents,
+            "log_entries": log.len(),
+            "declines": declines.len(),
+            "not_opened": closed,
+        });
+        write(&folder.join("export.json"), &said)?;
+        fs::rename(folder, &self.out)
+            .with_context(|| format!("{} could not be named", self.out.display()))?;
+        // It has another name now: there is nothing left to be removed.
+        let _renamed = draft.keep();
+        files::make_durable(&self.out)?;
+        for some in opened.chunks(RECORDS_LEN_MAX) {
             let says = Body::Exported {
                 recipient: keys.patient.public_key(),
                 records: some.to_vec(),
-                at: party.clock.now(),
+                at: begun_at,
             };
             log_once(&party, context, &keys.author, &says).await?;
         }
-        print_json(&json!({
-            "records": records.len(),
-            "consents": consents,
-            "log_entries": lines.len(),
-            "not_opened": closed,
-            "folder": self.out,
-        }))?;
+        said["folder"] = json!(self.out);
+        print_json(&said)?;
         anyhow::ensure!(
             closed.is_empty(),
-            "{} records did not open; everything else is there",
+            "{} versions of records did not open; everything else is there",
             closed.len()
         );
         Ok(())
     }
 }
 
-/// Opens every record into a file; answers those in order, and the names of those that do not open.
+/// A folder beside the one that is asked for; it is removed if anything goes wrong.
+fn draft_of(out: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let beside = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let beside = beside.unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(beside).with_context(|| format!("{}", beside.display()))?;
+    let draft = tempfile::Builder::new()
+        .prefix(".medsync-export-")
+        .tempdir_in(beside)
+        .with_context(|| format!("{} cannot be written to", beside.display()))?;
+    for folder in ["", "records", "consents", "receipts"] {
+        files::private_folder(&draft.path().join(folder))?;
+    }
+    Ok(draft)
+}
+
+/// Every version of every record that the circle has: the lists of a circle name the latest alone,
+/// and its walk finds the others.
+async fn versions(circle: &dyn Circle) -> anyhow::Result<Versions> {
+    let latest = all_records(circle, None).await?;
+    let known: BTreeSet<EntryKey> = latest.iter().map(|record| record.key).collect();
+    let mut versions: Versions = latest
+        .into_iter()
+        .map(|record| (name_of(&record), record))
+        .collect();
+    for change in all_changes(circle).await? {
+        if change.kind != EntryKind::Record || known.contains(&change.key) {
+            continue;
+        }
+        match circle.entry(change.kind, change.key).await {
+            Ok(entry) => {
+                if let Some(EntryBody::Record(record)) = entry.body {
+                    versions.entry(name_of(&record)).or_insert(*record);
+                }
+            }
+            Err(error) if error.is_retry() => return Err(error.into()),
+            // A custodian that spoils one version keeps no other from the patient.
+            Err(error) => tracing::warn!(key = %change.key, %error, "a record cannot be read"),
+        }
+    }
+    Ok(versions)
+}
+
+fn name_of(record: &Record) -> RecordRef {
+    RecordRef {
+        record: record.record,
+        version: record.version.0,
+    }
+}
+
+/// Opens every version into a file; answers those that do not open.
 async fn export_records(
     circle: &dyn Circle,
     context: ContextId,
     keys: &PatientKeys,
+    versions: &Versions,
     folder: &Path,
-) -> anyhow::Result<(Vec<RecordRef>, Vec<RecordId>)> {
-    let records = all_records(circle, None).await?;
-    let bar = indicatif::ProgressBar::new(records.len() as u64);
-    let mut exported = Vec::with_capacity(records.len());
-    let mut closed = Vec::new();
-    for record in records {
-        // A custodian that spoils one record keeps no other from the patient.
-        let resource = match open_record(circle, context, keys, record.record).await {
-            Ok(resource) => resource,
-            Err(error) => {
-                tracing::warn!(record = %record.record, %error, "a record does not open");
-                closed.push(record.record);
-                continue;
+) -> anyhow::Result<BTreeSet<RecordRef>> {
+    let bar = indicatif::ProgressBar::new(versions.len() as u64);
+    let mut closed = BTreeSet::new();
+    for (what, record) in versions {
+        let version = Some(record.version);
+        match open_record(circle, context, keys, (what.record, version)).await {
+            Ok(resource) => {
+                let name = format!("{}-{}.json", what.record, what.version);
+                files::write_whole(&folder.join("records").join(name), &resource, true)?;
             }
-        };
-        let file = folder.join(format!("{}-{}.json", record.record, record.version.0));
-        files::write_whole(&file, &resource, true)?;
-        exported.push(RecordRef {
-            record: record.record,
-            version: record.version.0,
-        });
+            // A custodian that spoils one record keeps no other from the patient.
+            Err(error) => {
+                tracing::warn!(record = %what.record, %error, "a record does not open");
+                closed.insert(*what);
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    exported.sort_unstable();
-    Ok((exported, closed))
+    let described: Vec<&Record> = versions.values().collect();
+    write_list(folder, "records", &described, |record| {
+        json!({
+            "record": record.record,
+            "version": record.version.0,
+            "type": record.resource_type,
+            "attributes": record.attributes,
+            "recorded_at": record.recorded_at,
+        })
+    })?;
+    Ok(closed)
 }
 
-fn write(file: &Path, value: &serde_json::Value) -> anyhow::Result<()> {
+/// Writes every consent, and the receipts of those that are anchored; answers how many consents.
+async fn export_consents(
+    party: &Party,
+    circle: &dyn Circle,
+    folder: &Path,
+) -> anyhow::Result<usize> {
+    let store = &party.store;
+    let all = all_consents(circle).await?;
+    let mut shown: BTreeSet<Commitment> = BTreeSet::new();
+    for consent in &all {
+        shown.insert(consent.commitment);
+        let name = format!("{}.json", consent.commitment);
+        let said = json!({
+            "consent": consent.commitment,
+            "terms": consent.terms,
+            "opening": consent.opening,
+            "signature": consent.signature,
+            "recorded_at": consent.recorded_at,
+            "revoked_at": revoked_at(store, consent.opening.handle, consent.revoked_at).await?,
+        });
+        write(&folder.join("consents").join(&name), &said)?;
+        // One that is not anchored yet has none.
+        if let Ok(receipt) = receipt(party, consent) {
+            let file = folder.join("receipts").join(&name);
+            files::write_whole(&file, receipt.to_json()?.as_bytes(), true)?;
+        }
+    }
+    // Those that vanished from the circle stay in force.
+    for kept in store.consents_in_circle(circle.context()).await? {
+        if !shown.insert(kept.commitment) {
+            continue;
+        }
+        let said = json!({
+            "consent": kept.commitment,
+            "vanished": true,
+            "terms": Terms::decode(&kept.terms)?,
+            "opening": kept.opening,
+            "signature": kept.signature,
+            "recorded_at": kept.recorded_at,
+            "revoked_at": revoked_at(store, kept.handle, None).await?,
+        });
+        let name = format!("{}.json", kept.commitment);
+        write(&folder.join("consents").join(name), &said)?;
+    }
+    Ok(shown.len())
+}
+
+/// When a consent was revoked, by whatever is known of it here.
+async fn revoked_at(
+    store: &Store,
+    handle: Handle,
+    in_circle: Option<UnixSeconds>,
+) -> anyhow::Result<Option<UnixSeconds>> {
+    let kept = store.revocation(handle).await?;
+    let kept = kept.map(|kept| kept.revoked_at.unwrap_or(kept.seen_at));
+    let on_chain = revoked_by_others(store, handle).await?;
+    Ok([in_circle, kept, on_chain].into_iter().flatten().min())
+}
+
+/// What the store keeps of a circle besides its log.
+async fn export_kept(party: &Party, state: &CircleState, folder: &Path) -> anyhow::Result<()> {
+    let (store, context) = (&party.store, state.context);
+    write_list(folder, "heads", &store.heads(context).await?, head_line)?;
+    let tickets = store.placed_tickets(context).await?;
+    write_list(folder, "tickets", &tickets, ticket_line)?;
+    write_list(folder, "pools", &store.pools().await?, |row| {
+        json!({
+            "pool": row.id,
+            "contract": row.pool.contract,
+            "funder": row.pool.funder,
+            "nonce": row.pool.nonce,
+            "recipient": row.pool.recipient,
+            "claim_end": row.pool.claim_end,
+            "label": row.pool.label,
+        })
+    })?;
+    let changes = match state.only() {
+        Some(enrolled) => store.key_changes(context, &enrolled.enrolment).await?,
+        None => Vec::new(),
+    };
+    write_list(folder, "key-changes", &changes, |(signed, by)| {
+        json!({
+            "change": signed.change,
+            "signed_by": by,
+            "signature": signed.signature,
+        })
+    })?;
+    let members: Vec<_> = state.ever_admitted().collect();
+    write_list(folder, "members", &members, |device| {
+        let admission = device.admission;
+        json!({
+            "admission": admission,
+            "role": admission.device.role(),
+            "author_key": device.author_key,
+            "signature": device.signature,
+            "counts": state.admission_of(admission.member) == Some(admission),
+        })
+    })
+}
+
+fn circle_line(state: &CircleState) -> Value {
+    let custodian = &state.custodian;
+    let enrolments: Vec<Value> = state
+        .enrolments
+        .iter()
+        .map(|found| json!({ "enrolment": found.enrolment, "recorded_at": found.recorded_at }))
+        .collect();
+    json!({
+        "circle": state.context,
+        "custodian": {
+            "member": state.custodian_member,
+            "invitation_key": custodian.invitation_key,
+            "anchorer": custodian.anchorer,
+            "author_key": custodian.author_key,
+            "seal_key": custodian.seal_key,
+            "registry": custodian.registry,
+        },
+        "enrolments": enrolments,
+        "patient_keys": state.keys,
+        "frozen": state.frozen,
+    })
+}
+
+fn log_line(entry: &LogEntry) -> Value {
+    json!({
+        "entry": entry.entry,
+        "says": entry.body,
+        "signature": entry.signature,
+        "digest": entry.digest(),
+    })
+}
+
+fn head_line(head: &Head) -> Value {
+    json!({
+        "author_key": head.author_key,
+        "seq": head.seq,
+        "digest": head.digest,
+        "salt": head.salt,
+        "root": head.root,
+        "proof": head.proof,
+    })
+}
+
+fn ticket_line(placed: &PlacedTicket) -> Value {
+    let ticket = placed.ticket;
+    json!({
+        "pool": ticket.pool_id,
+        "anchorer": ticket.anchorer,
+        "handle": ticket.handle,
+        "claim_until": ticket.claim_until,
+        "salt": ticket.salt,
+        "root": placed.root,
+        "proof": placed.proof,
+    })
+}
+
+/// Writes a list in files of [`LIST_LEN`] entries; an empty one is said too.
+fn write_list<T>(
+    folder: &Path,
+    name: &str,
+    list: &[T],
+    show: impl Fn(&T) -> Value,
+) -> anyhow::Result<()> {
+    let parts = list.chunks(LIST_LEN);
+    let parts = parts.chain(list.is_empty().then_some(list));
+    for (number, part) in (1..).zip(parts) {
+        let shown: Vec<Value> = part.iter().map(&show).collect();
+        write(&folder.join(format!("{name}-{number}.json")), &json!(shown))?;
+    }
+    Ok(())
+}
+
+fn write(file: &Path, value: &Value) -> anyhow::Result<()> {
     let bytes = serde_json::to_vec_pretty(value)?;
     Ok(files::write_whole(file, &bytes, true)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(folder: &Path, name: &str) -> Value {
+        let bytes = fs::read(folder.join(name)).expect("there");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    #[test]
+    fn a_list_is_cut_and_an_empty_one_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let list: Vec<usize> = (0..2 * LIST_LEN + 1).collect();
+        write_list(folder.path(), "long", &list, |number| json!(number)).expect("written");
+        for (number, len) in [(1, LIST_LEN), (2, LIST_LEN), (3, 1)] {
+            let part = read(folder.path(), &format!("long-{number}.json"));
+            assert_eq!(part.as_array().map(Vec::len), Some(len));
+            assert_eq!(part[0], json!((number - 1) * LIST_LEN));
+        }
+        assert!(!folder.path().join("long-4.json").exists());
+        write_list(folder.path(), "none", &[0; 0], |number| json!(number)).expect("written");
+        assert_eq!(read(folder.path(), "none-1.json"), json!([]));
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("export");
+        let draft = draft_of(&out).expect("a draft");
+        write(&draft.path().join("circle.json"), &json!({})).expect("written");
+        assert!(!out.exists(), "it has no name yet");
+        drop(draft);
+        let left = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 0);
+    }
 }

@@ -4,26 +4,22 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use medsync_protocol::audit::{Body, EntryKind};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::decide::{Concept, Request};
-use medsync_protocol::ids::ContextId;
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
 use super::own_circle;
-use crate::audit::{answers_fact, forked_fact};
+use crate::audit::{answers_fact, broken_glass, forked_fact};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
 use crate::pipeline::watch::revoked_by_others;
-use crate::preview::{candidates, preview};
-use crate::source::{CircleState, Consent, ConsentState, all_consents, all_records};
-use crate::store::log::LogFilter;
+use crate::preview::{Question, obligations_on, preview};
+use crate::source::{CircleState, Consent, ConsentState, all_consents};
 
 /// Show the circle and every consent in it.
 pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
@@ -37,7 +33,8 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     for consent in &all {
         consents.push(describe(&party, consent, &usual).await?);
     }
-    let broken_glass = broken_glass(&party, context, state.custodian.author_key).await?;
+    let custodian = state.custodian.author_key;
+    let broken_glass = broken_glass(&party.store, context, custodian).await?;
     let forked = party.store.fact(&forked_fact(context)).await?;
     let members = members(&state);
     let evidence = party.store.evidence(context).await?.describe();
@@ -62,7 +59,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         println!("ALARM: {evidence}");
     }
     for glass in &broken_glass {
-        println!("ALERT: the glass was broken: {glass}");
+        println!("ALERT: the glass was broken: {}", json!(glass));
     }
     if state.frozen {
         println!("FROZEN: two different enrolments are in this circle; no consent counts");
@@ -91,35 +88,6 @@ fn members(state: &CircleState) -> Vec<serde_json::Value> {
             })
         })
         .collect()
-}
-
-/// Who broke the glass, when and why, as they said themselves.
-async fn broken_glass(
-    party: &Party,
-    context: ContextId,
-    custodian: PublicKey,
-) -> anyhow::Result<Vec<serde_json::Value>> {
-    let filter = LogFilter {
-        author_key: Some(custodian),
-        kind: Some(EntryKind::BreakGlass.name()),
-        ..LogFilter::default()
-    };
-    let mut broken = Vec::new();
-    for entry in party.store.log(context, &filter).await? {
-        let Body::BreakGlass { request, .. } = entry.body else {
-            continue;
-        };
-        let requested = match party.store.entry(request).await?.map(|asked| asked.body) {
-            Some(Body::Requested(requested)) => Some(requested),
-            _ => None,
-        };
-        broken.push(json!({
-            "at": entry.entry.at,
-            "recipient": requested.as_ref().map(|requested| requested.recipient),
-            "reason": requested.as_ref().map(|requested| &requested.reason),
-        }));
-    }
-    Ok(broken)
 }
 
 async fn describe(
@@ -244,7 +212,12 @@ pub struct Preview {
     /// For what, as SYSTEM|CODE; may be named several times.
     #[arg(long, required = true, value_parser = code)]
     purpose: Vec<Code>,
-    /// An obligation that the recipient will keep, as SYSTEM|CODE.
+    /// Which classes of records it asks for, as SYSTEM|CODE; may be named several times. All if
+    /// none is named.
+    #[arg(long, value_parser = code)]
+    class: Vec<Code>,
+    /// An obligation that the recipient will keep, as SYSTEM|CODE; may be named several times.
+    /// Whatever the consents oblige it to, if none is named.
     #[arg(long, value_parser = code)]
     understood: Vec<Code>,
     /// Also show what they would not get, and why.
@@ -256,26 +229,26 @@ impl Preview {
     /// Decides every record and prints, a line each.
     ///
     /// # Errors
-    /// A circle that cannot be read, or a question that is none.
+    /// A circle that cannot be read, a chain that does not say what was revoked, or a question that
+    /// is none.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
         let circle = party.enter(context).await?;
-        let now = party.clock.now();
-        let consents = all_consents(&*circle).await?;
-        let request = Request {
-            recipient: self.to,
-            purposes: self
-                .purpose
-                .into_iter()
-                .map(|code| Concept(vec![code]))
-                .collect(),
-            understood: CodeSet::collect(self.understood).context("--understood")?,
-            at: now,
+        let understood = match self.understood.as_slice() {
+            [] => obligations_on(&party.store, &*circle, self.to).await?,
+            named => CodeSet::collect(named.iter().cloned()).context("--understood")?,
         };
-        let records = all_records(&*circle, None).await?;
-        let candidates = candidates(&party.store, &consents, now).await?;
-        for line in preview(&request, &candidates, &records) {
+        let question = Question {
+            recipient: self.to,
+            purposes: CodeSet::collect(self.purpose).context("--purpose")?,
+            classes: CodeSet::collect(self.class).context("--class")?,
+            understood,
+        };
+        let pipeline = party.pipeline()?;
+        let chain = pipeline.check_chain().await;
+        chain.context("the chain says what was revoked past everybody here")?;
+        for line in preview(&pipeline, &*circle, &question).await? {
             if self.all || line.is_released() {
                 print_json(&line)?;
             }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
-use medsync_protocol::seal::{RecordKey, SealedFor};
+use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -79,7 +79,7 @@ impl Records {
         let circle = party.enter(context).await?;
         if let Some(record) = self.open {
             let keys = open_keys(&self.home.home)?;
-            let resource = open_record(&*circle, context, &keys, record).await?;
+            let resource = open_record(&*circle, context, &keys, (record, None)).await?;
             println!("{}", std::str::from_utf8(&resource)?);
             return Ok(());
         }
@@ -100,7 +100,7 @@ impl Records {
     }
 }
 
-/// Opens a record's latest version with the patient's key.
+/// Opens a version of a record with the patient's key, the latest if none is named.
 ///
 /// # Errors
 /// A record that is not there, whose payload has not arrived, or that does not open.
@@ -108,9 +108,9 @@ pub(super) async fn open_record(
     circle: &dyn Circle,
     context: ContextId,
     keys: &PatientKeys,
-    record: RecordId,
+    (record, version): (RecordId, Option<RecordVersion>),
 ) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let full = circle.record(record, None).await?;
+    let full = circle.record(record, version).await?;
     let place = SealedFor {
         context,
         record,

@@ -23,6 +23,9 @@ pub struct Rules {
     /// Only records with this clinical code, as SYSTEM|CODE; may be named several times.
     #[arg(long, value_parser = code)]
     code: Vec<Code>,
+    /// Only records with this security label, as SYSTEM|CODE; may be named several times.
+    #[arg(long, value_parser = code)]
+    label: Vec<Code>,
     /// Only records that this author made: 0x and the SHA-256 of the author's FHIR reference, in
     /// hex; may be named several times.
     #[arg(long)]
@@ -71,6 +74,7 @@ impl Rules {
             purposes: set("--purpose", &self.purpose)?,
             classes: set("--class", &self.class)?,
             codes: set("--code", &self.code)?,
+            labels: set("--label", &self.label)?,
             authors: set("--author", &self.author)?,
             records: set("--record", &self.record)?,
             data_period: self.data_period()?,
@@ -181,13 +185,15 @@ mod tests {
         let (a, r) = (author.to_string(), record.to_string());
         let mut options = vec!["--class", "s|class", "--code", "s|code", "--author", &a];
         options.extend(["--record", &r, "--data-from", "5", "--data-until", "9"]);
-        options.extend(["--obligation", "s|duty", "--except-label", "s|label"]);
+        options.extend(["--label", "s|own", "--obligation", "s|duty"]);
+        options.extend(["--except-label", "s|label"]);
         options.extend(["--except-class", "s|other", "--except-code", "s|odd"]);
         let (root, exceptions) = provisions(&options).expect("sound");
         let named = Provision {
             purposes: codes("research"),
             classes: codes("class"),
             codes: codes("code"),
+            labels: codes("own"),
             authors: SortedSet::collect([author]).expect("one"),
             records: SortedSet::collect([record]).expect("one"),
             data_period: Some((5, 9)),
@@ -238,6 +244,7 @@ mod tests {
             "--purpose",
             "--class",
             "--code",
+            "--label",
             "--obligation",
             "--except-label",
             "--except-class",

@@ -1,20 +1,17 @@
 //! What a custodian answers without a consent: the patient's side sees it.
 
-use std::sync::Arc;
-
 use medsync::audit::{self, Fault, answers_fact, check_answers};
-use medsync::pipeline::Pipeline;
-use medsync::pipeline::ingest::{self, Readings};
+use medsync::guard::{self, GuardError};
+use medsync::pipeline::ingest;
+use medsync::pipeline::watch::watch_round;
 use medsync::seams::system_random;
-use medsync::store::Store;
-use medsync::store::circles::CircleRow;
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind, RecordRef, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{MemberId, RecordId, UnixSeconds};
+use medsync_protocol::ids::{RecordId, UnixSeconds};
 
-use super::super::circle::{CONTEXT, FakeCircles, custodian_author};
-use super::super::{START, revocation_of, row};
+use super::super::circle::{CONTEXT, custodian_author};
+use super::super::{START, revocation_of};
 use super::Study;
 
 const MINUTE_S: u64 = 60;
@@ -142,6 +139,27 @@ async fn hostile_release_after_a_denial_is_seen() {
 }
 
 #[tokio::test]
+async fn hostile_release_of_what_was_said_to_be_erased_is_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let erased = Body::Erased {
+        order: None,
+        said_by: None,
+        records: vec![first_record()],
+    };
+    study.says(erased, START).await;
+    assert_eq!(study.faults().await, []);
+    study.releases(copy, vec![first_record()], START).await;
+    assert_eq!(study.faults().await, [], "it was on its way");
+    let at = START + 60 * MINUTE_S;
+    study.releases(copy, vec![first_record()], at).await;
+    let faults = study.faults().await;
+    let [Fault::AfterErasure { records, .. }] = faults.as_slice() else {
+        panic!("{faults:?}");
+    };
+    assert_eq!(records, &[first_record()]);
+}
+
+#[tokio::test]
 async fn hostile_release_that_nobody_asked_for_is_seen() {
     let (study, ..) = Study::answered().await;
     let nothing = EntryDigest::from_felt(Felt::from(5));
@@ -173,21 +191,26 @@ async fn hostile_release_after_a_revocation_is_seen_but_for_what_was_on_its_way(
 }
 
 #[tokio::test]
+async fn hostile_release_after_a_revocation_on_the_chain_alone_is_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let (chain, handle) = (&study.world.chain, study.signed.secrets.handle());
+    chain.revoke_past_everybody(handle, UnixSeconds(START));
+    let at = START + 11 * MINUTE_S;
+    study.releases(copy, vec![first_record()], at).await;
+    assert_eq!(study.faults().await, [], "nobody here knows of it");
+    watch_round(&study.world.pipeline).await.expect("asked");
+    let faults = study.faults().await;
+    let [Fault::NotCovered { records, .. }] = faults.as_slice() else {
+        panic!("{faults:?}");
+    };
+    assert_eq!(records, &[first_record()]);
+}
+
+#[tokio::test]
 async fn hostile_custodian_is_alarmed_about_on_the_patients_side() {
     let (study, copy, _) = Study::answered().await;
-    let home = tempfile::tempdir().expect("a folder");
-    let store = Store::open(home.path()).await.expect("a store");
-    let theirs = CircleRow {
-        member: MemberId([2; 32]),
-        ..row()
-    };
-    store.enter_circle(&theirs).await.expect("entered");
-    let patients = Pipeline {
-        store: store.clone(),
-        circles: Arc::new(FakeCircles(vec![study.world.circle.clone()])),
-        readings: Readings::default(),
-        ..study.world.pipeline.clone()
-    };
+    let (patients, _home) = study.patients().await;
+    let store = &patients.store;
     let fact = answers_fact(CONTEXT);
     let before = store.fact(&fact).await.expect("the store");
     assert_eq!(before.unwrap_or_default(), "");
@@ -200,4 +223,22 @@ async fn hostile_custodian_is_alarmed_about_on_the_patients_side() {
     assert!(why.starts_with("1 answers"), "{why}");
     let kinds = study.kinds();
     assert!(kinds.contains(&Kind::Released));
+}
+
+#[tokio::test]
+async fn hostile_hospital_pushes_code_and_the_patients_side_stops_for_good() {
+    let (study, ..) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let store = &patients.store;
+    for (is_pushed, stops) in [(false, false), (true, true), (false, true)] {
+        study.world.circle.push_code(is_pushed);
+        let row = store.circle(CONTEXT).await.expect("a row");
+        let entered = guard::enter(&*patients.circles, store, &row, UnixSeconds(START)).await;
+        let why = match entered {
+            Err(GuardError::Alarm { why, .. }) => why,
+            Ok(_) => String::new(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(why.contains("replaced the code"), stops, "{why}");
+    }
 }

@@ -1,15 +1,20 @@
 //! Consents that end between a request, its answer and its release.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use medsync::pipeline::ingest;
-use medsync_protocol::audit::{Body, DenialReason, EntryKind as Kind, ErasureReason};
-use medsync_protocol::ids::UnixSeconds;
+use medsync::store::releases::{ReleaseRow, ReleaseState};
+use medsync_protocol::audit::{
+    Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
+};
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{RecordId, UnixSeconds};
 
 use super::super::circle::CONTEXT;
 use super::super::faults::{Fault, Plan};
 use super::super::{START, anchorer, consent_until, patient, revocation_of};
-use super::{RECORDS, Study, researcher};
+use super::{EXCHANGE, RECORDS, Study, researcher};
 
 const END: UnixSeconds = UnixSeconds(START + 100_000);
 
@@ -110,4 +115,86 @@ async fn a_record_that_cannot_be_handed_over_keeps_no_other_and_comes_later() {
     assert_eq!(study.exchange.released().len(), usize::from(RECORDS) - 1);
     study.settle().await;
     assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+/// More releases than a round looks at.
+const MANY: u64 = 140;
+
+/// A release of long ago, in a state of one's choice.
+async fn keep_old(study: &Study, number: u64, state: ReleaseState) {
+    let store = &study.world.pipeline.store;
+    let row = ReleaseRow {
+        logged_as: EntryDigest::from_felt(Felt::from(number)),
+        request: EntryDigest::from_felt(Felt::ONE),
+        exchange: EXCHANGE,
+        circle: CONTEXT,
+        state,
+        orders: None,
+    };
+    store.keep_release(&row).await.expect("kept");
+    store
+        .release_is(row.logged_as, state, None)
+        .await
+        .expect("kept");
+}
+
+#[tokio::test]
+async fn orders_and_their_answers_come_however_much_was_released_before() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    for number in 0..MANY {
+        keep_old(&study, 2 * number, ReleaseState::Published).await;
+        keep_old(&study, 2 * number + 1, ReleaseState::Ordered).await;
+    }
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let files = study.open(request).await;
+    assert_eq!(files.len(), usize::from(RECORDS));
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    study.settle().await;
+    study.settle().await;
+    assert!(files.iter().all(|file| !file.exists()));
+    assert_eq!(study.kinds()[3..], [Kind::EraseOrdered, Kind::Erased]);
+}
+
+#[tokio::test]
+async fn releases_are_read_in_parts_in_one_order() {
+    let study = Study::begin(Vec::new()).await;
+    for number in 0..5 {
+        keep_old(&study, number, ReleaseState::Published).await;
+    }
+    let store = &study.world.pipeline.store;
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.releases_in(ReleaseState::Published, after, 2).await;
+        let page = page.expect("the store");
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        after = Some(last.logged_as);
+        names.extend(page.iter().map(|row| row.logged_as));
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 5);
+}
+
+#[tokio::test]
+async fn how_far_a_large_record_is_holds_until_it_is_handed_over() {
+    let study = Study::begin(Vec::new()).await;
+    let store = &study.world.pipeline.store;
+    let logged_as = EntryDigest::from_felt(Felt::ONE);
+    let what = RecordRef {
+        record: RecordId([1; 32]),
+        version: 1,
+    };
+    for parts in [0, 16] {
+        let kept = store.keep_carried_parts(logged_as, what, parts).await;
+        kept.expect("kept");
+        let carried = store.carried_parts(logged_as).await.expect("the store");
+        assert_eq!(carried, BTreeMap::from([(what, parts)]));
+    }
+    store.keep_handed_over(logged_as, what).await.expect("kept");
+    let carried = store.carried_parts(logged_as).await;
+    assert!(carried.expect("the store").is_empty());
 }

@@ -219,6 +219,17 @@ async fn hostile_break_glass_is_only_where_the_patient_allows_it_and_says_its_re
     assert_eq!(asked.reason, "unconscious, allergies unknown");
     let place = |kind| log.iter().position(|entry| entry.entry.kind == kind);
     assert!(place(Kind::BreakGlass) < place(Kind::Released));
+    // The patient is alerted: who, and why.
+    let (patients, _home) = study.patients().await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let custodian = custodian_author().public_key();
+    let alerts = audit::broken_glass(&patients.store, CONTEXT, custodian).await;
+    let alerts = alerts.expect("the store");
+    let [alert] = alerts.as_slice() else {
+        panic!("one alert: {alerts:?}");
+    };
+    assert_eq!(alert.recipient, Some(grantee));
+    assert_eq!(alert.reason.as_deref(), Some(asked.reason.as_str()));
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@ use medsync::source::{
     AnchorReport, ApplicationId, BlobId, Change, ChangePage, Circle, CircleState, ConsentPage,
     Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey, EntryKind,
     FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease,
-    PageLimit, Pin, PlacedTicket, Pool, ReceiptPage, RecordPage, Release, ReleasePage, Revocation,
-    SharedReceipt, SignedKeyChange, SourceResult, StageReport, StateHash, Written,
+    PageLimit, Pin, PlacedTicket, Pool, ReceiptPage, Record, RecordPage, Release, ReleasePage,
+    Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult, StageReport, StateHash,
+    Written,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::{Opening, Registry};
@@ -233,8 +234,14 @@ impl Circle for FakeCircle {
             .before("records")
             .map_err(|()| broken("records"))?;
         let state = self.state.lock().expect("one test");
+        // As the app: each in its latest version.
+        let is_latest = |record: &&Record| {
+            let mut all = state.records.iter();
+            all.all(|(other, _)| other.record != record.record || other.version <= record.version)
+        };
+        let records = state.records.iter().map(|(record, _)| record);
         Ok(RecordPage {
-            records: state.records.iter().map(|(r, _)| r.clone()).collect(),
+            records: records.filter(is_latest).cloned().collect(),
             ignored: 0,
             next: None,
         })
@@ -254,7 +261,7 @@ impl Circle for FakeCircle {
             found.record == record && version.is_none_or(|version| found.version == version)
         });
         let Some((found, payload)) = named else {
-            return Err(medsync::source::SourceError::Refused {
+            return Err(SourceError::Refused {
                 method: "record",
                 code: "unknown_record".into(),
                 reason: "a record of nobody".into(),
@@ -262,7 +269,8 @@ impl Circle for FakeCircle {
         };
         Ok(FullRecord {
             record: found.clone(),
-            payload: Some(payload.clone()),
+            // An empty one is one that has not arrived.
+            payload: Some(payload.clone()).filter(|payload| !payload.is_empty()),
         })
     }
 
@@ -272,6 +280,13 @@ impl Circle for FakeCircle {
             return Err(broken("put_part"));
         }
         let mut state = self.state.lock().expect("one test");
+        if state.refuses == Refuses::Parts {
+            return Err(SourceError::Refused {
+                method: "put_part",
+                code: "taken".into(),
+                reason: "a fault of the test".into(),
+            });
+        }
         let digest = Sha256Digest::of(part);
         let existing = state.parts.insert(digest, part.to_vec()).is_some();
         match fault {

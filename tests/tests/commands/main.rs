@@ -1,6 +1,8 @@
 //! What the patient's and the hospital's commands say they do, on real nodes: consents with every
 //! kind of rule, one that replaces another, a decline, an export, an erasure, the log, leaving.
 
+mod logs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -43,11 +45,14 @@ fn commands(story: &Story) -> anyhow::Result<()> {
     let first = both.grant_by_every_rule().context("grant")?;
     let second = both.replace(&first).context("replace")?;
     both.deny().context("deny")?;
+    both.grant_by_label().context("grant --label")?;
+    both.admit_a_guardian().context("admit")?;
+    both.change_a_record().context("import again")?;
     both.export().context("export")?;
     both.erase().context("erase")?;
-    both.admit_a_guardian().context("admit")?;
     both.filter_the_log().context("audit list")?;
     both.verify_the_log().context("audit verify")?;
+    both.verify_a_broken_log().context("a broken log")?;
     both.leave(&second).context("leave")
 }
 
@@ -64,7 +69,7 @@ fn coded(system: &str, code: &str) -> Value {
     json!({ "coding": [{ "system": system, "code": code }] })
 }
 
-/// Two heights that the first consent covers, and what it leaves out, each for one reason.
+/// Three heights that the first consent covers, and what it leaves out, each for one reason.
 fn resources() -> Vec<Value> {
     let height = |id: &str| {
         json!({
@@ -85,6 +90,11 @@ fn resources() -> Vec<Value> {
     vec![
         height("height"),
         height("height-again"),
+        with(
+            "labelled",
+            "meta",
+            json!({ "security": [{ "system": LOCAL, "code": "own" }] }),
+        ),
         with("weight", "code", coded(LOINC, WEIGHT)),
         with("odd", "code", json!({ "coding": codings })),
         with("survey", "category", json!([coded(LOCAL, "survey")])),
@@ -103,6 +113,27 @@ fn resources() -> Vec<Value> {
             "recordedDate": "2020-03-01",
         }),
     ]
+}
+
+/// The condition as it is imported later.
+fn changed() -> Value {
+    let mut resource = resources().pop().unwrap_or_default();
+    resource["recordedDate"] = json!("2020-04-01");
+    resource
+}
+
+/// Writes a bundle of some resources; answers how many they are.
+fn write_bundle(story: &Story, resources: Vec<Value>) -> anyhow::Result<usize> {
+    let entries: Vec<Value> = resources
+        .into_iter()
+        .map(|resource| json!({ "resource": resource }))
+        .collect();
+    let count = entries.len();
+    let bundle = json!({
+        "resourceType": "Bundle", "type": "collection", "entry": entries,
+    });
+    fs::write(story.path("small.json"), bundle.to_string())?;
+    Ok(count)
 }
 
 fn text(value: &Value, key: &str) -> anyhow::Result<String> {
@@ -132,14 +163,7 @@ fn lines(answer: &Answer) -> anyhow::Result<Vec<Value>> {
 impl<'a> Both<'a> {
     /// Imports the bundle, and waits until every record opens at the patient's.
     fn import(story: &'a Story) -> anyhow::Result<Self> {
-        let entries: Vec<Value> = resources()
-            .into_iter()
-            .map(|resource| json!({ "resource": resource }))
-            .collect();
-        let bundle = json!({
-            "resourceType": "Bundle", "type": "collection", "entry": entries,
-        });
-        fs::write(story.path("small.json"), bundle.to_string())?;
+        let count = write_bundle(story, resources())?;
         fs::write(story.path("policy.txt"), "Data may be used.\n")?;
         let mut both = Self {
             story,
@@ -155,7 +179,7 @@ impl<'a> Both<'a> {
         ensure!(lines(&imported)?.iter().all(written), "{}", imported.out);
         let listed = wait_for("the records to reach the patient", || {
             let listed = lines(&both.patient("records", &[])?)?;
-            Ok((listed.len() == entries.len()).then_some(listed))
+            Ok((listed.len() == count).then_some(listed))
         })?;
         for line in &listed {
             let record = text(line, "record")?;
@@ -166,7 +190,7 @@ impl<'a> Both<'a> {
             let resource: Value = serde_json::from_str(&opened.out)?;
             both.records.insert(text(&resource, "id")?, record);
         }
-        ensure!(both.records.len() == entries.len(), "{:?}", both.records);
+        ensure!(both.records.len() == count, "{:?}", both.records);
         Ok(both)
     }
 
@@ -281,7 +305,7 @@ impl<'a> Both<'a> {
         options.extend(["--except-code", &odd]);
         self.expect_preview(&[])?;
         let granted = self.grant("by every rule", &options)?.json()?;
-        self.expect_preview(&["height", "height-again"])?;
+        self.expect_preview(&["height", "height-again", "labelled"])?;
         let again = self.grant("by every rule", &options)?.json()?;
         ensure!(again["consent"] == granted["consent"], "{again}");
         ensure!(again["was_there"] == true, "{again}");
@@ -327,24 +351,85 @@ impl<'a> Both<'a> {
         self.expect_preview(&["height"])
     }
 
-    /// Every resource is in the folder as it was in the bundle, and the log says so.
+    /// A consent for what has a label, until it is revoked.
+    fn grant_by_label(&self) -> anyhow::Result<()> {
+        let label = format!("{LOCAL}|own");
+        let granted = self.grant("by label", &["--label", &label])?.json()?;
+        let consent = text(&granted, "consent")?;
+        let provision = self.consent(&consent)?["provision"].clone();
+        ensure!(provision["labels"][0]["code"] == "own", "{provision}");
+        self.expect_preview(&["height", "labelled"])?;
+        self.patient("revoke", &[&consent])?.json()?;
+        self.expect_preview(&["height"])
+    }
+
+    /// The hospital has another version of the condition, and the patient sees it.
+    fn change_a_record(&self) -> anyhow::Result<()> {
+        let mut resources = resources();
+        resources.pop();
+        resources.push(changed());
+        write_bundle(self.story, resources)?;
+        let written: Vec<Value> = lines(&self.import_again()?)?
+            .into_iter()
+            .filter(|line| line["outcome"] == "written")
+            .collect();
+        ensure!(written.len() == 1, "{written:?}");
+        let record = self.record("condition")?;
+        wait_for("the record's second version", || {
+            let listed = lines(&self.patient("records", &["--type", "Condition"])?)?;
+            let opened = self.patient("records", &["--open", record])?;
+            let is_here = opened.code == 0 && listed.iter().all(|line| line["version"] == 2);
+            Ok(is_here.then_some(()))
+        })
+    }
+
+    /// A file of the export's folder.
+    fn exported(&self, name: &str) -> anyhow::Result<Value> {
+        let file = self.story.path("export").join(name);
+        let bytes = fs::read(&file).with_context(|| name.to_owned())?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// The one part of a list in the export's folder.
+    fn exported_list(&self, name: &str) -> anyhow::Result<Vec<Value>> {
+        let list = self.exported(&format!("{name}-1.json"))?;
+        Ok(list.as_array().context("a list")?.clone())
+    }
+
+    /// Every version of every resource is in the folder as it was in its bundle, with everything
+    /// else that the patient may see, and the log says so.
     fn export(&self) -> anyhow::Result<()> {
+        let home = self.story.path_text("patient");
+        wait_for("a log to be anchored", || {
+            let said = medsync(&["audit", "verify", "--home", &home])?;
+            Ok(said.out.contains("anchored up to").then_some(()))
+        })?;
         let out = self.story.path_text("export");
         let said = self.patient("export", &["--out", &out])?.json()?;
         ensure!(said["not_opened"] == json!([]), "{said}");
         ensure!(said["records"] == self.records.len(), "{said}");
+        ensure!(said["versions"] == self.records.len() + 1, "{said}");
         let mut exported = BTreeMap::new();
         for file in fs::read_dir(self.story.path("export").join("records"))? {
-            let resource: Value = serde_json::from_slice(&fs::read(file?.path())?)?;
-            exported.insert(text(&resource, "id")?, resource);
+            let file = file?.path();
+            let resource: Value = serde_json::from_slice(&fs::read(&file)?)?;
+            let name = file.file_stem().and_then(|name| name.to_str());
+            let (record, version) = name
+                .and_then(|name| name.rsplit_once('-'))
+                .context("RECORD-VERSION.json")?;
+            let id = text(&resource, "id")?;
+            ensure!(self.record(&id)? == record, "{id} is in {record}");
+            exported.insert((id, version.to_owned()), resource);
         }
-        let imported: BTreeMap<String, Value> = resources()
-            .into_iter()
-            .map(|resource| Ok((text(&resource, "id")?, resource)))
+        let first = resources().into_iter().map(|resource| (resource, "1"));
+        let imported: BTreeMap<(String, String), Value> = first
+            .chain([(changed(), "2")])
+            .map(|(resource, version)| Ok(((text(&resource, "id")?, version.into()), resource)))
             .collect::<anyhow::Result<_>>()?;
         ensure!(exported == imported, "{exported:?}");
         let consents = fs::read_dir(self.story.path("export").join("consents"))?.count();
-        ensure!(said["consents"] == consents && consents == 3, "{said}");
+        ensure!(said["consents"] == consents && consents == 4, "{said}");
+        self.expect_lists(&said)?;
         let entry = self.entry("EXPORTED")?;
         let says = &entry["says"]["exported"];
         ensure!(says["recipient"] == self.shown()?["patient"], "{entry}");
@@ -359,6 +444,38 @@ impl<'a> Both<'a> {
         // What is there is not overwritten.
         let again = self.patient("export", &["--out", &out])?;
         expect(&again, FAILED, "is there already")
+    }
+
+    /// What the export's lists hold.
+    fn expect_lists(&self, said: &Value) -> anyhow::Result<()> {
+        let manifest = self.exported("export.json")?;
+        ensure!(manifest["format"] == "medsync/export/v1", "{manifest}");
+        ensure!(manifest["versions"] == said["versions"], "{manifest}");
+        let circle = self.exported("circle.json")?;
+        ensure!(circle["circle"] == self.circle.as_str(), "{circle}");
+        ensure!(circle["patient_keys"][0] == self.shown()?["patient"]);
+        let described = self.exported_list("records")?;
+        ensure!(said["versions"] == described.len(), "{described:?}");
+        ensure!(said["log_entries"] == self.exported_list("log")?.len());
+        let declines = self.exported_list("declines")?;
+        ensure!(declines.len() == 1, "{declines:?}");
+        ensure!(declines[0]["says"]["declined"]["reason"] == REASON);
+        let heads = self.exported_list("heads")?;
+        ensure!(!heads.is_empty());
+        let has_place = |head: &Value| head["proof"]["siblings"].is_array();
+        ensure!(heads.iter().all(has_place), "{heads:?}");
+        let members = self.exported_list("members")?;
+        ensure!(members.len() == 1, "{members:?}");
+        ensure!(members[0]["role"] == "guardian" && members[0]["counts"] == true);
+        // Nothing was promised, and no key was changed: that is said too.
+        for name in ["tickets", "pools", "key-changes"] {
+            ensure!(self.exported_list(name)?.is_empty(), "{name}");
+        }
+        for file in fs::read_dir(self.story.path("."))? {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            ensure!(!name.contains("medsync-export"), "{name} is left over");
+        }
+        Ok(())
     }
 
     /// The hospital's key to one record is gone, and the log says so to both.
@@ -378,6 +495,10 @@ impl<'a> Both<'a> {
         ensure!(says["order"].is_null(), "{entry}");
         let named = json!([{ "record": record, "version": 1 }]);
         ensure!(says["records"] == named, "{entry}");
+        let options = ["--to", &self.grantee, "--purpose", PURPOSE, "--all"];
+        let mut previewed = lines(&self.patient("preview", &options)?)?;
+        previewed.retain(|line| line["record"] == record);
+        ensure!(previewed[0]["withheld"] == "erased", "{previewed:?}");
         // Imported again it stays erased, and every other is there.
         for line in lines(&self.import_again()?)? {
             let refused = line["outcome"]["refused"].as_str();
@@ -406,54 +527,13 @@ impl<'a> Both<'a> {
         Ok(())
     }
 
-    fn filter_the_log(&self) -> anyhow::Result<()> {
-        for by in ["patient", "custodian"] {
-            let entries = self.log(&["--by", by])?;
-            let own = entries.iter().all(|entry| entry["by"] == by);
-            ensure!(own && !entries.is_empty(), "{by}: {entries:?}");
-        }
-        let granted = self.log(&["--kind", "GRANTED"])?;
-        let is_kind = granted.iter().all(|entry| entry["kind"] == "GRANTED");
-        ensure!(is_kind && granted.len() == 3, "{granted:?}");
-        ensure!(
-            self.log(&["--kind", "GRANTED", "--by", "custodian"])?
-                .is_empty()
-        );
-        let declined = self.entry("DECLINED")?;
-        let since = declined["at"].as_u64().context("an entry has a time")?;
-        let is_since = |entry: &Value| entry["at"].as_u64().is_some_and(|at| at >= since);
-        ensure!(!self.log(&[])?.iter().all(is_since), "some are earlier");
-        let entries = self.log(&["--since", &since.to_string()])?;
-        ensure!(entries.iter().all(is_since), "{entries:?}");
-        ensure!(entries.contains(&declined), "{entries:?}");
-        Ok(())
-    }
-
-    fn verify_the_log(&self) -> anyhow::Result<()> {
-        for name in ["patient", "hospital"] {
-            let home = self.story.path_text(name);
-            let mut arguments = vec!["audit", "verify", "--home", &home];
-            arguments.extend(["--circle", &self.circle]);
-            let said = medsync(&arguments)?;
-            expect(&said, 0, "entries follow each other")?;
-            ensure!(!said.out.contains("BROKEN"), "{}", said.out);
-            arguments.push("--json");
-            let report = medsync(&arguments)?.json()?;
-            ensure!(report["sound"] == true, "{report}");
-            ensure!(report["circle_was_read"] == true, "{report}");
-            let logs = report["logs"].as_array().context("no logs")?;
-            let is_sound = logs.iter().all(|log| log["log"]["faults"] == json!([]));
-            ensure!(is_sound && logs.len() == 2, "{report}");
-        }
-        Ok(())
-    }
-
     /// Not while a consent is in force; then for good.
     fn leave(&self, in_force: &str) -> anyhow::Result<()> {
         expect(&self.patient("leave", &[])?, FAILED, "in force and go on")?;
         self.patient("revoke", &[in_force])?.json()?;
         let left = self.patient("leave", &[])?.json()?;
         ensure!(left["left"] == self.circle.as_str(), "{left}");
-        expect(&self.patient("show", &["--json"])?, FAILED, "ALARM")
+        expect(&self.patient("show", &["--json"])?, FAILED, "ALARM")?;
+        self.read_the_log_all_the_same()
     }
 }

@@ -1,0 +1,156 @@
+//! Checking every log of a circle: what `medsync audit verify` does.
+
+use std::collections::BTreeSet;
+
+use medsync_protocol::audit::EntryDigest;
+use medsync_protocol::ids::{Anchorer, ContextKind};
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Root;
+use serde::Serialize;
+
+use super::{Anchorings, LogReport, check, check_answers, read_all};
+use crate::guard::{self, GuardError};
+use crate::invitation::Invitation;
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::source::{CircleState, Head, LogEntry};
+use crate::store::circles::CircleRow;
+use crate::store::log::LogFilter;
+
+/// The exit code of a log that is broken.
+const BROKEN: u8 = 2;
+/// The exit code of a log of which only what was kept here could be checked.
+pub const UNREAD: u8 = 3;
+
+/// One author's log.
+#[derive(Clone, Debug, Serialize)]
+pub struct NamedLog {
+    /// What the author is called in this circle; `unknown` if the circle does not say.
+    pub by: &'static str,
+    /// What came of checking it.
+    pub log: LogReport,
+}
+
+/// What came of checking every log of a circle.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Each log that was ever seen.
+    pub logs: Vec<NamedLog>,
+    /// Whether the circle could be read; else this is about what was kept here.
+    pub was_read: bool,
+}
+
+impl Report {
+    /// Whether no log is broken, as far as it could be checked.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.logs.iter().all(|named| named.log.faults.is_empty())
+    }
+
+    /// What the command ends with: 0 if every log is whole, 2 if one is broken, 3 if the circle
+    /// could not be read and what was kept here is whole. What is not anchored yet is not broken.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match (self.is_sound(), self.was_read) {
+            (false, _) => BROKEN,
+            (true, false) => UNREAD,
+            (true, true) => 0,
+        }
+    }
+}
+
+/// What an author is called in this circle.
+#[must_use]
+pub fn author(state: Option<&CircleState>, author_key: PublicKey) -> &'static str {
+    let mut authors = state.into_iter().flat_map(CircleState::authors);
+    let known = authors.find(|(key, _)| *key == author_key);
+    known.map_or("unknown", |(_, name)| name)
+}
+
+/// Reads what the circle shows, adds what was ever kept, asks the chain, and checks each log.
+///
+/// # Errors
+/// A store that does not answer, a circle that stops answering while it is read, and, if a log
+/// is in a batch, a chain that does not answer. A circle that is not entered is no error.
+pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, PipelineError> {
+    let (context, store, now) = (row.context, &pipeline.store, pipeline.now());
+    let mut there: Option<BTreeSet<EntryDigest>> = None;
+    let mut state = None;
+    let mut answers = Vec::new();
+    let entered = match guard::enter(&*pipeline.circles, store, row, now).await {
+        Ok(circle) => Some(circle),
+        Err(GuardError::Store(error)) => return Err(error.into()),
+        Err(_) => None,
+    };
+    if let Some(circle) = entered {
+        let found = circle.circle().await?;
+        there = Some(read_all(store, &*circle, &found, now).await?);
+        if row.kind == ContextKind::Circle {
+            answers = check_answers(store, &*circle, pipeline.registry).await?;
+        }
+        state = Some(found);
+    }
+    let kept = store.log(context, &LogFilter::default()).await?;
+    let heads = store.heads(context).await?;
+    let anchored = anchorings(pipeline, row, &heads, state.as_ref()).await?;
+    let authors: BTreeSet<PublicKey> = kept
+        .iter()
+        .map(|entry| entry.entry.author_key)
+        .chain(heads.iter().map(|head| head.author_key))
+        .collect();
+    let custodian = state.as_ref().map(|state| state.custodian.author_key);
+    let logs = authors
+        .into_iter()
+        .map(|author_key| {
+            let own: Vec<LogEntry> = kept
+                .iter()
+                .filter(|entry| entry.entry.author_key == author_key)
+                .cloned()
+                .collect();
+            let whose = (context, author_key);
+            let mut log = check(whose, &own, there.as_ref(), &heads, &anchored);
+            if custodian == Some(author_key) {
+                log.faults.append(&mut answers);
+            }
+            let by = author(state.as_ref(), author_key);
+            NamedLog { by, log }
+        })
+        .collect();
+    let was_read = there.is_some();
+    Ok(Report { logs, was_read })
+}
+
+/// Since when each root is on the chain.
+async fn anchorings(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    heads: &[Head],
+    state: Option<&CircleState>,
+) -> Result<Anchorings, PipelineError> {
+    let mut anchored = Anchorings::new();
+    if heads.is_empty() {
+        return Ok(anchored);
+    }
+    pipeline.check_chain().await?;
+    let anchorer = anchorer(row, state)?;
+    let roots: BTreeSet<Root> = heads.iter().map(|head| head.root).collect();
+    for root in roots {
+        let registry = pipeline.registry.registry;
+        let since = pipeline.chain.anchored_at(registry, anchorer, root).await?;
+        anchored.extend(since.map(|since| (root, since)));
+    }
+    Ok(anchored)
+}
+
+/// Who anchors this circle: as the invitation says, or the circle itself.
+fn anchorer(row: &CircleRow, state: Option<&CircleState>) -> Result<Anchorer, PipelineError> {
+    if let Some(invitation) = &row.invitation {
+        let invitation: Invitation = serde_json::from_str(invitation)
+            .map_err(|error| PipelineError::Broken(format!("the kept invitation: {error}")))?;
+        return Ok(invitation.says.custodian_address);
+    }
+    let state = state.ok_or_else(|| {
+        let why = "the circle cannot be read, and who anchors it is not known here";
+        PipelineError::Broken(why.into())
+    })?;
+    Ok(state.custodian.anchorer)
+}
