@@ -79,15 +79,6 @@ pub enum Researcher {
         #[command(flatten)]
         which: Which,
     },
-    /// Leave an exchange for good. No order to erase comes here afterwards.
-    Leave {
-        /// Which exchange.
-        #[command(flatten)]
-        which: Which,
-        /// Also while requests are open, or what was released on them was not erased.
-        #[arg(long)]
-        anyway: bool,
-    },
     /// Open everything that was released on a request, into files of this home.
     Open {
         /// Which exchange.
@@ -175,7 +166,6 @@ impl Researcher {
             Self::Receipts { which, out } => receipts(&which, out.as_deref()).await,
             Self::Request(request) => request.run().await,
             Self::Requests { which } => requests(&which).await,
-            Self::Leave { which, anyway } => leave(&which, anyway).await,
             Self::Open { which, request } => open(&which, request).await,
         }
     }
@@ -282,32 +272,6 @@ async fn enrol_recipient(which: &Which, freeze: bool) -> anyhow::Result<()> {
         seal: keys.seal.public_key(),
     };
     enrol(&party, (row.context, &invitation), &bring, freeze).await
-}
-
-async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
-    let (party, row) = which.open().await?;
-    let filter = LogFilter {
-        kind: Some(EntryKind::Requested.name()),
-        ..LogFilter::default()
-    };
-    let mut owed = 0;
-    for entry in party.store.log(row.context, &filter).await? {
-        if let Body::Requested(asked) = entry.body
-            && party.store.reply_key(asked.reply_key).await?.is_some()
-        {
-            owed += 1;
-        }
-    }
-    if owed > 0 && !anyway {
-        bail!(
-            "{owed} requests are open, or what was released on them was not erased, and no order \
-             to erase comes to who left: wait for it, or say --anyway"
-        );
-    }
-    party.node.leave(row.group).await?;
-    let why = "this home left the exchange";
-    party.store.raise_alarm(row.context, why).await?;
-    print_json(&json!({ "left": row.context }))
 }
 
 async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
