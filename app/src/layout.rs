@@ -1,12 +1,12 @@
 //! Where entries live: kinds, shards, and the ids of both.
 //!
-//! The tree is context root → kind → shard → entry. Calimero keeps the children of a node in
-//! one index value (about 230 bytes a child) that every insert below it rewrites, so that no node
-//! gets more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children from one member: the
-//! root has one a kind, a kind has one a shard, and a shard has its entries. Init makes all kinds
-//! and shards, under ids that every node computes alike; from then on only entries come. Readers
-//! go by those ids and never by what a node lists, so that nothing can be hidden by taking a shard
-//! off its kind.
+//! The tree is context root → kind → branch → shard → entry. Calimero keeps the children of a node
+//! in one index value (about 230 bytes a child) that every insert below it rewrites, so that no
+//! node gets more than [`SHARD_LEN_MAX`](crate::limits::SHARD_LEN_MAX) children from one member:
+//! the root has one a kind, a kind one a branch, a branch [`BRANCH_LEN`] shards, and a shard its
+//! entries. Init makes all of them but entries, under ids that every node computes alike; from then
+//! on only entries come. Readers go by those ids and never by what a node lists, so that nothing
+//! can be hidden by taking a shard off its branch.
 //!
 //! The shard of an entry follows from its content: consents, revocations and anchors go by their
 //! handle, records by their record id, log entries by author and number. Everything about one
@@ -101,6 +101,11 @@ pub const WALKED: [Kind; 14] = [
 const KIND_ITSELF: [u8; 2] = [0, 0];
 const SHARD_MARK: u8 = 1;
 const FIXED_ENTRY: [u8; 2] = [2, 0];
+const BRANCH_MARK: u8 = 3;
+
+/// How many shards hang on one branch. What an insert rewrites above its shard grows with a node's
+/// children, and init, which makes some thousand shards one by one, with their square.
+const BRANCH_LEN: u8 = 16;
 
 impl Kind {
     /// The name in cursors and in the ABI.
@@ -148,9 +153,8 @@ impl Kind {
         match self {
             Self::Circle | Self::Enrolments | Self::KeyChanges | Self::Devices | Self::Pools => 1,
             // 128 shards of 256: 32,768 consents a patient, of which some 10,900 can be anchored,
-            // since each takes three entries there. Every insert rewrites the index of its kind
-            // (29 kB here) and of its shard, and looks at each entry of its shard: with 10,000
-            // entries in the circle some 20.
+            // since each takes three entries there. Every insert rewrites the index of its shard,
+            // and looks at each entry of it: with 10,000 entries in the circle some 20.
             Self::Consents | Self::Revocations | Self::Anchors => 128,
             // 256 shards of 128 entries of one author, filled one after the other: 32,768 entries
             // until the first is met again, and twice as many in all.
@@ -221,6 +225,16 @@ impl Kind {
         self.tagged_id(KIND_ITSELF)
     }
 
+    /// The id of the node that a shard hangs on: a branch, or the kind itself if it has no more
+    /// shards than one branch would.
+    #[must_use]
+    pub fn branch_id(self, shard: Shard) -> Id {
+        if self.shards() <= u16::from(BRANCH_LEN) {
+            return self.id();
+        }
+        self.tagged_id([BRANCH_MARK, shard.0 / BRANCH_LEN])
+    }
+
     /// The id of a shard's node.
     #[must_use]
     pub fn shard_id(self, shard: Shard) -> Id {
@@ -251,10 +265,18 @@ mod tests {
         for kind in ALL {
             assert!(ids.insert(*kind.id().as_bytes()));
             assert!(ids.insert(*kind.fixed_entry_id().as_bytes()));
+            let mut branches = std::collections::BTreeSet::new();
             for shard in kind.all_shards() {
                 let id = kind.shard_id(shard);
                 assert!(ids.insert(*id.as_bytes()));
                 assert_eq!(kind.shard_named(id), Some(shard));
+                branches.insert(*kind.branch_id(shard).as_bytes());
+                assert_eq!(kind.shard_named(kind.branch_id(shard)), None);
+            }
+            branches.remove(kind.id().as_bytes());
+            assert!(branches.len() <= usize::from(BRANCH_LEN));
+            for branch in branches {
+                assert!(ids.insert(branch));
             }
             assert_eq!(kind.shard_named(kind.id()), None);
             assert_eq!(kind.shard_named(kind.fixed_entry_id()), None);

@@ -161,8 +161,7 @@ fn insert_at<T: BorshSerialize>(
     id: Id,
     body: &T,
 ) -> Result<Key, Refusal> {
-    grow(Id::root(), kind.id())?;
-    grow(kind.id(), kind.shard_id(shard))?;
+    grow_shard(kind, shard)?;
     let body = borsh::to_vec(body).map_err(|error| Refusal::Storage(error.to_string()))?;
     let mut storage = Element::new_with_field_name_and_crdt_type(Some(id), None, entry_type());
     let created_at = storage.created_at();
@@ -176,17 +175,24 @@ fn insert_at<T: BorshSerialize>(
     Ok(Key(*id.as_bytes()))
 }
 
-/// Makes every kind and shard that such a context has. The custodian does so at init, when nobody
+/// Makes every kind, branch and shard that such a context has. The custodian does so at init, when nobody
 /// else is there yet: nodes that compare their trees send each other leaves only, and an inner node
 /// that one of them had to make up on the way would keep a hash of its own for ever.
 pub fn plant(context: ContextKind) -> Result<(), Refusal> {
     for kind in ALL.into_iter().filter(|kind| kind.is_in(context)) {
-        grow(Id::root(), kind.id())?;
         for shard in kind.all_shards() {
-            grow(kind.id(), kind.shard_id(shard))?;
+            grow_shard(kind, shard)?;
         }
     }
     Ok(())
+}
+
+/// Makes what is not there of a shard and the nodes that it hangs on.
+fn grow_shard(kind: Kind, shard: Shard) -> Result<(), Refusal> {
+    let (branch, shard) = (kind.branch_id(shard), kind.shard_id(shard));
+    grow(Id::root(), kind.id())?;
+    grow(kind.id(), branch)?;
+    grow(branch, shard)
 }
 
 /// Makes an inner node if it is not there, or not there any more.

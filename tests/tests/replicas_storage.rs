@@ -136,7 +136,7 @@ fn hostile_member_deletes_the_root_and_everything_goes_on() {
 }
 
 #[test]
-fn hostile_member_takes_shards_off_their_kind_and_hides_nothing() {
+fn hostile_member_takes_shards_branches_and_kinds_off_and_hides_nothing() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let consent = Consent::sound(&custodian, 1);
     let (_, granted) = patient.call("grant", &consent.grant_arguments()).unwrap();
@@ -145,7 +145,9 @@ fn hostile_member_takes_shards_off_their_kind_and_hides_nothing() {
     for kind in [Kind::Consents, Kind::Revocations] {
         for shard in kind.all_shards() {
             custodian.apply(&delete(kind.shard_id(shard), &like));
+            custodian.apply(&delete(kind.branch_id(shard), &like));
         }
+        custodian.apply(&delete(kind.id(), &like));
     }
     assert_eq!(
         view(&custodian, "consents")["consents"][0]["state"],
