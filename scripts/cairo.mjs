@@ -2,7 +2,7 @@
 // Compiles and tests the contracts with nothing but Node: `cairo.mjs compile`, and `cairo.mjs test
 // [filter]`, which runs the test modules that hold a test with `filter` in its path.
 //
-// `compile` writes target/contracts/consent_registry.sierra.raw.json, which `cargo xtask
+// `compile` writes target/contracts/NAME.sierra.raw.json of each contract, which `cargo xtask
 // contracts` repairs, checks and turns into what is declared. The compiler is the one of the lock
 // file, because another makes another class; MEDSYNC_CAIRO_COMPILER=scarb compiles with an installed
 // Scarb all the same. The tests always run on that of the lock file, so that their gas figures can
@@ -19,8 +19,8 @@ import { CompilationError, compileContract, runTests } from './cairo/compiler.mj
 import { vectorModules } from './cairo/vectors.mjs';
 
 const TOP = fileURLToPath(new URL('..', import.meta.url));
-const CONTRACTS = join(TOP, 'contracts');
-const LIB = join(CONTRACTS, 'src', 'lib.cairo');
+const CRATE = join(TOP, 'contracts');
+const LIB = join(CRATE, 'src', 'lib.cairo');
 const OUT = join(TOP, 'target', 'contracts');
 const VECTORS = process.env.MEDSYNC_VECTORS ?? join(TOP, 'tests', 'vectors', 'protocol-v1.json');
 
@@ -28,22 +28,39 @@ const VECTORS = process.env.MEDSYNC_VECTORS ?? join(TOP, 'tests', 'vectors', 'pr
 const RUNS_AT_ONCE_MAX = 2;
 /** Tests of nothing in the layouts that a run is tried in, one after the other. */
 const PADDINGS = [0, 8, 24, 48, 96];
+/**
+ * The contracts, by the names of their files, each with the module that it does without: the
+ * compiler takes a source of one contract.
+ */
+const CONTRACTS = [
+  { name: 'consent_registry', contract: 'ConsentRegistry', without: 'rewards' },
+  { name: 'reward_pool', contract: 'RewardPool', without: 'registry' },
+];
+/** What tests deploy on a devnet beside them. */
+const DOUBLES = ['token_double'];
 /** Modules of contracts/src/tests that hold no tests and that tests use. */
 const SHARED = ['tests::setup', 'tests::signer', 'tests::vector_checks'];
 
 async function compile() {
   mkdirSync(OUT, { recursive: true });
-  const raw = join(OUT, 'consent_registry.sierra.raw.json');
-  if (scarbCompiles()) {
+  const byScarb = scarbCompiles();
+  if (byScarb) {
     const env = { ...process.env, SCARB_TARGET_DIR: join(OUT, 'scarb') };
-    execFileSync('scarb', ['build'], { cwd: CONTRACTS, env, stdio: 'inherit' });
-    const built = 'medsync_contracts_ConsentRegistry.contract_class.json';
-    writeFileSync(raw, readFileSync(join(OUT, 'scarb', 'dev', built)));
-  } else {
-    const source = bundle(LIB, (path) => !path.startsWith('tests::'));
-    writeFileSync(raw, await compileContract(source));
+    execFileSync('scarb', ['build'], { cwd: CRATE, env, stdio: 'inherit' });
   }
-  console.log('wrote target/contracts/consent_registry.sierra.raw.json');
+  for (const { name, contract, without } of CONTRACTS) {
+    const keep = (path) => !path.startsWith('tests::') && path !== without;
+    const built = join(OUT, 'scarb', 'dev', `medsync_contracts_${contract}.contract_class.json`);
+    write(name, byScarb ? readFileSync(built) : await compileContract(bundle(LIB, keep)));
+  }
+  for (const name of DOUBLES) {
+    write(name, await compileContract(bundle(join(CRATE, 'doubles', `${name}.cairo`))));
+  }
+}
+
+function write(name, sierra) {
+  writeFileSync(join(OUT, `${name}.sierra.raw.json`), sierra);
+  console.log(`wrote target/contracts/${name}.sierra.raw.json`);
 }
 
 function scarbCompiles() {
@@ -101,8 +118,9 @@ async function named(module, run) {
  * takes parts of names: if tree_10 fails, tree_1 is named too.
  */
 async function runOne(module) {
+  // The pool's tests are in tests/tests/rewards, on a devnet.
   const keep = (path) =>
-    SHARED.includes(path) || path === module.path || !path.startsWith('tests::');
+    SHARED.includes(path) || path === module.path || !/^(tests::|rewards$)/.test(path);
   const source = `${bundle(LIB, keep)}\n#[cfg(test)]\nmod vectors {\n${module.source}}\n`;
 
   const whole = await outcome(source, '');

@@ -175,9 +175,9 @@ fn insert_at<T: BorshSerialize>(
     Ok(Key(*id.as_bytes()))
 }
 
-/// Makes every kind, branch and shard that such a context has. The custodian does so at init, when nobody
-/// else is there yet: nodes that compare their trees send each other leaves only, and an inner node
-/// that one of them had to make up on the way would keep a hash of its own for ever.
+/// Makes every kind, branch and shard that such a context has. The custodian does so at init, when
+/// nobody else is there yet: nodes that compare their trees send each other leaves only, and an
+/// inner node that one of them had to make up on the way would keep a hash of its own for ever.
 pub fn plant(context: ContextKind) -> Result<(), Refusal> {
     for kind in ALL.into_iter().filter(|kind| kind.is_in(context)) {
         for shard in kind.all_shards() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use medsync::chain::{
-    Account, AccountKey, Call, Chain, REVOCATIONS_MAX, RpcAccount, RpcChain, Sent,
+    Account, AccountKey, Call, Chain, PoolCall, REVOCATIONS_MAX, RpcAccount, RpcChain, Sent,
     TransactionStatus, deploy,
 };
 use medsync_protocol::ids::{Anchorer, ContractAddress};
@@ -26,25 +26,31 @@ const DEPTHS: std::ops::RangeInclusive<usize> = 4..=16;
 
 /// What one transaction was charged for.
 #[derive(Clone, Copy)]
-struct Gas {
-    l2: f64,
-    l1_data: f64,
+pub struct Gas {
+    /// Units of L2 gas.
+    pub l2: f64,
+    /// Units of L1 data gas.
+    pub l1_data: f64,
 }
 
-struct World {
+/// A devnet with the contracts.
+pub struct World {
     devnet: Devnet,
-    chain: Arc<RpcChain>,
-    registry: ContractAddress,
+    /// How it is read.
+    pub chain: Arc<RpcChain>,
+    /// The registry.
+    pub registry: ContractAddress,
+    /// The reward pools.
+    pub pools: ContractAddress,
 }
 
 /// Measures on a devnet that is started for it.
 pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    report.measuring("starting a devnet and deploying the registry");
-    let devnet = Devnet::start(folder.path())?;
+    report.measuring("starting a devnet and deploying the contracts");
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let world = World::deployed(devnet).await?;
+        let world = World::start(folder.path()).await?;
         anchors(report, &world).await?;
         revocations(report, &world).await
     })
@@ -127,7 +133,9 @@ async fn revocations(report: &mut Report, world: &World) -> anyhow::Result<()> {
 }
 
 impl World {
-    async fn deployed(devnet: Devnet) -> anyhow::Result<Self> {
+    /// Starts a devnet, whose files go into `folder`, and deploys the contracts.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let devnet = Devnet::start(folder)?;
         let rpc = devnet.rpc().parse()?;
         let deployer = &devnet.accounts()[0];
         let built = Path::new(env!("MEDSYNC_ROOT")).join("target/contracts");
@@ -140,11 +148,13 @@ impl World {
         Ok(Self {
             chain: Arc::new(RpcChain::new(&rpc, deployment.chain_id)?),
             registry: deployment.registry,
+            pools: deployment.reward_pool,
             devnet,
         })
     }
 
-    fn account(&self, number: usize) -> anyhow::Result<RpcAccount> {
+    /// An account of the devnet's.
+    pub fn account(&self, number: usize) -> anyhow::Result<RpcAccount> {
         let account = &self.devnet.accounts()[number];
         let (address, key) = (
             account.address.parse()?,
@@ -190,7 +200,14 @@ impl World {
         self.send(account, &call).await
     }
 
-    async fn send(&self, account: &RpcAccount, call: &Call) -> anyhow::Result<Gas> {
+    /// Calls the pool contract.
+    pub async fn pool(&self, account: &RpcAccount, call: PoolCall) -> anyhow::Result<Gas> {
+        let contract = self.pools;
+        self.send(account, &Call::Pool { contract, call }).await
+    }
+
+    /// Sends a transaction and answers what it was charged for.
+    pub async fn send(&self, account: &RpcAccount, call: &Call) -> anyhow::Result<Gas> {
         let prepared = account.prepare(call, account.nonce().await?).await?;
         if account.send(&prepared).await? != Sent::Accepted {
             bail!("the transaction was there already");

@@ -17,6 +17,7 @@ mod circles;
 mod poseidon;
 mod receipts;
 mod report;
+mod rewards;
 mod timing;
 mod trees;
 
@@ -45,6 +46,8 @@ enum Part {
     Circles,
     /// The gas of the registry's transactions.
     Chain,
+    /// The gas of reward pools, above all of a claim.
+    Rewards,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -82,5 +85,6 @@ fn measure(part: Part, report: &mut Report) -> anyhow::Result<()> {
         Part::App => app::measure(report),
         Part::Circles => circles::measure(report),
         Part::Chain => chain::measure(report),
+        Part::Rewards => rewards::measure(report),
     }
 }

@@ -178,6 +178,8 @@ CREATE TABLE log (
     signature TEXT NOT NULL,
     seen_at BIGINT NOT NULL,
     published_at BIGINT,
+    -- Since when it may have vanished from its context again.
+    missed_at BIGINT,
     -- The batch with the head that covers it.
     head_batch INTEGER
 );

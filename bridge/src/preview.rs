@@ -301,10 +301,11 @@ async fn candidates(
         let counts = consent.opening.grantee == recipient
             && history.keys.contains(&key)
             && consent.is_signed(pipeline.registry);
-        // Under a key that was changed only what was seen before the change: whoever stole
-        // the key would deny everything for ever.
+        // Under a key that may have been stolen only what was seen before the change: the thief
+        // would deny everything for ever. What another earlier key signed forbids what it forbade.
         if counts
-            && (key == history.current() || store.opening_of(consent.commitment).await?.is_some())
+            && (!history.was_recovered_from(key)
+                || store.opening_of(consent.commitment).await?.is_some())
         {
             known.insert(
                 consent.commitment,

@@ -8,6 +8,7 @@ pub mod errors;
 pub mod hashes;
 pub mod interface;
 pub mod registry;
+pub mod rewards;
 pub mod signature;
 pub mod tree;
 pub mod types;

@@ -141,6 +141,15 @@ impl KeyHistory {
         *self.keys.last().unwrap()
     }
 
+    /// Whether the recovery key replaced this one: whoever holds it may have stolen it.
+    #[must_use]
+    pub fn was_recovered_from(&self, key: PublicKey) -> bool {
+        let steps = self.keys.iter().zip(&self.by);
+        steps
+            .filter(|(replaced, _)| **replaced == key)
+            .any(|(_, by)| *by == ChangedBy::Recovery)
+    }
+
     /// Whether whom this key admitted is admitted now: it is the present key. A change of the key
     /// ends every admission; who makes it signs anew, with the next key, for those who stay.
     #[must_use]

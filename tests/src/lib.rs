@@ -10,6 +10,7 @@
 
 pub mod circle;
 pub mod devnet;
+pub mod hand;
 pub mod medsync;
 pub mod node;
 pub mod party;

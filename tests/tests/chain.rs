@@ -474,7 +474,7 @@ async fn what_is_not_there_is_said_clearly() {
         .head_of(account, world.anchorer(1))
         .await
         .expect_err("an account");
-    assert!(matches!(error, ChainError::NotARegistry(_)), "{error:?}");
+    assert!(matches!(error, ChainError::OtherContract(..)), "{error:?}");
 
     let strange = RpcAccount::new(Arc::clone(&world.chain), nowhere, key_of_nobody());
     let error = strange.nonce().await.expect_err("no account");

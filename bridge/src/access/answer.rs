@@ -22,6 +22,10 @@ const ANSWERED_PER_ROUND: u32 = 8;
 /// in the patient's log, which has an end.
 const ANSWERED_PER_DAY: u32 = 32;
 const DAY_S: u64 = 24 * 60 * 60;
+/// How many requests of one recipient are refused in words in a day: each leaves an entry in the
+/// custodian's log of the exchange, which has an end and has to hold orders to erase. What is
+/// beyond is not answered.
+const REFUSED_PER_DAY: u32 = 32;
 
 /// Answers requests, those that wait longest first.
 ///
@@ -114,15 +118,26 @@ async fn deny_here(
     request: EntryDigest,
     reason: DenialReason,
 ) -> Result<RequestState, PipelineError> {
+    let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
+    let since = UnixSeconds(now.0.saturating_sub(DAY_S));
+    // Counted as one about nobody's circle.
+    let about = (exchange.context(), exchange.context());
+    if !store
+        .counts_request(request, about, (since, now), REFUSED_PER_DAY)
+        .await?
+    {
+        return Ok(RequestState::Denied);
+    }
     let says = denied(request, reason, &BTreeSet::new());
     desk.log(exchange, &says).await?;
     Ok(RequestState::Denied)
 }
 
-/// A request names a purpose, and whoever breaks the glass says so, and why.
+/// A request names a purpose and a class, and whoever breaks the glass says so, and why.
 fn is_sound(requested: &Requested) -> bool {
     let breaks = requested.purposes.contains(&break_glass_code());
     !requested.purposes.is_empty()
+        && !requested.classes.is_empty()
         && breaks == requested.break_glass
         && (!breaks || !requested.reason.trim().is_empty())
 }

@@ -4,6 +4,7 @@
 //! opened with it, and says so in a signed entry, which is copied into the circle.
 
 use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
+use medsync_protocol::ids::ContextId;
 
 use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
 use crate::pipeline::PipelineError;
@@ -82,18 +83,22 @@ async fn order(desk: &Desk, row: &ReleaseRow, reason: ErasureReason) -> Result<(
         release: row.logged_as,
         reason,
     };
-    // The recipient first: a circle that is stopped does not keep the order from it.
-    let exchange = desk.enter(row.exchange).await?;
-    let in_exchange = desk.log(&*exchange, &says).await?.digest();
-    let circle = desk.enter(row.circle).await?;
-    let in_circle = desk.log(&*circle, &says).await?.digest();
-    let orders = Some((in_circle, in_exchange));
+    // Neither keeps the order from the other: a circle that is stopped, an exchange that takes
+    // nothing more.
+    let in_exchange = say(desk, row.exchange, &says).await;
+    let in_circle = say(desk, row.circle, &says).await?;
+    let orders = Some((in_circle, in_exchange?));
     desk.pipeline
         .store
         .release_is(row.logged_as, ReleaseState::Ordered, orders)
         .await?;
     tracing::info!(release = %row.logged_as, ?reason, "erasure ordered");
     Ok(())
+}
+
+async fn say(desk: &Desk, context: ContextId, says: &Body) -> Result<EntryDigest, PipelineError> {
+    let circle = desk.enter(context).await?;
+    Ok(desk.log(&*circle, says).await?.digest())
 }
 
 /// Copies acknowledgements into the circles; each round looks at a part of what was ordered.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{Body, EntryDigest, EntryKind, RecordRef, Requested};
+use medsync_protocol::audit::{Body, EntryDigest, RecordRef, Requested};
 use medsync_protocol::consent::{Commitment, Registry};
 use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
@@ -15,11 +15,12 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::Terms;
 
 use super::{AuditError, Fault};
+use crate::access::break_glass_code;
+use crate::pipeline::ingest::frozen_fact;
 use crate::pipeline::watch::revoked_by_others;
 use crate::preview::Question;
 use crate::source::{Circle, CircleState, LogEntry, all_consents, all_records};
-use crate::store::log::LogFilter;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// How long what a patient decides may be on its way to the custodian, and how far two clocks may
 /// be apart, in seconds: an answer is carried if it was right now or this long before.
@@ -38,8 +39,9 @@ pub fn answers_fact(context: ContextId) -> String {
     format!("answers:{context}")
 }
 
-/// Checks every answer in the custodian's log that was ever seen here. A circle that is frozen, or
-/// whose patient is not known, is not judged.
+/// Checks every answer in the custodian's log that was ever seen here. Of a circle that is frozen
+/// only what came after that is judged, for which there is no consent; one in which nobody enrolled
+/// is not judged.
 ///
 /// # Errors
 /// A store or a node that does not answer.
@@ -50,22 +52,31 @@ pub async fn check_answers(
 ) -> Result<Vec<Fault>, AuditError> {
     let state = circle.circle().await?;
     let (context, custodian) = (circle.context(), state.custodian.author_key);
-    let filter = LogFilter {
-        author_key: Some(custodian),
-        ..LogFilter::default()
-    };
-    let log = store.log(context, &filter).await?;
+    let mut log = store.log_as_seen(context, custodian).await?;
+    let frozen_at = store.fact(&frozen_fact(context)).await?;
+    let frozen_at = frozen_at.and_then(|at| at.parse().ok()).map(UnixSeconds);
+    let no_consent_since = frozen_at.map(|at| at.0.saturating_add(ON_ITS_WAY_S));
     let named: BTreeSet<RecordRef> = log
         .iter()
-        .flat_map(|entry| records_of(&entry.body))
+        .flat_map(|(entry, _)| records_of(&entry.body))
         .collect();
-    if named.is_empty() || state.party().is_none() {
+    if named.is_empty() || state.enrolments.is_empty() {
         return Ok(Vec::new());
     }
-    let recipients: BTreeSet<PublicKey> = log.iter().filter_map(recipient_of).collect();
+    if state.party().is_none() {
+        // What each answer before that rested on can no longer be told.
+        let is_judged = |entry: &LogEntry, seen_at: UnixSeconds| {
+            records_of(&entry.body).is_empty() || no_consent_since.is_some_and(|at| seen_at.0 > at)
+        };
+        log.retain(|(entry, seen_at)| is_judged(entry, *seen_at));
+    }
+    let recipients: BTreeSet<PublicKey> = log
+        .iter()
+        .filter_map(|(entry, _)| recipient_of(entry))
+        .collect();
     let consents = consents_of(store, circle, &state, registry, &recipients).await?;
     let records = attributes_of(circle, named).await?;
-    Ok(faults(&log, &consents, &records))
+    Ok(faults(&log, &consents, &records, no_consent_since))
 }
 
 /// What an answer names.
@@ -96,7 +107,7 @@ async fn consents_of(
     };
     let context = circle.context();
     let history = store.key_history(context, &patient.enrolment).await?;
-    let key_changed_at = key_changed_at(store, context, state.custodian.author_key).await?;
+    let key_ends = store.key_ends(context, &patient.enrolment).await?;
     let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
     for consent in all_consents(circle).await? {
         let counts = history.keys.contains(&consent.opening.patient_key)
@@ -132,35 +143,22 @@ async fn consents_of(
         let handle = candidate.opening.handle;
         let kept = store.revocation(handle).await?;
         let times = [
-            candidate.revoked_at,
-            kept.map(|kept| kept.seen_at),
+            kept.as_ref().and_then(|kept| kept.revoked_at),
+            kept.as_ref().map(|kept| kept.seen_at),
             revoked_by_others(store, handle).await?,
         ];
-        candidate.revoked_at = times.into_iter().flatten().min();
-        let is_old = candidate.opening.patient_key != history.current();
+        // A time that is written in the circle is that of whoever wrote it down, and the secret is
+        // everybody's by then: it would accuse of what was right.
+        let known = times.into_iter().flatten().min();
+        candidate.revoked_at = known.or(candidate.revoked_at);
+        let of_key = |(key, _): &&(PublicKey, _)| *key == candidate.opening.patient_key;
+        let ended = key_ends.iter().find(of_key).map(|(_, at)| *at);
         consents.push(Consented {
             candidate,
-            key_changed_at: key_changed_at.filter(|_| is_old),
+            key_changed_at: ended,
         });
     }
     Ok(consents)
-}
-
-/// When the patient last said that a key was changed.
-async fn key_changed_at(
-    store: &Store,
-    context: ContextId,
-    custodian: PublicKey,
-) -> Result<Option<UnixSeconds>, StoreError> {
-    let filter = LogFilter {
-        kind: Some(EntryKind::KeyChanged.name()),
-        ..LogFilter::default()
-    };
-    let said = store.log(context, &filter).await?.into_iter();
-    Ok(said
-        .filter(|entry| entry.entry.author_key != custodian)
-        .map(|entry| entry.entry.at)
-        .max())
 }
 
 /// What the records that were named are; none that is not in the circle.
@@ -192,16 +190,20 @@ async fn attributes_of(
     Ok(records)
 }
 
+/// What is wrong with the answers of a log, whose entries come with the time at which they were
+/// first seen here; there is no consent to what was seen after `no_consent_since`, in unix seconds.
 fn faults(
-    log: &[LogEntry],
+    log: &[(LogEntry, UnixSeconds)],
     consents: &[Consented],
     records: &BTreeMap<RecordRef, Attributes>,
+    no_consent_since: Option<u64>,
 ) -> Vec<Fault> {
     let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
     let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
     let mut erased: BTreeMap<RecordRef, UnixSeconds> = BTreeMap::new();
+    let mut glass: BTreeSet<EntryDigest> = BTreeSet::new();
     let mut faults = Vec::new();
-    for entry in log {
+    for (entry, seen_at) in log {
         let (seq, at) = (entry.entry.seq, entry.entry.at);
         match &entry.body {
             // With an order it is a recipient's, and of what was released.
@@ -216,6 +218,9 @@ fn faults(
             Body::Denied { request, .. } => {
                 permitted.remove(request);
             }
+            Body::BreakGlass { request, .. } => {
+                glass.insert(*request);
+            }
             Body::Permitted { request, .. } | Body::Released { request, .. } => {
                 if matches!(entry.body, Body::Permitted { .. }) {
                     permitted.insert(*request);
@@ -227,6 +232,13 @@ fn faults(
                 if !permitted.contains(request) {
                     faults.push(Fault::NotPermitted { seq });
                 }
+                if requested.purposes.contains(&break_glass_code()) && !glass.contains(request) {
+                    faults.push(Fault::SilentGlass { seq });
+                }
+                if at.0 > seen_at.0.saturating_add(ON_ITS_WAY_S) {
+                    faults.push(Fault::Postdated { seq });
+                }
+                let is_past = no_consent_since.is_some_and(|since| seen_at.0 > since);
                 let mut named = records_of(&entry.body);
                 // One that was on its way at the erasure is left out when keys leave.
                 let was_erased = |name: &&RecordRef| {
@@ -239,7 +251,7 @@ fn faults(
                 }
                 named.retain(|name| {
                     let attributes = records.get(name);
-                    !attributes.is_some_and(|it| is_carried(requested, it, consents, at))
+                    is_past || !attributes.is_some_and(|it| is_carried(requested, it, consents, at))
                 });
                 if !named.is_empty() {
                     faults.push(Fault::NotCovered {

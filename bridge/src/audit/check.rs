@@ -68,6 +68,16 @@ pub enum Fault {
         /// Which records.
         records: Vec<RecordRef>,
     },
+    /// An answer has a time that had not come when it was first seen.
+    Postdated {
+        /// Its number.
+        seq: Seq,
+    },
+    /// An answer to whoever broke the glass, of which the log says nothing before.
+    SilentGlass {
+        /// Its number.
+        seq: Seq,
+    },
     /// An answer names records that no consent permitted at its time.
     NotCovered {
         /// Its number.

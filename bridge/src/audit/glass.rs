@@ -19,7 +19,8 @@ pub struct BrokenGlass {
     pub reason: Option<String>,
 }
 
-/// Every time that the glass was broken in a circle, as its custodian's log says.
+/// Every time that the glass was broken in a circle, as its custodian's log says. An answer to
+/// whoever broke it that says nothing of it is a fault: see [`check_answers`](super::check_answers).
 ///
 /// # Errors
 /// A store that does not answer.

@@ -150,7 +150,7 @@ impl RpcAccount {
         let ChainError::WouldRevert(reason) = &error else {
             return error;
         };
-        if reason.registry().is_some() {
+        if reason.is_known() {
             return error;
         }
         match self.nonce().await {
@@ -172,8 +172,8 @@ impl RpcAccount {
     }
 
     fn execution_error(&self, reason: RevertReason) -> ChainError {
-        // Only the account itself looks at the signature; the registry never reverts with this.
-        if reason.registry().is_none() && reason.text().to_lowercase().contains("signature") {
+        // Only the account itself looks at the transaction's signature.
+        if !reason.is_known() && reason.text().to_lowercase().contains("signature") {
             return self.refused(reason.text());
         }
         ChainError::WouldRevert(reason)
@@ -249,7 +249,7 @@ impl Account for RpcAccount {
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
-        self.prepare_calls(vec![call.to_starknet()?], nonce).await
+        self.prepare_calls(call.to_starknet()?, nonce).await
     }
 
     async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError> {

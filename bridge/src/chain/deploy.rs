@@ -1,5 +1,5 @@
-//! Putting the registry on a chain: declare its class, deploy it under an address that follows
-//! from the class alone.
+//! Putting the contracts on a chain: declare each class, deploy it under an address that follows
+//! from the class and its arguments alone.
 //!
 //! Every step first looks whether it was done, by whomever. A process that is killed anywhere
 //! leaves at most a transaction under way, and the next run finds its effect or waits for it.
@@ -28,7 +28,7 @@ use super::{
 
 mod artifact;
 
-pub use artifact::Artifact;
+pub use artifact::{Artifact, Contract};
 
 /// Starknet's universal deployer, the same on every chain.
 const DEPLOYER: Felt =
@@ -43,7 +43,7 @@ const FEES: FeePolicy = FeePolicy {
     cap: Fri(500_000_000_000_000_000_000),
 };
 
-/// A registry on a chain: what parties and verifiers are configured with.
+/// The contracts on a chain: what parties and verifiers are configured with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deployment {
@@ -55,7 +55,12 @@ pub struct Deployment {
     pub class_hash: ClassHash,
     /// A block at which it was there: that of the deployment, if this run made it.
     pub block: BlockAt,
-    /// Whether this run deployed it; false if it was there already, and in what was read.
+    /// The reward pools' contract, which judges by this registry.
+    pub reward_pool: ContractAddress,
+    /// Its class.
+    pub reward_pool_class: ClassHash,
+    /// Whether this run deployed one of them; false if both were there already, and in what was
+    /// read.
     #[serde(skip)]
     pub is_new: bool,
 }
@@ -70,7 +75,7 @@ impl Deployment {
     }
 }
 
-/// Declares and deploys the registry, as far as that is not done yet, on the chain that the
+/// Declares and deploys the contracts, as far as that is not done yet, on the chain that the
 /// endpoint serves.
 ///
 /// # Errors
@@ -82,48 +87,81 @@ pub async fn deploy(
     key: AccountKey,
     artifacts: &Path,
 ) -> Result<Deployment, ChainError> {
-    let artifact = Artifact::read(artifacts)?;
+    let registry = Artifact::read(artifacts, Contract::Registry)?;
+    let reward_pool = Artifact::read(artifacts, Contract::RewardPool)?;
     let chain = Arc::new(RpcChain::whatever_serves(rpc).await?);
+    let chain_id = chain.expected_chain();
     let account = RpcAccount::new(chain, account, key).with_fees(FEES);
-    let registry = address(&artifact);
-    if let Some(deployment) = find(&account, &artifact, registry).await? {
-        return Ok(deployment);
+
+    let registry = Plan::new(registry, b"MEDSYNC_REGISTRY_V1", Vec::new());
+    let placed = put(&account, &registry).await?;
+    let judge = vec![registry.address.felt()];
+    let reward_pool = Plan::new(reward_pool, b"MEDSYNC_REWARDS_V1", judge);
+    let rewards = put(&account, &reward_pool).await?;
+    Ok(Deployment {
+        chain_id,
+        registry: registry.address,
+        class_hash: registry.artifact.class_hash(),
+        block: placed.block,
+        reward_pool: reward_pool.address,
+        reward_pool_class: reward_pool.artifact.class_hash(),
+        is_new: placed.is_new || rewards.is_new,
+    })
+}
+
+/// What is put on a chain, and where: the address follows from class, salt and arguments,
+/// whoever deploys.
+struct Plan {
+    artifact: Artifact,
+    salt: Felt,
+    arguments: Vec<Felt>,
+    address: ContractAddress,
+}
+
+impl Plan {
+    fn new(artifact: Artifact, salt: &[u8], arguments: Vec<Felt>) -> Self {
+        let (class, salt) = (
+            artifact.class_hash().felt(),
+            Felt::from_bytes_be_slice(salt),
+        );
+        let unique = UdcUniqueness::NotUnique;
+        let address = get_udc_deployed_address(salt, class, &unique, &arguments);
+        Self {
+            artifact,
+            salt,
+            arguments,
+            address: ContractAddress::from_felt(address),
+        }
     }
-    declare(&account, &artifact).await?;
-    create(&account, &artifact, registry).await
 }
 
-/// Makes the address of the registry follow from its class alone.
-fn salt() -> Felt {
-    Felt::from_bytes_be_slice(b"MEDSYNC_REGISTRY_V1")
+/// That a contract is there.
+struct Placed {
+    /// A block at which it was: that of the deployment, if this run made it.
+    block: BlockAt,
+    is_new: bool,
 }
 
-/// The address of a class that is deployed with our salt by anybody.
-fn address(artifact: &Artifact) -> ContractAddress {
-    let class = artifact.class_hash().felt();
-    let address = get_udc_deployed_address(salt(), class, &UdcUniqueness::NotUnique, &[]);
-    ContractAddress::from_felt(address)
+async fn put(account: &RpcAccount, plan: &Plan) -> Result<Placed, ChainError> {
+    if let Some(placed) = find(account, plan).await? {
+        return Ok(placed);
+    }
+    declare(account, &plan.artifact).await?;
+    create(account, plan).await
 }
 
-async fn find(
-    account: &RpcAccount,
-    artifact: &Artifact,
-    registry: ContractAddress,
-) -> Result<Option<Deployment>, ChainError> {
+async fn find(account: &RpcAccount, plan: &Plan) -> Result<Option<Placed>, ChainError> {
     let chain = account.chain();
     let block = chain.tip().await?;
-    let expected = artifact.class_hash();
-    match chain.class_at(registry, block.hash).await? {
+    let expected = plan.artifact.class_hash();
+    match chain.class_at(plan.address, block.hash).await? {
         None => Ok(None),
-        Some(found) if found == expected => Ok(Some(Deployment {
-            chain_id: chain.expected_chain(),
-            registry,
-            class_hash: found,
+        Some(found) if found == expected => Ok(Some(Placed {
             block,
             is_new: false,
         })),
         Some(found) => Err(ChainError::OtherClass {
-            contract: registry,
+            contract: plan.address,
             expected,
             found,
         }),
@@ -213,19 +251,17 @@ fn is_under_way(error: &InnerError) -> bool {
     }
 }
 
-async fn create(
-    account: &RpcAccount,
-    artifact: &Artifact,
-    registry: ContractAddress,
-) -> Result<Deployment, ChainError> {
+async fn create(account: &RpcAccount, plan: &Plan) -> Result<Placed, ChainError> {
     let deadline = Instant::now() + PATIENCE;
-    let class = artifact.class_hash().felt();
+    let class = plan.artifact.class_hash().felt();
     loop {
+        // Class, salt, not bound to the deployer, the constructor's arguments.
+        let mut calldata = vec![class, plan.salt, Felt::ZERO, plan.arguments.len().into()];
+        calldata.extend(&plan.arguments);
         let call = StarknetCall {
             to: DEPLOYER,
             selector: selector("deployContract"),
-            // Class, salt, not bound to the deployer, no constructor arguments.
-            calldata: vec![class, salt(), Felt::ZERO, Felt::ZERO],
+            calldata,
         };
         let nonce = account.nonce().await?;
         let sent = match account.prepare_calls(vec![call], nonce).await {
@@ -236,11 +272,10 @@ async fn create(
             Ok(hash) => settle(account.chain(), *hash, deadline).await?,
             Err(_) => None,
         };
-        if let Some(found) = find(account, artifact, registry).await? {
-            return Ok(Deployment {
+        if let Some(found) = find(account, plan).await? {
+            return Ok(Placed {
                 block: block.unwrap_or(found.block),
                 is_new: block.is_some(),
-                ..found
             });
         }
         match sent {

@@ -76,6 +76,102 @@ impl RegistryRevert {
     }
 }
 
+/// A reason for which the pool contract reverts, or passes over a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {advice}")]
+pub struct PoolRevert {
+    /// As the contract spells it.
+    pub name: &'static str,
+    /// What it means, for people.
+    pub advice: &'static str,
+}
+
+const fn pool(name: &'static str, advice: &'static str) -> PoolRevert {
+    PoolRevert { name, advice }
+}
+
+impl PoolRevert {
+    /// Every reason.
+    pub const ALL: [Self; 37] = [
+        pool("CALLER_ZERO", "a pool belongs to somebody"),
+        pool("TOKEN_ZERO", "the zero address is no token"),
+        pool("REGISTRY_ZERO", "the pool contract needs a registry"),
+        pool("REWARD_ZERO", "a pool pays something for a claim"),
+        pool("CLAIM_END_PAST", "claiming has to end in the future"),
+        pool(
+            "REFUND_BEFORE_CLAIM_END",
+            "the refund time is not before the claim end",
+        ),
+        pool(
+            "REFUND_TOO_LATE",
+            "the refund time is at most ten years ahead, in seconds",
+        ),
+        pool("QUOTAS_EMPTY", "a promise names at least one custodian"),
+        pool(
+            "QUOTAS_TOO_MANY",
+            "a call promises to at most 64 custodians; top up for more",
+        ),
+        pool("QUOTA_ZERO", "a quota is of at least one claim"),
+        pool("ANCHORER_ZERO", "nobody anchors under the zero address"),
+        pool("POOL_EXISTS", "this account has a pool of this nonce"),
+        pool(
+            "NOT_FUNDED",
+            "the deposit does not pay for every promised claim",
+        ),
+        pool("NOT_THE_FUNDER", "only who opened the pool may do this"),
+        pool(
+            "POOL_UNKNOWN",
+            "there is no such pool; it may be of another contract",
+        ),
+        pool("POOL_ENDED", "the pool has ended"),
+        pool("CLAIM_END_REACHED", "claiming has ended"),
+        pool("TICKET_EXPIRED", "the ticket came too late"),
+        pool("PAY_TO_ZERO", "nothing is paid to the zero address"),
+        pool("PAY_TO_POOL", "nothing is paid to the pool contract itself"),
+        pool(
+            "QUOTA_EXHAUSTED",
+            "every claim that was promised through this custodian is made",
+        ),
+        pool("ALREADY_CLAIMED", "this ticket was spent"),
+        pool("NOT_INCLUDED", "the proof is none"),
+        pool("UNKNOWN_ANCHOR", "the custodian anchored no such ticket"),
+        pool("REVOKED", "the consent is revoked"),
+        pool("BAD_SIGNATURE", "the claim key did not sign this claim"),
+        pool(
+            "BLOCK_TIME_ZERO",
+            "nothing can be recorded in a block without a time",
+        ),
+        pool("CLAIMS_EMPTY", "a call spends at least one ticket"),
+        pool("CLAIMS_TOO_MANY", "a call spends at most 64 tickets"),
+        pool("NOTHING_ACCRUED", "nothing accrued, or it was paid out"),
+        pool("REFUND_TOO_EARLY", "the refund time has not come"),
+        pool(
+            "CLAIMS_LEFT",
+            "promised claims are left; the refund time frees them",
+        ),
+        pool("REENTERED", "the token called back"),
+        pool("TOKEN_REFUSED", "the token did not transfer"),
+        pool(
+            "TOKEN_ANSWER",
+            "the token does not answer as an ERC-20 does",
+        ),
+        pool(
+            "TOKEN_PAID_OTHERWISE",
+            "the token did not take just the amount from the pool",
+        ),
+        pool(
+            "TOKEN_LOST_BALANCE",
+            "the token's deposit made the pool's balance smaller",
+        ),
+    ];
+
+    /// The reason that a text of the chain names, as [`RegistryRevert::find`].
+    pub(super) fn find(text: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|one| text.contains(one.name) || text.contains(&hex::encode(one.name)))
+    }
+}
+
 /// Why Starknet could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -122,11 +218,11 @@ pub enum ChainError {
     #[error("the Starknet RPC contradicts itself: {0}")]
     Contradiction(String),
     /// There is no contract at the address.
-    #[error("there is no contract at {0} on this chain; check the registry's address")]
+    #[error("there is no contract at {0} on this chain; check its address")]
     NoContract(ContractAddress),
     /// The contract at the address is something else.
-    #[error("the contract at {0} is no consent registry; check the registry's address")]
-    NotARegistry(ContractAddress),
+    #[error("the contract at {0} has no function {1}; check its address")]
+    OtherContract(ContractAddress, &'static str),
     /// There is no account at the address.
     #[error("there is no account at {0} on this chain; deploy and fund it first")]
     NoAccount(ContractAddress),
@@ -201,8 +297,12 @@ pub enum ChainError {
     #[error("the stored transaction is not what was prepared: {0}")]
     Payload(String),
     /// A call that cannot be made.
-    #[error("a revocation opens 1 to {max} handles, this has {count}")]
-    Openings {
+    #[error("{call} takes 1 to {max} {of}, this has {count}")]
+    Count {
+        /// The call.
+        call: &'static str,
+        /// What it takes.
+        of: &'static str,
         /// How many it has.
         count: usize,
         /// How many fit.
@@ -243,10 +343,10 @@ impl ChainError {
             | Self::FeeTooLow(_)
             | Self::NonceTaken { .. }
             | Self::Payload(_)
-            | Self::Openings { .. } => Class::FailBatch,
+            | Self::Count { .. } => Class::FailBatch,
             Self::OtherChain { .. }
             | Self::NoContract(_)
-            | Self::NotARegistry(_)
+            | Self::OtherContract(..)
             | Self::NoAccount(_)
             | Self::OtherClass { .. }
             | Self::AccountRefuses { .. }

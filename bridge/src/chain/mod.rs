@@ -24,11 +24,15 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod intent;
+mod pool;
 mod rpc;
 
 pub use account::{AccountKey, FeePolicy, RpcAccount};
-pub use deploy::{Artifact, Deployment, deploy};
-pub use error::{ChainError, Class, RegistryRevert};
+pub use deploy::{Artifact, Contract, Deployment, deploy};
+pub use error::{ChainError, Class, PoolRevert, RegistryRevert};
+pub use pool::{
+    CLAIMS_MAX, Claim, PAGE_MAX, PoolCall, PoolState, Promise, QUOTAS_MAX, Quota, QuotaUse, Totals,
+};
 pub use rpc::{RpcChain, RpcLimits};
 
 /// The most openings in one [`Call::Revoke`]; the registry refuses more.
@@ -117,6 +121,17 @@ impl RevertReason {
         Self(kept)
     }
 
+    /// Whether it is a reason of one of the contracts.
+    fn is_known(&self) -> bool {
+        self.registry().is_some() || self.pool().is_some()
+    }
+
+    /// The pool contract's own reason, if it was one.
+    #[must_use]
+    pub fn pool(&self) -> Option<PoolRevert> {
+        PoolRevert::find(&self.0)
+    }
+
     /// The registry's own reason, if it was one.
     #[must_use]
     pub fn registry(&self) -> Option<RegistryRevert> {
@@ -126,9 +141,10 @@ impl RevertReason {
 
 impl std::fmt::Display for RevertReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.registry() {
-            Some(known) => write!(f, "{known}"),
-            None => f.write_str(&self.0),
+        match (self.registry(), self.pool()) {
+            (Some(known), _) => write!(f, "{known}"),
+            (None, Some(known)) => write!(f, "{known}"),
+            (None, None) => f.write_str(&self.0),
         }
     }
 }
@@ -251,7 +267,7 @@ pub struct FeeBounds {
     pub l1_gas: GasBound,
 }
 
-/// A call of the registry.
+/// What a transaction does.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Anchors a batch, if the account's head is still the expected one.
@@ -271,6 +287,13 @@ pub enum Call {
         registry: ContractAddress,
         /// What opens each handle. Sending publishes the secrets.
         openings: Vec<(RevocationSecret, PublicKey)>,
+    },
+    /// Calls a pool contract.
+    Pool {
+        /// The contract.
+        contract: ContractAddress,
+        /// What it is told.
+        call: PoolCall,
     },
 }
 

@@ -162,35 +162,46 @@ impl RpcChain {
         }
     }
 
-    /// Calls a view of the registry at one block and takes exactly `N` felts for an answer.
-    async fn view<const N: usize>(
+    /// Calls a view at one block and takes exactly `N` felts for an answer.
+    pub(super) async fn view<const N: usize>(
         &self,
-        registry: ContractAddress,
+        contract: ContractAddress,
         name: &'static str,
         calldata: Vec<Felt>,
         block: BlockHash,
     ) -> Result<[Felt; N], ChainError> {
-        let call = FunctionCall {
-            contract_address: registry.felt(),
-            entry_point_selector: selector(name),
-            calldata,
-        };
-        let id = BlockId::Hash(block.felt());
-        let answer = match self.client.call(call, id).await {
-            Ok(answer) => answer,
-            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => {
-                return Err(ChainError::NoContract(registry));
-            }
-            Err(ProviderError::StarknetError(StarknetError::EntrypointNotFound)) => {
-                return Err(ChainError::NotARegistry(registry));
-            }
-            Err(error) => return Err(self.failure("starknet_call", error)),
-        };
+        let answer = self.call(contract, name, calldata, block).await?;
         let count = answer.len();
         answer.try_into().map_err(|_| ChainError::Malformed {
             method: "starknet_call",
             detail: format!("{name} gives {N} values, {count} came"),
         })
+    }
+
+    /// Calls a view at one block.
+    pub(super) async fn call(
+        &self,
+        contract: ContractAddress,
+        name: &'static str,
+        calldata: Vec<Felt>,
+        block: BlockHash,
+    ) -> Result<Vec<Felt>, ChainError> {
+        let call = FunctionCall {
+            contract_address: contract.felt(),
+            entry_point_selector: selector(name),
+            calldata,
+        };
+        let id = BlockId::Hash(block.felt());
+        match self.client.call(call, id).await {
+            Ok(answer) => Ok(answer),
+            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => {
+                Err(ChainError::NoContract(contract))
+            }
+            Err(ProviderError::StarknetError(StarknetError::EntrypointNotFound)) => {
+                Err(ChainError::OtherContract(contract, name))
+            }
+            Err(error) => Err(self.failure("starknet_call", error)),
+        }
     }
 
     async fn status_without_receipt(
@@ -377,7 +388,7 @@ pub(super) fn selector(name: &'static str) -> Felt {
 }
 
 /// A time as the chain gives it.
-fn time(value: Felt) -> Result<UnixSeconds, ChainError> {
+pub(super) fn time(value: Felt) -> Result<UnixSeconds, ChainError> {
     u64::try_from(value)
         .map(UnixSeconds)
         .map_err(|_| ChainError::Malformed {

@@ -9,7 +9,7 @@ use url::Url;
 use crate::chain::{AccountKey, deploy};
 use crate::files;
 
-/// Declare and deploy the ConsentRegistry; a second run finds the first one's contract.
+/// Declare and deploy ConsentRegistry and RewardPool; a second run finds the first one's.
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
     /// The Starknet RPC endpoint.
@@ -21,7 +21,7 @@ pub struct Deploy {
     /// The file with its private key, readable by its owner alone.
     #[arg(long)]
     key_file: PathBuf,
-    /// Where scripts/build-contracts wrote the class.
+    /// Where scripts/build-contracts wrote the classes.
     #[arg(long, default_value = "target/contracts")]
     artifacts: PathBuf,
     /// Where to write what was deployed; parties and verifiers are configured with it.
@@ -40,8 +40,11 @@ impl Deploy {
         let json = serde_json::to_vec_pretty(&deployment)?;
         files::write_whole(&self.out, &json, false).context("the deployment file")?;
         println!(
-            "registry {} of class {}",
-            deployment.registry, deployment.class_hash
+            "registry {} of class {}\nreward pools {} of class {}",
+            deployment.registry,
+            deployment.class_hash,
+            deployment.reward_pool,
+            deployment.reward_pool_class
         );
         Ok(())
     }

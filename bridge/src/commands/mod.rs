@@ -29,7 +29,7 @@ pub struct Cli {
 /// What `medsync` does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Declare and deploy the ConsentRegistry (once for a chain; a second run finds it).
+    /// Declare and deploy the contracts (once for a chain; a second run finds them).
     Deploy(deploy::Deploy),
     /// Run a party's daemon until Ctrl-C.
     Daemon(daemon::Daemon),

@@ -135,8 +135,8 @@ pub struct Request {
     /// For what, as SYSTEM|CODE; may be named several times.
     #[arg(long, required = true, value_parser = code)]
     purpose: Vec<Code>,
-    /// Which classes of records, as SYSTEM|CODE; all that are covered if none is named.
-    #[arg(long, value_parser = code)]
+    /// Which classes of records, as SYSTEM|CODE: at least one.
+    #[arg(long, required = true, value_parser = code)]
     class: Vec<Code>,
     /// An obligation that is understood and will be kept, as SYSTEM|CODE.
     #[arg(long, value_parser = code)]

@@ -26,11 +26,12 @@ use crate::audit;
 use crate::guard::{self, GuardError};
 use crate::preview;
 use crate::source::{
-    Change, ChangeWalk, Circle, Consent, Device, EntryBody, EntryKind, LogEntry, SignedKeyChange,
-    SourceError, StateHash,
+    Change, ChangeWalk, Circle, CircleState, Consent, Device, EntryBody, EntryKind, LogEntry,
+    SignedKeyChange, SourceError, StateHash,
 };
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
+use crate::store::releases::{ReleaseRow, ReleaseState};
 use crate::store::revocations::Origin;
 
 /// How many pages of a circle's walk one round reads.
@@ -210,12 +211,16 @@ async fn ingest(
     if !walk.changes.is_complete() || !took_all {
         return Ok(false);
     }
+    let carried = match is_stopped {
+        true => Vec::new(),
+        false => carried_logs(row, &circle.circle().await?),
+    };
     let vanished = pipeline
         .store
         .finish_walk(
             row.context,
             &walk.changes.entries,
-            (!is_stopped).then_some(walk.state),
+            ((!is_stopped).then_some(walk.state), &carried),
             pipeline.now(),
         )
         .await?;
@@ -259,6 +264,10 @@ async fn note_answers(
         ),
     };
     let fact = audit::answers_fact(row.context);
+    if why.is_empty() && circle.circle().await?.party().is_none() {
+        // Whoever froze the circle does not take back what was found before.
+        return Ok(());
+    }
     if store.fact(&fact).await?.unwrap_or_default() != why {
         store.state_fact(&fact, &why).await?;
         if !why.is_empty() {
@@ -266,6 +275,20 @@ async fn note_answers(
         }
     }
     Ok(())
+}
+
+/// Whose logs this party brings back when entries vanish: its own, and those of custodian and
+/// patient. Whoever else is in the circle has as many author keys as it likes, and would fill up
+/// the shards of those who carry its entries by deleting them.
+fn carried_logs(row: &CircleRow, state: &CircleState) -> Vec<PublicKey> {
+    let enrolled = state.enrolments.iter();
+    let own = state.ever_admitted();
+    let own = own.filter(|device| device.admission.member == row.member);
+    [state.custodian.author_key]
+        .into_iter()
+        .chain(enrolled.map(|found| found.enrolment.author_key))
+        .chain(own.filter_map(|device| device.author_key))
+        .collect()
 }
 
 /// Which entries of a walk are taken in.
@@ -342,17 +365,18 @@ async fn take_in_new(
             }
             other => other?,
         };
-        if matches!(entry.kind, EntryKind::KeyChange | EntryKind::Device) {
-            // Whose key counts is asked anew.
-            people = None;
-        }
+        let kind = entry.kind;
         if settled {
             pipeline
                 .store
-                .note_seen(row.context, &entry, pipeline.now())
+                .note_seen(row.context, &entry, &counting.carried, pipeline.now())
                 .await?;
         } else {
             walk.unsettled.insert(entry);
+        }
+        if matches!(kind, EntryKind::KeyChange | EntryKind::Device) {
+            // Whose key counts is asked anew.
+            people = None;
         }
     }
     Ok(took_all)
@@ -363,10 +387,14 @@ async fn take_in_new(
 struct People {
     /// The enrolled patient's keys through time.
     patient: Vec<PublicKey>,
+    /// Those of them that the recovery key replaced.
+    stolen: Vec<PublicKey>,
     /// The keys that sign log entries.
     authors: Vec<PublicKey>,
     /// The custodian's among them.
     custodian: Option<PublicKey>,
+    /// Those whose logs this party brings back.
+    carried: Vec<PublicKey>,
 }
 
 /// Who custodian and patient are. A circle with two different enrolments has no patient, and says
@@ -388,28 +416,36 @@ async fn people_of(
     }
     let authors = state.authors().map(|(key, _)| key).collect();
     let custodian = Some(state.custodian.author_key);
-    let nobody = |authors| People {
+    let carried = carried_logs(row, &state);
+    let nobody = |authors, carried| People {
         patient: Vec::new(),
+        stolen: Vec::new(),
         authors,
         custodian,
+        carried,
     };
     let Some(party) = state.party() else {
-        return Ok(nobody(authors));
+        return Ok(nobody(authors, carried));
     };
     let enrolled = &party.enrolment;
     let history = pipeline.store.key_history(row.context, enrolled).await?;
     if history.is_frozen {
-        return Ok(nobody(authors));
+        return Ok(nobody(authors, carried));
     }
     let (member, current) = (enrolled.member, history.current());
     pipeline
         .store
         .pin_party(row.context, member, current)
         .await?;
+    let stolen = history.keys.iter().copied();
     Ok(People {
+        stolen: stolen
+            .filter(|key| history.was_recovered_from(*key))
+            .collect(),
         patient: history.keys,
         authors,
         custodian,
+        carried,
     })
 }
 

@@ -379,7 +379,7 @@ impl Store {
     }
 
     /// Notes that an entry was seen and dealt with; of a revocation, a log entry, a key change or a
-    /// ticket that was replaced, asks for it to be brought back.
+    /// ticket that was replaced, asks for it to be brought back; of log entries those by `carried`.
     ///
     /// # Errors
     /// A database that refuses.
@@ -387,6 +387,7 @@ impl Store {
         &self,
         context: ContextId,
         entry: &Change,
+        carried: &[PublicKey],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
@@ -403,7 +404,7 @@ impl Store {
             ask_for_revocations(&mut transaction, context, now).await?;
         }
         if is_replaced && entry.kind == EntryKind::Log {
-            ask_for_log(&mut transaction, context).await?;
+            ask_for_log(&mut transaction, context, carried, now).await?;
         }
         if is_replaced && entry.kind == EntryKind::KeyChange {
             ask_for_key_changes(&mut transaction, context).await?;
@@ -431,7 +432,8 @@ impl Store {
     /// After a whole walk: notes what is no longer there; if that is a revocation, a log entry, a
     /// key change or a ticket, asks for it to be brought back. Notes the state that was walked too,
     /// if everything in it was taken in: a circle of that state is not read again for a while.
-    /// Answers the entries that vanished since the last walk.
+    /// Answers the entries that vanished since the last walk. The logs of `carried` alone are
+    /// brought back: what is brought back takes up the room of whoever brings it.
     ///
     /// # Errors
     /// A database that refuses.
@@ -439,7 +441,7 @@ impl Store {
         &self,
         context: ContextId,
         present: &[Change],
-        taken_in: Option<StateHash>,
+        (taken_in, carried): (Option<StateHash>, &[PublicKey]),
         now: UnixSeconds,
     ) -> Result<Vec<Change>, StoreError> {
         let present: HashSet<_> = present
@@ -498,7 +500,7 @@ impl Store {
             ask_for_key_changes(&mut transaction, context).await?;
         }
         if lacks(EntryKind::Log) {
-            ask_for_log(&mut transaction, context).await?;
+            ask_for_log(&mut transaction, context, carried, now).await?;
         }
         if lacks(EntryKind::Ticket) {
             ask_for_tickets(&mut transaction, context, now).await?;

@@ -3,6 +3,7 @@
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
 use medsync_protocol::messages::Enrolment;
+use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -105,6 +106,34 @@ impl Store {
             changes.extend(by.map(|by| (kept, by)));
         }
         Ok(changes)
+    }
+
+    /// The keys of a party that were replaced, with the time at which each change was first seen
+    /// here.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn key_ends(
+        &self,
+        context: ContextId,
+        enrolled: &Enrolment,
+    ) -> Result<Vec<(PublicKey, UnixSeconds)>, StoreError> {
+        let history = self.key_history(context, enrolled).await?;
+        let mut ends = Vec::new();
+        for (seq, keys) in (0..).zip(history.keys.windows(2)) {
+            let seen_at: i64 = sqlx::query_scalar(
+                "SELECT MIN(seen_at) FROM key_changes \
+                 WHERE context = $1 AND seq = $2 AND old_key = $3 AND new_key = $4",
+            )
+            .bind(context.to_string())
+            .bind(signed(seq))
+            .bind(keys[0].to_string())
+            .bind(keys[1].to_string())
+            .fetch_one(&self.pool)
+            .await?;
+            ends.push((keys[0], UnixSeconds(unsigned(seen_at))));
+        }
+        Ok(ends)
     }
 
     /// The changes that made a party's keys what they are, in their order.

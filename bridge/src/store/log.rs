@@ -130,7 +130,8 @@ impl Store {
         let kept = self.insert_entry(seen, now, Some(now)).await?;
         if !kept {
             sqlx::query(
-                "UPDATE log SET published_at = $2 WHERE digest = $1 AND published_at IS NULL",
+                "UPDATE log SET published_at = COALESCE(published_at, $2), missed_at = NULL \
+                 WHERE digest = $1 AND (published_at IS NULL OR missed_at IS NOT NULL)",
             )
             .bind(seen.digest().to_string())
             .bind(signed(now.0))
@@ -327,10 +328,12 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn contexts_with_unpublished_entries(&self) -> Result<Vec<ContextId>, StoreError> {
-        let contexts: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT context FROM log WHERE published_at IS NULL")
-                .fetch_all(&self.pool)
-                .await?;
+        let contexts: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT context FROM log \
+                 WHERE published_at IS NULL OR missed_at IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await?;
         contexts
             .iter()
             .map(|text| read("a context", text))
@@ -358,7 +361,8 @@ impl Store {
         context: ContextId,
     ) -> Result<Vec<PublicKey>, StoreError> {
         sqlx::query(
-            "SELECT DISTINCT author_key FROM log WHERE context = $1 AND published_at IS NULL",
+            "SELECT DISTINCT author_key FROM log WHERE context = $1 \
+             AND (published_at IS NULL OR missed_at IS NOT NULL)",
         )
         .bind(context.to_string())
         .fetch_all(&self.pool)
@@ -378,7 +382,8 @@ impl Store {
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM log WHERE context = $1 AND author_key = $2 AND published_at IS NULL \
+            "SELECT * FROM log WHERE context = $1 AND author_key = $2 \
+             AND (published_at IS NULL OR missed_at IS NOT NULL) \
              ORDER BY seq, seen_at LIMIT $3",
         )
         .bind(context.to_string())
@@ -417,6 +422,28 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(entry).collect()
+    }
+
+    /// Every entry of one author in a context, by number, with the time at which it was first seen
+    /// here.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log_as_seen(
+        &self,
+        context: ContextId,
+        author_key: PublicKey,
+    ) -> Result<Vec<(LogEntry, UnixSeconds)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND author_key = $2 ORDER BY seq, digest",
+        )
+        .bind(context.to_string())
+        .bind(author_key.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((entry(row)?, UnixSeconds(unsigned(row.try_get("seen_at")?)))))
+            .collect()
     }
 
     /// Logs that went on since they were last in a batch, those that wait longest first, and since
@@ -526,15 +553,24 @@ impl Store {
     }
 }
 
-/// Has the log of a context published again, as part of a transaction: all of it, because which
-/// entry went with a key is not known.
+/// Has the logs of some authors published again, as part of a transaction: all of them, because
+/// which entry went with a key is not known. Those that are there already take up no room.
 pub(super) async fn ask_for_log(
     connection: &mut SqliteConnection,
     context: ContextId,
+    authors: &[PublicKey],
+    now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE log SET published_at = NULL WHERE context = $1")
+    for author in authors {
+        sqlx::query(
+            "UPDATE log SET missed_at = $3 WHERE context = $1 AND author_key = $2 \
+             AND published_at IS NOT NULL",
+        )
         .bind(context.to_string())
-        .execute(connection)
+        .bind(author.to_string())
+        .bind(signed(now.0))
+        .execute(&mut *connection)
         .await?;
+    }
     Ok(())
 }

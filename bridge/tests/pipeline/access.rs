@@ -178,7 +178,7 @@ impl Study {
             recipient: researcher().public_key(),
             patient: receipts[0].patient,
             purposes: CodeSet::collect([Code::new("act", purpose)]).expect("one"),
-            classes: CodeSet::default(),
+            classes: CodeSet::collect([Code::new("types", "Observation")]).expect("one"),
             understood: CodeSet::default(),
             reason: "a study".into(),
             break_glass: false,
@@ -274,8 +274,9 @@ async fn hostile_requests_are_denied_and_logged() {
     assert_eq!(study.denial(), Some(DenialReason::NoConsent));
     assert_eq!(study.kinds(), [Kind::Requested, Kind::Denied]);
     type Change = fn(&mut Requested);
-    let changes: [Change; 4] = [
+    let changes: [Change; 5] = [
         |requested| requested.patient.0 = [1; 32],
+        |requested| requested.classes = CodeSet::default(),
         |requested| requested.purposes = CodeSet::default(),
         |requested| requested.recipient = patient().public_key(),
         // To break the glass is to ask for that purpose, and to say why.

@@ -321,6 +321,7 @@ impl Account for FakeAccount {
                 let first = openings[0].1.felt();
                 (Payload::Revoke { openings }, first)
             }
+            Call::Pool { .. } => panic!("no lane calls a pool"),
         };
         // As on the real chain, the hash follows from account, nonce and call.
         let hash = what + self.address.felt() * Felt::from(1_000_003) + Felt::from(nonce.0);

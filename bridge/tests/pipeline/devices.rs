@@ -3,14 +3,20 @@
 
 use std::collections::BTreeSet;
 
+use medsync::audit;
+use medsync::daemon;
 use medsync::guard::{self, GuardError};
 use medsync::members::{self, MemberError, NextKey, NotAdmitted};
 use medsync::pipeline::ingest;
-use medsync::seams::Clock;
+use medsync::seams::{Clock, system_random};
 use medsync::source::{Circle, CircleState, Device, EntryKind, NO_MEMBER};
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
+use medsync::store::log::LogFilter;
+use medsync_protocol::audit::Body;
+use medsync_protocol::consent::Commitment;
 use medsync_protocol::device::{Admission, DeviceRole};
+use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::ChangedBy;
 use medsync_protocol::messages::device_message;
@@ -484,4 +490,50 @@ async fn what_is_read_of_a_stopped_circle_does_not_pass_for_all_of_it() {
     assert!(before > 0);
     super::round(&world).await;
     assert_eq!(walks(), before);
+}
+
+/// Whoever carried them would use up its own room in the shards that the relative chose.
+#[tokio::test]
+async fn hostile_relative_deletes_its_entries_and_nobody_carries_them() {
+    let mut world = enrolled().await;
+    let aunt = SecretKey::from_scalar(&[5; 32]).expect("a scalar");
+    let admitted = Device {
+        author_key: Some(aunt.public_key()),
+        ..admission(AUNT, RELATIVE, &patient())
+    };
+    world.circle.add_device(admitted);
+    world.circle.add_to_group(AUNT);
+    let folder = tempfile::tempdir().expect("a folder");
+    let hers = Store::open(folder.path()).await.expect("a store");
+    let (now, mut random) = (world.clock.now(), system_random());
+    let says = Body::Granted {
+        consent: Commitment::from_felt(Felt::from(5)),
+    };
+    for (store, author) in [(&hers, &aunt), (&world.pipeline.store, &patient())] {
+        audit::append(store, CONTEXT, author, &says, now, &mut random)
+            .await
+            .expect("kept");
+        audit::publish(store, &world.circle, now)
+            .await
+            .expect("published");
+    }
+    run(&mut world).await;
+    assert_eq!(world.circle.log_entries().len(), 2);
+    world.circle.forget(EntryKind::Log);
+    // Something else came meanwhile, by which the state is another one.
+    world.circle.add_consent(super::consent(2).0);
+    run(&mut world).await;
+    daemon::publish_log(&world.pipeline)
+        .await
+        .expect("published");
+    let back = world.circle.log_entries();
+    let authors: Vec<_> = back.iter().map(|entry| entry.entry.author_key).collect();
+    assert_eq!(authors, [patient().public_key()]);
+    let filter = LogFilter::default();
+    let kept = world.pipeline.store.log(CONTEXT, &filter).await;
+    assert_eq!(
+        kept.expect("the store").len(),
+        2,
+        "it is evidence all the same"
+    );
 }

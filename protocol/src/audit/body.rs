@@ -66,7 +66,7 @@ pub struct Requested {
     pub patient: Pseudonym,
     /// For what; at least one.
     pub purposes: CodeSet,
-    /// Which classes of records; all that are covered if none is named.
+    /// Which classes of records; at least one, or the request is malformed.
     pub classes: CodeSet,
     /// The obligations that the recipient understands and will keep.
     pub understood: CodeSet,

@@ -10,7 +10,7 @@ use medsync::source::{CalimeroNode, EntryKind, all_changes};
 use medsync_protocol::ids::parse_bytes32;
 use serde_json::Value;
 
-use super::consent::{OTHER_PURPOSE, PURPOSE};
+use super::consent::{CLASS, OTHER_PURPOSE, PURPOSE};
 use super::{Story, insist, text, wait_for};
 use crate::medsync::medsync;
 use crate::search::{Needle, search};
@@ -44,6 +44,8 @@ fn asked(home: &str, purpose: &str) -> anyhow::Result<(String, String)> {
         &patient,
         "--purpose",
         purpose,
+        "--class",
+        CLASS,
         "--reason",
         "the study of the story",
     ])?;

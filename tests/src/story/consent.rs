@@ -13,7 +13,7 @@ use crate::medsync::medsync;
 
 pub(super) const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH";
 pub(super) const OTHER_PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HMARKT";
-const CLASS: &str = "http://hl7.org/fhir/resource-types|Observation";
+pub(super) const CLASS: &str = "http://hl7.org/fhir/resource-types|Observation";
 const OTHER_CLASS: &str = "http://hl7.org/fhir/resource-types|Condition";
 const VALID: i32 = 0;
 const BAD_SIGNATURE: i32 = 10;

@@ -159,7 +159,7 @@ async fn a_revocation_opens_one_to_sixty_four_handles() {
             .prepare(&revoke(count), AccountNonce(0))
             .await
             .expect_err("no call");
-        assert!(matches!(error, ChainError::Openings { .. }), "{error:?}");
+        assert!(matches!(error, ChainError::Count { .. }), "{error:?}");
     }
     for count in [1, 2, REVOCATIONS_MAX] {
         let prepared = account.prepare(&revoke(count), AccountNonce(0)).await;

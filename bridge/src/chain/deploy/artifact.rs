@@ -1,4 +1,4 @@
-//! The compiled registry, and the hashes under which it is tracked.
+//! The compiled contracts, and the hashes under which they are tracked.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,10 +14,35 @@ use starknet::core::types::contract::SierraClass;
 
 use crate::chain::ChainError;
 
-/// The class that was reviewed, as the build of the contracts recorded it.
-const TRACKED: &str = include_str!("../../../../contracts/artifacts/consent_registry.json");
-/// What the build of the contracts calls the registry's class.
-const CLASS_FILE: &str = "consent_registry.json";
+/// A contract of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contract {
+    /// `ConsentRegistry`.
+    Registry,
+    /// `RewardPool`.
+    RewardPool,
+}
+
+impl Contract {
+    /// The class that was reviewed, as the build of the contracts recorded it.
+    fn tracked_text(self) -> &'static str {
+        match self {
+            Self::Registry => {
+                include_str!("../../../../contracts/artifacts/consent_registry.json")
+            }
+            Self::RewardPool => include_str!("../../../../contracts/artifacts/reward_pool.json"),
+        }
+    }
+
+    /// What the build of the contracts calls its class.
+    fn class_file(self) -> &'static str {
+        match self {
+            Self::Registry => "consent_registry.json",
+            Self::RewardPool => "reward_pool.json",
+        }
+    }
+}
+
 /// Starknet itself takes no class of more than 4 MB.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -35,16 +60,16 @@ struct Tracked {
 }
 
 impl Artifact {
-    /// Reads the registry's class from the folder into which the contracts were built.
+    /// Reads a contract's class from the folder into which the contracts were built.
     ///
     /// # Errors
     /// [`ChainError::Artifacts`] if it is absent, malformed or not the tracked class.
-    pub fn read(folder: &Path) -> Result<Self, ChainError> {
-        let path = folder.join(CLASS_FILE);
+    pub fn read(folder: &Path, contract: Contract) -> Result<Self, ChainError> {
+        let path = folder.join(contract.class_file());
         let wrong = |detail: &dyn std::fmt::Display| {
             ChainError::Artifacts(format!("{}: {detail}", path.display()))
         };
-        let tracked = Self::tracked()?;
+        let tracked = Self::tracked(contract)?;
         let class: SierraClass = read_json(&path)?;
         let class = class.flatten().map_err(|error| wrong(&error))?;
         let found = ClassHash::from_felt(class.class_hash());
@@ -64,8 +89,8 @@ impl Artifact {
     ///
     /// # Errors
     /// [`ChainError::Artifacts`] if the build recorded none.
-    pub fn tracked_class() -> Result<ClassHash, ChainError> {
-        Ok(Self::tracked()?.class_hash)
+    pub fn tracked_class(contract: Contract) -> Result<ClassHash, ChainError> {
+        Ok(Self::tracked(contract)?.class_hash)
     }
 
     /// The hash of the class.
@@ -82,8 +107,8 @@ impl Artifact {
         Arc::clone(&self.class)
     }
 
-    fn tracked() -> Result<Tracked, ChainError> {
-        serde_json::from_str(TRACKED)
+    fn tracked(contract: Contract) -> Result<Tracked, ChainError> {
+        serde_json::from_str(contract.tracked_text())
             .map_err(|error| ChainError::Artifacts(format!("the tracked hashes: {error}")))
     }
 }
@@ -110,13 +135,13 @@ mod tests {
     #[test]
     fn a_class_that_is_not_the_tracked_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(CLASS_FILE);
-        let error = Artifact::read(folder.path())
+        let path = folder.path().join("consent_registry.json");
+        let error = Artifact::read(folder.path(), Contract::Registry)
             .expect_err("absent")
             .to_string();
-        assert!(error.contains(CLASS_FILE), "{error}");
+        assert!(error.contains("consent_registry.json"), "{error}");
         std::fs::write(&path, "{}").expect("written");
-        assert!(Artifact::read(folder.path()).is_err());
+        assert!(Artifact::read(folder.path(), Contract::Registry).is_err());
         let class = r#"{
             "sierra_program": ["0x1"],
             "sierra_program_debug_info": {
@@ -127,7 +152,7 @@ mod tests {
             "abi": []
         }"#;
         std::fs::write(&path, class).expect("written");
-        let error = Artifact::read(folder.path())
+        let error = Artifact::read(folder.path(), Contract::Registry)
             .expect_err("another class")
             .to_string();
         assert!(error.contains("tracked is"), "{error}");

@@ -205,7 +205,7 @@ async fn an_address_without_the_registry_is_named() {
         .await;
     let error = revoked.expect_err("another contract");
     assert!(
-        matches!(error, ChainError::NotARegistry(at) if at == REGISTRY),
+        matches!(error, ChainError::OtherContract(at, _) if at == REGISTRY),
         "{error:?}"
     );
 }

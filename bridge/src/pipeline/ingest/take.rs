@@ -172,6 +172,12 @@ async fn take_in_log(
         return Ok(false);
     }
     audit::keep(&pipeline.store, entry, pipeline.now()).await?;
+    if row.member == row.custodian_member
+        && people.custodian == Some(said.author_key)
+        && !take_over_release(pipeline, row, &entry.body).await?
+    {
+        return Ok(false);
+    }
     if let Body::Erased {
         order: None,
         records,
@@ -202,6 +208,38 @@ async fn take_in_log(
     Ok(true)
 }
 
+/// A release that an exchange's log names and this store does not know, which was restored from an
+/// older backup: it ends with its consents as every other does. Answers whether that is settled.
+async fn take_over_release(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    says: &Body,
+) -> Result<bool, PipelineError> {
+    let store = &pipeline.store;
+    let Body::Released {
+        request,
+        logged_as: Some(logged_as),
+        ..
+    } = says
+    else {
+        return Ok(true);
+    };
+    // Its entry in the patient's circle may be read later than this.
+    let Some(entry) = store.entry(*logged_as).await? else {
+        return Ok(false);
+    };
+    let release = ReleaseRow {
+        logged_as: *logged_as,
+        request: *request,
+        exchange: row.context,
+        circle: entry.entry.context,
+        state: ReleaseState::Logged,
+        orders: None,
+    };
+    store.keep_release(&release).await?;
+    Ok(true)
+}
+
 /// Only what can become a valid receipt of this custodian is kept: the node's word that an entry
 /// counts is not enough to anchor it.
 async fn take_in_consent(
@@ -226,8 +264,12 @@ async fn take_in_consent(
         // again with the next walk.
         return Ok(false);
     }
-    let is_old = people.patient.last() != Some(&consent.opening.patient_key);
+    let key = consent.opening.patient_key;
+    let is_old = people.patient.last() != Some(&key);
+    // What forbids goes on forbidding, but for a thief's word.
+    let only_forbids = !consent.terms.permits() && !people.stolen.contains(&key);
     if is_old
+        && !only_forbids
         && pipeline
             .store
             .opening_of(consent.commitment)

@@ -1,18 +1,22 @@
 //! What a custodian answers without a consent: the patient's side sees it.
 
+use medsync::access::break_glass_code;
 use medsync::audit::{self, Fault, answers_fact, check_answers};
 use medsync::guard::{self, GuardError};
-use medsync::pipeline::ingest;
 use medsync::pipeline::watch::watch_round;
-use medsync::seams::system_random;
+use medsync::pipeline::{Pipeline, ingest};
+use medsync::seams::{Clock, system_random};
+use medsync::source::{Circle, Revocation};
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind, RecordRef, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{RecordId, UnixSeconds};
+use medsync_protocol::signature::SecretKey;
 
 use super::super::circle::{CONTEXT, custodian_author};
-use super::super::{START, revocation_of};
-use super::Study;
+use super::super::keys::change;
+use super::super::{START, anchorer, consent, consent_to, patient, revocation_of};
+use super::{Study, researcher};
 
 const MINUTE_S: u64 = 60;
 
@@ -241,4 +245,116 @@ async fn hostile_hospital_pushes_code_and_the_patients_side_stops_for_good() {
         };
         assert_eq!(why.contains("replaced the code"), stops, "{why}");
     }
+}
+
+/// Of everything that was ever seen on the patient's own side.
+async fn faults_seen_by(patients: &Pipeline, study: &Study) -> Vec<Fault> {
+    let faults = check_answers(&patients.store, &study.world.circle, patients.registry);
+    faults.await.expect("read")
+}
+
+/// The secret is everybody's once it was published.
+#[tokio::test]
+async fn hostile_copy_of_a_revocation_with_an_earlier_time_accuses_nobody() {
+    let (study, ..) = Study::answered().await;
+    let circle = &study.world.circle;
+    let told = revocation_of(&study.signed);
+    let copied = Revocation {
+        recorded_at: UnixSeconds(0),
+        ..told.clone()
+    };
+    circle.add_revocation(told);
+    circle.add_revocation(copied);
+    // The app shows the earliest time that anybody wrote down.
+    let recipient = researcher().public_key();
+    let (mut consent, _) = consent_to(recipient, &patient(), 1, CONTEXT, anchorer());
+    assert_eq!(consent.commitment, study.signed.commitment);
+    consent.revoked_at = Some(UnixSeconds(0));
+    circle.add_consent(consent);
+    let pipeline = &study.world.pipeline;
+    ingest::ingest_all(pipeline).await.expect("read");
+    assert_eq!(study.faults().await, []);
+}
+
+#[tokio::test]
+async fn hostile_hospital_freezes_the_circle_and_hides_no_release() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let nothing = EntryDigest::from_felt(Felt::from(5));
+    let now = study.world.clock.now().0;
+    study.releases(nothing, vec![first_record()], now).await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let fact = answers_fact(CONTEXT);
+    let before = patients.store.fact(&fact).await.expect("the store");
+    assert!(before.as_ref().is_some_and(|why| why.starts_with("1 ")));
+    study.world.circle.enrol_again(researcher().public_key());
+    // An enrolment is an entry too.
+    study.world.circle.add_consent(consent(9).0);
+    ingest::ingest_all(&patients).await.expect("read");
+    let since = patients.store.fact(&fact).await.expect("the store");
+    assert_eq!(since, before, "what was found stays");
+    study.world.clock.advance(11 * MINUTE_S);
+    let now = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], now).await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let faults = faults_seen_by(&patients, &study).await;
+    let uncovered = |fault: &Fault| matches!(fault, Fault::NotCovered { .. });
+    assert!(faults.iter().any(uncovered), "{faults:?}");
+}
+
+#[tokio::test]
+async fn hostile_hospital_breaks_the_glass_without_a_word_and_is_seen() {
+    let (study, _, requested) = Study::answered().await;
+    let silent = Requested {
+        purposes: CodeSet::collect([break_glass_code()]).expect("one"),
+        ..requested
+    };
+    let copy = study.says(Body::Requested(silent), START).await;
+    let permitted = Body::Permitted {
+        request: copy,
+        records: vec![first_record()],
+        based_on: Vec::new(),
+        obligations: CodeSet::default(),
+    };
+    study.says(permitted, START).await;
+    let faults = study.faults().await;
+    let silent = |fault: &&Fault| matches!(fault, Fault::SilentGlass { .. });
+    assert_eq!(faults.iter().filter(silent).count(), 1, "{faults:?}");
+}
+
+#[tokio::test]
+async fn hostile_release_of_a_time_to_come_is_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let later = study.world.clock.now().0 + 60 * MINUTE_S;
+    study.releases(copy, vec![first_record()], later).await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let faults = faults_seen_by(&patients, &study).await;
+    let postdated = |fault: &Fault| matches!(fault, Fault::Postdated { .. });
+    assert!(faults.iter().any(postdated), "{faults:?}");
+}
+
+/// When a key was changed is what this side saw, whatever a log says, and a further change does not
+/// move it.
+#[tokio::test]
+async fn hostile_release_on_a_consent_of_a_replaced_key_is_seen_and_stays_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let [next, last] = [4, 7].map(|number| SecretKey::from_scalar(&[number; 32]));
+    let (next, last) = (next.expect("a scalar"), last.expect("a scalar"));
+    let first = change(&patient(), &next, 0, &patient());
+    study.world.circle.change_key(&first).await.expect("taken");
+    let pipeline = &study.world.pipeline;
+    ingest::ingest_all(pipeline).await.expect("read");
+    assert_eq!(study.faults().await, []);
+    study.world.clock.advance(20 * MINUTE_S);
+    let now = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], now).await;
+    let second = change(&next, &last, 1, &next);
+    study.world.circle.change_key(&second).await.expect("taken");
+    ingest::ingest_all(pipeline).await.expect("read");
+    let faults = study.faults().await;
+    assert!(
+        matches!(faults.as_slice(), [Fault::NotCovered { .. }]),
+        "{faults:?}"
+    );
 }

@@ -13,7 +13,7 @@ use medsync_protocol::ids::{RecordId, UnixSeconds};
 
 use super::super::circle::CONTEXT;
 use super::super::faults::{Fault, Plan};
-use super::super::{START, anchorer, consent_until, patient, revocation_of};
+use super::super::{START, anchorer, consent, consent_until, patient, revocation_of};
 use super::{EXCHANGE, RECORDS, Study, researcher};
 
 const END: UnixSeconds = UnixSeconds(START + 100_000);
@@ -197,4 +197,33 @@ async fn how_far_a_large_record_is_holds_until_it_is_handed_over() {
     store.keep_handed_over(logged_as, what).await.expect("kept");
     let carried = store.carried_parts(logged_as).await;
     assert!(carried.expect("the store").is_empty());
+}
+
+/// A clock that is behind the chain's, or was set back, sees a revocation before its time.
+#[tokio::test]
+async fn a_revocation_that_the_chain_alone_knows_counts_whatever_this_clock_says() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let handle = study.signed.secrets.handle();
+    let later = UnixSeconds(START + 1_000_000);
+    study.world.chain.revoke_past_everybody(handle, later);
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+    assert!(study.exchange.released().is_empty());
+}
+
+#[tokio::test]
+async fn hostile_second_enrolment_vanishes_and_nothing_is_released_all_the_same() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.world.circle.enrol_again(researcher().public_key());
+    // An enrolment is an entry too.
+    study.world.circle.add_consent(consent(9).0);
+    study.settle().await;
+    study.world.circle.enrol_instead(patient().public_key());
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+    assert!(study.exchange.released().is_empty());
 }

@@ -2,7 +2,7 @@
 
 use medsync::access::break_glass_code;
 use medsync::audit;
-use medsync::pipeline::ingest;
+use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
 use medsync::source::{Circle, LogEntry};
 use medsync::store::Store;
@@ -18,7 +18,7 @@ use medsync_protocol::seal::{RecordVersion, SealSecret};
 
 use super::super::circle::{CONTEXT, Refuses, custodian_author};
 use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
-use super::{EXCHANGE, RECORDS, Study, researcher};
+use super::{EXCHANGE, RECORDS, Study, exchange_row, researcher};
 
 const NOW: UnixSeconds = UnixSeconds(START);
 
@@ -236,10 +236,10 @@ async fn hostile_break_glass_is_only_where_the_patient_allows_it_and_says_its_re
 async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room() {
     let mut study = Study::begin(Vec::new()).await;
     study.settle().await;
-    for _ in 0..40 {
+    for _ in 0..80 {
         study.ask("HMARKT", |_| ()).await;
     }
-    for _ in 0..4 {
+    for _ in 0..6 {
         study.settle().await;
     }
     assert_eq!(study.denial(), Some(DenialReason::TooMany));
@@ -247,7 +247,11 @@ async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room()
     assert_eq!(asked.filter(|kind| *kind == Kind::Requested).count(), 32);
     let answers = study.exchange.log_entries().into_iter();
     let denied = answers.filter(|entry| entry.entry.kind == Kind::Denied);
-    assert_eq!(denied.count(), 40, "each is answered in the exchange");
+    assert_eq!(
+        denied.count(),
+        64,
+        "32 answers, and 32 words on what is too many"
+    );
     // A day later it may ask again.
     study.world.clock.advance(24 * 60 * 60);
     let request = study.ask("HRESCH", |_| ()).await;
@@ -271,5 +275,32 @@ async fn hostile_heap_of_consents_is_answered_on_as_many_as_an_entry_names() {
         if let Body::Permitted { based_on, .. } | Body::Released { based_on, .. } = entry.body {
             assert_eq!(based_on.len(), CONSENTS_LEN_MAX);
         }
+    }
+}
+
+/// The backup is older than the release: nothing but the logs says that it was made.
+#[tokio::test]
+async fn a_restored_custodian_orders_the_erasure_of_what_it_released_since() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let files = study.open(request).await;
+    assert_eq!(files.len(), usize::from(RECORDS));
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    for entered in [row(), exchange_row()] {
+        store.enter_circle(&entered).await.expect("entered");
+    }
+    study.world.pipeline.store = store;
+    study.world.pipeline.readings = Readings::default();
+    study.settle().await;
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    study.settle().await;
+    assert!(files.iter().all(|file| !file.exists()));
+    let kinds = study.kinds();
+    for kind in [Kind::EraseOrdered, Kind::Erased] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
     }
 }

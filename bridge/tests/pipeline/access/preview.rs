@@ -20,7 +20,7 @@ use medsync_protocol::signature::SecretKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, Terms};
 
 use super::super::chain::FakeChain;
-use super::super::circle::{CONTEXT, custodian_author};
+use super::super::circle::{CONTEXT, custodian_author, recovery};
 use super::super::faults::{Fault, Faults, Plan};
 use super::super::keys::change;
 use super::super::{START, anchorer, consent_to, patient, revocation_of, sign_between, sign_terms};
@@ -57,7 +57,7 @@ fn question(understood: CodeSet) -> Question {
     Question {
         recipient: researcher().public_key(),
         purposes: codes("act", "HRESCH"),
-        classes: CodeSet::default(),
+        classes: codes("types", "Observation"),
         understood,
     }
 }
@@ -76,6 +76,8 @@ enum Case {
     Revoked,
     RevokedOnChainAlone,
     KeyChanged,
+    DeniedBeforeTheKeyChanged,
+    DeniedByAStolenKey,
     Erased,
     LaterVersionGone,
     PayloadMissing,
@@ -87,7 +89,7 @@ enum Case {
 }
 
 /// Each with the records that are released.
-const CASES: [(Case, &[u8]); 19] = [
+const CASES: [(Case, &[u8]); 21] = [
     (Case::Nothing, &[0, 1, 2]),
     (Case::NoConsent, &[]),
     (Case::ExceptionDenies, &[0, 2]),
@@ -99,6 +101,8 @@ const CASES: [(Case, &[u8]); 19] = [
     (Case::Revoked, &[]),
     (Case::RevokedOnChainAlone, &[]),
     (Case::KeyChanged, &[]),
+    (Case::DeniedBeforeTheKeyChanged, &[0, 2]),
+    (Case::DeniedByAStolenKey, &[0, 1, 2]),
     (Case::Erased, &[0, 2]),
     (Case::LaterVersionGone, &[0, 2]),
     (Case::PayloadMissing, &[0, 2]),
@@ -224,6 +228,20 @@ impl Sides {
                 self.settle().await;
                 let change = change(&patient(), &other_key(), 0, &patient());
                 circle.change_key(&change).await.expect("taken");
+            }
+            // In one walk, which shows changes of keys before consents.
+            Case::DeniedBeforeTheKeyChanged | Case::DeniedByAStolenKey => {
+                self.settle().await;
+                let signer = match case {
+                    Case::DeniedByAStolenKey => recovery(),
+                    _ => patient(),
+                };
+                let change = change(&patient(), &other_key(), 0, &signer);
+                circle.change_key(&change).await.expect("taken");
+                self.deny_the_odd_one();
+                let (recipient, anew) = (researcher().public_key(), consent_with(4, |_| ()).0);
+                let (anew, _) = sign_terms(recipient, &other_key(), 4, anew.terms);
+                circle.add_consent(anew);
             }
             Case::Erased => self.erase_the_odd_one().await,
             Case::LaterVersionGone => {

@@ -1,0 +1,10 @@
+//! Reward pools on a real devnet, through what `medsync` uses, and by hand where no honest program
+//! would go: every reason to refuse, every event, hostile tokens, and sequences against a model.
+
+mod claiming;
+mod gas;
+mod model;
+mod opening;
+mod paying;
+mod tokens;
+mod world;
