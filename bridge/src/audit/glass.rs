@@ -20,7 +20,8 @@ pub struct BrokenGlass {
 }
 
 /// Every time that the glass was broken in a circle, as its custodian's log says. An answer to
-/// whoever broke it that says nothing of it is a fault: see [`check_answers`](super::check_answers).
+/// whoever broke it that says nothing of it is a fault, as [`check_answers`](super::check_answers)
+/// says.
 ///
 /// # Errors
 /// A store that does not answer.
