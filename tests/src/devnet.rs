@@ -121,6 +121,17 @@ impl Devnet {
         ask(self.port, method, params)
     }
 
+    /// The time of its newest block, in unix seconds.
+    ///
+    /// # Errors
+    /// As [`Devnet::ask`].
+    pub fn time(&self) -> anyhow::Result<u64> {
+        let latest = json!({"block_id": "latest"});
+        let header = self.ask("starknet_getBlockWithTxHashes", &latest)?;
+        let time = header["timestamp"].as_u64();
+        time.context("a block has a timestamp")
+    }
+
     /// Closes a block now.
     ///
     /// # Errors
@@ -171,8 +182,9 @@ impl Devnet {
             Some(history.start_time),
         )?;
         wait_until_up(&mut self.process, self.port, &self.folder)?;
-        // Replaying the history left the clock at the last block.
-        let params = json!({"time": unix_seconds()?, "generate_block": false});
+        // Replaying the history left the clock at the last block, which may be ahead of ours.
+        let time = unix_seconds()?.max(self.time()?);
+        let params = json!({"time": time, "generate_block": false});
         self.ask("devnet_setTime", &params).map(drop)
     }
 

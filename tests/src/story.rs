@@ -19,6 +19,7 @@ use crate::report::Report;
 mod access;
 mod consent;
 mod parties;
+mod rewards;
 
 const ARTIFACTS: &str = concat!(env!("MEDSYNC_ROOT"), "/target/contracts");
 const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
@@ -29,7 +30,7 @@ pub const BUNDLE: &str = concat!(
     "/tests/data/fhir/clemente-kreiger.json"
 );
 /// How many steps the story has.
-pub const STEPS: usize = 26;
+pub const STEPS: usize = 29;
 /// How long the story waits for anything; far longer than any of it takes.
 const WAIT: Duration = Duration::from_secs(240);
 
@@ -66,6 +67,8 @@ pub struct Story {
     researcher_daemon: Option<Daemon>,
     /// What the researcher asked for and got.
     request: Option<String>,
+    /// The researcher's reward pool.
+    pool: Option<String>,
 }
 
 /// Hears the number of each step that is done, and may kill what it likes.
@@ -157,6 +160,7 @@ impl Story {
             patient_daemon: None,
             researcher_daemon: None,
             request: None,
+            pool: None,
         })
     }
 
@@ -205,13 +209,16 @@ impl Story {
             Self::ask,
             Self::open_what_was_released,
             Self::look_what_else_is_there,
+            Self::fund_a_pool,
             Self::promise_a_reward,
+            Self::claim_the_reward,
             Self::revoke,
             Self::ask_after_revocation,
             Self::verify_revoked,
             Self::verify_before,
             Self::change_key,
             Self::read_the_log,
+            Self::refund_what_is_left,
         ];
         for (number, step) in (1..=last).zip(steps) {
             step(self)?;

@@ -31,7 +31,7 @@ fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
         9 => imported_once(story).and_then(|()| large_record(story)),
         10 => a_request_twice(story),
         12 => receipts(story),
-        20 => revocations(story),
+        22 => revocations(story),
         _ => Ok(()),
     });
     if let Err(error) = played {

@@ -31,7 +31,7 @@ const KILLS: [(usize, Part); 8] = [
     // Released: the researcher's daemon dies before the order to erase comes.
     (18, Part::ResearcherDaemon),
     // Revoked.
-    (21, Part::HospitalDaemon),
+    (23, Part::HospitalDaemon),
 ];
 
 const PARTS: [Part; 7] = [

@@ -14,7 +14,8 @@ use starknet::accounts::{
     Account as _, AccountError, ConnectedAccount as _, ExecutionEncoding, SingleOwnerAccount,
 };
 use starknet::core::types::{
-    BroadcastedInvokeTransaction, Call as StarknetCall, FeeEstimate, StarknetError,
+    BlockId, BlockTag, BroadcastedInvokeTransaction, Call as StarknetCall, FeeEstimate,
+    StarknetError,
 };
 use starknet::providers::{Provider, ProviderError};
 
@@ -63,6 +64,35 @@ impl RpcAccount {
     #[must_use]
     pub fn with_fees(self, policy: FeePolicy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The nonce of the first transaction that is in no closed block yet. What is read of the chain
+    /// after this and sent under this nonce is never done twice: whatever of this account lands in
+    /// between, known or not, uses the nonce up.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn settled_nonce(&self) -> Result<AccountNonce, ChainError> {
+        let tip = BlockId::Tag(BlockTag::Latest);
+        let nonce = self.chain.client().get_nonce(tip, self.inner.address());
+        self.nonce_of(nonce.await)
+    }
+
+    fn nonce_of(&self, answer: Result<Felt, ProviderError>) -> Result<AccountNonce, ChainError> {
+        const METHOD: &str = "starknet_getNonce";
+        let nonce = match answer {
+            Ok(nonce) => nonce,
+            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => {
+                return Err(ChainError::NoAccount(self.address()));
+            }
+            Err(error) => return Err(self.chain.failure(METHOD, error)),
+        };
+        u64::try_from(nonce)
+            .map(AccountNonce)
+            .map_err(|_| ChainError::Malformed {
+                method: METHOD,
+                detail: "a nonce is below 2^64".into(),
+            })
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -232,20 +262,7 @@ impl Account for RpcAccount {
     }
 
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
-        const METHOD: &str = "starknet_getNonce";
-        let nonce = match self.inner.get_nonce().await {
-            Ok(nonce) => nonce,
-            Err(ProviderError::StarknetError(StarknetError::ContractNotFound)) => {
-                return Err(ChainError::NoAccount(self.address()));
-            }
-            Err(error) => return Err(self.chain.failure(METHOD, error)),
-        };
-        u64::try_from(nonce)
-            .map(AccountNonce)
-            .map_err(|_| ChainError::Malformed {
-                method: METHOD,
-                detail: "a nonce is below 2^64".into(),
-            })
+        self.nonce_of(self.inner.get_nonce().await)
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {

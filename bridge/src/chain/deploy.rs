@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ChainId, ClassHash, ContractAddress};
@@ -16,15 +15,12 @@ use starknet::accounts::{Account as _, AccountError};
 use starknet::core::types::{BlockId, Call as StarknetCall, StarknetError};
 use starknet::core::utils::{UdcUniqueness, get_udc_deployed_address};
 use starknet::providers::{Provider, ProviderError};
-use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::account::{FeePolicy, InnerError};
+use super::land::{deadline, pause, settle};
 use super::rpc::selector;
-use super::{
-    Account as _, AccountKey, BlockAt, Chain as _, ChainError, Fri, RpcAccount, RpcChain,
-    TransactionStatus,
-};
+use super::{Account as _, AccountKey, BlockAt, Chain as _, ChainError, Fri, RpcAccount, RpcChain};
 
 mod artifact;
 
@@ -33,10 +29,6 @@ pub use artifact::{Artifact, Contract};
 /// Starknet's universal deployer, the same on every chain.
 const DEPLOYER: Felt =
     Felt::from_hex_unchecked("0x2ceed65a4bd731034c01113685c831b01c15d7d432f71afb1cf1634b53a2125");
-/// How often the chain is asked whether a step has taken effect.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long one step may take to take effect.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Declaring a class is dear, and done once.
 const FEES: FeePolicy = FeePolicy {
     margin_percent: 50,
@@ -169,7 +161,7 @@ async fn find(account: &RpcAccount, plan: &Plan) -> Result<Option<Placed>, Chain
 }
 
 async fn declare(account: &RpcAccount, artifact: &Artifact) -> Result<(), ChainError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline();
     while !is_declared(account.chain(), artifact.class_hash()).await? {
         if let Some(hash) = send_declaration(account, artifact).await? {
             tracing::info!(class = %artifact.class_hash(), transaction = %hash, "declaring");
@@ -252,7 +244,7 @@ fn is_under_way(error: &InnerError) -> bool {
 }
 
 async fn create(account: &RpcAccount, plan: &Plan) -> Result<Placed, ChainError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline();
     let class = plan.artifact.class_hash().felt();
     loop {
         // Class, salt, not bound to the deployer, the constructor's arguments.
@@ -291,30 +283,4 @@ async fn create(account: &RpcAccount, plan: &Plan) -> Result<Placed, ChainError>
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Waits until a transaction is in a block; nothing if the chain has dropped it.
-async fn settle(
-    chain: &RpcChain,
-    hash: TransactionHash,
-    deadline: Instant,
-) -> Result<Option<BlockAt>, ChainError> {
-    loop {
-        match chain.status(hash).await? {
-            TransactionStatus::Accepted { block } => return Ok(Some(block)),
-            TransactionStatus::Reverted { reason, .. } => {
-                return Err(ChainError::Reverted { hash, reason });
-            }
-            TransactionStatus::Unknown => return Ok(None),
-            TransactionStatus::Received => pause("a transaction", deadline).await?,
-        }
-    }
-}
-
-async fn pause(what: &'static str, deadline: Instant) -> Result<(), ChainError> {
-    if Instant::now() >= deadline {
-        return Err(ChainError::StillWaiting(what));
-    }
-    sleep(POLL_INTERVAL).await;
-    Ok(())
 }

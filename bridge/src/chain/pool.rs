@@ -10,6 +10,7 @@ use medsync_protocol::secrets::{ConsentSecrets, Handle, SecretHash};
 use medsync_protocol::signature::{PublicKey, SignError, Signature};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket, claim_message};
 use medsync_protocol::tree::Proof;
+use serde::{Deserialize, Serialize};
 
 use super::rpc::time;
 use super::{BlockAt, Chain as _, ChainError, RpcChain};
@@ -86,7 +87,8 @@ pub struct Totals {
 
 /// What spends a ticket. It names neither patient nor consent but for the handle, which it makes
 /// public, and does not open it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The pool that pays.
     pub pool: PoolId,
@@ -414,7 +416,7 @@ impl RpcChain {
     }
 }
 
-fn amount(low: Felt, high: Felt) -> Result<u128, ChainError> {
+pub(super) fn amount(low: Felt, high: Felt) -> Result<u128, ChainError> {
     if high != Felt::ZERO {
         return Err(malformed("an amount is below 2^128".into()));
     }
@@ -422,14 +424,14 @@ fn amount(low: Felt, high: Felt) -> Result<u128, ChainError> {
 }
 
 /// A number that has to fit its type.
-fn narrow<T: TryFrom<Felt>>(value: Felt) -> Result<T, ChainError> {
+pub(super) fn narrow<T: TryFrom<Felt>>(value: Felt) -> Result<T, ChainError> {
     T::try_from(value).map_err(|_| {
         let bits = 8 * size_of::<T>();
         malformed(format!("a number of {bits} bits was expected"))
     })
 }
 
-fn malformed(detail: String) -> ChainError {
+pub(super) fn malformed(detail: String) -> ChainError {
     ChainError::Malformed {
         method: "starknet_call",
         detail,

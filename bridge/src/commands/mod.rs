@@ -15,6 +15,7 @@ pub mod hospital;
 pub mod join;
 pub mod patient;
 pub mod researcher;
+pub mod rewards;
 pub mod verify;
 
 /// Patients decide who may use their health data; anyone with a receipt can check it.
@@ -42,6 +43,9 @@ pub enum Command {
     /// What a researcher does.
     #[command(subcommand)]
     Researcher(researcher::Researcher),
+    /// Reward pools on the chain: open, fund, claim, pay out, look.
+    #[command(subcommand)]
+    Rewards(rewards::Rewards),
     /// Read and check the logs of a circle.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -69,6 +73,7 @@ impl Cli {
             Command::Hospital(hospital) => hospital.run().await?,
             Command::Patient(patient) => patient.run().await?,
             Command::Researcher(researcher) => researcher.run().await?,
+            Command::Rewards(rewards) => rewards.run().await?,
             Command::Audit(audit) => return audit.run().await,
             Command::Verify(verify) => return verify.run().await,
         }

@@ -97,6 +97,8 @@ pub enum Patient {
     Export(export::Export),
     /// Write the receipt of an anchored consent.
     Receipt(look::WriteReceipt),
+    /// Sign the claim of a reward for whoever sends it to the chain.
+    Claim(tickets::ClaimReward),
     /// Open the handles of consents from the recovery file alone, for whoever sends them to the
     /// chain.
     Openings(recovery::Openings),
@@ -166,6 +168,7 @@ impl Patient {
             Self::ChangeKey(change) => change.run().await,
             Self::Decline(decline) => decline.run().await,
             Self::Tickets { home } => tickets::list(&home.home).await,
+            Self::Claim(claim) => claim.run().await,
             Self::Export(export) => export.run().await,
             Self::Revoke(revoke) => revoke.run().await,
             Self::Show { home, json } => look::show(&home.home, json).await,

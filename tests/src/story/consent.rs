@@ -178,45 +178,6 @@ impl Story {
             })
     }
 
-    /// The hospital issues tickets from a pool, and the patient has one with its receipt.
-    pub(super) fn promise_a_reward(&mut self) -> anyhow::Result<()> {
-        let (hospital, home) = (self.path_text("hospital"), self.path_text("patient"));
-        let (recipient, consent) = (self.grantee()?, self.consent()?);
-        self.report.step(
-            "hospital",
-            "promise a reward: one ticket, in a batch",
-            |figures| {
-                let mut add = vec!["hospital", "pools", "add", "--home", &hospital];
-                add.extend([
-                    "--contract",
-                    "0x7001",
-                    "--funder",
-                    "0x7002",
-                    "--nonce",
-                    "0x1",
-                ]);
-                add.extend(["--recipient", &recipient, "--claim-end", "4102444800"]);
-                add.extend(["--quota", "10", "--label", "study of the story"]);
-                let pool = insist(&add)?;
-                figures.insert("pool".into(), pool["pool"].clone());
-                let ticket = wait_for("the ticket to be anchored", || {
-                    let tickets = lines(&["patient", "tickets", "--home", &home])?;
-                    let tickets = tickets.unwrap_or_default();
-                    ensure!(tickets.len() <= 1, "one ticket a pool and patient");
-                    let anchored = |ticket: &Value| ticket["stage"] == "anchored";
-                    Ok(tickets.into_iter().find(anchored))
-                })?;
-                ensure!(ticket["pool"] == pool["pool"], "{ticket}");
-                let known = &ticket["known_as"]["label"];
-                ensure!(known == "study of the story", "{ticket}");
-                let handle = ticket["handle"].clone();
-                ensure!(consent["handle"] == handle, "{consent} {handle}");
-                figures.insert("ticket".into(), handle);
-                Ok(())
-            },
-        )
-    }
-
     pub(super) fn revoke(&mut self) -> anyhow::Result<()> {
         let consent = text(&self.consent()?, "consent")?;
         let (home, grantee) = (self.path_text("patient"), self.grantee()?);

@@ -3,6 +3,7 @@
 
 mod claiming;
 mod gas;
+mod landing;
 mod model;
 mod opening;
 mod paying;

@@ -1,8 +1,9 @@
 //! What accrued is paid out, and what is left goes back.
 
-use medsync::chain::{PoolCall, Quota, Totals};
+use medsync::chain::{PoolCall, PoolSaid, Quota, Seen, Totals};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::ticket::PoolNonce;
 
 use super::world::{
@@ -77,6 +78,40 @@ async fn what_is_left_goes_back_after_the_refund_time_and_the_balances_add_up() 
     assert_eq!(world.totals(funder, strk()).await, totals);
     assert_eq!(world.balance(world.pools, strk()).await, before);
     world.check_solvent(strk()).await;
+
+    let history = async |of| {
+        let events = world
+            .chain
+            .pool_history(world.pools, BlockNumber(0), of)
+            .await;
+        let events = events.expect("events").into_iter();
+        events.map(|event| event.says).collect::<Vec<_>>()
+    };
+    let of_pool = history(Seen::Pool(pool)).await;
+    assert!(matches!(
+        of_pool.as_slice(),
+        [
+            PoolSaid::Opened { received: COST, .. },
+            PoolSaid::Promised { claims: CLAIMS, .. },
+            PoolSaid::Promised { claims: CLAIMS, .. },
+            PoolSaid::Claimed { .. },
+            PoolSaid::Ended { .. },
+        ]
+    ));
+    let handle = ticket.ticket.handle;
+    let claimed = history(Seen::Handle(handle)).await;
+    assert_eq!(claimed, of_pool[3..4]);
+    assert_eq!(
+        history(Seen::Custodian(world.anchorer(CUSTODIAN))).await,
+        claimed
+    );
+    let paid = PoolSaid::Withdrawn {
+        owner: fresh(1),
+        token: strk(),
+        amount: REWARD,
+    };
+    assert_eq!(history(Seen::Owner(fresh(1))).await, [paid]);
+    assert_eq!(history(Seen::Owner(fresh(2))).await, []);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use medsync::chain::{
     Account, AccountKey, Call, Chain, ChainError, Claim, Deployment, PoolCall, PoolState, Promise,
@@ -14,7 +15,7 @@ use medsync_protocol::receipt::TransactionHash;
 use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Seed};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket};
 use medsync_protocol::tree::{Leaf, Proof, Tree};
-use medsync_tests::devnet::Devnet;
+use medsync_tests::devnet::{Blocks, Devnet};
 use serde_json::{Value, json};
 use starknet::core::utils::get_selector_from_name;
 
@@ -70,14 +71,28 @@ pub struct Anchored {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_making(Blocks::OnTransaction).await
+    }
+
+    /// On a devnet whose blocks close so; for the deployment they do.
+    pub async fn start_making(blocks: Blocks) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let devnet = Devnet::start(folder.path()).expect("a devnet");
+        let devnet = Devnet::start_making(blocks, folder.path()).expect("a devnet");
         let deployer = &devnet.accounts()[DEPLOYER];
         let built = Path::new(env!("MEDSYNC_ROOT")).join("target/contracts");
         let rpc = devnet.rpc().parse().expect("a URL");
         let address = deployer.address.parse().expect("an address");
         let key = AccountKey::parse(&deployer.private_key).expect("a key");
-        let deployed = deploy(&rpc, address, key, &built).await;
+        let mut deployed = std::pin::pin!(deploy(&rpc, address, key, &built));
+        let deployed = loop {
+            if blocks == Blocks::OnDemand {
+                devnet.close_block().expect("a block");
+            }
+            let wait = Duration::from_millis(200);
+            if let Ok(deployed) = tokio::time::timeout(wait, &mut deployed).await {
+                break deployed;
+            }
+        };
         let Deployment {
             chain_id,
             registry,

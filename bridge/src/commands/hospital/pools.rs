@@ -1,12 +1,13 @@
 //! Reward pools: which of them this hospital issues tickets from.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::ids::{ContractAddress, Sha256Digest};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 use serde_json::json;
 
+use crate::chain::{Promise, RpcChain};
 use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
@@ -36,7 +37,7 @@ pub enum Pools {
     },
 }
 
-/// Issue tickets from a pool.
+/// Issue tickets from a pool that is on the chain.
 #[derive(Debug, clap::Args)]
 pub struct Add {
     #[command(flatten)]
@@ -53,13 +54,11 @@ pub struct Add {
     /// To which recipient a consent is rewarded.
     #[arg(long)]
     recipient: PublicKey,
-    /// When claiming ends, in unix seconds.
-    #[arg(long)]
-    claim_end: u64,
-    /// How many tickets this hospital may have out: what the pool has funded for it.
+    /// How many tickets this hospital may have out; everything that the pool promised it if it is
+    /// not said.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
-    quota: u64,
-    /// What the hospital calls it; its patients read this.
+    quota: Option<u64>,
+    /// The text by which people know the pool, which its funder chose; patients read this.
     #[arg(long)]
     label: String,
 }
@@ -93,15 +92,20 @@ impl Add {
             bail!("a pool's label has 1 to {LABEL_BYTES_MAX} bytes");
         }
         let now = party.clock.now();
-        if self.claim_end <= now.0 {
-            bail!("claiming ended at {}, and it is {now}", self.claim_end);
+        let (promise, promised) = self.look(&party).await?;
+        let quota = self.quota.unwrap_or(promised);
+        if quota > promised {
+            bail!("the pool promises {promised} claims through this hospital, not {quota}");
+        }
+        if promise.claim_end <= now {
+            bail!("claiming ended at {}, and it is {now}", promise.claim_end);
         }
         let pool = Pool {
             contract: self.contract,
             funder: self.funder,
             nonce: self.nonce,
             recipient: self.recipient,
-            claim_end: UnixSeconds(self.claim_end),
+            claim_end: promise.claim_end,
             label: self.label,
         };
         let chain_id = party.config.chain.chain_id;
@@ -111,8 +115,47 @@ impl Add {
         if !known.iter().any(|row| row.id == id && row.pool == pool) {
             bail!("this pool is known here with other terms; they cannot be changed");
         }
-        party.store.issue_from(id, Some(self.quota), now).await?;
-        print_json(&json!({ "pool": id, "quota": self.quota }))
+        party.store.issue_from(id, Some(quota), now).await?;
+        print_json(&json!({ "pool": id, "quota": quota }))
+    }
+
+    /// What the chain says of the pool: its promise, and how many claims it promised this hospital.
+    async fn look(&self, party: &Party) -> anyhow::Result<(Promise, u64)> {
+        let believed = &party.config.chain;
+        let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
+        let registry = chain.registry_of(self.contract).await?;
+        if registry != believed.registry {
+            bail!(
+                "{} judges by registry {registry}, not by this hospital's {}",
+                self.contract,
+                believed.registry
+            );
+        }
+        let id = PoolId::of(believed.chain_id, self.contract, self.funder, self.nonce);
+        let Some(state) = chain.pool(self.contract, id).await? else {
+            bail!(
+                "{} has no pool {id}: check funder and nonce, and that it was opened",
+                self.contract
+            );
+        };
+        if let Some(at) = state.ended_at {
+            bail!("the pool ended at {at}");
+        }
+        if state.promise.label != Sha256Digest::of(self.label.as_bytes()) {
+            bail!("the pool has another label; use the funder's own words");
+        }
+        let own = party.config.anchor_account.as_ref();
+        let own = own
+            .context("the configuration has no anchor_account")?
+            .address;
+        let quotas = chain.quotas(self.contract, id).await?;
+        let own = quotas
+            .iter()
+            .find(|used| used.anchorer.felt() == own.felt());
+        match own {
+            Some(used) => Ok((state.promise, used.promised)),
+            None => bail!("the pool promises nothing through this hospital"),
+        }
     }
 }
 

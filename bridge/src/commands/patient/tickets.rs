@@ -1,13 +1,19 @@
 //! The rewards that a patient was promised, with what proves each promise.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, bail};
+use medsync_protocol::ids::ContractAddress;
+use medsync_protocol::secrets::ConsentSecrets;
 use medsync_protocol::ticket::PoolId;
 use serde_json::{Value, json};
 
-use super::own_circle;
-use crate::commands::print_json;
+use super::{open_keys, own_circle};
+use crate::chain::Claim;
+use crate::commands::rewards::SignedClaim;
+use crate::commands::{Home, print_json};
+use crate::files;
 use crate::party::Party;
 use crate::pipeline::tickets::{TicketStage, promised};
 
@@ -53,4 +59,71 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
         }))?;
     }
     Ok(())
+}
+
+/// Sign the claim that spends a ticket, for whoever sends it: `medsync rewards claim`. It needs no
+/// account, and whoever has the file can send it and change nothing.
+#[derive(Debug, clap::Args)]
+pub struct ClaimReward {
+    #[command(flatten)]
+    home: Home,
+    /// The pool; that of the only ticket if it is not said.
+    #[arg(long)]
+    pool: Option<PoolId>,
+    /// Where the reward goes. A claim links this address to the consent's handle: use a fresh one.
+    #[arg(long)]
+    pay_to: ContractAddress,
+    /// Where to write the signed claim.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl ClaimReward {
+    /// Signs and writes.
+    ///
+    /// # Errors
+    /// No ticket, or one that is revoked or not anchored yet; keys that did not grant its consent.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let party = Party::open(&self.home.home).await?;
+        let (context, invitation) = own_circle(&party).await?;
+        let custodian = invitation.says.custodian_address;
+        let mut tickets = promised(&party.pipeline()?, context, custodian).await?;
+        tickets.retain(|(placed, _)| self.pool.is_none_or(|pool| placed.ticket.pool_id == pool));
+        let (placed, stage) = match tickets.as_slice() {
+            [] => bail!("there is no ticket; `medsync patient tickets` lists them"),
+            [only] => only,
+            _ => bail!("there are several tickets; name one with --pool"),
+        };
+        match stage {
+            TicketStage::Anchored(_) => {}
+            TicketStage::Revoked(at) => bail!("its consent was revoked at {at}"),
+            TicketStage::Sealed => bail!("its batch is not on chain yet; try again later"),
+            TicketStage::Unknown(why) => bail!("the chain does not answer: {why}"),
+        }
+        let ticket = placed.ticket;
+        let pools = party.store.pools().await?;
+        let known = pools.iter().find(|row| row.id == ticket.pool_id);
+        let known = known.context("the circle does not name the pool's contract")?;
+        let consents = party.store.consents_in_circle(context).await?;
+        let granted = consents.iter().find(|kept| kept.handle == ticket.handle);
+        let granted = granted.context("the ticket is for no consent of this circle")?;
+        let keys = open_keys(&self.home.home)?;
+        let secrets = ConsentSecrets::from_salt(&keys.seed, granted.opening.salt);
+        if secrets.handle() != ticket.handle {
+            bail!("the keys of this home did not grant the ticket's consent");
+        }
+        let (chain_id, contract) = (party.config.chain.chain_id, known.pool.contract);
+        let with = (&ticket, &placed.proof);
+        let claim = Claim::sign((chain_id, contract), with, &secrets, self.pay_to)?;
+        let signed = SignedClaim::new(chain_id, contract, claim);
+        let bytes = serde_json::to_vec_pretty(&signed)?;
+        files::write_whole(&self.out, &bytes, true)?;
+        print_json(&json!({
+            "pool": ticket.pool_id,
+            "handle": ticket.handle,
+            "pay_to": self.pay_to,
+            "claim_until": ticket.claim_until,
+            "file": self.out,
+        }))
+    }
 }

@@ -1,0 +1,248 @@
+//! What happened in reward pools: the contract's events, oldest first.
+
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{Anchorer, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::{BlockNumber, TransactionHash};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::ticket::PoolId;
+use serde::{Serialize, Serializer};
+use starknet::core::types::{AddressFilter, BlockId, EmittedEvent, EventFilter};
+use starknet::core::utils::starknet_keccak;
+use starknet::providers::Provider;
+
+use super::pool::{amount, malformed, narrow};
+use super::rpc::time;
+use super::{ChainError, RpcChain};
+
+/// How many events are asked for at once, and in all.
+const PAGE: u64 = 100;
+const EVENTS_MAX: usize = 10_000;
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum PoolSaid {
+    /// A pool was opened.
+    Opened {
+        /// The pool.
+        pool: PoolId,
+        /// By whom.
+        funder: ContractAddress,
+        /// What arrived of the deposit.
+        #[serde(serialize_with = "as_text")]
+        received: u128,
+    },
+    /// A custodian may promise more.
+    Promised {
+        /// The pool.
+        pool: PoolId,
+        /// The custodian.
+        anchorer: Anchorer,
+        /// By how many claims.
+        claims: u64,
+    },
+    /// A pool received more.
+    ToppedUp {
+        /// The pool.
+        pool: PoolId,
+        /// From whom.
+        funder: ContractAddress,
+        /// What arrived of the deposit.
+        #[serde(serialize_with = "as_text")]
+        received: u128,
+    },
+    /// A ticket was spent.
+    Claimed {
+        /// The pool.
+        pool: PoolId,
+        /// The custodian that promised.
+        anchorer: Anchorer,
+        /// The handle that was used up.
+        handle: Handle,
+        /// Where the reward goes.
+        pay_to: ContractAddress,
+        /// When.
+        at: UnixSeconds,
+    },
+    /// A claim among many was passed over.
+    Skipped {
+        /// The pool.
+        pool: PoolId,
+        /// The handle of the claim.
+        handle: Handle,
+        /// Why, by the contract's name of the reason.
+        reason: String,
+    },
+    /// Somebody was paid out.
+    Withdrawn {
+        /// Who.
+        owner: ContractAddress,
+        /// In which token.
+        token: ContractAddress,
+        /// How much.
+        #[serde(serialize_with = "as_text")]
+        amount: u128,
+    },
+    /// What was left of a pool went back.
+    Ended {
+        /// The pool.
+        pool: PoolId,
+        /// To whom.
+        funder: ContractAddress,
+        /// How much.
+        #[serde(serialize_with = "as_text")]
+        amount: u128,
+        /// Promised claims that nobody made.
+        claims_left: u64,
+    },
+}
+
+/// An event with its place on the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolEvent {
+    /// What it says.
+    #[serde(flatten)]
+    pub says: PoolSaid,
+    /// The block.
+    pub block: BlockNumber,
+    /// The transaction.
+    pub transaction: TransactionHash,
+}
+
+/// Whose history is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Everything in a pool.
+    Pool(PoolId),
+    /// What one handle was paid.
+    Handle(Handle),
+    /// What a custodian's tickets were paid.
+    Custodian(Anchorer),
+    /// What was paid out to somebody.
+    Owner(ContractAddress),
+}
+
+impl Seen {
+    /// The keys of an event by their places: nothing stands for anything.
+    fn keys(self) -> Vec<Vec<Felt>> {
+        let named = |name: &str| vec![starknet_keccak(name.as_bytes())];
+        let any = Vec::new;
+        match self {
+            Self::Pool(pool) => vec![any(), vec![pool.felt()]],
+            Self::Custodian(anchorer) => vec![named("Claimed"), any(), vec![anchorer.felt()]],
+            Self::Handle(handle) => {
+                vec![named("Claimed"), any(), any(), vec![handle.felt()]]
+            }
+            Self::Owner(owner) => vec![named("Withdrawn"), vec![owner.felt()]],
+        }
+    }
+}
+
+impl RpcChain {
+    /// What happened at a pool contract since a block, up to the tip; the oldest 10,000 events at
+    /// most.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn pool_history(
+        &self,
+        contract: ContractAddress,
+        from: BlockNumber,
+        of: Seen,
+    ) -> Result<Vec<PoolEvent>, ChainError> {
+        let tip = super::Chain::tip(self).await?;
+        let filter = EventFilter {
+            from_block: Some(BlockId::Number(from.0)),
+            to_block: Some(BlockId::Number(tip.number.0)),
+            address: Some(AddressFilter::Single(contract.felt())),
+            keys: Some(of.keys()),
+        };
+        let mut events = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let page = self.client().get_events(filter.clone(), next.take(), PAGE);
+            let page = page.await;
+            let page = page.map_err(|error| self.failure("starknet_getEvents", error))?;
+            for event in page.events {
+                // A pool's identifier may stand where another event has an owner.
+                if let Some(event) = read(&event)? {
+                    events.push(event);
+                }
+            }
+            next = page.continuation_token;
+            if next.is_none() || events.len() >= EVENTS_MAX {
+                events.truncate(EVENTS_MAX);
+                return Ok(events);
+            }
+        }
+    }
+}
+
+/// An event of the contract's; nothing if it is none that is known.
+fn read(event: &EmittedEvent) -> Result<Option<PoolEvent>, ChainError> {
+    let wrong = || malformed("an event of the pool contract has another form".into());
+    let (selector, keys) = event.keys.split_first().ok_or_else(wrong)?;
+    let is_named = |name: &str| *selector == starknet_keccak(name.as_bytes());
+    let address = ContractAddress::from_felt;
+    let says = match (keys, event.data.as_slice()) {
+        (&[pool, funder], &[.., low, high]) if is_named("PoolOpened") => PoolSaid::Opened {
+            pool: PoolId::from_felt(pool),
+            funder: address(funder),
+            received: amount(low, high)?,
+        },
+        (&[pool, anchorer], &[claims]) if is_named("QuotaPromised") => PoolSaid::Promised {
+            pool: PoolId::from_felt(pool),
+            anchorer: Anchorer::from_felt(anchorer),
+            claims: narrow(claims)?,
+        },
+        (&[pool, funder], &[low, high]) if is_named("ToppedUp") => PoolSaid::ToppedUp {
+            pool: PoolId::from_felt(pool),
+            funder: address(funder),
+            received: amount(low, high)?,
+        },
+        (&[pool, anchorer, handle], &[pay_to, at]) if is_named("Claimed") => PoolSaid::Claimed {
+            pool: PoolId::from_felt(pool),
+            anchorer: Anchorer::from_felt(anchorer),
+            handle: Handle::from_felt(handle),
+            pay_to: address(pay_to),
+            at: time(at)?,
+        },
+        (&[pool, handle], &[reason]) if is_named("ClaimSkipped") => PoolSaid::Skipped {
+            pool: PoolId::from_felt(pool),
+            handle: Handle::from_felt(handle),
+            reason: short_string(reason),
+        },
+        (&[owner, token], &[low, high]) if is_named("Withdrawn") => PoolSaid::Withdrawn {
+            owner: address(owner),
+            token: address(token),
+            amount: amount(low, high)?,
+        },
+        (&[pool, funder], &[low, high, claims_left]) if is_named("PoolEnded") => PoolSaid::Ended {
+            pool: PoolId::from_felt(pool),
+            funder: address(funder),
+            amount: amount(low, high)?,
+            claims_left: narrow(claims_left)?,
+        },
+        _ => return Ok(None),
+    };
+    Ok(event.block_number.map(|number| PoolEvent {
+        says,
+        block: BlockNumber(number),
+        transaction: TransactionHash::from_felt(event.transaction_hash),
+    }))
+}
+
+/// Amounts are beyond what many readers of JSON take for a number.
+fn as_text<S: Serializer>(amount: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(amount)
+}
+
+/// A reason as the contract spells it; in hex if it is no text.
+fn short_string(felt: Felt) -> String {
+    let bytes = felt.to_bytes_be();
+    let text: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == 0).collect();
+    match String::from_utf8(text) {
+        Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => text,
+        _ => format!("{felt:#x}"),
+    }
+}

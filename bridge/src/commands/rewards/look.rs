@@ -1,0 +1,131 @@
+//! What a pool contract says: pools, totals, and what happened.
+
+use anyhow::bail;
+use medsync_protocol::ids::{Anchorer, ContractAddress};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::ticket::PoolId;
+use serde_json::{Value, json};
+
+use super::{Place, Pools};
+use crate::chain::Seen;
+use crate::commands::print_json;
+
+/// Print what happened.
+#[derive(Debug, clap::Args)]
+pub struct History {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Of whom.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Of {
+    /// Everything in a pool.
+    #[arg(long)]
+    pool: Option<PoolId>,
+    /// What a handle was paid.
+    #[arg(long)]
+    handle: Option<Handle>,
+    /// What a custodian's tickets were paid.
+    #[arg(long)]
+    custodian: Option<Anchorer>,
+    /// What was paid out to somebody.
+    #[arg(long)]
+    owner: Option<ContractAddress>,
+}
+
+pub(super) async fn status(pools: &Pools, pool: PoolId) -> anyhow::Result<Value> {
+    let state = pools.pool(pool).await?;
+    let quotas = pools.chain.quotas(pools.contract(), pool).await?;
+    let quotas: Vec<Value> = quotas
+        .iter()
+        .map(|quota| {
+            json!({
+                "custodian": quota.anchorer,
+                "promised": quota.promised,
+                "claimed": quota.claimed,
+            })
+        })
+        .collect();
+    let promise = &state.promise;
+    Ok(json!({
+        "pool": pool,
+        "contract": pools.contract(),
+        "funder": state.funder,
+        "token": promise.token,
+        "reward": promise.reward.to_string(),
+        "custodian_share": promise.custodian_share.to_string(),
+        "claim_end": promise.claim_end,
+        "refund_time": promise.refund_time,
+        "label_sha256": promise.label,
+        "claims_left": state.claims_left,
+        "escrow": state.escrow.to_string(),
+        "ended_at": state.ended_at,
+        "quotas": quotas,
+    }))
+}
+
+pub(super) async fn list(place: &Place, funder: ContractAddress) -> anyhow::Result<()> {
+    let pools = place.open().await?;
+    let mut shown = 0;
+    loop {
+        let page = pools
+            .chain
+            .pools_of(pools.contract(), funder, shown)
+            .await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        for pool in page {
+            print_json(&status(&pools, pool).await?)?;
+            shown += 1;
+        }
+    }
+}
+
+pub(super) async fn totals(
+    place: &Place,
+    party: ContractAddress,
+    token: ContractAddress,
+) -> anyhow::Result<()> {
+    let pools = place.open().await?;
+    let contract = pools.contract();
+    let totals = pools.chain.totals(contract, party, token).await?;
+    let accrued = pools.chain.accrued(contract, party, token).await?;
+    print_json(&json!({
+        "party": party,
+        "token": token,
+        "deposited": totals.deposited.to_string(),
+        "refunded": totals.refunded.to_string(),
+        "withdrawn": totals.withdrawn.to_string(),
+        "accrued": accrued.to_string(),
+    }))
+}
+
+impl History {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let pools = self.place.open().await?;
+        let of = match self.of {
+            Of { pool: Some(it), .. } => Seen::Pool(it),
+            Of {
+                handle: Some(it), ..
+            } => Seen::Handle(it),
+            Of {
+                custodian: Some(it),
+                ..
+            } => Seen::Custodian(it),
+            Of {
+                owner: Some(it), ..
+            } => Seen::Owner(it),
+            _ => bail!("name a pool, a handle, a custodian or an owner"),
+        };
+        let from = pools.deployed.block.number;
+        for event in pools.chain.pool_history(pools.contract(), from, of).await? {
+            print_json(&event)?;
+        }
+        Ok(())
+    }
+}
