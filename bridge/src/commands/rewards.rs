@@ -3,7 +3,7 @@
 //!
 //! A command reads what is there after the account's settled nonce and sends under that nonce: a
 //! transaction that is under way uses it up, so that whoever runs a command again, after a crash or
-//! a lost answer, finds it done or does it, and never twice.
+//! a lost answer, finds it done or does it, and not twice, if the endpoint answers in order.
 
 use std::path::PathBuf;
 use std::sync::Arc;

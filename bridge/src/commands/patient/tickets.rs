@@ -62,7 +62,7 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
 }
 
 /// Sign the claim that spends a ticket, for whoever sends it: `medsync rewards claim`. It needs no
-/// account, and whoever has the file can send it and change nothing.
+/// account, and whoever has the file can send it and cannot send the reward elsewhere.
 #[derive(Debug, clap::Args)]
 pub struct ClaimReward {
     #[command(flatten)]
