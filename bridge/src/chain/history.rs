@@ -164,10 +164,9 @@ impl RpcChain {
             let page = page.await;
             let page = page.map_err(|error| self.failure("starknet_getEvents", error))?;
             for event in page.events {
-                // A pool's identifier may stand where another event has an owner.
-                if let Some(event) = read(&event)? {
-                    events.push(event);
-                }
+                // A pool's identifier may stand where another event has an owner, and a hostile
+                // token's amount may be beyond any that is read: neither hides the others.
+                events.extend(read(&event).ok().flatten());
             }
             next = page.continuation_token;
             if next.is_none() || events.len() >= EVENTS_MAX {

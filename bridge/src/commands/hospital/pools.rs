@@ -7,7 +7,7 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 use serde_json::json;
 
-use crate::chain::{Promise, RpcChain};
+use crate::chain::{Artifact, Chain as _, Contract, Promise, RpcChain};
 use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
@@ -123,6 +123,15 @@ impl Add {
     async fn look(&self, party: &Party) -> anyhow::Result<(Promise, u64)> {
         let believed = &party.config.chain;
         let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
+        // One that only looks like a pool contract would answer everything below as it likes.
+        let expected = Artifact::tracked_class(Contract::RewardPool)?;
+        let found = chain.class_hash_at(self.contract).await?;
+        if found != Some(expected) {
+            bail!(
+                "the contract at {} is not of class {expected}",
+                self.contract
+            );
+        }
         let registry = chain.registry_of(self.contract).await?;
         if registry != believed.registry {
             bail!(

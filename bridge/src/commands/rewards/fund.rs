@@ -1,5 +1,7 @@
 //! Opening pools, and promising more in them.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, bail, ensure};
 use medsync_protocol::ids::{ContractAddress, Sha256Digest, UnixSeconds};
 use medsync_protocol::ticket::{PoolId, PoolNonce};
@@ -123,6 +125,11 @@ impl TopUp {
         let (pools, account, nonce) = self.payer.open().await?;
         let state = pools.pool(self.pool).await?;
         let known = pools.chain.quotas(pools.contract(), self.pool).await?;
+        let whom: BTreeSet<_> = self.quotas.iter().map(|quota| quota.anchorer).collect();
+        ensure!(
+            whom.len() == self.quotas.len(),
+            "each custodian is named once, with what it is promised in all"
+        );
         let mut missing = Vec::new();
         for wanted in &self.quotas {
             let used = known.iter().find(|used| used.anchorer == wanted.anchorer);
