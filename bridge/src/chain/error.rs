@@ -312,7 +312,7 @@ pub enum ChainError {
     #[error("the account key cannot be used: {0}")]
     Key(String),
     /// The compiled contracts are not what they should be.
-    #[error("the compiled contracts cannot be used: {0}")]
+    #[error("a file about the contracts cannot be used: {0}")]
     Artifacts(String),
     /// The RPC's address is not one.
     #[error("the RPC's address cannot be used: {0}")]

@@ -154,10 +154,16 @@ async fn what_cannot_be_promised_is_refused_by_name() {
     }
     // A contract that judges by nothing, or by what is no registry, is never deployed.
     let class = world.chain_class(world.pools).await;
-    for judge in [Felt::ZERO, strk().felt()] {
-        hand.deploy(class, Felt::THREE, &[judge])
-            .await
-            .expect_err("no registry");
+    for (judge, name) in [
+        (Felt::ZERO, "REGISTRY_ZERO"),
+        (strk().felt(), "ENTRYPOINT_NOT_FOUND"),
+    ] {
+        let refused = hand.deploy(class, Felt::THREE, &[judge]).await;
+        let error = format!("{:?}", refused.expect_err("no registry"));
+        assert!(
+            error.contains(name) || error.contains(&hex::encode(name)),
+            "{error}"
+        );
     }
 }
 

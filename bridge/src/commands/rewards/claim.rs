@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use medsync_protocol::ids::{ChainId, ContractAddress, UnixSeconds};
+use medsync_protocol::ticket::claim_message;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -61,8 +62,22 @@ impl SignedClaim {
             path.display(),
             claim.format
         );
-        let proof = &claim.claim.proof;
+        let SignedClaim {
+            chain_id,
+            contract,
+            claim: ref signed,
+            ..
+        } = claim;
+        let proof = &signed.proof;
         proof.check().with_context(|| path.display().to_string())?;
+        let (pool, handle, pay_to) = (signed.pool, signed.handle(), signed.pay_to);
+        let message = claim_message(chain_id, contract, pool, handle, pay_to);
+        // A copy that pays to somebody else must not stand for the patient's own.
+        ensure!(
+            signed.claim_key.verifies(message, &signed.signature),
+            "{} is not signed by its claim key; ask the patient for the file again",
+            path.display()
+        );
         Ok(claim)
     }
 }
@@ -112,7 +127,6 @@ impl Relay {
             print_json(&json!({
                 "pool": claim.pool,
                 "handle": claim.handle(),
-                "pay_to": claim.pay_to,
                 "claimed_at": at,
             }))?;
         }

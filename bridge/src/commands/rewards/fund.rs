@@ -98,6 +98,18 @@ impl Open {
                 "this account has pool {pool} under this nonce with other terms; they cannot be \
                  changed, another nonce opens another pool"
             );
+            if let Some(at) = state.ended_at {
+                return print_json(&json!({ "pool": pool, "state": "had ended", "at": at }));
+            }
+            let known = pools.chain.quotas(pools.contract(), pool).await?;
+            let is_promised = |wanted: &Quota| {
+                let mut known = known.iter();
+                known.any(|it| it.anchorer == wanted.anchorer && it.promised >= wanted.claims)
+            };
+            ensure!(
+                self.quotas.iter().all(is_promised),
+                "pool {pool} is open and promises less; `medsync rewards top-up` promises more"
+            );
             return print_json(&json!({ "pool": pool, "state": "was open" }));
         }
         let deposit = match self.deposit {
