@@ -5,10 +5,10 @@
 
 use thiserror::Error;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, FilterFn, LevelFilter};
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// Targets of Calimero that print what passes through them, found by reading its sources: JSON-RPC
 /// prints arguments and errors, `execute` and the runtime print the app's log lines and the
@@ -39,15 +39,21 @@ pub enum LogError {
 
 /// Sends what `directives` select, content excepted, to stderr; stdout is for the ready line.
 pub fn install(directives: &str) -> Result<(), LogError> {
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(selected(directives)?))
+        .try_init()?;
+    Ok(())
+}
+
+/// What `directives` select, content excepted. It says how verbose a line can be at most: without
+/// that, whatever the compiler of WebAssembly might say at its most verbose is put together and
+/// filtered line by line, which takes longer than the compiling.
+fn selected(directives: &str) -> Result<impl Filter<Registry> + use<>, LogError> {
     let chosen = EnvFilter::builder()
         .parse(directives)
         .map_err(|error| LogError::Directives(directives.to_owned(), error))?;
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let filter = chosen.and(filter_fn(may_pass));
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init()?;
-    Ok(())
+    Ok(chosen.and(FilterFn::new(may_pass).with_max_level_hint(LevelFilter::DEBUG)))
 }
 
 fn may_pass(line: &Metadata<'_>) -> bool {
@@ -69,6 +75,17 @@ fn passes(target: &str, level: Level) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_more_verbose_than_what_is_selected_is_put_together() {
+        let most_verbose = |directives: &str| selected(directives).unwrap().max_level_hint();
+        assert_eq!(
+            most_verbose("warn,medsync_node=info"),
+            Some(LevelFilter::INFO)
+        );
+        assert_eq!(most_verbose("warn"), Some(LevelFilter::WARN));
+        assert_eq!(most_verbose("trace"), Some(LevelFilter::DEBUG));
+    }
 
     #[test]
     fn content_never_passes_and_the_rest_may() {
