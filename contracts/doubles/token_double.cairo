@@ -27,10 +27,12 @@ pub trait ITokenDouble<TState> {
     fn mint(ref self: TState, owner: ContractAddress, amount: u256);
     /// From now on it behaves so: see `TokenDouble`.
     fn behave(ref self: TState, manner: felt252);
-    /// What it calls when it behaves as 'CALLS BACK'.
+    /// What it calls when it behaves as 'CALLS BACK', or when it is told to.
     fn call_back(
         ref self: TState, contract: ContractAddress, selector: felt252, calldata: Span<felt252>,
     );
+    /// Makes that call now, as any account would.
+    fn call_now(ref self: TState);
     fn approve(ref self: TState, spender: ContractAddress, amount: u256) -> bool;
     fn balance_of(self: @TState, owner: ContractAddress) -> Answer;
     fn transfer(ref self: TState, to: ContractAddress, amount: u256) -> Answer;
@@ -92,6 +94,10 @@ pub mod TokenDouble {
             for at in 0..calldata.len() {
                 self.calldata.write(at, *calldata[at]);
             };
+        }
+
+        fn call_now(ref self: ContractState) {
+            self.make_the_call();
         }
 
         fn approve(ref self: ContractState, spender: ContractAddress, amount: u256) -> bool {

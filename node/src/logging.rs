@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn nothing_more_verbose_than_what_is_selected_is_put_together() {
-        let most_verbose = |directives: &str| selected(directives).unwrap().max_level_hint();
+        let most_verbose =
+            |directives: &str| selected(directives).expect("directives").max_level_hint();
         assert_eq!(
             most_verbose("warn,medsync_node=info"),
             Some(LevelFilter::INFO)

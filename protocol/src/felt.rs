@@ -7,6 +7,10 @@ use alloc::string::String;
 
 pub use starknet_types_core::felt::Felt;
 
+/// The exclusive bound of addresses, and of messages and signature halves.
+pub(crate) const TWO_POW_251: Felt =
+    Felt::from_hex_unchecked("0x800000000000000000000000000000000000000000000000000000000000000");
+
 /// Why a text or a byte string is not a felt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeltError {
@@ -25,6 +29,9 @@ pub enum FeltError {
     /// The value is the field's prime or more.
     #[error("a felt is below the Stark prime 2^251 + 17 * 2^192 + 1")]
     AbovePrime,
+    /// The value is 2^251 or more where an address is meant.
+    #[error("an address on Starknet is below 2^251")]
+    NoAddress,
     /// The value is zero where zero has no meaning.
     #[error("zero is not allowed here")]
     Zero,
@@ -74,6 +81,15 @@ pub fn from_bytes(bytes: &[u8; 32]) -> Result<Felt, FeltError> {
     }
 }
 
+/// A felt that can be an address. A call that names another fails as a whole.
+pub(crate) fn address(felt: Felt) -> Result<Felt, FeltError> {
+    if felt < TWO_POW_251 {
+        Ok(felt)
+    } else {
+        Err(FeltError::NoAddress)
+    }
+}
+
 /// Writes the canonical spelling.
 #[must_use]
 pub fn to_text(felt: &Felt) -> String {
@@ -82,9 +98,10 @@ pub fn to_text(felt: &Felt) -> String {
     alloc::format!("0x{}", if trimmed.is_empty() { "0" } else { trimmed })
 }
 
-/// Makes a public newtype of a felt: parsed, printed and serialized in the canonical spelling.
+/// Makes a public newtype of a felt: parsed, printed and serialized in the canonical spelling. What
+/// is read has to pass a check, if one is named.
 macro_rules! felt_newtype {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident $(: $check:path)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name($crate::felt::Felt);
@@ -105,9 +122,9 @@ macro_rules! felt_newtype {
             /// Reads 32 big-endian bytes.
             ///
             /// # Errors
-            /// A value at or above the prime.
+            /// A value at or above the prime, or none of these.
             pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, $crate::felt::FeltError> {
-                $crate::felt::from_bytes(bytes).map(Self)
+                $crate::felt::from_bytes(bytes)$(.and_then($check))?.map(Self)
             }
 
             /// The value as 32 big-endian bytes.
@@ -127,7 +144,7 @@ macro_rules! felt_newtype {
             type Err = $crate::felt::FeltError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                $crate::felt::parse(text).map(Self)
+                $crate::felt::parse(text)$(.and_then($check))?.map(Self)
             }
         }
 
@@ -235,6 +252,22 @@ mod tests {
 
     const PRIME: &str = "0x800000000000011000000000000000000000000000000000000000000000001";
     const LAST: &str = "0x800000000000011000000000000000000000000000000000000000000000000";
+
+    #[test]
+    fn what_is_no_address_is_not_read_as_one() {
+        use crate::ids::{Anchorer, ClassHash, ContractAddress};
+        let bound = to_text(&TWO_POW_251);
+        let last = to_text(&(TWO_POW_251 - Felt::ONE));
+        assert_eq!(bound.parse::<ContractAddress>(), Err(FeltError::NoAddress));
+        assert_eq!(LAST.parse::<Anchorer>(), Err(FeltError::NoAddress));
+        assert_eq!(
+            ContractAddress::from_bytes(&TWO_POW_251.to_bytes_be()),
+            Err(FeltError::NoAddress)
+        );
+        assert!(last.parse::<ContractAddress>().is_ok());
+        assert!(last.parse::<Anchorer>().is_ok());
+        assert!(LAST.parse::<ClassHash>().is_ok());
+    }
 
     #[test]
     fn each_wrong_spelling_has_its_own_error() {

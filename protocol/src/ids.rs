@@ -151,11 +151,11 @@ felt_newtype! {
 }
 felt_newtype! {
     /// The address of a contract on Starknet.
-    ContractAddress
+    ContractAddress: crate::felt::address
 }
 felt_newtype! {
     /// The Starknet address under which a custodian anchors.
-    Anchorer
+    Anchorer: crate::felt::address
 }
 felt_newtype! {
     /// The hash of a declared contract class.

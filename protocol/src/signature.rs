@@ -13,11 +13,8 @@
 use serde::{Deserialize, Serialize};
 use starknet_crypto::rfc6979_generate_k;
 
-use crate::felt::{Felt, FeltError, felt_newtype, secret_newtype};
+use crate::felt::{Felt, FeltError, TWO_POW_251, felt_newtype, secret_newtype};
 
-/// 2^251, the exclusive bound of messages and signature halves.
-const BOUND: Felt =
-    Felt::from_hex_unchecked("0x800000000000000000000000000000000000000000000000000000000000000");
 /// The order of the curve's group.
 pub(crate) const ORDER: Felt =
     Felt::from_hex_unchecked("0x800000000000010ffffffffffffffffb781126dcae7b2321e66a241adc64d2f");
@@ -70,7 +67,7 @@ impl Message {
     /// Whether this can be signed at all; with odds of 2^-55 a digest cannot.
     #[must_use]
     pub fn is_signable(&self) -> bool {
-        self.felt() < BOUND
+        self.felt() < TWO_POW_251
     }
 }
 
@@ -165,7 +162,7 @@ mod tests {
     #[test]
     fn a_large_message_is_refused_before_signing() {
         assert_eq!(
-            key(1).sign(Message::from_felt(BOUND)),
+            key(1).sign(Message::from_felt(TWO_POW_251)),
             Err(SignError::MessageTooLarge)
         );
     }

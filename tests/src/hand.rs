@@ -195,4 +195,18 @@ impl<'a> TokenDouble<'a> {
         self.hand.invoke(self.address, "call_back", felts).await?;
         Ok(())
     }
+    /// Makes a call now: the token itself is who calls.
+    ///
+    /// # Errors
+    /// What the called contract says.
+    pub async fn call_now(
+        &self,
+        contract: ContractAddress,
+        name: &str,
+        calldata: &[Felt],
+    ) -> anyhow::Result<()> {
+        self.call_back(contract, name, calldata).await?;
+        self.hand.invoke(self.address, "call_now", vec![]).await?;
+        Ok(())
+    }
 }

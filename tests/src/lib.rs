@@ -3,6 +3,7 @@
 //! - [`story`]: the whole story on real parts, played by the demo and by the tests; [`report`]
 //!   notes its steps;
 //! - [`devnet`], [`node`], [`medsync`]: the processes of the story;
+//! - [`lossy`]: an endpoint before a devnet; [`hand`]: contracts called past `medsync`;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`party`]: parties on real nodes, without `medsync` beside them;
 //! - [`search`]: what stands in the files of a folder;
@@ -11,6 +12,7 @@
 pub mod circle;
 pub mod devnet;
 pub mod hand;
+pub mod lossy;
 pub mod medsync;
 pub mod node;
 pub mod party;

@@ -71,20 +71,7 @@ impl Answer {
 /// # Errors
 /// A program that cannot be started.
 pub fn medsync<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Answer> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new(program("medsync")?)
-        .args(arguments)
-        .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
-        .stdin(Stdio::null())
-        .output()?;
-    Ok(Answer {
-        code: status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&stdout).into_owned(),
-        err: String::from_utf8_lossy(&stderr).into_owned(),
-    })
+    Running::start(arguments)?.end()
 }
 
 /// Runs `medsync` and kills it after a while, wherever it is then.
@@ -92,17 +79,59 @@ pub fn medsync<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Answer> {
 /// # Errors
 /// A program that cannot be started.
 pub fn medsync_killed<A: AsRef<OsStr>>(arguments: &[A], after: Duration) -> anyhow::Result<()> {
-    let mut child = Command::new(program("medsync")?)
-        .args(arguments)
-        .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let running = Running::start(arguments)?;
     std::thread::sleep(after);
-    child.kill()?;
-    child.wait()?;
+    drop(running);
     Ok(())
+}
+
+/// A command that runs; killed when it is dropped.
+#[derive(Debug)]
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Starts `medsync` with some arguments.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn start<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Self> {
+        let child = Command::new(program("medsync")?)
+            .args(arguments)
+            .env("MEDSYNC_PASSPHRASE", PASSPHRASE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        Ok(Self(Some(child)))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// A system that does not say how it ended.
+    pub fn end(mut self) -> anyhow::Result<Answer> {
+        let child = self.0.take().context("it runs")?;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output()?;
+        Ok(Answer {
+            code: status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&stdout).into_owned(),
+            err: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // A child that is gone already needs no kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// A running daemon; killed when it is dropped.

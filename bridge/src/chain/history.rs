@@ -17,6 +17,8 @@ use super::{ChainError, RpcChain};
 /// How many events are asked for at once, and in all.
 const PAGE: u64 = 100;
 const EVENTS_MAX: usize = 10_000;
+/// How many pages are asked for: an endpoint may give fewer events at once, or none of many blocks.
+const PAGES_MAX: usize = 1_000;
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,11 +111,22 @@ pub struct PoolEvent {
     pub transaction: TransactionHash,
 }
 
+/// What happened, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolHistory {
+    /// The oldest events.
+    pub events: Vec<PoolEvent>,
+    /// Whether there may be more, from the last one's block on.
+    pub is_cut: bool,
+}
+
 /// Whose history is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Everything in a pool.
+    /// Everything in a pool but for claims that were passed over.
     Pool(PoolId),
+    /// Claims in a pool that were passed over. They are apart, since anybody can make as many.
+    PassedOver(PoolId),
     /// What one handle was paid.
     Handle(Handle),
     /// What a custodian's tickets were paid.
@@ -122,13 +135,28 @@ pub enum Seen {
     Owner(ContractAddress),
 }
 
+/// What a pool itself is told by.
+const OF_POOLS: [&str; 5] = [
+    "PoolOpened",
+    "QuotaPromised",
+    "ToppedUp",
+    "Claimed",
+    "PoolEnded",
+];
+
 impl Seen {
     /// The keys of an event by their places: nothing stands for anything.
     fn keys(self) -> Vec<Vec<Felt>> {
         let named = |name: &str| vec![starknet_keccak(name.as_bytes())];
         let any = Vec::new;
         match self {
-            Self::Pool(pool) => vec![any(), vec![pool.felt()]],
+            Self::Pool(pool) => vec![
+                OF_POOLS
+                    .map(|name| starknet_keccak(name.as_bytes()))
+                    .to_vec(),
+                vec![pool.felt()],
+            ],
+            Self::PassedOver(pool) => vec![named("ClaimSkipped"), vec![pool.felt()]],
             Self::Custodian(anchorer) => vec![named("Claimed"), any(), vec![anchorer.felt()]],
             Self::Handle(handle) => {
                 vec![named("Claimed"), any(), any(), vec![handle.felt()]]
@@ -143,13 +171,13 @@ impl RpcChain {
     /// most.
     ///
     /// # Errors
-    /// [`ChainError`].
+    /// [`ChainError`]; [`ChainError::Malformed`] from an endpoint whose pages have no end.
     pub async fn pool_history(
         &self,
         contract: ContractAddress,
         from: BlockNumber,
         of: Seen,
-    ) -> Result<Vec<PoolEvent>, ChainError> {
+    ) -> Result<PoolHistory, ChainError> {
         let tip = super::Chain::tip(self).await?;
         let filter = EventFilter {
             from_block: Some(BlockId::Number(from.0)),
@@ -159,7 +187,7 @@ impl RpcChain {
         };
         let mut events = Vec::new();
         let mut next: Option<String> = None;
-        loop {
+        for _ in 0..PAGES_MAX {
             let page = self.client().get_events(filter.clone(), next.take(), PAGE);
             let page = page.await;
             let page = page.map_err(|error| self.failure("starknet_getEvents", error))?;
@@ -170,10 +198,15 @@ impl RpcChain {
             }
             next = page.continuation_token;
             if next.is_none() || events.len() >= EVENTS_MAX {
+                let is_cut = next.is_some() || events.len() > EVENTS_MAX;
                 events.truncate(EVENTS_MAX);
-                return Ok(events);
+                return Ok(PoolHistory { events, is_cut });
             }
         }
+        Err(ChainError::Malformed {
+            method: "starknet_getEvents",
+            detail: format!("no end after {PAGES_MAX} pages; ask from a later block"),
+        })
     }
 }
 

@@ -32,7 +32,7 @@ mod rpc;
 pub use account::{AccountKey, FeePolicy, RpcAccount};
 pub use deploy::{Artifact, Contract, Deployment, deploy};
 pub use error::{ChainError, Class, PoolRevert, RegistryRevert};
-pub use history::{PoolEvent, PoolSaid, Seen};
+pub use history::{PoolEvent, PoolHistory, PoolSaid, Seen};
 pub use land::Landed;
 pub use pool::{
     CLAIMS_MAX, Claim, PAGE_MAX, PoolCall, PoolState, Promise, QUOTAS_MAX, Quota, QuotaUse, Totals,

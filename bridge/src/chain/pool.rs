@@ -5,7 +5,9 @@
 //! and one that says so is not believed.
 
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{Anchorer, ChainId, ContractAddress, Salt, Sha256Digest, UnixSeconds};
+use medsync_protocol::ids::{
+    Anchorer, ChainId, ClassHash, ContractAddress, Salt, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::secrets::{ConsentSecrets, Handle, SecretHash};
 use medsync_protocol::signature::{PublicKey, SignError, Signature};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket, claim_message};
@@ -21,6 +23,8 @@ pub const QUOTAS_MAX: usize = 64;
 pub const CLAIMS_MAX: usize = 64;
 /// The most entries of one page of the contract's lists.
 pub const PAGE_MAX: u64 = 100;
+/// The most quotas that are read of a pool.
+const QUOTAS_READ_MAX: usize = 10_000;
 
 /// What a funder promises; nothing of it ever changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,10 +275,30 @@ impl RpcChain {
         }))
     }
 
+    /// Refuses a contract that is not of this class: it could answer whatever it likes.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`] and [`ChainError::OtherClass`].
+    pub async fn check_class(
+        &self,
+        contract: ContractAddress,
+        expected: ClassHash,
+    ) -> Result<(), ChainError> {
+        match self.class_hash_at(contract).await? {
+            None => Err(ChainError::NoContract(contract)),
+            Some(found) if found == expected => Ok(()),
+            Some(found) => Err(ChainError::OtherClass {
+                contract,
+                expected,
+                found,
+            }),
+        }
+    }
+
     /// The registry by which a pool contract judges.
     ///
     /// # Errors
-    /// [`ChainError::OtherContract`] where there is another contract.
+    /// [`ChainError`].
     pub async fn registry_of(
         &self,
         contract: ContractAddress,
@@ -284,7 +308,28 @@ impl RpcChain {
         Ok(ContractAddress::from_felt(registry))
     }
 
-    /// All quotas of a pool, in the order in which they were first promised.
+    /// What became of one custodian's quota; all zero if the pool promises it nothing.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn quota(
+        &self,
+        contract: ContractAddress,
+        pool: PoolId,
+        anchorer: Anchorer,
+    ) -> Result<QuotaUse, ChainError> {
+        let block = self.tip().await?;
+        let calldata = vec![pool.felt(), anchorer.felt()];
+        let [promised, claimed] = self.view(contract, "quota", calldata, block.hash).await?;
+        Ok(QuotaUse {
+            anchorer,
+            promised: narrow(promised)?,
+            claimed: narrow(claimed)?,
+        })
+    }
+
+    /// The quotas of a pool, in the order in which they were first promised; the first 10,000 at
+    /// most.
     ///
     /// # Errors
     /// As above.
@@ -306,7 +351,7 @@ impl RpcChain {
                     claimed: narrow(claimed)?,
                 });
             }
-            if (len as u64) < PAGE_MAX {
+            if (len as u64) < PAGE_MAX || quotas.len() >= QUOTAS_READ_MAX {
                 return Ok(quotas);
             }
         }

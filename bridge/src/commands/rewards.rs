@@ -21,8 +21,8 @@ use self::fund::{Open, TopUp};
 use self::look::{History, list, status, totals};
 use super::print_json;
 use crate::chain::{
-    AccountKey, AccountNonce, Call, Chain as _, ChainError, Deployment, Landed, PoolCall,
-    PoolState, RpcAccount, RpcChain,
+    AccountKey, AccountNonce, Call, ChainError, Deployment, Landed, PoolCall, PoolState,
+    RpcAccount, RpcChain,
 };
 
 mod claim;
@@ -63,7 +63,7 @@ pub enum Rewards {
     Claim(Relay),
     /// Pay out what accrued to somebody, whoever asks.
     Withdraw(Withdraw),
-    /// Print what happened, a line each, oldest first.
+    /// Print what happened, a line each, oldest first; the oldest 10,000 events at most.
     History(History),
     /// Print what somebody ever moved in a token, and what is still due.
     Totals {
@@ -136,17 +136,9 @@ impl Place {
     async fn open(&self) -> anyhow::Result<Pools> {
         let deployed = Deployment::read(&self.deployment)?;
         let chain = Arc::new(RpcChain::new(&self.rpc, deployed.chain_id)?);
-        let contract = deployed.reward_pool;
-        let found = chain.class_hash_at(contract).await?;
-        let found = found.ok_or(ChainError::NoContract(contract))?;
-        if found != deployed.reward_pool_class {
-            return Err(ChainError::OtherClass {
-                contract,
-                expected: deployed.reward_pool_class,
-                found,
-            }
-            .into());
-        }
+        chain
+            .check_class(deployed.reward_pool, deployed.reward_pool_class)
+            .await?;
         Ok(Pools { chain, deployed })
     }
 }

@@ -9,7 +9,7 @@ use medsync_tests::hand::Hand;
 
 use super::world::{
     Anchored, CLAIMS, CUSTODIAN, DAY_S, OTHER_CUSTODIAN, PRICE, RELAYER, REWARD, SHARE, STRANGER,
-    World, felts_of, fresh, secrets, strk,
+    World, assert_names, felts_of, fresh, secrets, strk,
 };
 
 fn one(claim: &Claim) -> PoolCall {
@@ -344,11 +344,62 @@ async fn a_bad_claim_among_many_costs_the_others_nothing() {
         let mut felts = vec![Felt::from(count)];
         felts.extend((0..count).flat_map(|_| felts_of(&first)));
         let refused = hand.invoke(world.pools, "claim_many", felts).await;
-        let error = format!("{:?}", refused.expect_err("refused"));
-        assert!(
-            error.contains(name) || error.contains(&hex::encode(name)),
-            "{error}"
-        );
+        assert_names(name, &refused.expect_err("refused"));
     }
     world.check_solvent(strk()).await;
+}
+
+/// The claim key signs no hospital (protocol v1). What another hospital gets that way is the
+/// funder's promise to it, and the patient has the reward all the same.
+#[tokio::test]
+async fn hostile_custodian_takes_anothers_share_and_nothing_of_the_patients() {
+    let world = World::start().await;
+    let pool = world.open(1, strk()).await.expect("opened");
+    let sound = world.ticket(pool, 1).await;
+    let seen = world.claim(&sound, fresh(1));
+    // It anchors a ticket of its own for the handle that it saw, and claims with the signature.
+    let own = Ticket {
+        anchorer: world.anchorer(OTHER_CUSTODIAN),
+        ..sound.ticket
+    };
+    let [proof] = world
+        .anchor(OTHER_CUSTODIAN, &[own])
+        .await
+        .try_into()
+        .expect("one");
+    let taken = Claim {
+        anchorer: own.anchorer,
+        proof,
+        ..seen.clone()
+    };
+    world.pool(STRANGER, one(&taken)).await.expect("claimed");
+    assert_eq!(
+        world.pool(RELAYER, one(&seen)).await,
+        Err("ALREADY_CLAIMED")
+    );
+    assert_eq!(world.accrued(fresh(1), strk()).await, REWARD);
+    let shares = [(OTHER_CUSTODIAN, SHARE), (CUSTODIAN, 0), (STRANGER, 0)];
+    for (whose, accrued) in shares {
+        assert_eq!(world.accrued(world.address(whose), strk()).await, accrued);
+    }
+    // It comes out of its own quota.
+    let used = world.used(pool).await;
+    assert_eq!([used[0].claimed, used[1].claimed], [0, 1]);
+}
+
+/// A time of zero would read as never. A chain can have it in its first block alone.
+#[tokio::test]
+async fn nothing_is_claimed_at_a_time_that_reads_as_never() {
+    let world = World::start().await;
+    let pool = world.open(1, strk()).await.expect("opened");
+    let ticket = world.ticket(pool, 1).await;
+    let felts = felts_of(&world.claim(&ticket, fresh(1)));
+    world.wait_until(0);
+    for (name, felts) in [
+        ("claim", felts.clone()),
+        ("claim_many", [vec![Felt::ONE], felts].concat()),
+    ] {
+        let refused = world.ask_at_tip(name, &felts);
+        assert_names("BLOCK_TIME_ZERO", &refused.expect_err("refused"));
+    }
 }

@@ -80,12 +80,17 @@ async fn what_is_left_goes_back_after_the_refund_time_and_the_balances_add_up() 
     world.check_solvent(strk()).await;
 
     let history = async |of| {
-        let events = world
+        let history = world
             .chain
             .pool_history(world.pools, BlockNumber(0), of)
             .await;
-        let events = events.expect("events").into_iter();
-        events.map(|event| event.says).collect::<Vec<_>>()
+        let history = history.expect("events");
+        assert!(!history.is_cut);
+        history
+            .events
+            .into_iter()
+            .map(|event| event.says)
+            .collect::<Vec<_>>()
     };
     let of_pool = history(Seen::Pool(pool)).await;
     assert!(matches!(

@@ -3,12 +3,12 @@
 use medsync::chain::PoolCall;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::ContractAddress;
-use medsync_protocol::ticket::PoolId;
+use medsync_protocol::ticket::{PoolId, PoolNonce};
 use medsync_tests::hand::{Hand, TokenDouble};
 
 use super::world::{
     CLAIMS, CUSTODIAN, DAY_S, FUNDER, OTHER_CUSTODIAN, PRICE, RELAYER, REWARD, STRANGER, World,
-    amount, felts_of, fresh, strk,
+    amount, assert_names, felts_of, fresh, strk,
 };
 
 const COST: u128 = 2 * CLAIMS as u128 * PRICE;
@@ -178,6 +178,67 @@ async fn hostile_token_calls_back_and_is_let_in_nowhere() {
     world.check_solvent(token).await;
 }
 
+/// A token that funds a pool itself may promise more in it and close it, but not in the middle of
+/// another call.
+#[tokio::test]
+async fn hostile_token_that_funds_a_pool_changes_nothing_in_it_while_it_is_called() {
+    let world = World::start().await;
+    let hand = Hand::of(&world.devnet, STRANGER).await.expect("an account");
+    let class = TokenDouble::declare(&hand).await.expect("declared");
+    let stage = Stage::set(&world, &hand, class, 1).await;
+    let token = &stage.token;
+    token.mint(token.address, MINTED).await.expect("minted");
+    let custodian = world.address(CUSTODIAN).felt();
+    let more = |claims: u64| {
+        let mut felts = vec![Felt::ONE, custodian, claims.into()];
+        felts.extend(amount(u128::from(claims) * REWARD));
+        felts
+    };
+    let promise = world.promise(token.address).await;
+    let mut open = vec![Felt::from(9), token.address.felt()];
+    open.extend([REWARD.into(), Felt::ZERO]);
+    open.extend([promise.claim_end.felt(), promise.refund_time.felt()]);
+    open.extend(amount(7));
+    open.extend(more(1));
+    token
+        .call_now(world.pools, "open", &open)
+        .await
+        .expect("opened");
+    let nonce = PoolNonce::from_felt(Felt::from(9));
+    let chain_id = world.chain.expected_chain();
+    let own = PoolId::of(chain_id, world.pools, token.address, nonce);
+    let ticket = world.ticket(own, 3).await;
+    let claim = PoolCall::Claim(Box::new(world.claim(&ticket, fresh(3))));
+    world.pool(RELAYER, claim).await.expect("claimed");
+    assert_eq!(world.state(own).await.claims_left, 0);
+
+    stage.behave("CALLS BACK").await;
+    let top_up = [vec![own.felt()], more(1)].concat();
+    for (name, calldata) in [("top_up", top_up.as_slice()), ("close", &[own.felt()])] {
+        token
+            .call_back(world.pools, name, calldata)
+            .await
+            .expect("told");
+        assert_eq!(stage.withdraw().await, Err("REENTERED"), "{name}, paid out");
+        let opened = stage.open_another(5).await;
+        assert_eq!(opened.err(), Some("REENTERED"), "{name}, deposited");
+    }
+    stage.behave("").await;
+    for (name, calldata) in [("top_up", top_up.as_slice()), ("close", &[own.felt()])] {
+        let called = token.call_now(world.pools, name, calldata).await;
+        // By itself each is let in, and refused or not as for any funder.
+        match (name, called) {
+            ("top_up", called) => called.expect("topped up"),
+            (_, called) => {
+                assert_names("CLAIMS_LEFT", &called.expect_err("a claim is left"));
+            }
+        }
+    }
+    assert_eq!(stage.accrued().await, REWARD);
+    stage.withdraw().await.expect("paid");
+    world.check_solvent(token.address).await;
+}
+
 #[tokio::test]
 async fn a_token_with_a_fee_pays_for_what_arrived_of_it() {
     let world = World::start().await;
@@ -193,7 +254,7 @@ async fn a_token_with_a_fee_pays_for_what_arrived_of_it() {
     token.behave("TAKES A FEE").await.expect("told");
     // A tenth of it reaches nobody.
     let call = PoolCall::Open {
-        nonce: medsync_protocol::ticket::PoolNonce::from_felt(Felt::ONE),
+        nonce: PoolNonce::from_felt(Felt::ONE),
         promise: world.promise(token.address).await,
         quotas: world.quotas(),
         deposit: 2 * COST,

@@ -1,6 +1,7 @@
 //! A devnet with both contracts, two custodians, two funders, a relayer and a stranger.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub const SHARE: u128 = 7;
 pub const PRICE: u128 = REWARD + SHARE;
 /// How many claims each custodian has in a pool.
 pub const CLAIMS: u64 = 2;
+/// The deployment file, as `medsync deploy` writes it.
+const DEPLOYMENT: &str = "deployment.json";
 /// The smallest batch that is ever sealed.
 const LEAVES_MIN: usize = 16;
 
@@ -59,7 +62,8 @@ pub struct World {
     pub chain: Arc<RpcChain>,
     pub registry: ContractAddress,
     pub pools: ContractAddress,
-    _folder: Arc<tempfile::TempDir>,
+    /// Holds the deployment file.
+    folder: Arc<tempfile::TempDir>,
 }
 
 /// A ticket whose place in an anchored batch is known, with what spends it.
@@ -93,19 +97,40 @@ impl World {
                 break deployed;
             }
         };
+        let deployed = deployed.unwrap_or_else(|error| panic!("{error}; scripts/build-contracts"));
+        let file = File::create(folder.path().join(DEPLOYMENT)).expect("a file");
+        serde_json::to_writer(file, &deployed).expect("written");
         let Deployment {
             chain_id,
             registry,
             reward_pool,
             ..
-        } = deployed.unwrap_or_else(|error| panic!("{error}; scripts/build-contracts"));
+        } = deployed;
         Self {
             chain: Arc::new(RpcChain::new(&rpc, chain_id).expect("an endpoint")),
             devnet: Arc::new(devnet),
             registry,
             pools: reward_pool,
-            _folder: Arc::new(folder),
+            folder: Arc::new(folder),
         }
+    }
+
+    /// A file of this name, which ends with the world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The arguments of `medsync rewards` by which an account sends through an endpoint.
+    pub fn payer(&self, number: usize, rpc: &str) -> Vec<String> {
+        let account = &self.devnet.accounts()[number];
+        let key = self.path(&format!("{number}.key"));
+        medsync::files::write_whole(&key, account.private_key.as_bytes(), true).expect("written");
+        let text = |path: PathBuf| path.display().to_string();
+        let mut arguments = vec!["--rpc".into(), rpc.into()];
+        arguments.extend(["--deployment".into(), text(self.path(DEPLOYMENT))]);
+        arguments.extend(["--account".into(), account.address.clone()]);
+        arguments.extend(["--key-file".into(), text(key)]);
+        arguments
     }
 
     /// The same with another contract of pools.
@@ -115,7 +140,7 @@ impl World {
             chain: Arc::clone(&self.chain),
             registry: self.registry,
             pools,
-            _folder: Arc::clone(&self._folder),
+            folder: Arc::clone(&self.folder),
         }
     }
 
@@ -166,6 +191,18 @@ impl World {
             }
             Err(error) => panic!("{error:?}"),
         }
+    }
+
+    /// What the pool contract would answer at the newest block, without a transaction.
+    pub fn ask_at_tip(&self, name: &str, calldata: &[Felt]) -> anyhow::Result<Value> {
+        let selector = get_selector_from_name(name)?;
+        let request = json!({
+            "contract_address": self.pools,
+            "entry_point_selector": selector,
+            "calldata": calldata,
+        });
+        let params = json!({ "request": request, "block_id": "latest" });
+        self.devnet.ask("starknet_call", &params)
     }
 
     /// What a pool of this token promises from now on, for a day, and back a day later.
@@ -360,6 +397,15 @@ impl PoolEvent {
 
 fn felt(value: &Value) -> Felt {
     Felt::from_hex(value.as_str().expect("a felt")).expect("a felt")
+}
+
+/// The error holds this name, as text or as the felt that it is on chain.
+pub fn assert_names(name: &str, error: &anyhow::Error) {
+    let error = format!("{error:?}");
+    assert!(
+        error.contains(name) || error.contains(&hex::encode(name)),
+        "{name} is not in {error}"
+    );
 }
 
 /// An amount as a `u256`.

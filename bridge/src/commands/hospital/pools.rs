@@ -2,12 +2,12 @@
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::ids::{ContractAddress, Sha256Digest};
+use medsync_protocol::ids::{Anchorer, ContractAddress, Sha256Digest};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 use serde_json::json;
 
-use crate::chain::{Artifact, Chain as _, Contract, Promise, RpcChain};
+use crate::chain::{Artifact, Contract, Promise, RpcChain};
 use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
@@ -125,13 +125,7 @@ impl Add {
         let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
         // One that only looks like a pool contract would answer everything below as it likes.
         let expected = Artifact::tracked_class(Contract::RewardPool)?;
-        let found = chain.class_hash_at(self.contract).await?;
-        if found != Some(expected) {
-            bail!(
-                "the contract at {} is not of class {expected}",
-                self.contract
-            );
-        }
+        chain.check_class(self.contract, expected).await?;
         let registry = chain.registry_of(self.contract).await?;
         if registry != believed.registry {
             bail!(
@@ -157,14 +151,12 @@ impl Add {
         let own = own
             .context("the configuration has no anchor_account")?
             .address;
-        let quotas = chain.quotas(self.contract, id).await?;
-        let own = quotas
-            .iter()
-            .find(|used| used.anchorer.felt() == own.felt());
-        match own {
-            Some(used) => Ok((state.promise, used.promised)),
-            None => bail!("the pool promises nothing through this hospital"),
+        let own = Anchorer::from_felt(own.felt());
+        let used = chain.quota(self.contract, id, own).await?;
+        if used.promised == 0 {
+            bail!("the pool promises nothing through this hospital");
         }
+        Ok((state.promise, used.promised))
     }
 }
 

@@ -10,7 +10,7 @@ use medsync_protocol::ticket::PoolId;
 use serde_json::{Value, json};
 
 use super::{open_keys, own_circle};
-use crate::chain::Claim;
+use crate::chain::{Artifact, Claim, Contract, RpcChain};
 use crate::commands::rewards::SignedClaim;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -89,8 +89,12 @@ impl ClaimReward {
         let custodian = invitation.says.custodian_address;
         let mut tickets = promised(&party.pipeline()?, context, custodian).await?;
         tickets.retain(|(placed, _)| self.pool.is_none_or(|pool| placed.ticket.pool_id == pool));
+        // One whose consent was revoked is issued anew: the later one is meant.
+        if tickets.len() > 1 {
+            tickets.retain(|(_, stage)| !matches!(stage, TicketStage::Revoked(_)));
+        }
         let (placed, stage) = match tickets.as_slice() {
-            [] => bail!("there is no ticket; `medsync patient tickets` lists them"),
+            [] => bail!("there is no ticket to claim; `medsync patient tickets` lists them"),
             [only] => only,
             _ => bail!("there are several tickets; name one with --pool"),
         };
@@ -104,6 +108,12 @@ impl ClaimReward {
         let pools = party.store.pools().await?;
         let known = pools.iter().find(|row| row.id == ticket.pool_id);
         let known = known.context("the circle does not name the pool's contract")?;
+        let (believed, contract) = (&party.config.chain, known.pool.contract);
+        // Another contract would pay nothing, and learn where the reward was to go.
+        let class = Artifact::tracked_class(Contract::RewardPool)?;
+        RpcChain::new(&believed.rpc, believed.chain_id)?
+            .check_class(contract, class)
+            .await?;
         let consents = party.store.consents_in_circle(context).await?;
         let granted = consents.iter().find(|kept| kept.handle == ticket.handle);
         let granted = granted.context("the ticket is for no consent of this circle")?;
@@ -112,7 +122,7 @@ impl ClaimReward {
         if secrets.handle() != ticket.handle {
             bail!("the keys of this home did not grant the ticket's consent");
         }
-        let (chain_id, contract) = (party.config.chain.chain_id, known.pool.contract);
+        let chain_id = believed.chain_id;
         let with = (&ticket, &placed.proof);
         let claim = Claim::sign((chain_id, contract), with, &secrets, self.pay_to)?;
         let signed = SignedClaim::new(chain_id, contract, claim);

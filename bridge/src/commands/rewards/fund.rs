@@ -71,6 +71,16 @@ fn quota(text: &str) -> Result<Quota, String> {
     Ok(Quota { anchorer, claims })
 }
 
+/// Each custodian is named once: what is wanted is compared with what there is.
+fn check_distinct(quotas: &[Quota]) -> anyhow::Result<()> {
+    let whom: BTreeSet<_> = quotas.iter().map(|quota| quota.anchorer).collect();
+    ensure!(
+        whom.len() == quotas.len(),
+        "each custodian is named once, with what it is promised in all"
+    );
+    Ok(())
+}
+
 /// What all claims of these quotas take.
 fn price(quotas: &[Quota], promise: &Promise) -> anyhow::Result<u128> {
     let claims: u128 = quotas.iter().map(|quota| u128::from(quota.claims)).sum();
@@ -81,6 +91,7 @@ fn price(quotas: &[Quota], promise: &Promise) -> anyhow::Result<u128> {
 
 impl Open {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        check_distinct(&self.quotas)?;
         let (pools, account, nonce) = self.payer.open().await?;
         let promise = Promise {
             token: self.token,
@@ -134,14 +145,10 @@ impl Open {
 
 impl TopUp {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        check_distinct(&self.quotas)?;
         let (pools, account, nonce) = self.payer.open().await?;
         let state = pools.pool(self.pool).await?;
         let known = pools.chain.quotas(pools.contract(), self.pool).await?;
-        let whom: BTreeSet<_> = self.quotas.iter().map(|quota| quota.anchorer).collect();
-        ensure!(
-            whom.len() == self.quotas.len(),
-            "each custodian is named once, with what it is promised in all"
-        );
         let mut missing = Vec::new();
         for wanted in &self.quotas {
             let used = known.iter().find(|used| used.anchorer == wanted.anchorer);
@@ -207,6 +214,13 @@ mod tests {
         for wrong in ["0x5", "=3", "0x5=", "0x5=-1", "5=3", "0x05=3"] {
             assert!(quota(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_custodian_is_named_once() {
+        let of = |text| quota(text).expect("one");
+        assert!(check_distinct(&[of("0x5=3"), of("0x6=3")]).is_ok());
+        assert!(check_distinct(&[of("0x5=3"), of("0x5=4")]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use medsync_protocol::ids::{Anchorer, ContractAddress};
+use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::PoolId;
 use serde_json::{Value, json};
@@ -10,11 +11,18 @@ use super::{Place, Pools};
 use crate::chain::Seen;
 use crate::commands::print_json;
 
+/// The most pools that are listed.
+const LISTED_MAX: u64 = 10_000;
+
 /// Print what happened.
 #[derive(Debug, clap::Args)]
 pub struct History {
     #[command(flatten)]
     place: Place,
+    /// The first block that is looked at; that of the deployment file if it is not said. A file
+    /// that was written when the contract was there already names a later one than its first.
+    #[arg(long)]
+    from_block: Option<u64>,
     #[command(flatten)]
     of: Of,
 }
@@ -23,9 +31,12 @@ pub struct History {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Of {
-    /// Everything in a pool.
+    /// Everything in a pool, but for claims that were passed over.
     #[arg(long)]
     pool: Option<PoolId>,
+    /// Claims in a pool that were passed over, and why. Anybody can make such claims.
+    #[arg(long)]
+    passed_over: Option<PoolId>,
     /// What a handle was paid.
     #[arg(long)]
     handle: Option<Handle>,
@@ -71,7 +82,7 @@ pub(super) async fn status(pools: &Pools, pool: PoolId) -> anyhow::Result<Value>
 pub(super) async fn list(place: &Place, funder: ContractAddress) -> anyhow::Result<()> {
     let pools = place.open().await?;
     let mut shown = 0;
-    loop {
+    while shown < LISTED_MAX {
         let page = pools
             .chain
             .pools_of(pools.contract(), funder, shown)
@@ -80,10 +91,16 @@ pub(super) async fn list(place: &Place, funder: ContractAddress) -> anyhow::Resu
             return Ok(());
         }
         for pool in page {
-            print_json(&status(&pools, pool).await?)?;
+            // What a hostile token made unreadable hides no other pool.
+            let said = match status(&pools, pool).await {
+                Ok(said) => said,
+                Err(error) => json!({ "pool": pool, "unknown": format!("{error:#}") }),
+            };
+            print_json(&said)?;
             shown += 1;
         }
     }
+    bail!("this funder has more than {LISTED_MAX} pools")
 }
 
 pub(super) async fn totals(
@@ -111,6 +128,10 @@ impl History {
         let of = match self.of {
             Of { pool: Some(it), .. } => Seen::Pool(it),
             Of {
+                passed_over: Some(it),
+                ..
+            } => Seen::PassedOver(it),
+            Of {
                 handle: Some(it), ..
             } => Seen::Handle(it),
             Of {
@@ -122,9 +143,17 @@ impl History {
             } => Seen::Owner(it),
             _ => bail!("name a pool, a handle, a custodian or an owner"),
         };
-        let from = pools.deployed.block.number;
-        for event in pools.chain.pool_history(pools.contract(), from, of).await? {
-            print_json(&event)?;
+        let from = self.from_block.map(BlockNumber);
+        let from = from.unwrap_or(pools.deployed.block.number);
+        let history = pools.chain.pool_history(pools.contract(), from, of).await?;
+        for event in &history.events {
+            print_json(event)?;
+        }
+        if let (true, Some(last)) = (history.is_cut, history.events.last()) {
+            bail!(
+                "there is more: go on with --from-block {}, whose events come again",
+                last.block.0
+            );
         }
         Ok(())
     }

@@ -1,0 +1,253 @@
+//! `medsync rewards` as a person runs it, again after it was killed or an answer was lost, and with
+//! files from anybody.
+
+use std::time::{Duration, Instant};
+
+use medsync::chain::{Account, Call, PoolCall};
+use medsync::commands::rewards::SignedClaim;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::ContractAddress;
+use medsync_tests::devnet::Blocks;
+use medsync_tests::lossy::Lossy;
+use medsync_tests::medsync::{Answer, Running, medsync};
+use serde_json::Value;
+
+use super::world::{
+    Anchored, CLAIMS, CUSTODIAN, FUNDER, PRICE, RELAYER, REWARD, World, fresh, strk,
+};
+
+fn rewards(what: &str, options: &[String], payer: &[String]) -> Answer {
+    medsync(&arguments(what, options, payer)).expect("it runs")
+}
+
+fn arguments(what: &str, options: &[String], payer: &[String]) -> Vec<String> {
+    let mut arguments = vec!["rewards".to_owned(), what.to_owned()];
+    arguments.extend_from_slice(options);
+    arguments.extend_from_slice(payer);
+    arguments
+}
+
+fn lines(answer: &Answer) -> Vec<Value> {
+    let read = |line: &str| serde_json::from_str(line).expect("JSON");
+    answer.out.lines().map(read).collect()
+}
+
+impl World {
+    /// The options that open the funder's first pool, of one custodian's claims.
+    async fn opening(&self) -> Vec<String> {
+        let promise = self.promise(strk()).await;
+        let quota = format!("{}={CLAIMS}", self.anchorer(CUSTODIAN));
+        let options = [
+            ("--nonce", "0x1".to_owned()),
+            ("--token", strk().to_string()),
+            ("--reward", promise.reward.to_string()),
+            ("--custodian-share", promise.custodian_share.to_string()),
+            ("--claim-end", promise.claim_end.to_string()),
+            ("--refund-time", promise.refund_time.to_string()),
+            ("--label", "study".to_owned()),
+            ("--quota", quota),
+        ];
+        let options = options.into_iter();
+        options
+            .flat_map(|(name, value)| [name.to_owned(), value])
+            .collect()
+    }
+
+    /// Writes the file by which a patient has a claim sent.
+    fn claim_file(&self, name: &str, ticket: &Anchored, pay_to: ContractAddress) -> String {
+        let claim = self.claim(ticket, pay_to);
+        let signed = SignedClaim::new(self.chain.expected_chain(), self.pools, claim);
+        let bytes = serde_json::to_vec(&signed).expect("JSON");
+        self.write(name, &bytes)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("written");
+        path.display().to_string()
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_opens_and_promises_nothing_twice() {
+    let world = World::start().await;
+    let lossy = Lossy::before(&world.devnet).expect("a port");
+    let payer = world.payer(FUNDER, lossy.rpc());
+    let opening = world.opening().await;
+    lossy.lose(true);
+    let lost = rewards("open", &opening, &payer);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    lossy.lose(false);
+    let again = rewards("open", &opening, &payer).json().expect("open");
+    assert_eq!(again["state"], "was open");
+    let pool = world.pool_id(world.pools, FUNDER, 1);
+    let deposit = u128::from(CLAIMS) * PRICE;
+    assert_eq!(world.state(pool).await.escrow, deposit);
+
+    let quota = format!("{}={}", world.anchorer(CUSTODIAN), CLAIMS + 1);
+    let more = [pool.to_string(), "--quota".into(), quota];
+    lossy.lose(true);
+    let lost = rewards("top-up", &more, &payer);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    lossy.lose(false);
+    let again = rewards("top-up", &more, &payer).json().expect("promised");
+    assert_eq!(again["state"], "was promised");
+    assert_eq!(world.used(pool).await[0].promised, CLAIMS + 1);
+    assert_eq!(world.state(pool).await.escrow, deposit + PRICE);
+}
+
+/// Killed right after it sent: the next run finds that the account is busy, and the one after the
+/// block finds it done.
+#[tokio::test]
+async fn a_top_up_that_was_killed_is_done_once() {
+    let world = World::start_making(Blocks::OnDemand).await;
+    let funder = world.account(FUNDER);
+    let payer = world.payer(FUNDER, world.devnet.rpc());
+    let opening = arguments("open", &world.opening().await, &payer);
+    let open = Running::start(&opening).expect("it runs");
+    world.wait_until_sent(FUNDER).await;
+    world.devnet.close_block().expect("a block");
+    let opened = open.end().expect("it ends");
+    assert_eq!(opened.json().expect("opened")["state"], "opened");
+    let pool = world.pool_id(world.pools, FUNDER, 1);
+
+    let quota = format!("{}={}", world.anchorer(CUSTODIAN), CLAIMS + 1);
+    let more = [pool.to_string(), "--quota".into(), quota];
+    let top_up = Running::start(&arguments("top-up", &more, &payer)).expect("it runs");
+    world.wait_until_sent(FUNDER).await;
+    drop(top_up);
+    let again = rewards("top-up", &more, &payer);
+    assert_ne!(again.code, 0, "{again:?}");
+    assert!(
+        again.err.contains("is under way; run this again"),
+        "{again:?}"
+    );
+    world.devnet.close_block().expect("a block");
+    let again = rewards("top-up", &more, &payer).json().expect("promised");
+    assert_eq!(again["state"], "was promised");
+    assert_eq!(world.used(pool).await[0].promised, CLAIMS + 1);
+    let next = funder.nonce().await.expect("a nonce");
+    assert_eq!(funder.settled_nonce().await.expect("a nonce"), next);
+}
+
+impl World {
+    /// Waits until a transaction of an account is under way.
+    async fn wait_until_sent(&self, number: usize) {
+        let (account, until) = (self.account(number), Instant::now() + PATIENCE);
+        while account.nonce().await.expect("a nonce")
+            == account.settled_nonce().await.expect("a nonce")
+        {
+            assert!(Instant::now() < until, "nothing was sent");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn bad_claim_files_cost_the_others_nothing_and_each_is_told_why() {
+    let world = World::start().await;
+    let pool = world.open(1, strk()).await.expect("opened");
+    let (sound, revoked) = (world.ticket(pool, 1).await, world.ticket(pool, 2).await);
+    let revoke = Call::Revoke {
+        registry: world.registry,
+        openings: vec![(
+            revoked.secrets.secret.clone(),
+            revoked.secrets.claim_key.public_key(),
+        )],
+    };
+    world.send(CUSTODIAN, &revoke).await.expect("revoked");
+    let file = world.claim_file("sound.json", &sound, fresh(1));
+    let own = std::fs::read_to_string(&file).expect("a file");
+    let beyond = format!("{:#x}", Felt::MAX);
+    let (here, there) = (fresh(1).to_string(), fresh(2).to_string());
+    let pools = world.pools.to_string();
+    let files = vec![
+        world.write("rubbish.json", b"{"),
+        world.write("redirected.json", own.replace(&here, &there).as_bytes()),
+        world.write("no address.json", own.replace(&here, &beyond).as_bytes()),
+        world.write("elsewhere.json", own.replace(&pools, &there).as_bytes()),
+        "nowhere.json".to_owned(),
+        world.claim_file("revoked.json", &revoked, fresh(2)),
+        file.clone(),
+        file.clone(),
+    ];
+    let payer = world.payer(RELAYER, world.devnet.rpc());
+    let answer = rewards("claim", &files, &payer);
+    assert_ne!(answer.code, 0, "{answer:?}");
+    assert!(answer.err.contains("6 of 8 files"), "{}", answer.err);
+    let said = lines(&answer);
+    let reasons = [
+        "it is no signed claim",
+        "not signed by its claim key",
+        "an address on Starknet is below 2^251",
+        "it is for 0x",
+        "nowhere.json",
+    ];
+    assert_eq!(said.len(), reasons.len() + 2, "{said:#?}");
+    for (line, reason) in said.iter().zip(reasons) {
+        let refused = line["refused"].as_str().expect("a reason");
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let [passed_over, paid] = &said[reasons.len()..] else {
+        panic!("{said:#?}");
+    };
+    assert_eq!(passed_over["passed_over"], "REVOKED");
+    assert!(passed_over["claimed_at"].is_null());
+    assert!(paid["claimed_at"].is_u64() && paid["passed_over"].is_null());
+    assert_eq!(world.accrued(fresh(1), strk()).await, REWARD);
+    assert_eq!(world.accrued(fresh(2), strk()).await, 0);
+
+    // Once more: it is found to be done, and nothing is sent.
+    let before = world.account(RELAYER).nonce().await.expect("a nonce");
+    let again = rewards("claim", &[file], &payer).json().expect("done");
+    assert!(again["claimed_at"].is_u64());
+    let after = world.account(RELAYER).nonce().await.expect("a nonce");
+    assert_eq!(before, after);
+}
+
+/// Anybody can make claims that are passed over; they fill nobody's history.
+#[tokio::test]
+async fn hostile_claims_that_are_passed_over_stand_apart() {
+    let world = World::start().await;
+    let pool = world.open(1, strk()).await.expect("opened");
+    let sound = world.claim(&world.ticket(pool, 1).await, fresh(1));
+    let redirected = medsync::chain::Claim {
+        pay_to: fresh(2),
+        ..sound
+    };
+    let many = PoolCall::ClaimMany(vec![redirected; 8]);
+    world.pool(RELAYER, many).await.expect("sent");
+    let mut place = world.payer(RELAYER, world.devnet.rpc());
+    place.truncate(4);
+    let history = |of: &str| {
+        let answer = rewards("history", &[of.into(), pool.to_string()], &place);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let names = lines(&answer).into_iter().map(|line| line["event"].clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(history("--pool"), ["opened", "promised", "promised"]);
+    assert_eq!(history("--passed-over"), vec!["skipped"; 8]);
+}
+
+/// What only answers like a pool contract is none.
+#[tokio::test]
+async fn hostile_contract_that_is_no_pool_is_not_asked() {
+    let world = World::start().await;
+    let deployed = std::fs::read_to_string(world.path("deployment.json")).expect("a file");
+    let (pools, registry) = (world.pools.to_string(), world.registry.to_string());
+    let pool = world.pool_id(world.pools, FUNDER, 1).to_string();
+    let mut place = world.payer(RELAYER, world.devnet.rpc());
+    place.truncate(4);
+    for (instead, said) in [
+        (registry, "class"),
+        (fresh(1).to_string(), "there is no contract"),
+    ] {
+        let file = world.write("other.json", deployed.replace(&pools, &instead).as_bytes());
+        place[3] = file;
+        let answer = rewards("status", std::slice::from_ref(&pool), &place);
+        assert_ne!(answer.code, 0, "{answer:?}");
+        assert!(answer.err.contains(said), "{}", answer.err);
+    }
+}
