@@ -25,11 +25,13 @@ use medsync_tests::circle::{
 };
 use medsync_tests::replica::{app, seal};
 use rocksdb::DB;
+use rocksdb::checkpoint::Checkpoint;
 use serde_json::{Value, json};
 
 use crate::report::{Figure, Report, Target};
 use crate::timing::thread_time;
 
+/// How many entries there are when it is looked; the last takes an hour to fill, and is asked for.
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 50_000];
 /// The size up to which a call has to cost about what it costs at the first.
 const TARGET_SIZE: usize = 10_000;
@@ -38,41 +40,112 @@ const TARGET_RATIO: f64 = 1.5;
 const TURNS: usize = 7;
 /// How many entries the custodian's log is filled with; then the other's goes on.
 const LOG_LEN_MAX: usize = 30_000;
+/// How many entries of a log are read at once.
+const PAGE_LEN: u64 = 50;
 /// Whose log is whose.
 const CUSTODIANS: usize = 0;
 const PARTYS: usize = 1;
 
-/// Measures the app at all sizes, and its wasm.
+/// A call that is measured.
+type Call = fn(&mut Pair) -> anyhow::Result<Cost>;
+const CALLS: [(&str, Call); 6] = [
+    ("grant", |pair| pair.circle.grant()),
+    ("revoke", |pair| pair.circle.revoke()),
+    ("append_log", |pair| pair.circle.append()),
+    ("first_log_page", |pair| pair.circle.first_page()),
+    ("last_log_page", |pair| pair.circle.last_page()),
+    ("request_and_release", release),
+];
+
+/// Measures the app at all sizes, and its wasm. All sizes are filled first and then called in
+/// turns, so that what else the machine does meanwhile is the same to all.
 pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut circle = Filled::open(&folder.path().join("circle"), "circle", PATIENT)?;
-    let mut exchange = Filled::open(&folder.path().join("exchange"), "exchange", RESEARCHER)?;
-    let mut first: Vec<Vec<(&str, Cost)>> = Vec::new();
-    for size in SIZES {
+    let is_full = std::env::var_os("MEDSYNC_FULL").is_some();
+    let mut pairs: Vec<Pair> = Vec::new();
+    for size in SIZES
+        .into_iter()
+        .filter(|size| is_full || *size <= TARGET_SIZE)
+    {
         report.measuring(&format!(
             "filling a circle and an exchange with {size} entries"
         ));
-        circle.fill_circle(size)?;
-        exchange.fill_log(size)?;
-        report.measuring(&format!("calls at {size} entries"));
-        let mut costs = circle.calls_of_a_circle()?;
-        let released = shortest(|| release(&mut circle, &mut exchange))?;
-        costs.push(("request_and_release", released));
-        for (at, (name, cost)) in costs.iter().enumerate() {
-            let base = first.first().map_or(*cost, |costs| costs[at].1);
-            add(report, &format!("app_{name}_{size}"), size, *cost, base);
+        let place = folder.path().join(size.to_string());
+        std::fs::create_dir(&place)?;
+        let mut pair = match pairs.last() {
+            Some(smaller) => smaller.copy(&place)?,
+            None => Pair::open(&place)?,
+        };
+        pair.fill(size)?;
+        pairs.push(pair);
+    }
+    report.measuring("calls at each size in turns");
+    let mut shortest: Vec<Vec<Cost>> = Vec::new();
+    for turn in 0..TURNS {
+        for (at, pair) in pairs.iter_mut().enumerate() {
+            let mut costs = Vec::new();
+            for (_, call) in CALLS {
+                costs.push(call(pair)?);
+            }
+            if turn == 0 {
+                shortest.push(costs);
+                continue;
+            }
+            for (known, cost) in shortest[at].iter_mut().zip(costs) {
+                if cost.time < known.time {
+                    *known = cost;
+                }
+            }
+        }
+    }
+    for (at, pair) in pairs.iter().enumerate() {
+        let size = pair.size;
+        for (call, (name, _)) in CALLS.iter().enumerate() {
+            let (cost, base) = (shortest[at][call], shortest[0][call]);
+            add(report, &format!("app_{name}_{size}"), size, cost, base);
         }
         let how = "keys and values of one circle, as the runtime writes them";
-        let bytes = circle.store.borrow().live_bytes as f64 / size as f64;
+        let bytes = pair.circle.store.borrow().live_bytes as f64 / size as f64;
         report.add(Figure::new(
             format!("app_store_bytes_an_entry_{size}"),
             "B",
             bytes,
             how,
         ));
-        first.push(costs);
     }
     wasm(report)
+}
+
+/// A circle and an exchange of one size.
+struct Pair {
+    size: usize,
+    circle: Filled,
+    exchange: Filled,
+}
+
+impl Pair {
+    fn open(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            size: 0,
+            circle: Filled::open(&folder.join("circle"), "circle", PATIENT)?,
+            exchange: Filled::open(&folder.join("exchange"), "exchange", RESEARCHER)?,
+        })
+    }
+
+    fn copy(&self, folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            size: self.size,
+            circle: self.circle.copy(&folder.join("circle"))?,
+            exchange: self.exchange.copy(&folder.join("exchange"))?,
+        })
+    }
+
+    fn fill(&mut self, size: usize) -> anyhow::Result<()> {
+        self.circle.fill_circle(size)?;
+        self.exchange.fill_log(size)?;
+        self.size = size;
+        Ok(())
+    }
 }
 
 /// What one call took.
@@ -203,6 +276,25 @@ impl Filled {
         Ok(filled)
     }
 
+    /// The same once more, which goes its own way from here on.
+    fn copy(&self, folder: &Path) -> anyhow::Result<Self> {
+        let store = self.store.borrow();
+        Checkpoint::new(&store.db)?.create_checkpoint(folder)?;
+        let copied = Store {
+            db: DB::open_default(folder)?,
+            reads: store.reads.clone(),
+            ..*store
+        };
+        Ok(Self {
+            store: Rc::new(RefCell::new(copied)),
+            custodian: PrivateKey::from(*self.custodian),
+            party: PrivateKey::from(*self.party),
+            logs: self.logs.clone(),
+            granted: self.granted.clone(),
+            ..*self
+        })
+    }
+
     /// One call, by the custodian or the other party.
     fn call(
         &mut self,
@@ -324,29 +416,30 @@ impl Filled {
 
     fn page(&mut self, from: u64) -> anyhow::Result<Cost> {
         let author = public_key(self.logs[self.growing()].0);
-        let arguments = json!({ "author_key": author, "from": from, "limit": 50 });
+        let arguments = json!({ "author_key": author, "from": from, "limit": PAGE_LEN });
         let (page, cost) = self.call(true, "log_page", &arguments)?;
-        let len = page["entries"].as_array().map_or(0, Vec::len);
-        ensure!(len == 50, "a page of 50 entries has {len}");
+        let len = page["entries"].as_array().map_or(0, Vec::len) as u64;
+        ensure!(len == PAGE_LEN, "a page of {PAGE_LEN} entries has {len}");
         Ok(cost)
     }
 
-    fn calls_of_a_circle(&mut self) -> anyhow::Result<Vec<(&'static str, Cost)>> {
-        let last = self.logs[self.growing()].1.len() as u64 - 50;
-        Ok(vec![
-            ("grant", shortest(|| self.grant())?),
-            ("revoke", shortest(|| self.revoke())?),
-            ("append_log", shortest(|| self.append())?),
-            ("first_log_page", shortest(|| self.page(0))?),
-            ("last_log_page", shortest(|| self.page(last))?),
-        ])
+    fn first_page(&mut self) -> anyhow::Result<Cost> {
+        self.page(0)
+    }
+
+    fn last_page(&mut self) -> anyhow::Result<Cost> {
+        self.page(self.logs[self.growing()].1.len() as u64 - PAGE_LEN)
     }
 }
 
 /// What the nodes write for one request for one record: the request and its answers in the
 /// exchange, their copies in the circle, and the record's key. What the custodian reads to decide
 /// is as much as the circle has consents and records, and is not in it.
-fn release(circle: &mut Filled, exchange: &mut Filled) -> anyhow::Result<Cost> {
+fn release(
+    Pair {
+        circle, exchange, ..
+    }: &mut Pair,
+) -> anyhow::Result<Cost> {
     let number = exchange.logs[CUSTODIANS].1.len() as u64;
     let mut record = [0; 32];
     record[24..].copy_from_slice(&number.to_be_bytes());
@@ -413,17 +506,6 @@ fn sum(costs: &[Cost]) -> Cost {
         writes: costs.iter().map(|cost| cost.writes).sum(),
         written_bytes: costs.iter().map(|cost| cost.written_bytes).sum(),
     }
-}
-
-fn shortest(mut call: impl FnMut() -> anyhow::Result<Cost>) -> anyhow::Result<Cost> {
-    let mut shortest = call()?;
-    for _ in 1..TURNS {
-        let cost = call()?;
-        if cost.time < shortest.time {
-            shortest = cost;
-        }
-    }
-    Ok(shortest)
 }
 
 /// The app's wasm before and after optimisation, against an app that does next to nothing.

@@ -247,6 +247,7 @@ pub fn terms(custodian: MemberId, context: ContextId, number: u8) -> Terms {
 }
 
 /// A consent and all that belongs to it.
+#[derive(Clone)]
 pub struct Consent {
     /// The terms' borsh.
     pub terms: Vec<u8>,
