@@ -275,6 +275,9 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
     let home = story.path_text("patient");
     let left = medsync(&["patient", "leave", "--home", &home])?;
     expect(&left, FAILED, "in force and go on")?;
+    let home = story.path_text("researcher");
+    let left = medsync(&["researcher", "leave", "--home", &home])?;
+    expect(&left, FAILED, "releases that were not erased: 1")?;
     // A revocation is kept though the node is dead and the daemon has no endpoint; it brings it
     // into the circle all the same, and the hospital's sends it.
     story.restart_patient_daemon(Some("http://127.0.0.1:9/rpc"))?;

@@ -47,7 +47,8 @@ const PARTS: [Part; 7] = [
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {
     let mut story = play(&KILLS);
-    if let Err(error) = nothing_that_was_erased_opens(&mut story) {
+    let then = recipient_leaves(&story).and_then(|()| nothing_that_was_erased_opens(&mut story));
+    if let Err(error) = then {
         story.print_logs();
         panic!("{error:#}");
     }
@@ -76,6 +77,21 @@ fn play(kills: &[(usize, Part)]) -> Story {
     assert_eq!(story.report.steps.len(), STEPS);
     assert!(story.daemons_run().expect("an answer"));
     story
+}
+
+/// Everything that was released is erased: the researcher leaves its exchange, and is in none.
+fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
+    let home = story.path_text("researcher");
+    let left = medsync(&["researcher", "leave", "--home", &home])?.json()?;
+    ensure!(left["not_erased"] == 0, "{left}");
+    let again = medsync(&["researcher", "leave", "--home", &home])?;
+    ensure!(again.code != 0, "{again:?}");
+    let receipts = medsync(&["researcher", "receipts", "--home", &home])?;
+    ensure!(receipts.code != 0, "{receipts:?}");
+    // What became of its requests it still knows.
+    let requests = medsync(&["researcher", "requests", "--home", &home])?;
+    ensure!(requests.out.contains("RELEASED"), "{requests:?}");
+    Ok(())
 }
 
 /// What opens the hospital's records, and what stands in them.

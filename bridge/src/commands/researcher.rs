@@ -1,6 +1,7 @@
 //! `medsync researcher`: keys, and with a node of its own: asking for data, and opening what was
 //! released. To verify a receipt, a researcher needs `medsync verify` and nothing else.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -25,7 +26,7 @@ use crate::invitation::Invitation;
 use crate::keys::{ResearcherKeys, read_or_create};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
-use crate::source::all_receipts;
+use crate::source::{LogEntry, all_receipts};
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
 
@@ -86,6 +87,15 @@ pub enum Researcher {
         which: Which,
         /// The request, as `request` printed it.
         request: EntryDigest,
+    },
+    /// Leave an exchange for good: no order to erase arrives any more.
+    Leave {
+        /// Which exchange.
+        #[command(flatten)]
+        which: Which,
+        /// Leave although something that was released was not erased; it has to be, all the same.
+        #[arg(long)]
+        anyway: bool,
     },
 }
 
@@ -167,6 +177,7 @@ impl Researcher {
             Self::Request(request) => request.run().await,
             Self::Requests { which } => requests(&which).await,
             Self::Open { which, request } => open(&which, request).await,
+            Self::Leave { which, anyway } => leave(&which, anyway).await,
         }
     }
 }
@@ -399,4 +410,46 @@ async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {
         }))?;
     }
     Ok(())
+}
+
+async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
+    let (party, row) = which.open().await?;
+    let log = party.store.log(row.context, &LogFilter::default()).await?;
+    let kept = released_and_not_erased(&log);
+    if kept > 0 && !anyway {
+        bail!(
+            "releases that were not erased: {kept}. No order to erase them arrives after you left: \
+             wait for the orders, or say --anyway"
+        );
+    }
+    party.node.leave(row.group).await?;
+    let why = "this home left the exchange";
+    party.store.raise_alarm(row.context, why).await?;
+    print_json(&json!({ "left": row.context, "not_erased": kept }))
+}
+
+/// How many releases of an exchange's log no recipient said to have erased.
+fn released_and_not_erased(log: &[LogEntry]) -> usize {
+    let erased: BTreeSet<EntryDigest> = log
+        .iter()
+        .filter_map(|entry| match entry.body {
+            Body::Erased { order, .. } => order,
+            _ => None,
+        })
+        .collect();
+    let mut kept: BTreeSet<EntryDigest> = log
+        .iter()
+        .filter_map(|entry| match entry.body {
+            Body::Released { logged_as, .. } => logged_as,
+            _ => None,
+        })
+        .collect();
+    for entry in log {
+        if let Body::EraseOrdered { release, .. } = entry.body
+            && erased.contains(&entry.digest())
+        {
+            kept.remove(&release);
+        }
+    }
+    kept.len()
 }
