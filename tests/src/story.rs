@@ -67,8 +67,8 @@ pub struct Story {
     researcher_daemon: Option<Daemon>,
     /// What the researcher asked for and got.
     request: Option<String>,
-    /// The researcher's reward pool.
-    pool: Option<String>,
+    /// The researcher's reward pool, and the hospital's.
+    pools: Vec<String>,
 }
 
 /// Hears the number of each step that is done, and may kill what it likes.
@@ -160,7 +160,7 @@ impl Story {
             patient_daemon: None,
             researcher_daemon: None,
             request: None,
-            pool: None,
+            pools: Vec::new(),
         })
     }
 
@@ -209,9 +209,9 @@ impl Story {
             Self::ask,
             Self::open_what_was_released,
             Self::look_what_else_is_there,
-            Self::fund_a_pool,
+            Self::fund_pools,
             Self::promise_a_reward,
-            Self::claim_the_reward,
+            Self::claim_the_rewards,
             Self::revoke,
             Self::ask_after_revocation,
             Self::verify_revoked,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 /// No verdict, no receipt: exit codes of `medsync`.
 const FAILED: i32 = 1;
+const USAGE: i32 = 2;
 const NO_RECEIPT: i32 = 3;
 const REVOKED: i32 = 13;
 /// What was kept of the logs is whole, and the circle could not be read.
@@ -31,7 +32,9 @@ fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
         9 => imported_once(story).and_then(|()| large_record(story)),
         10 => a_request_twice(story),
         12 => receipts(story),
+        20 => pools(story),
         22 => revocations(story),
+        23 => claims_after_the_revocation(story),
         _ => Ok(()),
     });
     if let Err(error) = played {
@@ -262,6 +265,61 @@ fn receipts(story: &Story) -> anyhow::Result<()> {
         let answer = medsync(&["verify", &file, "--config", &config, "--json"])?;
         expect(&answer, NO_RECEIPT, "refused").context(what)?;
     }
+    Ok(())
+}
+
+/// A hospital promises from no pool that is not what it is said to be; nothing is kept of one.
+fn pools(story: &Story) -> anyhow::Result<()> {
+    let (home, deployment) = (story.path_text("hospital"), read(story, "deployment.json")?);
+    let in_file = |name: &str| deployment[name].as_str().context("an address");
+    let (contract, registry) = (in_file("reward_pool")?, in_file("registry")?);
+    let (funder, label) = story.first_pool()?;
+    let recipient = story.grantee()?;
+    let sound = [
+        ("--contract", contract),
+        ("--funder", &funder),
+        ("--nonce", "0x1"),
+        ("--recipient", &recipient),
+        ("--label", label),
+        ("--quota", "1"),
+    ];
+    for (option, value, words) in [
+        ("--contract", registry, "is of class"),
+        ("--contract", "0x5eed", "there is no contract"),
+        ("--funder", "0x5eed", "has no pool"),
+        ("--nonce", "0x2", "has no pool"),
+        ("--label", "another study", "another label"),
+        ("--quota", "3", "promises 2 claims"),
+        ("--quota", "0", "0 is not in"),
+    ] {
+        let mut add = vec!["hospital", "pools", "add", "--home", &home];
+        for (name, right) in sound {
+            add.extend([name, if name == option { value } else { right }]);
+        }
+        let code = if words.ends_with("not in") {
+            USAGE
+        } else {
+            FAILED
+        };
+        expect(&medsync(&add)?, code, words).context(option)?;
+    }
+    let listed = medsync(&["hospital", "pools", "list", "--home", &home])?;
+    ensure!(listed.code == 0 && listed.out.is_empty(), "{listed:?}");
+    claim(story, "there is no ticket to claim")
+}
+
+fn claims_after_the_revocation(story: &Story) -> anyhow::Result<()> {
+    claim(story, "its consent was revoked")
+}
+
+/// Signs no claim, says so, and writes no file.
+fn claim(story: &Story, words: &str) -> anyhow::Result<()> {
+    let (home, file) = (story.path_text("patient"), story.path_text("no claim.json"));
+    let pool = story.first_pool_id().unwrap_or("0x1");
+    let mut sign = vec!["patient", "claim", "--home", &home, "--pool", pool];
+    sign.extend(["--pay-to", "0x5eed", "--out", &file]);
+    expect(&medsync(&sign)?, FAILED, words)?;
+    ensure!(!story.path("no claim.json").exists(), "a file was written");
     Ok(())
 }
 

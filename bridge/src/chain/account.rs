@@ -14,15 +14,14 @@ use starknet::accounts::{
     Account as _, AccountError, ConnectedAccount as _, ExecutionEncoding, SingleOwnerAccount,
 };
 use starknet::core::types::{
-    BlockId, BlockTag, BroadcastedInvokeTransaction, Call as StarknetCall, FeeEstimate,
-    StarknetError,
+    BlockId, BroadcastedInvokeTransaction, Call as StarknetCall, FeeEstimate, StarknetError,
 };
 use starknet::providers::{Provider, ProviderError};
 
 use super::rpc::{Client, detail, execution_failure};
 use super::{
-    Account, AccountNonce, Call, Chain as _, ChainError, FeeBounds, Prepared, RevertReason,
-    RpcChain, Sent, TransactionStatus,
+    Account, AccountNonce, BlockAt, Call, Chain as _, ChainError, FeeBounds, Prepared,
+    RevertReason, RpcChain, Sent, TransactionStatus,
 };
 
 mod calls;
@@ -73,8 +72,17 @@ impl RpcAccount {
     /// # Errors
     /// [`ChainError`].
     pub async fn settled_nonce(&self) -> Result<AccountNonce, ChainError> {
-        let tip = BlockId::Tag(BlockTag::Latest);
-        let nonce = self.chain.client().get_nonce(tip, self.inner.address());
+        let tip = self.chain.tip().await?;
+        self.nonce_at(tip).await
+    }
+
+    /// The nonce as of a block: what is read as of the same block was there before it is used.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn nonce_at(&self, block: BlockAt) -> Result<AccountNonce, ChainError> {
+        let block = BlockId::Hash(block.hash.felt());
+        let nonce = self.chain.client().get_nonce(block, self.inner.address());
         self.nonce_of(nonce.await)
     }
 

@@ -236,6 +236,16 @@ pub enum ChainError {
         /// The class that was found.
         found: ClassHash,
     },
+    /// A pool contract judges by another registry than the one that is trusted.
+    #[error("{contract} judges by registry {found}, not by {expected}")]
+    OtherRegistry {
+        /// The pool contract.
+        contract: ContractAddress,
+        /// The registry that is trusted.
+        expected: ContractAddress,
+        /// The registry that it names.
+        found: ContractAddress,
+    },
     /// The call would revert if it were sent now.
     #[error("the call would revert: {0}")]
     WouldRevert(RevertReason),
@@ -349,6 +359,7 @@ impl ChainError {
             | Self::OtherContract(..)
             | Self::NoAccount(_)
             | Self::OtherClass { .. }
+            | Self::OtherRegistry { .. }
             | Self::AccountRefuses { .. }
             | Self::Key(_)
             | Self::Artifacts(_)

@@ -13,9 +13,11 @@ use medsync_protocol::signature::{PublicKey, SignError, Signature};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket, claim_message};
 use medsync_protocol::tree::Proof;
 use serde::{Deserialize, Serialize};
+use starknet::core::types::{BlockId, FunctionCall};
+use starknet::providers::Provider;
 
-use super::rpc::time;
-use super::{BlockAt, Chain as _, ChainError, RpcChain};
+use super::rpc::{execution_failure, selector, time};
+use super::{Artifact, BlockAt, Chain as _, ChainError, Contract, RpcChain};
 
 /// The most quotas in one call; the contract refuses more.
 pub const QUOTAS_MAX: usize = 64;
@@ -257,6 +259,19 @@ impl RpcChain {
         pool: PoolId,
     ) -> Result<Option<PoolState>, ChainError> {
         let block = self.tip().await?;
+        self.pool_at(contract, pool, block).await
+    }
+
+    /// A pool as it stood at a block.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn pool_at(
+        &self,
+        contract: ContractAddress,
+        pool: PoolId,
+        block: BlockAt,
+    ) -> Result<Option<PoolState>, ChainError> {
         let felts: [Felt; 12] = self
             .view(contract, "pool", vec![pool.felt()], block.hash)
             .await?;
@@ -291,6 +306,53 @@ impl RpcChain {
                 contract,
                 expected,
                 found,
+            }),
+        }
+    }
+
+    /// Refuses what is no pool contract of the class that was reviewed, or judges by another
+    /// registry: whoever made that one could have every ticket counted as anchored.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`], [`ChainError::OtherClass`] and [`ChainError::OtherRegistry`].
+    pub async fn check_pools(
+        &self,
+        contract: ContractAddress,
+        registry: ContractAddress,
+    ) -> Result<(), ChainError> {
+        let class = Artifact::tracked_class(Contract::RewardPool)?;
+        self.check_class(contract, class).await?;
+        let found = self.registry_of(contract).await?;
+        if found != registry {
+            return Err(ChainError::OtherRegistry {
+                contract,
+                expected: registry,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a claim would be taken at the newest block. Nobody pays for the question.
+    ///
+    /// # Errors
+    /// [`ChainError::WouldRevert`] if it would not, and why.
+    pub async fn try_claim(
+        &self,
+        contract: ContractAddress,
+        claim: &Claim,
+    ) -> Result<(), ChainError> {
+        let call = FunctionCall {
+            contract_address: contract.felt(),
+            entry_point_selector: selector("claim"),
+            calldata: claim.calldata(),
+        };
+        let block = BlockId::Hash(self.tip().await?.hash.felt());
+        match self.client().call(call, block).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match execution_failure(&error) {
+                Some(reason) => ChainError::WouldRevert(reason),
+                None => self.failure("starknet_call", error),
             }),
         }
     }
@@ -339,6 +401,19 @@ impl RpcChain {
         pool: PoolId,
     ) -> Result<Vec<QuotaUse>, ChainError> {
         let block = self.tip().await?;
+        self.quotas_at(contract, pool, block).await
+    }
+
+    /// The same as of a block.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn quotas_at(
+        &self,
+        contract: ContractAddress,
+        pool: PoolId,
+        block: BlockAt,
+    ) -> Result<Vec<QuotaUse>, ChainError> {
         let mut quotas = Vec::new();
         loop {
             let calldata = vec![pool.felt(), quotas.len().into(), PAGE_MAX.into()];

@@ -1,9 +1,9 @@
 //! `medsync rewards`: pools on the chain, for whoever funds them, relays claims or looks. It needs
 //! no home.
 //!
-//! A command reads what is there after the account's settled nonce and sends under that nonce: a
-//! transaction that is under way uses it up, so that whoever runs a command again, after a crash or
-//! a lost answer, finds it done or does it, and not twice, if the endpoint answers in order.
+//! A command reads what is there and the account's nonce as of one block, and sends under that
+//! nonce: a transaction that is under way uses it up, so that whoever runs a command again, after a
+//! crash or a lost answer, finds it done or does it, and not twice.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use self::fund::{Open, TopUp};
 use self::look::{History, list, status, totals};
 use super::print_json;
 use crate::chain::{
-    AccountKey, AccountNonce, Call, ChainError, Deployment, Landed, PoolCall, PoolState,
-    RpcAccount, RpcChain,
+    AccountKey, AccountNonce, Artifact, BlockAt, Call, Chain as _, ChainError, Contract,
+    Deployment, Landed, PoolCall, PoolSaid, PoolState, QuotaUse, RpcAccount, RpcChain, Seen,
 };
 
 mod claim;
@@ -129,27 +129,38 @@ pub struct Withdraw {
 struct Pools {
     chain: Arc<RpcChain>,
     deployed: Deployment,
+    /// The block as of which it is read what is there.
+    read_at: BlockAt,
 }
 
 impl Place {
-    /// The contract of the deployment file, if it is of the class that the file names.
+    /// The contract of the deployment file, if it is of the class that was reviewed and judges by
+    /// a registry that was. A file alone is not believed: whoever wrote it might have the deposit.
     async fn open(&self) -> anyhow::Result<Pools> {
         let deployed = Deployment::read(&self.deployment)?;
         let chain = Arc::new(RpcChain::new(&self.rpc, deployed.chain_id)?);
+        let registry = Artifact::tracked_class(Contract::Registry)?;
+        chain.check_class(deployed.registry, registry).await?;
         chain
-            .check_class(deployed.reward_pool, deployed.reward_pool_class)
+            .check_pools(deployed.reward_pool, deployed.registry)
             .await?;
-        Ok(Pools { chain, deployed })
+        let read_at = chain.tip().await?;
+        Ok(Pools {
+            chain,
+            deployed,
+            read_at,
+        })
     }
 }
 
 impl Payer {
-    /// The contract, the account, and the nonce under which it sends whatever is read from now on.
+    /// The contract, the account, and the nonce under which it sends what follows from what was
+    /// there at the same block.
     async fn open(&self) -> anyhow::Result<(Pools, RpcAccount, AccountNonce)> {
         let key = AccountKey::read(&self.key_file)?;
         let pools = self.place.open().await?;
         let account = RpcAccount::new(Arc::clone(&pools.chain), self.account, key);
-        let nonce = account.settled_nonce().await?;
+        let nonce = account.nonce_at(pools.read_at).await?;
         Ok((pools, account, nonce))
     }
 }
@@ -160,8 +171,14 @@ impl Pools {
     }
 
     async fn pool(&self, pool: PoolId) -> anyhow::Result<PoolState> {
-        let state = self.chain.pool(self.contract(), pool).await?;
+        let contract = self.contract();
+        let state = self.chain.pool_at(contract, pool, self.read_at).await?;
         state.with_context(|| format!("there is no pool {pool} in {}", self.contract()))
+    }
+
+    async fn quotas(&self, pool: PoolId) -> anyhow::Result<Vec<QuotaUse>> {
+        let contract = self.contract();
+        Ok(self.chain.quotas_at(contract, pool, self.read_at).await?)
     }
 
     /// Sends a call and waits for it, with a word for who waits.
@@ -234,6 +251,23 @@ impl End {
     }
 }
 
+/// What a transaction paid out to somebody.
+async fn withdrawn(
+    pools: &Pools,
+    landed: Landed,
+    owner: ContractAddress,
+) -> Result<Option<u128>, ChainError> {
+    let (from, of) = (landed.block.number, Seen::Owner(owner));
+    let history = pools.chain.pool_history(pools.contract(), from, of).await?;
+    Ok(history
+        .events
+        .into_iter()
+        .find_map(|event| match event.says {
+            PoolSaid::Withdrawn { amount, .. } if event.transaction == landed.hash => Some(amount),
+            _ => None,
+        }))
+}
+
 impl Withdraw {
     async fn run(self) -> anyhow::Result<()> {
         let (pools, account, nonce) = self.payer.open().await?;
@@ -250,9 +284,11 @@ impl Withdraw {
         let landed = pools
             .land((&account, nonce), PoolCall::WithdrawFor { owner, token })
             .await?;
+        // More may have accrued since it was read.
+        let paid = withdrawn(&pools, landed, owner).await.ok().flatten();
         print_json(&json!({
             "owner": owner,
-            "paid": due.to_string(),
+            "paid": paid.map(|paid| paid.to_string()),
             "transaction": landed.hash,
         }))
     }

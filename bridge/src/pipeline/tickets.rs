@@ -5,11 +5,13 @@
 //! pool has funded for this custodian. A ticket whose consent is revoked makes room for another one
 //! only once the chain says, of one block long after, that it is revoked and was not claimed: a
 //! claim comes before the revocation or never. Nothing is issued to a circle that was not read
-//! whole since this process started: a store that was restored first takes over what it issued.
+//! whole since this process started, nor to a key that such a circle has, and each of them keeps a
+//! ticket's room free: a store that was restored first takes over what it issued.
 //! What a circle loses of its tickets comes back.
 //!
 //! The patient's side is [`promised`]: how far each ticket is, also when the chain does not answer.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
@@ -41,11 +43,27 @@ pub async fn issue_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
     make_pools_known(pipeline).await?;
     make_room(pipeline).await?;
     let (store, now) = (&pipeline.store, pipeline.now());
+    let mut unread = BTreeMap::new();
     for due in store.due_tickets(PER_ROUND, now).await? {
         let Some(anchorer) = pipeline.anchorer() else {
             return Ok(());
         };
         if !pipeline.readings.was_read(due.context) {
+            continue;
+        }
+        // A store that was restored may not know what other circles have of this pool.
+        let unread = match unread.entry(due.pool_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(first) => {
+                let mut circles = store.circles_without_ticket(due.pool_id).await?;
+                circles.retain(|circle| !pipeline.readings.was_read(circle.context));
+                first.insert(circles)
+            }
+        };
+        if unread
+            .iter()
+            .any(|circle| circle.may_be_of(due.patient_key))
+        {
             continue;
         }
         let ticket = Ticket {
@@ -55,7 +73,8 @@ pub async fn issue_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
             claim_until: claim_until(due.not_after, due.claim_end),
             salt: random_salt(&mut *pipeline.random.lock().await),
         };
-        if store.keep_issued(&due, &ticket, now).await? {
+        let kept_free = unread.len() as u64;
+        if store.keep_issued(&due, &ticket, kept_free, now).await? {
             tracing::info!(context = %due.context, pool = %due.pool_id, "ticket issued");
         }
     }

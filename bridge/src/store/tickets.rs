@@ -80,6 +80,29 @@ impl TicketRow {
     }
 }
 
+/// A circle of which no live ticket of a pool is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WithoutTicket {
+    /// The circle.
+    pub context: ContextId,
+    /// Under which key its patient grants, if that was seen.
+    pub patient_key: Option<PublicKey>,
+    /// Whether nothing is read from it any more.
+    pub is_stopped: bool,
+}
+
+impl WithoutTicket {
+    /// Whether this key may have a ticket there that is not known here. A circle that was stopped
+    /// before anybody was seen to enrol has none: else anybody could keep tickets from everybody.
+    #[must_use]
+    pub fn may_be_of(&self, patient_key: PublicKey) -> bool {
+        match self.patient_key {
+            Some(key) => key == patient_key,
+            None => !self.is_stopped,
+        }
+    }
+}
+
 /// A live ticket whose consent was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevokedTicket {
@@ -295,8 +318,36 @@ impl Store {
         rows.iter().map(due).collect()
     }
 
-    /// Keeps a ticket, within the pool's quota; answers whether it is issued. One that the circle
-    /// or the key has already, or a quota that is used up, issues nothing.
+    /// The circles that have no live ticket of a pool here.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn circles_without_ticket(
+        &self,
+        pool: PoolId,
+    ) -> Result<Vec<WithoutTicket>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT context, party_key, alarm FROM circles WHERE kind = 'circle' AND NOT EXISTS \
+             (SELECT 1 FROM tickets WHERE tickets.pool_id = $1 AND replaced_at IS NULL \
+             AND tickets.context = circles.context) ORDER BY context",
+        )
+        .bind(pool.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        let circle = |row: &SqliteRow| {
+            let key: Option<String> = row.try_get("party_key")?;
+            Ok(WithoutTicket {
+                context: read("a context", row.try_get("context")?)?,
+                patient_key: key.map(|key| read("a key", &key)).transpose()?,
+                is_stopped: row.try_get::<Option<String>, _>("alarm")?.is_some(),
+            })
+        };
+        rows.iter().map(circle).collect()
+    }
+
+    /// Keeps a ticket, within the pool's quota less what is kept free; answers whether it is
+    /// issued. One that the circle or the key has already, or a quota that is used up, issues
+    /// nothing.
     ///
     /// # Errors
     /// A database that refuses.
@@ -304,12 +355,13 @@ impl Store {
         &self,
         due: &DueTicket,
         ticket: &Ticket,
+        kept_free: u64,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
         let kept = sqlx::query(
             "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
              issued_at) SELECT $1, $2, $3, $4, $5, $6, $7 WHERE \
-             (SELECT COUNT(*) FROM tickets WHERE pool_id = $1 AND replaced_at IS NULL) < \
+             (SELECT COUNT(*) FROM tickets WHERE pool_id = $1 AND replaced_at IS NULL) + $8 < \
              (SELECT quota FROM pools WHERE pool_id = $1 AND closed_at IS NULL) \
              ON CONFLICT DO NOTHING",
         )
@@ -320,6 +372,7 @@ impl Store {
         .bind(signed(ticket.claim_until.0))
         .bind(ticket.salt.to_string())
         .bind(signed(now.0))
+        .bind(signed(kept_free))
         .execute(&self.pool)
         .await?;
         Ok(kept.rows_affected() > 0)

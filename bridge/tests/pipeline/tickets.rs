@@ -394,6 +394,36 @@ async fn a_restored_custodian_takes_its_tickets_over_and_issues_no_second() {
     assert_eq!(handles(&world.circle).len(), 1);
 }
 
+/// What the other circle has is not known to a restored store before that circle was read.
+#[tokio::test]
+async fn a_restored_custodian_issues_nothing_that_another_circle_may_have() {
+    let stranger = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    // Past the quota, and twice to one key.
+    for (quota, patients) in [(1, [patient(), stranger]), (5, [patient(), patient()])] {
+        let [here, there] = &patients;
+        let mut world = custodian(Vec::new(), quota).await;
+        world.other.enrol_instead(there.public_key());
+        let (others, _) = consent_to(recipient(), there, 2, OTHER, anchorer());
+        world.other.add_consent(others);
+        run(&mut world).await;
+        assert_eq!(handles(&world.other).len(), 1);
+        let _home = lose_the_store(&mut world, quota).await;
+        world.enter_other().await;
+        world.other.refuse(Refuses::Everything);
+        let (consent, _) = consent_to(recipient(), here, 1, CONTEXT, anchorer());
+        world.circle.add_consent(consent);
+        for _ in 0..ROUNDS_MAX {
+            round(&world).await;
+        }
+        assert!(handles(&world.circle).is_empty(), "{quota}: not read yet");
+        world.other.refuse(Refuses::Nothing);
+        world.clock.advance(3600);
+        run(&mut world).await;
+        assert!(handles(&world.circle).is_empty(), "{quota}: taken over");
+        assert_eq!(live(&world).await, 1);
+    }
+}
+
 #[tokio::test]
 async fn hostile_patient_that_claimed_and_revoked_gets_no_second_from_a_restored_custodian() {
     let mut world = custodian(Vec::new(), 1).await;

@@ -1,6 +1,6 @@
 //! Spending tickets.
 
-use medsync::chain::{CLAIMS_MAX, Call, Claim, PoolCall};
+use medsync::chain::{CLAIMS_MAX, Call, Chain, Claim, PoolCall};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ChainId, ContractAddress, Salt, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, SignatureHalf};
@@ -42,7 +42,12 @@ async fn a_patient_without_gas_is_paid_at_a_fresh_address_through_a_relayer() {
     assert_eq!(claimed.name, "Claimed");
     let handle = claim.handle().felt();
     assert_eq!(claimed.keys, [pool.felt(), custodian.felt(), handle]);
-    assert_eq!(claimed.data[0], fresh(1).felt());
+    let at = world
+        .chain
+        .ticket_times(world.registry, world.pools, pool, claim.handle());
+    let at = at.await.expect("an answer").0.claimed_at.expect("claimed");
+    assert_eq!(claimed.data, [fresh(1).felt(), Felt::from(at.0)]);
+    assert_eq!(at.0, world.now().await);
 
     let withdraw = |owner| PoolCall::WithdrawFor {
         owner,
@@ -167,6 +172,29 @@ async fn what_the_patient_and_the_custodian_did_not_promise_is_refused() {
         .pool(STRANGER, one(&world.claim(&strangers, fresh(1))))
         .await;
     assert_eq!(refused, Err("QUOTA_EXHAUSTED"));
+    // One hospital's ticket in a root that another anchored is nobody's.
+    let lent = Ticket {
+        handle: secrets(2).handle(),
+        ..sound.ticket
+    };
+    let [proof] = world
+        .anchor(OTHER_CUSTODIAN, &[lent])
+        .await
+        .try_into()
+        .expect("one");
+    let lent = Anchored {
+        secrets: secrets(2),
+        ticket: lent,
+        proof,
+    };
+    let mut lent = world.claim(&lent, fresh(1));
+    for anchorer in [CUSTODIAN, OTHER_CUSTODIAN] {
+        lent.anchorer = world.anchorer(anchorer);
+        assert_eq!(
+            world.pool(STRANGER, one(&lent)).await,
+            Err("UNKNOWN_ANCHOR")
+        );
+    }
     world.anchor(OTHER_CUSTODIAN, &[sound.ticket]).await;
     let anothers = with(&|c| c.anchorer = world.anchorer(OTHER_CUSTODIAN));
     assert_eq!(

@@ -8,6 +8,7 @@ use medsync::chain::{Call, PoolCall, Quota};
 use medsync_protocol::anchor::LeafCount;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::receipt::TransactionHash;
+use medsync_protocol::ticket::PoolNonce;
 use medsync_protocol::tree::Root;
 use serde_json::json;
 
@@ -61,7 +62,7 @@ async fn each_call_costs_what_is_tracked() {
     costs.note(&world, "anchor", sent);
 
     let open = PoolCall::Open {
-        nonce: medsync_protocol::ticket::PoolNonce::from_felt(Felt::TWO),
+        nonce: PoolNonce::from_felt(Felt::TWO),
         promise: world.promise(strk()).await,
         quotas: world.quotas(),
         deposit: u128::from(2 * CLAIMS) * PRICE,
@@ -106,6 +107,22 @@ async fn each_call_costs_what_is_tracked() {
     };
     let sent = world.pool(RELAYER, withdraw).await.expect("paid");
     costs.note(&world, "withdraw_for", sent);
+    let open = PoolCall::Open {
+        nonce: PoolNonce::from_felt(Felt::THREE),
+        promise: world.promise(strk()).await,
+        quotas: vec![Quota {
+            anchorer: world.anchorer(CUSTODIAN),
+            claims: 1,
+        }],
+        deposit: PRICE,
+    };
+    world.pool(FUNDER, open).await.expect("opened");
+    let claimed_out = world.pool_id(world.pools, FUNDER, 3);
+    let ticket = world.ticket(claimed_out, 20).await;
+    let claim = PoolCall::Claim(Box::new(world.claim(&ticket, fresh(20))));
+    world.pool(RELAYER, claim).await.expect("claimed");
+    let sent = world.pool(FUNDER, PoolCall::Close(claimed_out)).await;
+    costs.note(&world, "close", sent.expect("closed"));
     world.wait_until(world.state(pool).await.promise.refund_time.0);
     let sent = world
         .pool(STRANGER, PoolCall::Refund(pool))

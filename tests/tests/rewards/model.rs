@@ -135,7 +135,8 @@ impl Case<'_> {
         match number {
             _ if number < PAYEES => fresh(self.number * 100 + number as u64),
             _ if number < PAYEES + 2 => self.world.address(CUSTODIANS[number - PAYEES]),
-            _ => self.world.address(FUNDERS[number - PAYEES - 2]),
+            _ if number < PAYEES + 4 => self.world.address(FUNDERS[number - PAYEES - 2]),
+            _ => self.world.address([RELAYER, STRANGER][number - PAYEES - 4]),
         }
     }
 

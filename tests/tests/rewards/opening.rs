@@ -1,8 +1,9 @@
 //! Opening pools, and promising more in them.
 
-use medsync::chain::{PoolCall, Promise, Quota, QuotaUse};
+use medsync::chain::{PoolCall, Promise, Quota, QuotaUse, Seen};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 use medsync_tests::hand::Hand;
 
@@ -174,6 +175,78 @@ impl World {
     }
 }
 
+/// Lists are read from any place, as much as a page has.
+#[tokio::test]
+async fn lists_are_paged_from_any_place() {
+    let world = World::start().await;
+    let hand = Hand::of(&world.devnet, STRANGER).await.expect("an account");
+    let mut pools = Vec::new();
+    for nonce in 1..=3 {
+        pools.push(world.open(nonce, strk()).await.expect("opened").felt());
+    }
+    // More quotas than a page has, in more events than a page has.
+    for part in [0, 64] {
+        let quotas = (0..64).map(|number| Quota {
+            anchorer: Anchorer::from_felt(Felt::from(1_000 + part + number)),
+            claims: 1,
+        });
+        let call = PoolCall::TopUp {
+            pool: PoolId::from_felt(pools[0]),
+            token: strk(),
+            quotas: quotas.collect(),
+            deposit: 64 * PRICE,
+        };
+        world.pool(FUNDER, call).await.expect("topped up");
+    }
+    let ask = async |name: &str, calldata: Vec<Felt>| {
+        let answer = hand.call(world.pools, name, calldata).await;
+        answer.expect("an answer")
+    };
+    let funder = world.address(FUNDER).felt();
+    let [one, two, three] = [pools[0], pools[1], pools[2]];
+    for (start, count, found) in [
+        (0, 1_000, vec![one, two, three]),
+        (1, 1, vec![two]),
+        (2, 5, vec![three]),
+        (0, 0, vec![]),
+        (3, 1, vec![]),
+        (9, 1, vec![]),
+        (u64::MAX, u64::MAX, vec![]),
+    ] {
+        let expected = [vec![Felt::from(found.len())], found].concat();
+        let place = [Felt::from(start), Felt::from(count)];
+        assert_eq!(ask("pool_ids", place.to_vec()).await, expected);
+        let of = [vec![funder], place.to_vec()].concat();
+        assert_eq!(ask("pool_ids_of", of).await, expected);
+    }
+    let len = vec![Felt::THREE];
+    assert_eq!(ask("pool_count", vec![]).await, len);
+    assert_eq!(ask("pool_count_of", vec![funder]).await, len);
+    let stranger = world.address(STRANGER).felt();
+    assert_eq!(ask("pool_count_of", vec![stranger]).await, [Felt::ZERO]);
+    assert_eq!(ask("quota_count", vec![one]).await, [Felt::from(130)]);
+    let page = async |start: u64, count: u64| {
+        let answer = ask("quotas", vec![one, start.into(), count.into()]).await;
+        assert_eq!(Felt::from((answer.len() - 1) / 3), answer[0]);
+        answer[1..].iter().step_by(3).copied().collect::<Vec<_>>()
+    };
+    let custodians = [CUSTODIAN, OTHER_CUSTODIAN].map(|number| world.anchorer(number).felt());
+    let more = (1_000..1_128_u64).map(Felt::from);
+    let all: Vec<Felt> = custodians.into_iter().chain(more).collect();
+    assert_eq!(page(0, u64::MAX).await, all[..100]);
+    assert_eq!(page(100, 100).await, all[100..]);
+    assert_eq!(page(129, 2).await, all[129..]);
+    // What reads them goes from page to page.
+    let used = world.used(PoolId::from_felt(one)).await;
+    let read: Vec<Felt> = used.iter().map(|used| used.anchorer.felt()).collect();
+    assert_eq!(read, all);
+    let of = Seen::Pool(PoolId::from_felt(one));
+    let history = world.chain.pool_history(world.pools, BlockNumber(0), of);
+    let history = history.await.expect("events");
+    // Opened, two quotas, and twice: topped up, 64 quotas.
+    assert_eq!((history.events.len(), history.is_cut), (133, false));
+}
+
 #[tokio::test]
 async fn only_the_funder_promises_more_and_only_while_it_can_be_claimed() {
     let world = World::start().await;
@@ -207,6 +280,8 @@ async fn only_the_funder_promises_more_and_only_while_it_can_be_claimed() {
         (promised.name, &promised.data[..]),
         ("QuotaPromised", &[Felt::THREE][..])
     );
+    let custodian = world.address(CUSTODIAN).felt();
+    assert_eq!(promised.keys, [pool.felt(), custodian]);
     let state = world.state(pool).await;
     assert_eq!(state.claims_left, 2 * CLAIMS + 3);
     assert_eq!(state.escrow, COST + 3 * PRICE);

@@ -145,10 +145,15 @@ async fn a_funder_closes_a_pool_in_which_nothing_is_left_to_claim() {
         world.pool(STRANGER, PoolCall::Close(pool)).await,
         Err("NOT_THE_FUNDER")
     );
-    world
-        .pool(FUNDER, PoolCall::Close(pool))
-        .await
-        .expect("closed");
+    let sent = world.pool(FUNDER, PoolCall::Close(pool)).await;
+    let events = world.events(sent.expect("closed"));
+    let [ended] = events.try_into().expect("one event");
+    let funder = world.address(FUNDER).felt();
+    assert_eq!(
+        (ended.name, ended.keys),
+        ("PoolEnded", vec![pool.felt(), funder])
+    );
+    assert_eq!(ended.data, [amount(3).to_vec(), vec![Felt::ZERO]].concat());
     assert_eq!(world.accrued(world.address(FUNDER), strk()).await, 3);
 
     // Another, at whose claim end both are over at once.

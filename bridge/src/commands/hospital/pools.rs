@@ -2,12 +2,12 @@
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::ids::{Anchorer, ContractAddress, Sha256Digest};
+use medsync_protocol::ids::{Anchorer, ContractAddress, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
-use medsync_protocol::ticket::{PoolId, PoolNonce};
+use medsync_protocol::ticket::{PoolId, PoolNonce, claim_until};
 use serde_json::json;
 
-use crate::chain::{Artifact, Contract, Promise, RpcChain};
+use crate::chain::{Promise, RpcChain};
 use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
@@ -97,8 +97,11 @@ impl Add {
         if quota > promised {
             bail!("the pool promises {promised} claims through this hospital, not {quota}");
         }
-        if promise.claim_end <= now {
-            bail!("claiming ended at {}, and it is {now}", promise.claim_end);
+        if claim_until(UnixSeconds(0), promise.claim_end) <= now {
+            bail!(
+                "tickets end with the day before the claim end, {}, and it is {now}",
+                promise.claim_end
+            );
         }
         let pool = Pool {
             contract: self.contract,
@@ -116,7 +119,13 @@ impl Add {
             bail!("this pool is known here with other terms; they cannot be changed");
         }
         party.store.issue_from(id, Some(quota), now).await?;
-        print_json(&json!({ "pool": id, "quota": quota }))
+        print_json(&json!({
+            "pool": id,
+            "quota": quota,
+            "token": promise.token,
+            "reward": promise.reward.to_string(),
+            "custodian_share": promise.custodian_share.to_string(),
+        }))
     }
 
     /// What the chain says of the pool: its promise, and how many claims it promised this hospital.
@@ -124,16 +133,7 @@ impl Add {
         let believed = &party.config.chain;
         let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
         // One that only looks like a pool contract would answer everything below as it likes.
-        let expected = Artifact::tracked_class(Contract::RewardPool)?;
-        chain.check_class(self.contract, expected).await?;
-        let registry = chain.registry_of(self.contract).await?;
-        if registry != believed.registry {
-            bail!(
-                "{} judges by registry {registry}, not by this hospital's {}",
-                self.contract,
-                believed.registry
-            );
-        }
+        chain.check_pools(self.contract, believed.registry).await?;
         let id = PoolId::of(believed.chain_id, self.contract, self.funder, self.nonce);
         let Some(state) = chain.pool(self.contract, id).await? else {
             bail!(

@@ -5,34 +5,28 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use medsync_protocol::ids::ContractAddress;
-use medsync_protocol::secrets::ConsentSecrets;
+use medsync_protocol::secrets::{ConsentSecrets, Handle};
 use medsync_protocol::ticket::PoolId;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{open_keys, own_circle};
-use crate::chain::{Artifact, Claim, Contract, RpcChain};
+use crate::chain::{Chain as _, Claim, RpcChain};
 use crate::commands::rewards::SignedClaim;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
 use crate::pipeline::tickets::{TicketStage, promised};
+use crate::source::{PlacedTicket, Pool};
 
 /// Print each ticket, a line each, with its receipt: what a claim needs besides the patient's keys.
 /// If the chain does not answer, the stage is unknown and the line says what hinders.
 pub async fn list(home: &Path) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
-    let labels: BTreeMap<PoolId, Value> = party
-        .store
-        .pools()
-        .await?
-        .into_iter()
-        .map(|row| {
-            let pool = row.pool;
-            let shown = json!({ "label": pool.label, "contract": pool.contract });
-            (row.id, shown)
-        })
-        .collect();
+    let rows = party.store.pools().await?.into_iter();
+    let pools: BTreeMap<PoolId, Pool> = rows.map(|row| (row.id, row.pool)).collect();
+    let chain = RpcChain::new(&party.config.chain.rpc, party.config.chain.chain_id)?;
+    let (registry, now) = (party.config.chain.registry, party.clock.now());
     let custodian = invitation.says.custodian_address;
     for (placed, stage) in promised(&party.pipeline()?, context, custodian).await? {
         let ticket = placed.ticket;
@@ -42,11 +36,24 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
             TicketStage::Anchored(at) => ("anchored", Some(at), None),
             TicketStage::Revoked(at) => ("revoked", Some(at), None),
         };
+        let pool = pools.get(&ticket.pool_id);
+        // Of a pool whose contract is not known, or while the chain is silent, it is not said.
+        let paid_since = match pool {
+            Some(pool) => {
+                let (contract, id) = (pool.contract, ticket.pool_id);
+                let times = chain.ticket_times(registry, contract, id, ticket.handle);
+                times.await.ok().and_then(|(times, _)| times.claimed_at)
+            }
+            None => None,
+        };
+        let known_as = pool.map(|pool| json!({ "label": pool.label, "contract": pool.contract }));
         print_json(&json!({
             "pool": ticket.pool_id,
-            "known_as": labels.get(&ticket.pool_id),
+            "known_as": known_as,
             "handle": ticket.handle,
             "claim_until": ticket.claim_until,
+            "is_over": ticket.claim_until <= now,
+            "paid_since": paid_since,
             "stage": stage,
             "since": since,
             "hindrance": hindrance,
@@ -70,6 +77,9 @@ pub struct ClaimReward {
     /// The pool; that of the only ticket if it is not said.
     #[arg(long)]
     pool: Option<PoolId>,
+    /// The handle of the ticket's consent, if a pool has several.
+    #[arg(long)]
+    handle: Option<Handle>,
     /// Where the reward goes. A claim links this address to the consent's handle: use a fresh one.
     #[arg(long)]
     pay_to: ContractAddress,
@@ -88,7 +98,10 @@ impl ClaimReward {
         let (context, invitation) = own_circle(&party).await?;
         let custodian = invitation.says.custodian_address;
         let mut tickets = promised(&party.pipeline()?, context, custodian).await?;
-        tickets.retain(|(placed, _)| self.pool.is_none_or(|pool| placed.ticket.pool_id == pool));
+        tickets.retain(|(PlacedTicket { ticket, .. }, _)| {
+            self.pool.is_none_or(|pool| ticket.pool_id == pool)
+                && self.handle.is_none_or(|handle| ticket.handle == handle)
+        });
         // One whose consent was revoked is issued anew: the later one is meant.
         if tickets.len() > 1 {
             tickets.retain(|(_, stage)| !matches!(stage, TicketStage::Revoked(_)));
@@ -96,7 +109,7 @@ impl ClaimReward {
         let (placed, stage) = match tickets.as_slice() {
             [] => bail!("there is no ticket to claim; `medsync patient tickets` lists them"),
             [only] => only,
-            _ => bail!("there are several tickets; name one with --pool"),
+            _ => bail!("there are several tickets; name one with --pool and --handle"),
         };
         match stage {
             TicketStage::Anchored(_) => {}
@@ -105,14 +118,16 @@ impl ClaimReward {
             TicketStage::Unknown(why) => bail!("the chain does not answer: {why}"),
         }
         let ticket = placed.ticket;
+        if ticket.claim_until <= party.clock.now() {
+            bail!("the ticket was good until {}", ticket.claim_until);
+        }
         let pools = party.store.pools().await?;
         let known = pools.iter().find(|row| row.id == ticket.pool_id);
         let known = known.context("the circle does not name the pool's contract")?;
         let (believed, contract) = (&party.config.chain, known.pool.contract);
         // Another contract would pay nothing, and learn where the reward was to go.
-        let class = Artifact::tracked_class(Contract::RewardPool)?;
         RpcChain::new(&believed.rpc, believed.chain_id)?
-            .check_class(contract, class)
+            .check_pools(contract, believed.registry)
             .await?;
         let consents = party.store.consents_in_circle(context).await?;
         let granted = consents.iter().find(|kept| kept.handle == ticket.handle);
@@ -133,7 +148,7 @@ impl ClaimReward {
             "handle": ticket.handle,
             "pay_to": self.pay_to,
             "claim_until": ticket.claim_until,
-            "file": self.out,
+            "file": self.out.display().to_string(),
         }))
     }
 }

@@ -1,6 +1,5 @@
 //! Claims that patients signed, and whoever sends them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Payer, Pools};
-use crate::chain::{CLAIMS_MAX, Chain as _, Claim, Landed, PoolCall, PoolSaid, Seen};
+use crate::chain::{CLAIMS_MAX, Chain as _, ChainError, Claim, Landed, PoolCall, PoolSaid, Seen};
 use crate::commands::print_json;
 use crate::files;
 
@@ -88,43 +87,37 @@ impl Relay {
             "at most {CLAIMS_MAX} claims are sent at once"
         );
         let (pools, account, nonce) = self.payer.open().await?;
-        let (mut claims, mut unpaid) = (Vec::<Claim>::new(), 0);
+        let (mut sent, mut unpaid) = (Vec::<(&Path, Claim)>::new(), 0);
         for file in &self.claims {
-            match SignedClaim::read_for(&pools, file) {
-                Ok(claim) if claims.iter().any(|known| name_of(known) == name_of(&claim)) => {}
-                Ok(claim) => claims.push(claim),
-                // It costs the others nothing.
+            match look_at(&pools, file, &sent).await {
+                Ok(Found::Paid(claim, at)) => say_paid(file, &claim, at)?,
+                Ok(Found::Due(claim)) => sent.push((file, claim)),
+                Ok(Found::Again) => {}
+                // It costs the others nothing, and no gas.
                 Err(error) => {
                     unpaid += 1;
-                    print_json(&json!({ "file": file, "refused": format!("{error:#}") }))?;
+                    say_refused(file, &format!("{error:#}"))?;
                 }
             }
         }
-        let mut waiting = Vec::new();
-        for claim in &claims {
-            if claimed_at(&pools, claim).await?.is_none() {
-                waiting.push(claim.clone());
-            }
-        }
-        let mut reasons = BTreeMap::new();
-        if !waiting.is_empty() {
-            let call = match (self.claims.as_slice(), waiting.as_slice()) {
-                // One that cannot be spent is refused before it costs gas.
-                ([_], [one]) => PoolCall::Claim(Box::new(one.clone())),
-                _ => PoolCall::ClaimMany(waiting.clone()),
+        if !sent.is_empty() {
+            let mut claims: Vec<Claim> = sent.iter().map(|(_, claim)| claim.clone()).collect();
+            let call = match claims.len() {
+                1 => PoolCall::Claim(Box::new(claims.remove(0))),
+                _ => PoolCall::ClaimMany(claims),
             };
             let landed = pools.land((&account, nonce), call).await?;
-            reasons = passed_over(&pools, landed, &waiting).await?;
-        }
-        for claim in &claims {
-            let at = claimed_at(&pools, claim).await?;
-            unpaid += usize::from(at.is_none());
-            print_json(&json!({
-                "pool": claim.pool,
-                "handle": claim.handle(),
-                "claimed_at": at,
-                "passed_over": reasons.get(&name_of(claim)),
-            }))?;
+            for (file, claim) in &sent {
+                match claimed_at(&pools, claim).await? {
+                    Some(at) => say_paid(file, claim, at)?,
+                    None => {
+                        unpaid += 1;
+                        let reason = passed_over(&pools, landed, claim).await.ok().flatten();
+                        let reason = reason.unwrap_or_else(|| "it was passed over".into());
+                        say_refused(file, &reason)?;
+                    }
+                }
+            }
         }
         ensure!(
             unpaid == 0,
@@ -135,32 +128,72 @@ impl Relay {
     }
 }
 
+/// What a file is found to be.
+enum Found {
+    /// Its handle was paid in this pool, since this time.
+    Paid(Claim, UnixSeconds),
+    /// The contract would take it.
+    Due(Claim),
+    /// A file before it is the same.
+    Again,
+}
+
+/// Looks at a file, after these.
+async fn look_at(pools: &Pools, file: &Path, before: &[(&Path, Claim)]) -> anyhow::Result<Found> {
+    let claim = SignedClaim::read_for(pools, file)?;
+    if let Some(at) = claimed_at(pools, &claim).await? {
+        return Ok(Found::Paid(claim, at));
+    }
+    if before.iter().any(|(_, known)| *known == claim) {
+        return Ok(Found::Again);
+    }
+    // What the claim key did not sign, a copy may have otherwise: only what the contract would take
+    // stands for its handle.
+    pools.chain.try_claim(pools.contract(), &claim).await?;
+    let spends_the_same = |(_, known): &(&Path, Claim)| name_of(known) == name_of(&claim);
+    ensure!(
+        !before.iter().any(spends_the_same),
+        "a file before it spends the same ticket"
+    );
+    Ok(Found::Due(claim))
+}
+
+fn say_paid(file: &Path, claim: &Claim, at: UnixSeconds) -> anyhow::Result<()> {
+    print_json(&json!({
+        "file": file.display().to_string(),
+        "pool": claim.pool,
+        "handle": claim.handle(),
+        "claimed_at": at,
+    }))
+}
+
+fn say_refused(file: &Path, why: &str) -> anyhow::Result<()> {
+    print_json(&json!({ "file": file.display().to_string(), "refused": why }))
+}
+
 /// What a claim uses up.
 fn name_of(claim: &Claim) -> (PoolId, Handle) {
     (claim.pool, claim.handle())
 }
 
-/// Why a transaction passed over claims, by the contract's name of each reason.
+/// Why a transaction passed over a claim, by the contract's name of the reason.
 async fn passed_over(
     pools: &Pools,
     landed: Landed,
-    sent: &[Claim],
-) -> anyhow::Result<BTreeMap<(PoolId, Handle), String>> {
-    let mut reasons = BTreeMap::new();
-    let theirs: BTreeSet<PoolId> = sent.iter().map(|claim| claim.pool).collect();
-    for pool in theirs {
-        let seen = Seen::PassedOver(pool);
-        let history = pools
-            .chain
-            .pool_history(pools.contract(), landed.block.number, seen);
-        for event in history.await?.events {
-            let is_ours = event.transaction == landed.hash;
-            if let (true, PoolSaid::Skipped { handle, reason, .. }) = (is_ours, event.says) {
-                reasons.insert((pool, handle), reason);
-            }
-        }
-    }
-    Ok(reasons)
+    claim: &Claim,
+) -> Result<Option<String>, ChainError> {
+    let (from, of) = (landed.block.number, Seen::PassedOver(claim.pool));
+    let history = pools.chain.pool_history(pools.contract(), from, of).await?;
+    let of_ours = history
+        .events
+        .into_iter()
+        .filter(|event| event.transaction == landed.hash);
+    Ok(of_ours
+        .filter_map(|event| match event.says {
+            PoolSaid::Skipped { handle, reason, .. } if handle == claim.handle() => Some(reason),
+            _ => None,
+        })
+        .next())
 }
 
 async fn claimed_at(pools: &Pools, claim: &Claim) -> anyhow::Result<Option<UnixSeconds>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, bail, ensure};
 use medsync_protocol::ids::{ContractAddress, Sha256Digest, UnixSeconds};
-use medsync_protocol::ticket::{PoolId, PoolNonce};
+use medsync_protocol::ticket::{PoolId, PoolNonce, claim_until};
 use serde_json::json;
 
 use super::Payer;
@@ -34,7 +34,8 @@ pub struct Open {
     /// When what is left goes back, in unix seconds; not before the claim end.
     #[arg(long)]
     refund_time: u64,
-    /// The text by which people know the pool; the chain has its SHA-256.
+    /// The text by which people know the pool. Its SHA-256 is public, and every claim names its
+    /// pool: add something that nobody guesses, or the text is as good as public too.
     #[arg(long)]
     label: String,
     /// How many claims a custodian may promise, as ADDRESS=CLAIMS; may be named several times.
@@ -56,9 +57,10 @@ pub struct TopUp {
     /// How many claims a custodian is promised then in all, as ADDRESS=CLAIMS.
     #[arg(long = "quota", required = true, value_parser = quota)]
     quotas: Vec<Quota>,
-    /// What is deposited; what is missing if it is not said.
+    /// What is deposited: what the claims that are added take, less what the pool has to spare. An
+    /// endpoint that says otherwise moves no more than this.
     #[arg(long)]
-    deposit: Option<u128>,
+    deposit: u128,
 }
 
 /// Reads ADDRESS=CLAIMS.
@@ -112,7 +114,7 @@ impl Open {
             if let Some(at) = state.ended_at {
                 return print_json(&json!({ "pool": pool, "state": "had ended", "at": at }));
             }
-            let known = pools.chain.quotas(pools.contract(), pool).await?;
+            let known = pools.quotas(pool).await?;
             let is_promised = |wanted: &Quota| {
                 let mut known = known.iter();
                 known.any(|it| it.anchorer == wanted.anchorer && it.promised >= wanted.claims)
@@ -123,6 +125,10 @@ impl Open {
             );
             return print_json(&json!({ "pool": pool, "state": "was open" }));
         }
+        ensure!(
+            claim_until(UnixSeconds(0), promise.claim_end) > pools.read_at.time,
+            "tickets end with the day before the claim end, which is over: name a later claim end"
+        );
         let deposit = match self.deposit {
             Some(deposit) => deposit,
             None => price(&self.quotas, &promise)?,
@@ -148,7 +154,7 @@ impl TopUp {
         check_distinct(&self.quotas)?;
         let (pools, account, nonce) = self.payer.open().await?;
         let state = pools.pool(self.pool).await?;
-        let known = pools.chain.quotas(pools.contract(), self.pool).await?;
+        let known = pools.quotas(self.pool).await?;
         let mut missing = Vec::new();
         for wanted in &self.quotas {
             let used = known.iter().find(|used| used.anchorer == wanted.anchorer);
@@ -169,33 +175,17 @@ impl TopUp {
         if missing.is_empty() {
             return print_json(&json!({ "pool": self.pool, "state": "was promised" }));
         }
-        let deposit = match self.deposit {
-            Some(deposit) => deposit,
-            None => {
-                let each = price(
-                    &[Quota {
-                        claims: 1,
-                        ..missing[0]
-                    }],
-                    &state.promise,
-                )?;
-                let spare = u128::from(state.claims_left)
-                    .checked_mul(each)
-                    .and_then(|promised| state.escrow.checked_sub(promised));
-                price(&missing, &state.promise)?.saturating_sub(spare.unwrap_or_default())
-            }
-        };
         let call = PoolCall::TopUp {
             pool: self.pool,
             token: state.promise.token,
             quotas: missing,
-            deposit,
+            deposit: self.deposit,
         };
         let landed = pools.land((&account, nonce), call).await?;
         print_json(&json!({
             "pool": self.pool,
             "state": "topped up",
-            "deposit": deposit.to_string(),
+            "deposit": self.deposit.to_string(),
             "transaction": landed.hash,
         }))
     }

@@ -50,7 +50,7 @@ struct Of {
 
 pub(super) async fn status(pools: &Pools, pool: PoolId) -> anyhow::Result<Value> {
     let state = pools.pool(pool).await?;
-    let quotas = pools.chain.quotas(pools.contract(), pool).await?;
+    let quotas = pools.quotas(pool).await?;
     let quotas: Vec<Value> = quotas
         .iter()
         .map(|quota| {

@@ -17,8 +17,11 @@ pub const TOKENS: usize = 2;
 /// The token of this number keeps a tenth of whatever is transferred.
 pub const FEE_TOKEN: usize = 1;
 
-/// Owners by number: payees, custodians, funders.
-pub const OWNERS: usize = PAYEES + CUSTODIANS + FUNDERS;
+/// Who calls for others, and is owed nothing ever.
+pub const CALLERS: usize = 2;
+
+/// Owners by number: payees, custodians, funders, callers.
+pub const OWNERS: usize = PAYEES + CUSTODIANS + FUNDERS + CALLERS;
 
 pub fn payee(number: usize) -> usize {
     number
