@@ -6,6 +6,7 @@
 //! - [`lossy`]: an endpoint before a devnet; [`hand`]: contracts called past `medsync`;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`party`]: parties on real nodes, without `medsync` beside them;
+//! - [`seeds`]: random cases that can be played again;
 //! - [`search`]: what stands in the files of a folder;
 //! - [`circle`]: keys, terms and signatures of a custodian and a patient.
 
@@ -19,4 +20,5 @@ pub mod party;
 pub mod replica;
 pub mod report;
 pub mod search;
+pub mod seeds;
 pub mod story;

@@ -15,6 +15,7 @@ mod shown;
 mod steps;
 mod world;
 
+use medsync_tests::seeds::seeded;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -30,11 +31,11 @@ const FAILURES: &str = concat!(
 /// As many cases as everywhere, or a part of them where a case costs as much as many elsewhere.
 fn config(part: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
-    ProptestConfig {
+    seeded(ProptestConfig {
         cases: default.cases / part,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILURES))),
         ..default
-    }
+    })
 }
 
 proptest! {

@@ -14,6 +14,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket};
 use medsync_tests::hand::{Hand, TokenDouble};
+use medsync_tests::seeds::seeded;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
@@ -485,12 +486,12 @@ fn whatever_is_called_nobody_receives_what_the_model_does_not_say() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let stage = runtime.block_on(Stage::set());
     let is_full = std::env::var_os("MEDSYNC_FULL").is_some();
-    let mut runner = TestRunner::new(ProptestConfig {
+    let mut runner = TestRunner::new(seeded(ProptestConfig {
         cases: if is_full { CASES_FULL } else { CASES },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILURES))),
         max_shrink_iters: 100,
         ..ProptestConfig::default()
-    });
+    }));
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
     let outcome = runner.run(&steps, |steps| {
         runtime.block_on(stage.play(&steps));
