@@ -184,16 +184,14 @@ async fn passed_over(
 ) -> Result<Option<String>, ChainError> {
     let (from, of) = (landed.block.number, Seen::PassedOver(claim.pool));
     let history = pools.chain.pool_history(pools.contract(), from, of).await?;
-    let of_ours = history
+    let mut of_ours = history
         .events
         .into_iter()
         .filter(|event| event.transaction == landed.hash);
-    Ok(of_ours
-        .filter_map(|event| match event.says {
-            PoolSaid::Skipped { handle, reason, .. } if handle == claim.handle() => Some(reason),
-            _ => None,
-        })
-        .next())
+    Ok(of_ours.find_map(|event| match event.says {
+        PoolSaid::Skipped { handle, reason, .. } if handle == claim.handle() => Some(reason),
+        _ => None,
+    }))
 }
 
 async fn claimed_at(pools: &Pools, claim: &Claim) -> anyhow::Result<Option<UnixSeconds>> {
