@@ -20,6 +20,9 @@ use super::world::{
     strk,
 };
 
+/// How long something may take to be under way.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn rewards(what: &str, options: &[String], payer: &[String]) -> Answer {
     medsync(&arguments(what, options, payer)).expect("it runs")
 }
@@ -70,6 +73,26 @@ impl World {
         std::fs::write(&path, bytes).expect("written");
         path.display().to_string()
     }
+
+    /// Waits until a transaction of an account is under way.
+    async fn wait_until_sent(&self, number: usize) {
+        let (account, until) = (self.account(number), Instant::now() + PATIENCE);
+        while account.nonce().await.expect("a nonce")
+            == account.settled_nonce().await.expect("a nonce")
+        {
+            assert!(Instant::now() < until, "nothing was sent");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Runs a command whose answer is lost, and says what it finds when it is run again.
+fn run_again(lossy: &Lossy, what: &str, options: &[String], payer: &[String]) -> Value {
+    lossy.lose(true);
+    let lost = rewards(what, options, payer);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    lossy.lose(false);
+    rewards(what, options, payer).json().expect("an answer")
 }
 
 #[tokio::test]
@@ -78,11 +101,7 @@ async fn a_lost_answer_opens_and_promises_nothing_twice() {
     let lossy = Lossy::before(&world.devnet).expect("a port");
     let payer = world.payer(FUNDER, lossy.rpc());
     let opening = world.opening().await;
-    lossy.lose(true);
-    let lost = rewards("open", &opening, &payer);
-    assert_ne!(lost.code, 0, "{lost:?}");
-    lossy.lose(false);
-    let again = rewards("open", &opening, &payer).json().expect("open");
+    let again = run_again(&lossy, "open", &opening, &payer);
     assert_eq!(again["state"], "was open");
     let pool = world.pool_id(world.pools, FUNDER, 1);
     let deposit = u128::from(CLAIMS) * PRICE;
@@ -91,11 +110,7 @@ async fn a_lost_answer_opens_and_promises_nothing_twice() {
     let quota = format!("{}={}", world.anchorer(CUSTODIAN), CLAIMS + 1);
     let more = [pool.to_string(), "--quota".into(), quota];
     let more = [&more[..], &["--deposit".into(), PRICE.to_string()]].concat();
-    lossy.lose(true);
-    let lost = rewards("top-up", &more, &payer);
-    assert_ne!(lost.code, 0, "{lost:?}");
-    lossy.lose(false);
-    let again = rewards("top-up", &more, &payer).json().expect("promised");
+    let again = run_again(&lossy, "top-up", &more, &payer);
     assert_eq!(again["state"], "was promised");
     assert_eq!(world.used(pool).await[0].promised, CLAIMS + 1);
     assert_eq!(world.state(pool).await.escrow, deposit + PRICE);
@@ -135,21 +150,6 @@ async fn a_top_up_that_was_killed_is_done_once() {
     let next = funder.nonce().await.expect("a nonce");
     assert_eq!(funder.settled_nonce().await.expect("a nonce"), next);
 }
-
-impl World {
-    /// Waits until a transaction of an account is under way.
-    async fn wait_until_sent(&self, number: usize) {
-        let (account, until) = (self.account(number), Instant::now() + PATIENCE);
-        while account.nonce().await.expect("a nonce")
-            == account.settled_nonce().await.expect("a nonce")
-        {
-            assert!(Instant::now() < until, "nothing was sent");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn bad_claim_files_cost_the_others_nothing_and_each_is_told_why() {

@@ -19,7 +19,8 @@ use crate::pipeline::tickets::{TicketStage, promised};
 use crate::source::{PlacedTicket, Pool};
 
 /// Print each ticket, a line each, with its receipt: what a claim needs besides the patient's keys.
-/// If the chain does not answer, the stage is unknown and the line says what hinders.
+/// If the chain does not answer, the line says what hinders: the stage, or since when it is paid, is
+/// not known then.
 pub async fn list(home: &Path) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
@@ -30,22 +31,23 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
     let custodian = invitation.says.custodian_address;
     for (placed, stage) in promised(&party.pipeline()?, context, custodian).await? {
         let ticket = placed.ticket;
-        let (stage, since, hindrance) = match stage {
+        let (stage, since, mut hindrance) = match stage {
             TicketStage::Sealed => ("sealed", None, None),
             TicketStage::Unknown(why) => ("unknown", None, Some(why)),
             TicketStage::Anchored(at) => ("anchored", Some(at), None),
             TicketStage::Revoked(at) => ("revoked", Some(at), None),
         };
         let pool = pools.get(&ticket.pool_id);
-        // Of a pool whose contract is not known, or while the chain is silent, it is not said.
-        let paid_since = match pool {
-            Some(pool) => {
-                let (contract, id) = (pool.contract, ticket.pool_id);
-                let times = chain.ticket_times(registry, contract, id, ticket.handle);
-                times.await.ok().and_then(|(times, _)| times.claimed_at)
+        let mut paid_since = None;
+        // Only what was anchored can be paid; and a chain that is silent is not asked once more.
+        if let (Some(pool), Some(_)) = (pool, since) {
+            let (contract, id) = (pool.contract, ticket.pool_id);
+            let times = chain.ticket_times(registry, contract, id, ticket.handle);
+            match times.await {
+                Ok((times, _)) => paid_since = times.claimed_at,
+                Err(error) => hindrance = Some(format!("whether it is paid: {error}")),
             }
-            None => None,
-        };
+        }
         let known_as = pool.map(|pool| json!({ "label": pool.label, "contract": pool.contract }));
         print_json(&json!({
             "pool": ticket.pool_id,

@@ -1,6 +1,6 @@
 //! What a pool contract says: pools, totals, and what happened.
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use medsync_protocol::ids::{Anchorer, ContractAddress};
 use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::secrets::Handle;
@@ -81,21 +81,25 @@ pub(super) async fn status(pools: &Pools, pool: PoolId) -> anyhow::Result<Value>
 
 pub(super) async fn list(place: &Place, funder: ContractAddress) -> anyhow::Result<()> {
     let pools = place.open().await?;
-    let mut shown = 0;
+    let (mut shown, mut unread) = (0, 0);
     while shown < LISTED_MAX {
         let page = pools
             .chain
             .pools_of(pools.contract(), funder, shown)
             .await?;
         if page.is_empty() {
+            ensure!(
+                unread == 0,
+                "{unread} pools could not be read; their lines say why"
+            );
             return Ok(());
         }
         for pool in page {
             // What a hostile token made unreadable hides no other pool.
-            let said = match status(&pools, pool).await {
-                Ok(said) => said,
-                Err(error) => json!({ "pool": pool, "unknown": format!("{error:#}") }),
-            };
+            let said = status(&pools, pool).await.unwrap_or_else(|error| {
+                unread += 1;
+                json!({ "pool": pool, "unknown": format!("{error:#}") })
+            });
             print_json(&said)?;
             shown += 1;
         }
