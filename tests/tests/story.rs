@@ -8,7 +8,7 @@ use medsync::fhir::read_bundle;
 use medsync::parts;
 use medsync::party::Party;
 use medsync::store::Store;
-use medsync_protocol::ids::{ContextId, Sha256Digest};
+use medsync_protocol::ids::{ContextId, ContextKind, Sha256Digest};
 use medsync_protocol::seal::{RecordKey, SealedFor};
 use medsync_tests::medsync::medsync;
 use medsync_tests::search::{Needle, copy, search};
@@ -91,6 +91,23 @@ fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
     // What became of its requests it still knows.
     let requests = medsync(&["researcher", "requests", "--home", &home])?;
     ensure!(requests.out.contains("RELEASED"), "{requests:?}");
+    // The hospital takes the member out too, once it says that the member left.
+    let (hospital, runtime) = (story.path("hospital"), tokio::runtime::Runtime::new()?);
+    let rows = runtime.block_on(async {
+        let party = Party::open(&hospital).await?;
+        anyhow::Ok(party.store.circles().await?)
+    })?;
+    let exchange = rows.iter().find(|row| row.kind == ContextKind::Exchange);
+    let exchange = exchange.context("an exchange")?;
+    let member = exchange.patient_member.context("who enrolled")?.to_string();
+    let (hospital, context) = (story.path_text("hospital"), exchange.context.to_string());
+    let mut remove = vec!["hospital", "remove", "--home", &hospital];
+    remove.extend(["--circle", &context, "--member", &member]);
+    let kept = medsync(&remove)?;
+    ensure!(kept.err.contains("only if they left"), "{kept:?}");
+    remove.push("--left");
+    let removed = medsync(&remove)?.json()?;
+    ensure!(removed["removed"] == member.as_str(), "{removed}");
     Ok(())
 }
 

@@ -90,6 +90,9 @@ pub enum Hospital {
         /// Who it is, as the alarm names them.
         #[arg(long)]
         member: MemberId,
+        /// It is whoever enrolled, and left: nothing comes from them any more.
+        #[arg(long)]
+        left: bool,
     },
     /// Let a circle go on that an alarm stopped, if it is again what it was.
     Resume {
@@ -246,7 +249,8 @@ impl Hospital {
                 home,
                 circle,
                 member,
-            } => remove(&home, circle, member).await,
+                left,
+            } => remove(&home, circle, member, left).await,
             Self::Resume { home, circle } => resume(&home, circle).await,
             Self::Pools(pools) => pools.run().await,
             Self::Status(status) => status.run().await,
@@ -443,12 +447,20 @@ impl Import {
     }
 }
 
-/// Whoever the circle is about stays: without the patient there is nobody to ask.
-async fn remove(home: &Home, circle: ContextId, member: MemberId) -> anyhow::Result<()> {
+/// Whoever the circle is about stays, unless they left: without the patient there is nobody to ask.
+async fn remove(
+    home: &Home,
+    circle: ContextId,
+    member: MemberId,
+    left: bool,
+) -> anyhow::Result<()> {
     let party = Party::open(&home.home).await?;
     let row = party.store.circle(circle).await?;
-    if member == row.custodian_member || row.patient_member == Some(member) {
-        bail!("{member} is the hospital itself or the one who enrolled, and is not removed");
+    if member == row.custodian_member {
+        bail!("{member} is the hospital itself, and is not removed");
+    }
+    if row.patient_member == Some(member) && !left {
+        bail!("{member} is the one who enrolled, and is removed only if they left: --left");
     }
     party.node.remove_member(row.group, member).await?;
     print_json(&serde_json::json!({ "removed": member }))
