@@ -117,13 +117,13 @@ pub fn admit(input: &DeviceInput, signature: &SignatureInput) -> Result<Written,
             executor,
         });
     }
+    // Who was admitted may say so of another's key, and keeps that one from nothing by it.
     let is_taken = |key| {
-        members
-            .author(&circle, key)
-            .is_some_and(|of| of != executor)
+        let mut authors = members.authors(&circle, key).into_iter();
+        authors.any(|of| of != executor && members.is_witness(&circle, of))
     };
     if author_key.is_some_and(|key| key.is_zero() || is_taken(key)) {
-        let problem = "not zero, and nobody else's";
+        let problem = "not zero, and neither the custodian's nor whoever's enrolled";
         return Err(Refusal::malformed("author_key", problem));
     }
     if !admission.is_signed(circle.context, &signature) {

@@ -85,8 +85,8 @@ impl Found {
 fn read_entry(circle: &Circle, members: &Members, shard: Shard, key: Key) -> Option<Found> {
     let stored = store::load(key)?;
     let log: LogBody = stored.decode()?;
-    let author = members.author(circle, log.author_key)?;
-    if Kind::shard_of_entry(&log.author_key.to_bytes(), log.seq.0) != shard {
+    let authors = members.authors(circle, log.author_key);
+    if authors.is_empty() || Kind::shard_of_entry(&log.author_key.to_bytes(), log.seq.0) != shard {
         return None;
     }
     let entry = Entry {
@@ -108,7 +108,7 @@ fn read_entry(circle: &Circle, members: &Members, shard: Shard, key: Key) -> Opt
         signature,
         recorded_at: UnixSeconds(log.recorded_at),
         owner,
-        by_author: owner == Some(author),
+        by_author: owner.is_some_and(|owner| authors.contains(&owner)),
     })
 }
 
@@ -196,7 +196,7 @@ pub fn append(input: &LogInput) -> Result<Written, Refusal> {
     let signature = read_signature(&input.signature)?;
     let members = Members::load(&circle);
     let author_key = entry.author_key;
-    if members.author(&circle, author_key).is_none() {
+    if members.authors(&circle, author_key).is_empty() {
         return Err(Refusal::NotAnAuthor(author_key));
     }
     let digest = entry.digest();

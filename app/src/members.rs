@@ -164,25 +164,34 @@ impl Members {
             .get_or_init(|| devices::all(circle, self.keys.keys.last()))
     }
 
-    /// Who signs log entries with this key: whoever enrolled with it, the custodian, or whom the
-    /// patient admitted. In a frozen circle the log goes on, and what was written stays readable
-    /// when an admission ends.
+    /// Who says to sign log entries with this key: the custodian, whoever enrolled with it, or else
+    /// whom the patient admitted. Of those, one can say so of another's key: an entry proves itself
+    /// by its signature, and whose it is nobody can tell then. In a frozen circle the log goes on,
+    /// and what was written stays readable when an admission ends.
     #[must_use]
-    pub fn author(&self, circle: &Circle, author_key: PublicKey) -> Option<MemberId> {
+    pub fn authors(&self, circle: &Circle, author_key: PublicKey) -> Vec<MemberId> {
         if author_key == circle.author_key {
-            return Some(circle.custodian_member);
+            return vec![circle.custodian_member];
         }
-        self.enrolled
-            .iter()
-            .find(|enrolled| enrolled.enrolment.author_key == author_key)
-            .map(|enrolled| enrolled.enrolment.member)
-            .or_else(|| {
-                let mut devices = self.devices(circle).iter();
-                let device = devices.find(|device| {
-                    device.author_key == Some(author_key)
-                        && self.has_patient_key(device.admission.admitted_by)
-                })?;
-                Some(device.admission.member)
+        let enrolled = self.enrolled.iter().map(|enrolled| &enrolled.enrolment);
+        let mut enrolled = enrolled.filter(|enrolment| enrolment.author_key == author_key);
+        if let Some(enrolment) = enrolled.next() {
+            return vec![enrolment.member];
+        }
+        let devices = self.devices(circle).iter().filter(|device| {
+            device.author_key == Some(author_key)
+                && self.has_patient_key(device.admission.admitted_by)
+        });
+        devices.map(|device| device.admission.member).collect()
+    }
+
+    /// Whether this member is the custodian, enrolled, or ever was admitted by the patient.
+    #[must_use]
+    pub fn was_let_in(&self, circle: &Circle, member: MemberId) -> bool {
+        self.is_witness(circle, member)
+            || self.devices(circle).iter().any(|device| {
+                device.admission.member == member
+                    && self.has_patient_key(device.admission.admitted_by)
             })
     }
 

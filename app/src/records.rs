@@ -114,7 +114,8 @@ fn load_record(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
 }
 
 /// Every version of every record of a shard. The custodian can write two descriptions of one
-/// version; then the smaller key is shown, on every node the same.
+/// version; then the smaller key is shown, on every node the same, and whoever reads the circle is
+/// alarmed.
 fn in_shard(circle: &Circle, shard: Shard) -> Vec<Found> {
     let mut found: Vec<Found> = store::keys(Kind::Records, shard)
         .into_iter()

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::{ContextKind, UnixSeconds};
+use medsync_protocol::ids::{ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::tree::Leaf;
@@ -36,6 +36,7 @@ struct Seen {
     patient_key: PublicKey,
     commitment: Commitment,
     signature: Signature,
+    writer: Option<MemberId>,
     by_patient: bool,
 }
 
@@ -88,11 +89,13 @@ impl<'a> Standing<'a> {
                     patient_key: consent.opening.patient_key,
                     commitment: consent.commitment,
                     signature: consent.signature,
+                    writer: found.writer,
                     by_patient: found.writer.is_some_and(|by| members.has_member(by)),
                 });
             }
         }
-        let positions = match candidates(&seen).as_slice() {
+        let was_let_in = |member: &MemberId| members.was_let_in(circle, *member);
+        let positions = match candidates(&seen, was_let_in).as_slice() {
             [] => Vec::new(),
             candidates => positions::in_shard(circle, members, shard, candidates),
         };
@@ -234,14 +237,14 @@ impl<'a> Standing<'a> {
 }
 
 /// The leaves whose place in a batch is looked for: of each consent the first few copies by the
-/// patient and by others.
-fn candidates(seen: &[Seen]) -> Vec<(Commitment, Leaf)> {
-    let mut counts: BTreeMap<(Commitment, bool), usize> = BTreeMap::new();
+/// patient, by each whom it admitted, and by all others together.
+fn candidates(seen: &[Seen], was_let_in: impl Fn(&MemberId) -> bool) -> Vec<(Commitment, Leaf)> {
+    let mut counts: BTreeMap<(Commitment, Option<MemberId>), usize> = BTreeMap::new();
     let mut leaves = Vec::new();
     for copy in seen {
-        let count = counts
-            .entry((copy.commitment, copy.by_patient))
-            .or_default();
+        let writer = copy.writer;
+        let writer = writer.filter(|writer| copy.by_patient || was_let_in(writer));
+        let count = counts.entry((copy.commitment, writer)).or_default();
         *count += 1;
         if *count <= COPIES_LOOKED_AT_MAX {
             leaves.push((copy.commitment, copy.leaf()));

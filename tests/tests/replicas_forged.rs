@@ -11,8 +11,8 @@ use calimero_storage::entities::{SignatureData, StorageType};
 use medsync_protocol::signature::{Signature, SignatureHalf};
 use medsync_protocol::tree::Tree;
 use medsync_tests::circle::{
-    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, enrol_arguments, enrolled,
-    enrolment, public_key, terms,
+    CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, Plan, admission_arguments,
+    enrol_arguments, enrolled, enrolment, public_key, terms,
 };
 use medsync_tests::replica::{Delta, Replica};
 use serde_json::{Value, json};
@@ -220,13 +220,7 @@ fn hostile_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
     let consent = Consent::sound(&custodian, 1);
     let (_, granted) = patient.call("grant", &consent.grant_arguments()).unwrap();
     custodian.apply(&granted);
-    let leaf = consent.signed.commitment.leaf(&consent.signed.signature);
-    let tree = Tree::build(&[leaf]).unwrap();
-    let anchor = json!({ "anchor": {
-        "commitment": consent.name(), "handle": consent.signed.opening.handle.to_string(),
-        "root": tree.root().to_string(), "index": 0, "siblings": [],
-        "anchorer": medsync_tests::circle::anchorer().to_string(), "stage": "sealed",
-    } });
+    let anchor = anchor_of(&consent);
     let (_, anchored) = custodian.call("record_anchor", &anchor).unwrap();
     patient.apply(&anchored);
     let before = consents(&patient);
@@ -265,6 +259,53 @@ fn hostile_copy_with_the_twin_of_a_signature_takes_nobodys_place() {
     let (_, written) = forger.call("record_anchor", &false_batch).unwrap();
     patient.apply(&written);
     assert_eq!(consents(&patient)["consents"], before["consents"]);
+}
+
+/// What a second device or a guardian grants is not written by whoever enrolled.
+#[test]
+fn hostile_copies_of_a_consent_hide_no_position_of_what_another_member_granted() {
+    // Keys are random, and the forged ones come before the sound one in about every second turn.
+    for _ in 0..8 {
+        let (mut custodian, mut patient) = enrolled(CONTEXT);
+        let mut phone = custodian.join(103);
+        let admission = admission_arguments(CONTEXT, phone.member(), 1, PATIENT, None);
+        let (_, admitted) = patient.call("admit", &admission).unwrap();
+        let forger = custodian.join(66);
+        let consent = Consent::sound(&custodian, 1);
+        phone.apply(&admitted);
+        let (_, granted) = phone.call("grant", &consent.grant_arguments()).unwrap();
+        for delta in [&admitted, &granted] {
+            custodian.apply(delta);
+        }
+        let anchor = anchor_of(&consent);
+        let (_, anchored) = custodian.call("record_anchor", &anchor).unwrap();
+        for delta in [&granted, &anchored] {
+            patient.apply(delta);
+        }
+        let before = consents(&patient)["consents"].clone();
+        assert_eq!(before[0]["anchors"].as_array().unwrap().len(), 1);
+        let spoil_signature = |data: &mut Vec<u8>| {
+            let s = consent.signed.signature.s.to_bytes();
+            let at = data.windows(32).position(|bytes| bytes == s);
+            data[at.expect("it is there") + 31] ^= 1;
+        };
+        for tag in 0..8 {
+            let copy = forge(&forger, entries(&granted)[0], tag, spoil_signature);
+            patient.apply(&Delta(vec![copy]));
+        }
+        assert_eq!(consents(&patient)["consents"], before);
+    }
+}
+
+/// That a consent is alone in a batch.
+fn anchor_of(consent: &Consent) -> Value {
+    let leaf = consent.signed.commitment.leaf(&consent.signed.signature);
+    let tree = Tree::build(&[leaf]).unwrap();
+    json!({ "anchor": {
+        "commitment": consent.name(), "handle": consent.signed.opening.handle.to_string(),
+        "root": tree.root().to_string(), "index": 0, "siblings": [],
+        "anchorer": medsync_tests::circle::anchorer().to_string(), "stage": "sealed",
+    } })
 }
 
 #[test]

@@ -70,6 +70,32 @@ fn an_admitted_member_signs_its_own_log_and_nobody_else_says_its_key() {
 }
 
 #[test]
+fn hostile_relative_that_says_anothers_author_key_first_keeps_it_from_nothing() {
+    let (custodian, mut patient) = enrolled(CONTEXT);
+    let (mut phone, mut aunt) = (custodian.join(103), custodian.join(104));
+    for (member, number) in [(&mut phone, 1), (&mut aunt, (1 << 24) + 1)] {
+        let arguments = admission(member.member(), number, PATIENT, None);
+        let (_, delta) = patient.call("admit", &arguments).unwrap();
+        member.apply(&delta);
+        // It is not the relative's: it read it on the way.
+        let arguments = admission(member.member(), number, PATIENT, Some(PHONE_AUTHOR));
+        let (_, delta) = member.call("admit", &arguments).unwrap();
+        patient.apply(&delta);
+    }
+    let entry = Logged::after(None, CONTEXT, PHONE_AUTHOR, 1);
+    let (_, delta) = phone.call("append_log", &entry.arguments()).unwrap();
+    patient.apply(&delta);
+    let page = json!({ "author_key": public_key(PHONE_AUTHOR), "from": 0, "limit": 9 });
+    let log = patient.view("log_page", &page).unwrap();
+    assert_eq!(log["entries"].as_array().unwrap().len(), 1);
+    let circle = patient.view("circle", &json!({})).unwrap();
+    let devices = circle["devices"].as_array().unwrap().iter();
+    let key = json!(public_key(PHONE_AUTHOR));
+    let say_so = devices.filter(|device| device["device"]["author_key"] == key);
+    assert_eq!(say_so.count(), 2, "whoever reads it sees both");
+}
+
+#[test]
 fn hostile_admissions_are_refused_and_do_not_count_where_they_are_written() {
     let (mut custodian, mut patient) = enrolled(CONTEXT);
     let phone = custodian.join(103).member();

@@ -44,9 +44,9 @@ pub use error::SourceError;
 pub use look::NodeContext;
 pub use model::{
     AnchorReport, BlockReport, Change, ChangePage, CircleState, Consent, ConsentPage, ConsentState,
-    Counts, CustodianPins, Device, Enrolled, Entry, EntryBody, FullRecord, FullRelease, Granted,
-    Head, LogEntry, LogPage, NO_MEMBER, NewRecord, NewRelease, Pin, PlacedTicket, Pool, Position,
-    ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt,
+    Counts, CustodianPins, DISPUTED, Device, Enrolled, Entry, EntryBody, FullRecord, FullRelease,
+    Granted, Head, LogEntry, LogPage, NO_MEMBER, NewRecord, NewRelease, Pin, PlacedTicket, Pool,
+    Position, ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt,
     SignedKeyChange, StageReport, Submission, Written,
 };
 pub use names::{

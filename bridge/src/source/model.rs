@@ -33,6 +33,8 @@ pub use tickets::{PlacedTicket, Pool};
 
 /// What a log's author is called whose admission ended.
 pub const NO_MEMBER: &str = "no member";
+/// What the author of a log is called whose key two members say to be theirs.
+pub const DISPUTED: &str = "disputed";
 
 /// Which code a context runs and who can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,10 +134,24 @@ impl CircleState {
 
     /// Whom one of the patient's keys admitted, each admission checked here; also if that ended.
     pub fn ever_admitted(&self) -> impl Iterator<Item = &Device> {
-        self.devices.iter().filter(|device| {
-            let admission = &device.admission;
-            self.keys.contains(&admission.admitted_by)
-                && admission.is_signed(self.context, &device.signature)
+        self.devices
+            .iter()
+            .filter(|device| self.was_admitted(device))
+    }
+
+    fn was_admitted(&self, device: &Device) -> bool {
+        let admission = &device.admission;
+        self.keys.contains(&admission.admitted_by)
+            && admission.is_signed(self.context, &device.signature)
+    }
+
+    /// Whether another member says, too, that this key signs its log entries.
+    fn is_disputed(&self, author_key: PublicKey, member: MemberId) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|other| {
+            other.author_key == Some(author_key)
+                && other.admission.member != member
+                && self.was_admitted(other)
         })
     }
 
@@ -180,7 +196,8 @@ impl CircleState {
 
     /// Whose log entries count, by what they are called: the custodian, whoever enrolled, and
     /// members whom one of the patient's keys admitted, each admission checked here. What a member
-    /// wrote stays when its admission ends; whoever it is then, it is called no member.
+    /// wrote stays when its admission ends; whoever it is then, it is called no member. Whose a key
+    /// is that two say to be theirs nobody can tell.
     pub fn authors(&self) -> impl Iterator<Item = (PublicKey, &'static str)> + '_ {
         let enrolled = self.enrolments.iter();
         // Each signature is checked once.
@@ -198,7 +215,10 @@ impl CircleState {
             .chain(enrolled.map(|found| (found.enrolment.author_key, "patient")))
             .chain(self.ever_admitted().filter_map(move |device| {
                 let author_key = device.author_key?;
-                Some((author_key, name(device.admission.member)))
+                let member = device.admission.member;
+                let is_disputed = self.is_disputed(author_key, member);
+                let called = if is_disputed { DISPUTED } else { name(member) };
+                Some((author_key, called))
             }))
     }
 

@@ -9,7 +9,7 @@ use medsync::guard::{self, GuardError};
 use medsync::members::{self, MemberError, NextKey, NotAdmitted};
 use medsync::pipeline::ingest;
 use medsync::seams::{Clock, system_random};
-use medsync::source::{Circle, CircleState, Device, EntryKind, NO_MEMBER};
+use medsync::source::{Circle, CircleState, DISPUTED, Device, EntryKind, NO_MEMBER};
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync::store::log::LogFilter;
@@ -417,6 +417,28 @@ async fn hostile_device_whose_admission_ended_neither_reads_nor_writes() {
     assert_eq!(why, guard::ADMISSION_ENDED);
     assert!(is_out().await);
     assert_eq!(name().await, NO_MEMBER);
+}
+
+#[tokio::test]
+async fn hostile_relative_that_says_anothers_author_key_is_seen() {
+    let world = enrolled().await;
+    let author = SecretKey::from_scalar(&[2; 32]).expect("a scalar");
+    let says_so = |member, number| Device {
+        author_key: Some(author.public_key()),
+        ..admission(member, number, &patient())
+    };
+    let name = async || {
+        let state = state(&world).await;
+        let mut authors = state.authors();
+        let named = authors.find(|(key, _)| *key == author.public_key());
+        named.expect("its log stays").1
+    };
+    world.circle.add_device(says_so(PHONE, 1));
+    assert_eq!(name().await, "patient");
+    world
+        .circle
+        .add_device(says_so(MemberId([78; 32]), RELATIVE));
+    assert_eq!(name().await, DISPUTED);
 }
 
 #[tokio::test]
