@@ -16,6 +16,8 @@ CREATE TABLE circles (
     -- Who enrolled: the patient, or an exchange's recipient.
     patient_member TEXT,
     party_key TEXT,
+    -- For whose key a custodian opened an exchange: nobody else is served in it.
+    recipient_key TEXT,
     -- Which of the patient's devices this is; 0 is the first, and no device at all.
     device BIGINT NOT NULL DEFAULT 0,
     state_hash TEXT,
@@ -126,6 +128,15 @@ CREATE TABLE revocations (
     revoked_at BIGINT
 );
 CREATE INDEX revocations_by_state ON revocations (state, context);
+
+-- Handles that the chain says are open though no revocation of them is known here: when they were
+-- opened, when the chain was first heard saying so, and whether it said so again long after.
+CREATE TABLE revoked_elsewhere (
+    handle TEXT PRIMARY KEY,
+    revoked_at BIGINT NOT NULL,
+    said_at BIGINT NOT NULL,
+    is_settled BOOLEAN NOT NULL DEFAULT FALSE
+);
 
 -- The patient's own grants: the counter is spent before anything is signed with it.
 CREATE TABLE grants (
@@ -369,13 +380,14 @@ CREATE TABLE erased (
     PRIMARY KEY (context, record, version)
 );
 
--- The latest version of each record that was ever seen in a circle: one before it does not take its
--- place if it goes.
+-- Each version of each record that was ever seen in a circle, and the entry that described it first:
+-- one before it does not take its place if it goes, nor another description.
 CREATE TABLE seen_versions (
     context TEXT NOT NULL,
     record TEXT NOT NULL,
     version INTEGER NOT NULL,
-    PRIMARY KEY (context, record)
+    entry_key TEXT NOT NULL,
+    PRIMARY KEY (context, record, version)
 );
 
 -- What the command line asks the daemon to do on chain.

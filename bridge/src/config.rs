@@ -72,6 +72,9 @@ pub struct ChainConfig {
     pub registry: ContractAddress,
     /// Its class.
     pub class_hash: ClassHash,
+    /// How old the endpoint's newest block may be when it is asked what is revoked, in seconds.
+    #[serde(default = "block_age_s_max")]
+    pub block_age_s_max: u64,
 }
 
 impl ChainConfig {

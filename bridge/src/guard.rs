@@ -343,6 +343,7 @@ mod tests {
             bytecode: BlobId([5; 32]),
             invitation: None,
             patient_member: None,
+            recipient_key: None,
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,

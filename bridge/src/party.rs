@@ -12,7 +12,7 @@ use crate::config::{AccountConfig, Config, ConfigError, Role};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::keys::KeyError;
-use crate::pipeline::ingest::Readings;
+use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::{BatchBounds, Pipeline};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
@@ -166,11 +166,13 @@ impl Party {
                 Role::Custodian => 0,
                 Role::Patient | Role::Recipient => self.config.relay_after_s,
             },
+            block_age_s_max: believed.block_age_s_max,
             batch: BatchBounds {
                 age_s_max: self.config.batch.age_s_max,
                 consents_max: self.config.batch.consents_max.max(1),
             },
             chain,
+            seen_max: SEEN_MAX,
             readings: Readings::default(),
             chain_is_right: Arc::default(),
         })

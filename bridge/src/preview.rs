@@ -27,7 +27,6 @@ use serde::Serialize;
 
 use crate::audit;
 use crate::pipeline::ingest::frozen_fact;
-use crate::pipeline::watch::revoked_by_others;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, CircleState, Record, SourceResult, all_consents, all_records};
 use crate::store::log::LogFilter;
@@ -71,7 +70,8 @@ impl Question {
     }
 
     /// Whether a record is of a class that is named, if any is.
-    fn asks_for(&self, record: &Attributes) -> bool {
+    #[must_use]
+    pub fn asks_for(&self, record: &Attributes) -> bool {
         self.classes.is_empty()
             || record.classes.iter().any(|concept| {
                 let mut codings = concept.0.iter();
@@ -337,7 +337,7 @@ async fn candidates(
         let is_revoked = candidate.revoked_at.is_some()
             || on_chain.contains(&handle)
             || store.revocation(handle).await?.is_some()
-            || revoked_by_others(store, handle).await?.is_some();
+            || store.revoked_elsewhere(handle).await?.is_some();
         // Before any time that a request may be decided at: clocks are set back, too.
         candidate.revoked_at = is_revoked.then_some(UnixSeconds(0));
         candidate.is_current = candidate.opening.patient_key == history.current();
@@ -354,28 +354,12 @@ async fn revoked_on_chain(
     let mut revoked = BTreeSet::new();
     for some in handles.chunks(HANDLES_AT_ONCE) {
         let registry = pipeline.registry.registry;
-        let (times, _) = pipeline.chain.revoked_at(registry, some).await?;
+        let (times, block) = pipeline.chain.revoked_at(registry, some).await?;
+        pipeline.check_recent(block)?;
         let opened = some.iter().zip(times).filter(|(_, at)| at.is_some());
         revoked.extend(opened.map(|(handle, _)| *handle));
     }
     Ok(revoked)
-}
-
-/// Keeps which version of each record a circle shows, for whoever did not write them: one that is
-/// gone later is then known to have been there.
-///
-/// # Errors
-/// A store or a node that does not answer.
-pub async fn note_versions(store: &Store, circle: &dyn Circle) -> Result<(), PipelineError> {
-    let shown: Vec<RecordRef> = all_records(circle, None)
-        .await?
-        .into_iter()
-        .map(|record| RecordRef {
-            record: record.record,
-            version: record.version.0,
-        })
-        .collect();
-    Ok(store.keep_versions(circle.context(), &shown).await?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use medsync::audit;
-use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role};
+use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max};
 use medsync::guard::{self, Circles, GuardError};
 use medsync::invitation::{Invitation, Parts};
 use medsync::seams::{Clock, SystemClock};
@@ -120,6 +120,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
             chain_id: registry().chain_id,
             registry: registry().registry,
             class_hash: ClassHash::from_felt(Felt::ONE),
+            block_age_s_max: block_age_s_max(),
         },
         anchor_account: None,
         revoke_account: None,
@@ -168,6 +169,7 @@ impl World {
             bytecode: opened.bytecode,
             invitation: Some(invitation.clone()),
             patient_member: None,
+            recipient_key: None,
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use medsync::chain::{Account, AccountKey, Call, Deployment, RpcAccount, RpcChain};
 use medsync::party::Party;
-use medsync::pipeline::watch::revoked_by_others;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_tests::medsync::{Answer, Daemon, medsync};
@@ -534,5 +533,5 @@ async fn send(story: &Story, openings: &[Value]) -> anyhow::Result<()> {
 /// Whether the hospital decides with the chain's word that a handle is open.
 async fn is_revoked(hospital: &Path, handle: Handle) -> anyhow::Result<bool> {
     let party = Party::open(hospital).await?;
-    Ok(revoked_by_others(&party.store, handle).await?.is_some())
+    Ok(party.store.revoked_elsewhere(handle).await?.is_some())
 }

@@ -106,8 +106,23 @@ fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
     let kept = medsync(&remove)?;
     ensure!(kept.err.contains("only if they left"), "{kept:?}");
     remove.push("--left");
+    let key = exchange.recipient_key.context("its key")?.to_string();
+    let out = story.path_text("again.json");
+    let mut again = vec![
+        "hospital",
+        "exchange",
+        "--home",
+        &hospital,
+        "--recipient",
+        &key,
+    ];
+    again.extend(["--label", "again", "--out", &out]);
+    let refused = medsync(&again)?;
+    ensure!(refused.err.contains("is the exchange with"), "{refused:?}");
     let removed = medsync(&remove)?.json()?;
     ensure!(removed["removed"] == member.as_str(), "{removed}");
+    let opened = medsync(&again)?;
+    ensure!(opened.code == 0, "{opened:?}");
     Ok(())
 }
 

@@ -69,6 +69,13 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         ));
     }
     let patient = store.circle_of(row.exchange, requested.patient).await?;
+    // A recipient names its keys itself, and could name another's.
+    let expected = store.circle(row.exchange).await?.recipient_key;
+    if expected != Some(keys.current()) {
+        return Err(PipelineError::Broken(
+            "the recipient's key is not the one that this exchange is for".into(),
+        ));
+    }
     let (Some(context), true) = (
         patient,
         is_sound(&requested)

@@ -8,7 +8,6 @@ use medsync_protocol::ids::ContextId;
 
 use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
 use crate::pipeline::PipelineError;
-use crate::pipeline::watch::revoked_by_others;
 use crate::store::StoreError;
 use crate::store::releases::{ReleaseRow, ReleaseState};
 
@@ -43,11 +42,21 @@ pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
     // One that could not be handed over whole may be out in part.
     rows.extend(next_in(desk, ReleaseState::Logged).await?);
     for row in rows {
-        if let Some(reason) = ended(desk, &row).await? {
+        // What an endpoint said once may be taken back; an erasure is not.
+        if let Some((reason, Certainty::Settled)) = ended(desk, &row).await? {
             only_store(order(desk, &row, reason).await, "an order to erase")?;
         }
     }
     Ok(())
+}
+
+/// How far it is certain that a consent has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// The chain said so once: nothing more is handed over.
+    Said,
+    /// It is known here, or the chain said so again long after.
+    Settled,
 }
 
 /// Whether a consent that a release rests on has ended, by what is known here. A release ends with
@@ -55,7 +64,8 @@ pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
 pub(super) async fn ended(
     desk: &Desk,
     row: &ReleaseRow,
-) -> Result<Option<ErasureReason>, PipelineError> {
+) -> Result<Option<(ErasureReason, Certainty)>, PipelineError> {
+    let mut said = None;
     let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
     let Some(Body::Released { based_on, .. }) = store.entry(row.logged_as).await?.map(|e| e.body)
     else {
@@ -66,16 +76,17 @@ pub(super) async fn ended(
             continue;
         };
         let handle = opening.handle;
-        if store.revocation(handle).await?.is_some()
-            || revoked_by_others(store, handle).await?.is_some()
-        {
-            return Ok(Some(ErasureReason::Revoked));
+        let elsewhere = store.revoked_elsewhere(handle).await?;
+        let is_settled = elsewhere.is_some_and(|elsewhere| elsewhere.is_settled);
+        if is_settled || store.revocation(handle).await?.is_some() {
+            return Ok(Some((ErasureReason::Revoked, Certainty::Settled)));
         }
         if opening.is_over(now) {
-            return Ok(Some(ErasureReason::Expired));
+            return Ok(Some((ErasureReason::Expired, Certainty::Settled)));
         }
+        said = said.or(elsewhere.map(|_| (ErasureReason::Revoked, Certainty::Said)));
     }
-    Ok(None)
+    Ok(said)
 }
 
 async fn order(desk: &Desk, row: &ReleaseRow, reason: ErasureReason) -> Result<(), PipelineError> {

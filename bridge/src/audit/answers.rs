@@ -1,8 +1,8 @@
 //! Whether the patient's consents carry what the custodian answered.
 //!
-//! A custodian with other software can release what nothing permits. It cannot do so unseen: no key
-//! opens without its entry in the circle's log. Whoever has the circle's consents decides each
-//! answer again, at its own time.
+//! A custodian with other software can log, and release, what nothing permits. Whoever has the
+//! circle's consents decides each answer in its log again, at the answer's own time. What a
+//! custodian hands out past its log nobody in the circle sees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use medsync_protocol::audit::{Body, EntryDigest, RecordRef, Requested};
 use medsync_protocol::consent::{Commitment, Registry};
 use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::Terms;
@@ -17,7 +18,6 @@ use medsync_protocol::terms::Terms;
 use super::{AuditError, Fault};
 use crate::access::break_glass_code;
 use crate::pipeline::ingest::frozen_fact;
-use crate::pipeline::watch::revoked_by_others;
 use crate::preview::Question;
 use crate::source::{Circle, CircleState, LogEntry, all_consents, all_records};
 use crate::store::Store;
@@ -25,6 +25,9 @@ use crate::store::Store;
 /// How long what a patient decides may be on its way to the custodian, and how far two clocks may
 /// be apart, in seconds: an answer is carried if it was right now or this long before.
 const ON_ITS_WAY_S: u64 = 10 * 60;
+/// How long after the end of a consent its releases have to be ordered erased, in seconds: a
+/// custodian may be down for a while.
+const ORDERED_WITHIN_S: u64 = 24 * 60 * 60;
 
 /// A consent with what became of it.
 struct Consented {
@@ -39,9 +42,9 @@ pub fn answers_fact(context: ContextId) -> String {
     format!("answers:{context}")
 }
 
-/// Checks every answer in the custodian's log that was ever seen here. Of a circle that is frozen
-/// only what came after that is judged, for which there is no consent; one in which nobody enrolled
-/// is not judged.
+/// Checks every answer in the custodian's log that was ever seen here. In a circle that is frozen
+/// there is no consent to what comes after that, and what came before is judged by the consents of
+/// whoever was known here as the patient. One in which nobody enrolled is not judged.
 ///
 /// # Errors
 /// A store or a node that does not answer.
@@ -49,10 +52,11 @@ pub async fn check_answers(
     store: &Store,
     circle: &dyn Circle,
     registry: Registry,
+    now: UnixSeconds,
 ) -> Result<Vec<Fault>, AuditError> {
     let state = circle.circle().await?;
     let (context, custodian) = (circle.context(), state.custodian.author_key);
-    let mut log = store.log_as_seen(context, custodian).await?;
+    let log = store.log_as_seen(context, custodian).await?;
     let frozen_at = store.fact(&frozen_fact(context)).await?;
     let frozen_at = frozen_at.and_then(|at| at.parse().ok()).map(UnixSeconds);
     let no_consent_since = frozen_at.map(|at| at.0.saturating_add(ON_ITS_WAY_S));
@@ -63,20 +67,43 @@ pub async fn check_answers(
     if named.is_empty() || state.enrolments.is_empty() {
         return Ok(Vec::new());
     }
-    if state.party().is_none() {
-        // What each answer before that rested on can no longer be told.
-        let is_judged = |entry: &LogEntry, seen_at: UnixSeconds| {
-            records_of(&entry.body).is_empty() || no_consent_since.is_some_and(|at| seen_at.0 > at)
-        };
-        log.retain(|(entry, seen_at)| is_judged(entry, *seen_at));
-    }
     let recipients: BTreeSet<PublicKey> = log
         .iter()
         .filter_map(|(entry, _)| recipient_of(entry))
         .collect();
-    let consents = consents_of(store, circle, &state, registry, &recipients).await?;
+    let consents = match known_party(store, &state).await? {
+        Some(patient) => {
+            let of = (&patient, registry, &recipients);
+            Some(consents_of(store, circle, of).await?)
+        }
+        None => None,
+    };
     let records = attributes_of(circle, named).await?;
-    Ok(faults(&log, &consents, &records, no_consent_since))
+    let judge = Judge {
+        consents,
+        records,
+        no_consent_since,
+        now,
+    };
+    Ok(judge.faults(&log))
+}
+
+/// Who enrolled; of several, the one who was known here before the others came.
+async fn known_party(store: &Store, state: &CircleState) -> Result<Option<Enrolment>, AuditError> {
+    if let Some(party) = state.party() {
+        return Ok(Some(party.enrolment));
+    }
+    let Some((member, key)) = store.pinned_party(state.context).await? else {
+        return Ok(None);
+    };
+    for found in &state.enrolments {
+        let enrolment = found.enrolment;
+        let history = store.key_history(state.context, &enrolment).await?;
+        if enrolment.member == member && history.keys.contains(&key) {
+            return Ok(Some(enrolment));
+        }
+    }
+    Ok(None)
 }
 
 /// What an answer names.
@@ -98,16 +125,11 @@ fn recipient_of(entry: &LogEntry) -> Option<PublicKey> {
 async fn consents_of(
     store: &Store,
     circle: &dyn Circle,
-    state: &CircleState,
-    registry: Registry,
-    recipients: &BTreeSet<PublicKey>,
+    (patient, registry, recipients): (&Enrolment, Registry, &BTreeSet<PublicKey>),
 ) -> Result<Vec<Consented>, AuditError> {
-    let Some(patient) = state.party() else {
-        return Ok(Vec::new());
-    };
     let context = circle.context();
-    let history = store.key_history(context, &patient.enrolment).await?;
-    let key_ends = store.key_ends(context, &patient.enrolment).await?;
+    let history = store.key_history(context, patient).await?;
+    let key_ends = store.key_ends(context, patient).await?;
     let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
     for consent in all_consents(circle).await? {
         let counts = history.keys.contains(&consent.opening.patient_key)
@@ -142,10 +164,13 @@ async fn consents_of(
     for mut candidate in known.into_values() {
         let handle = candidate.opening.handle;
         let kept = store.revocation(handle).await?;
+        // What an endpoint said once accuses nobody.
+        let elsewhere = store.revoked_elsewhere(handle).await?;
+        let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_settled);
         let times = [
             kept.as_ref().and_then(|kept| kept.revoked_at),
             kept.as_ref().map(|kept| kept.seen_at),
-            revoked_by_others(store, handle).await?,
+            elsewhere.map(|elsewhere| elsewhere.revoked_at),
         ];
         // A time that is written in the circle is that of whoever wrote it down, and the secret is
         // everybody's by then: it would accuse of what was right.
@@ -190,100 +215,168 @@ async fn attributes_of(
     Ok(records)
 }
 
-/// What is wrong with the answers of a log, whose entries come with the time at which they were
-/// first seen here; there is no consent to what was seen after `no_consent_since`, in unix seconds.
-fn faults(
-    log: &[(LogEntry, UnixSeconds)],
-    consents: &[Consented],
-    records: &BTreeMap<RecordRef, Attributes>,
+/// What answers are judged by.
+struct Judge {
+    /// The consents of the patient; nothing if nobody can say who that is.
+    consents: Option<Vec<Consented>>,
+    records: BTreeMap<RecordRef, Attributes>,
+    /// There is no consent to what was seen after this, in unix seconds.
     no_consent_since: Option<u64>,
-) -> Vec<Fault> {
-    let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
-    let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
-    let mut erased: BTreeMap<RecordRef, UnixSeconds> = BTreeMap::new();
-    let mut glass: BTreeSet<EntryDigest> = BTreeSet::new();
-    let mut faults = Vec::new();
-    for (entry, seen_at) in log {
-        let (seq, at) = (entry.entry.seq, entry.entry.at);
-        match &entry.body {
-            // With an order it is a recipient's, and of what was released.
-            Body::Erased {
-                order: None,
-                records,
-                ..
-            } => erased.extend(records.iter().map(|record| (*record, at))),
-            Body::Requested(requested) => {
-                requests.insert(entry.digest(), requested);
-            }
-            Body::Denied { request, .. } => {
-                permitted.remove(request);
-            }
-            Body::BreakGlass { request, .. } => {
-                glass.insert(*request);
-            }
-            Body::Permitted { request, .. } | Body::Released { request, .. } => {
-                if matches!(entry.body, Body::Permitted { .. }) {
-                    permitted.insert(*request);
-                }
-                let Some(requested) = requests.get(request) else {
-                    faults.push(Fault::NotAsked { seq });
-                    continue;
-                };
-                if !permitted.contains(request) {
-                    faults.push(Fault::NotPermitted { seq });
-                }
-                if requested.purposes.contains(&break_glass_code()) && !glass.contains(request) {
-                    faults.push(Fault::SilentGlass { seq });
-                }
-                if at.0 > seen_at.0.saturating_add(ON_ITS_WAY_S) {
-                    faults.push(Fault::Postdated { seq });
-                }
-                let is_past = no_consent_since.is_some_and(|since| seen_at.0 > since);
-                let mut named = records_of(&entry.body);
-                // One that was on its way at the erasure is left out when keys leave.
-                let was_erased = |name: &&RecordRef| {
-                    let since = erased.get(*name);
-                    since.is_some_and(|since| since.0.saturating_add(ON_ITS_WAY_S) <= at.0)
-                };
-                let gone: Vec<RecordRef> = named.iter().filter(was_erased).copied().collect();
-                if !gone.is_empty() {
-                    faults.push(Fault::AfterErasure { seq, records: gone });
-                }
-                named.retain(|name| {
-                    let attributes = records.get(name);
-                    is_past || !attributes.is_some_and(|it| is_carried(requested, it, consents, at))
-                });
-                if !named.is_empty() {
-                    faults.push(Fault::NotCovered {
-                        seq,
-                        records: named,
-                    });
-                }
-            }
-            _ => {}
-        }
-    }
-    faults
+    now: UnixSeconds,
 }
 
-/// Whether the consents permit a record now, or did when the custodian last can have heard of them.
-fn is_carried(
-    requested: &Requested,
-    attributes: &Attributes,
-    consents: &[Consented],
-    at: UnixSeconds,
-) -> bool {
-    let earlier = UnixSeconds(at.0.saturating_sub(ON_ITS_WAY_S));
-    [at, earlier].into_iter().any(|at| {
-        let candidates: Vec<Candidate> = consents
+impl Judge {
+    /// What is wrong with the answers of a log, whose entries come with the time at which they were
+    /// first seen here.
+    fn faults(&self, log: &[(LogEntry, UnixSeconds)]) -> Vec<Fault> {
+        let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
+        let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
+        let mut erased: BTreeMap<RecordRef, UnixSeconds> = BTreeMap::new();
+        let mut glass: BTreeSet<EntryDigest> = BTreeSet::new();
+        let ordered: BTreeSet<EntryDigest> = log
             .iter()
-            .map(|consent| Candidate {
-                is_current: consent.key_changed_at.is_none_or(|changed| at < changed),
-                ..consent.candidate.clone()
-            })
+            .filter_map(|(entry, _)| order_in(entry))
             .collect();
-        let request = Question::from(requested).request(at);
-        decide(&request, attributes, &candidates)
-            .is_ok_and(|decision| decision.outcome == Outcome::Permit)
-    })
+        let mut faults = Vec::new();
+        for (entry, seen_at) in log {
+            let (seq, at) = (entry.entry.seq, entry.entry.at);
+            match &entry.body {
+                // With an order it is a recipient's, and of what was released.
+                Body::Erased {
+                    order: None,
+                    records,
+                    ..
+                } => erased.extend(records.iter().map(|record| (*record, at))),
+                Body::Requested(requested) => {
+                    requests.insert(entry.digest(), requested);
+                }
+                Body::Denied { request, .. } => {
+                    permitted.remove(request);
+                }
+                Body::BreakGlass { request, .. } => {
+                    glass.insert(*request);
+                }
+                Body::Permitted {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                }
+                | Body::Released {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                } => {
+                    if matches!(entry.body, Body::Permitted { .. }) {
+                        permitted.insert(*request);
+                    } else if !ordered.contains(&entry.digest()) && self.is_over(based_on) {
+                        faults.push(Fault::NotOrdered { seq });
+                    }
+                    let Some(requested) = requests.get(request) else {
+                        faults.push(Fault::NotAsked { seq });
+                        continue;
+                    };
+                    if !permitted.contains(request) {
+                        faults.push(Fault::NotPermitted { seq });
+                    }
+                    if requested.purposes.contains(&break_glass_code()) && !glass.contains(request)
+                    {
+                        faults.push(Fault::SilentGlass { seq });
+                    }
+                    if at.0 > seen_at.0.saturating_add(ON_ITS_WAY_S) {
+                        faults.push(Fault::Postdated { seq });
+                    }
+                    // One that was on its way at the erasure is left out when keys leave.
+                    let was_erased = |name: &&RecordRef| {
+                        let since = erased.get(*name);
+                        since.is_some_and(|since| since.0.saturating_add(ON_ITS_WAY_S) <= at.0)
+                    };
+                    let gone: Vec<RecordRef> = records.iter().filter(was_erased).copied().collect();
+                    if !gone.is_empty() {
+                        faults.push(Fault::AfterErasure { seq, records: gone });
+                    }
+                    let answer = Answer {
+                        requested,
+                        based_on,
+                        at,
+                        seen_at: *seen_at,
+                    };
+                    let is_uncovered = |name: &&RecordRef| !self.is_covered(&answer, **name);
+                    let uncovered: Vec<RecordRef> =
+                        records.iter().filter(is_uncovered).copied().collect();
+                    if !uncovered.is_empty() {
+                        faults.push(Fault::NotCovered {
+                            seq,
+                            records: uncovered,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        faults
+    }
+
+    /// Whether a consent that an answer names covers a record now, or did when the custodian last
+    /// can have heard of it. Of nobody's consents it is not said that they do not.
+    fn is_covered(&self, answer: &Answer<'_>, record: RecordRef) -> bool {
+        let is_past = |since: u64| answer.seen_at.0 > since;
+        if self.no_consent_since.is_some_and(is_past) {
+            return false;
+        }
+        let Some(consents) = &self.consents else {
+            return true;
+        };
+        let question = Question::from(answer.requested);
+        let attributes = self.records.get(&record);
+        let Some(attributes) = attributes.filter(|it| question.asks_for(it)) else {
+            return false;
+        };
+        let at = answer.at;
+        let earlier = UnixSeconds(at.0.saturating_sub(ON_ITS_WAY_S));
+        [at, earlier].into_iter().any(|at| {
+            let candidates: Vec<Candidate> = consents
+                .iter()
+                .map(|consent| Candidate {
+                    is_current: consent.key_changed_at.is_none_or(|changed| at < changed),
+                    ..consent.candidate.clone()
+                })
+                .collect();
+            decide(&question.request(at), attributes, &candidates).is_ok_and(|decision| {
+                let mut rests_on = decision.based_on.iter();
+                decision.outcome == Outcome::Permit
+                    && rests_on.any(|consent| answer.based_on.contains(consent))
+            })
+        })
+    }
+
+    /// Whether one of these consents ended so long ago that what was released on it should have
+    /// been ordered erased.
+    fn is_over(&self, based_on: &[Commitment]) -> bool {
+        let due = UnixSeconds(self.now.0.saturating_sub(ORDERED_WITHIN_S));
+        let known = self.consents.iter().flatten();
+        let mut known = known.map(|consent| &consent.candidate);
+        known.any(|consent| {
+            based_on.contains(&consent.commitment)
+                && (consent.opening.is_over(due)
+                    || consent.revoked_at.is_some_and(|revoked| revoked <= due))
+        })
+    }
+}
+
+/// What one answer says.
+struct Answer<'a> {
+    requested: &'a Requested,
+    based_on: &'a [Commitment],
+    at: UnixSeconds,
+    seen_at: UnixSeconds,
+}
+
+/// Which release an order to erase is about.
+fn order_in(entry: &LogEntry) -> Option<EntryDigest> {
+    match entry.body {
+        Body::EraseOrdered { release, .. } => Some(release),
+        _ => None,
+    }
 }

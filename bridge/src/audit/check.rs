@@ -78,7 +78,13 @@ pub enum Fault {
         /// Its number.
         seq: Seq,
     },
-    /// An answer names records that no consent permitted at its time.
+    /// A consent that a release rests on ended long ago, and its erasure was not ordered.
+    NotOrdered {
+        /// Its number.
+        seq: Seq,
+    },
+    /// An answer names records that no consent which it names permitted at its time, or that were
+    /// not asked for.
     NotCovered {
         /// Its number.
         seq: Seq,

@@ -8,7 +8,7 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 use serde::Serialize;
 
-use super::{Anchorings, LogReport, check, check_answers, read_all};
+use super::{Anchorings, LogReport, answers_fact, check, check_answers, read_all};
 use crate::guard::{self, GuardError};
 use crate::invitation::Invitation;
 use crate::pipeline::{Pipeline, PipelineError};
@@ -37,13 +37,16 @@ pub struct Report {
     pub logs: Vec<NamedLog>,
     /// Whether the circle could be read; else this is about what was kept here.
     pub was_read: bool,
+    /// What was found in the custodian's answers before the circle could be read no more.
+    pub found_before: Option<String>,
 }
 
 impl Report {
     /// Whether no log is broken, as far as it could be checked.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.logs.iter().all(|named| named.log.faults.is_empty())
+        let is_whole = |named: &NamedLog| named.log.faults.is_empty();
+        self.logs.iter().all(is_whole) && self.found_before.is_none()
     }
 
     /// What the command ends with: 0 if every log is whole, 2 if one is broken, 3 if the circle
@@ -85,7 +88,7 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
         let found = circle.circle().await?;
         there = Some(read_all(store, &*circle, &found, now).await?);
         if row.kind == ContextKind::Circle {
-            answers = check_answers(store, &*circle, pipeline.registry).await?;
+            answers = check_answers(store, &*circle, pipeline.registry, now).await?;
         }
         state = Some(found);
     }
@@ -116,7 +119,17 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
         })
         .collect();
     let was_read = there.is_some();
-    Ok(Report { logs, was_read })
+    let mut found_before = None;
+    if !was_read {
+        // Whoever stops a circle takes nothing back of what was found in it.
+        let found = store.fact(&answers_fact(context)).await?;
+        found_before = found.filter(|why| !why.is_empty());
+    }
+    Ok(Report {
+        logs,
+        was_read,
+        found_before,
+    })
 }
 
 /// Since when each root is on the chain.

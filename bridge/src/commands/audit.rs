@@ -158,6 +158,7 @@ impl Verify {
                 "circle": row.context,
                 "sound": report.is_sound() && report.was_read,
                 "circle_was_read": report.was_read,
+                "found_before": report.found_before,
                 "logs": report.logs,
             }))?;
         } else {
@@ -170,6 +171,9 @@ impl Verify {
 fn print(report: &Report) {
     if !report.was_read {
         println!("the circle cannot be read; this is about what was kept here");
+    }
+    if let Some(found) = &report.found_before {
+        println!("BROKEN, by what was found before: {found}");
     }
     for NamedLog { by, log } in &report.logs {
         let anchored = match log.anchored {

@@ -10,13 +10,16 @@ use medsync_protocol::ids::{
     Anchorer, ContextId, ContextKind, ContractAddress, MemberId, RecordId, UnixSeconds,
 };
 use medsync_protocol::secrets::DeviceNumber;
+use medsync_protocol::signature::PublicKey;
 use url::Url;
 
 use super::join::log_once;
 use super::{Home, print_json, resume};
 use crate::audit::forked_fact;
 use crate::chain::Deployment;
-use crate::config::{AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role};
+use crate::config::{
+    AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max,
+};
 use crate::daemon::LANES;
 use crate::files;
 use crate::import::{Imported, import};
@@ -34,7 +37,10 @@ use crate::store::facts::{HINDRANCE, LAST_ROUND};
 pub const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
 
+mod exchange;
 mod pools;
+
+use self::exchange::{Exchange, Recipient};
 
 /// What a hospital does.
 #[derive(Debug, Subcommand)]
@@ -44,7 +50,9 @@ pub enum Hospital {
     /// Open a circle for one patient and write the invitation file.
     Open(Open),
     /// Open an exchange with one recipient and write the invitation file.
-    Exchange(Open),
+    Exchange(Exchange),
+    /// Say for which key an exchange is from now on, after its recipient told you; then `resume`.
+    Recipient(Recipient),
     /// Write the invitation file of a circle again; once the patient enrolled, a new one without
     /// the one-time key, for a member whom the patient admits.
     Invitation {
@@ -176,6 +184,7 @@ impl InitParts {
             chain_id: deployment.chain_id,
             registry: deployment.registry,
             class_hash: deployment.class_hash,
+            block_age_s_max: block_age_s_max(),
         };
         Ok((node, chain))
     }
@@ -230,8 +239,9 @@ impl Hospital {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
-            Self::Open(open) => open.run(ContextKind::Circle).await,
-            Self::Exchange(open) => open.run(ContextKind::Exchange).await,
+            Self::Open(open) => open.run(ContextKind::Circle, None).await,
+            Self::Exchange(exchange) => exchange.run().await,
+            Self::Recipient(recipient) => recipient.run().await,
             Self::Invitation {
                 home,
                 circle,
@@ -299,7 +309,7 @@ impl Init {
 }
 
 impl Open {
-    async fn run(self, kind: ContextKind) -> anyhow::Result<()> {
+    async fn run(self, kind: ContextKind, recipient_key: Option<PublicKey>) -> anyhow::Result<()> {
         if self.out.exists() {
             bail!(
                 "{} is there already and is not overwritten",
@@ -359,6 +369,7 @@ impl Open {
             invitation: Some(serde_json::to_string(&invitation)?),
             entered_at: now,
             patient_member: None,
+            recipient_key,
             device: DeviceNumber::FIRST,
             state_hash: None,
             alarm: None,
@@ -463,6 +474,11 @@ async fn remove(
         bail!("{member} is the one who enrolled, and is removed only if they left: --left");
     }
     party.node.remove_member(row.group, member).await?;
+    if left && row.kind == ContextKind::Exchange {
+        // Nobody is served in it, and the recipient may come back in another.
+        let why = "its recipient left";
+        party.store.raise_alarm(circle, why).await?;
+    }
     print_json(&serde_json::json!({ "removed": member }))
 }
 

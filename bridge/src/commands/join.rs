@@ -72,6 +72,7 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         invitation: Some(serde_json::to_string(&invitation)?),
         entered_at: party.clock.now(),
         patient_member: None,
+        recipient_key: None,
         device: own_device(&invitation, &state, member)?,
         state_hash: None,
         alarm: None,
@@ -219,6 +220,40 @@ pub async fn log_once(
         tracing::warn!(%error, "the log entry is kept; the daemon brings it into its context");
     }
     Ok(entry.digest())
+}
+
+/// Leaves a context for good, once everything that this home has to say is in it and everything
+/// there was read. A leave that was cut off is completed by the next one.
+///
+/// # Errors
+/// Something unsaid or unread; a node that does not answer.
+pub async fn leave(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
+    let kind = row.kind.name();
+    if !is_leaving(row) {
+        let circle = party.enter(row.context).await?;
+        audit::publish(&party.store, &*circle, party.clock.now()).await?;
+        let unsaid = party.store.contexts_with_unpublished_entries().await?;
+        let is_read = row.state_hash == Some(circle.state_hash().await?);
+        if unsaid.contains(&row.context) || !is_read {
+            bail!(
+                "not everything is said, or read, in the {kind}: let the daemon run until it is, \
+                 and leave then"
+            );
+        }
+        let why = left(row.kind);
+        party.store.raise_alarm(row.context, &why).await?;
+    }
+    party.node.leave(row.group).await?;
+    Ok(())
+}
+
+/// Whether this home left a context, or began to.
+pub fn is_leaving(row: &CircleRow) -> bool {
+    row.alarm.as_ref() == Some(&left(row.kind))
+}
+
+fn left(kind: ContextKind) -> String {
+    format!("this home left the {}", kind.name())
 }
 
 /// Whether this home's admission ended, as far as its circle says: one that does not answer keeps

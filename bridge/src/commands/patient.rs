@@ -12,7 +12,7 @@ use medsync_protocol::secrets::DeviceNumber;
 use zeroize::Zeroizing;
 
 use super::hospital::InitParts;
-use super::join::{Bring, enrol, join};
+use super::join::{self, Bring, enrol, join};
 use super::{Home, print_json, resume};
 use crate::config::{AccountConfig, BatchConfig, Config, Role};
 use crate::files;
@@ -282,24 +282,22 @@ async fn own_circle(party: &Party) -> anyhow::Result<(ContextId, Invitation)> {
 async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, _) = own_circle(&party).await?;
-    let circle = party.enter(context).await?;
-    let goes_on =
-        |consent: &Consent| matches!(consent.state, ConsentState::InForce | ConsentState::NotYet);
-    let count = all_consents(&*circle)
-        .await?
-        .iter()
-        .filter(|c| goes_on(c))
-        .count();
-    if count > 0 && !anyway {
-        bail!(
-            "{count} consents are in force and go on after you left: revoke them first, or say \
-             --anyway"
-        );
-    }
     let row = party.store.circle(context).await?;
-    party.node.leave(row.group).await?;
-    let why = "this home left the circle";
-    party.store.raise_alarm(context, why).await?;
+    if !join::is_leaving(&row) && !anyway {
+        let circle = party.enter(context).await?;
+        let goes_on = |consent: &Consent| {
+            matches!(consent.state, ConsentState::InForce | ConsentState::NotYet)
+        };
+        let consents = all_consents(&*circle).await?;
+        let count = consents.iter().filter(|consent| goes_on(consent)).count();
+        if count > 0 {
+            bail!(
+                "{count} consents are in force and go on after you left: revoke them first, or say \
+                 --anyway"
+            );
+        }
+    }
+    join::leave(&party, &row).await?;
     print_json(&serde_json::json!({ "left": context }))
 }
 

@@ -14,13 +14,15 @@ use medsync_protocol::seal::SealSecret;
 use serde_json::json;
 use url::Url;
 
-use super::join::{Bring, enrol, join, log_once};
+use super::join::{self, Bring, enrol, join, log_once};
 use super::verify::code;
 use super::{Home, print_json};
 use crate::access::recipient::{Opened, Recipient};
 use crate::access::{Turns, break_glass_code};
 use crate::chain::Deployment;
-use crate::config::{BatchConfig, Config, NodeConfig, Role, VerifierConfig, block_age_s_max};
+use crate::config::{
+    BatchConfig, ChainConfig, Config, NodeConfig, Role, VerifierConfig, block_age_s_max,
+};
 use crate::files::{self, FileError};
 use crate::invitation::Invitation;
 use crate::keys::{ResearcherKeys, read_or_create};
@@ -240,11 +242,12 @@ impl Init {
                 peer: None,
                 app: absolute(&self.app)?,
             },
-            chain: crate::config::ChainConfig {
+            chain: ChainConfig {
                 rpc: self.rpc[0].clone(),
                 chain_id: deployment.chain_id,
                 registry: deployment.registry,
                 class_hash: deployment.class_hash,
+                block_age_s_max: block_age_s_max(),
             },
             anchor_account: None,
             revoke_account: None,
@@ -313,6 +316,9 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
 impl Request {
     async fn run(self) -> anyhow::Result<()> {
         let (party, row) = self.which.open().await?;
+        if let Some(why) = &row.alarm {
+            bail!("the exchange is stopped, and nobody would see the request: {why}");
+        }
         let keys = keys(&party.home)?;
         let mut purposes = self.purpose;
         if self.break_glass {
@@ -422,9 +428,7 @@ async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
              wait for the orders, or say --anyway"
         );
     }
-    party.node.leave(row.group).await?;
-    let why = "this home left the exchange";
-    party.store.raise_alarm(row.context, why).await?;
+    join::leave(&party, &row).await?;
     print_json(&json!({ "left": row.context, "not_erased": kept }))
 }
 

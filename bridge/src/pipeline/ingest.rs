@@ -7,8 +7,10 @@
 //! parts of the tree out of that hash.
 //!
 //! Nothing is noted as seen before it was taken in, so that a crash in between reads it again. A
-//! round does a bounded part of a circle's work and leaves the rest to the next, and a circle that
-//! fails rests longer each time: nobody's circle keeps another's revocations waiting.
+//! round does a bounded part of a circle's work and leaves the rest to the next, a circle that is
+//! slow rests for as long as the others had to wait for it, and one that fails rests longer each
+//! time: nobody's circle keeps another's revocations waiting. Of a circle with more entries than a
+//! party keeps, only revocations of consents that are known are taken in.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,14 +22,14 @@ use tokio::sync::Mutex;
 
 mod take;
 
-use self::take::take_in;
+pub use self::take::rewritten_fact;
+use self::take::{take_in, take_in_known_revocation};
 use super::{Pipeline, PipelineError};
 use crate::audit;
 use crate::guard::{self, GuardError};
-use crate::preview;
 use crate::source::{
     Change, ChangeWalk, Circle, CircleState, Consent, Device, EntryBody, EntryKind, LogEntry,
-    SignedKeyChange, SourceError, StateHash,
+    Record, SignedKeyChange, SourceError, StateHash,
 };
 use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
@@ -45,6 +47,11 @@ const WALK_ANYWAY_S: u64 = 60 * 60;
 /// How long a circle rests after it failed; doubles up to the other. In seconds.
 const FAILED_REST_S: u64 = 1;
 const FAILED_REST_S_MAX: u64 = 15;
+/// How many times as long as it took a slow circle rests at most.
+const SLOW_REST_TIMES_MAX: u64 = 4;
+/// How many entries of one circle a party keeps: more than honest members write. Whoever deletes
+/// and writes anew, again and again, stops the circle with it, and fills no store.
+pub const SEEN_MAX: usize = 1 << 20;
 
 /// Where the reading of each circle is. A start without it reads every circle once.
 #[derive(Clone, Default)]
@@ -103,15 +110,28 @@ pub struct Round {
 pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
     let mut readings = pipeline.readings.open.lock().await;
     let mut outcome = Round::default();
-    for row in pipeline.store.circles().await? {
+    let rows = pipeline.store.circles().await?;
+    let others = (rows.len() as u64).saturating_sub(1);
+    for row in rows {
         let reading = readings.entry(row.context).or_default();
-        if pipeline.now() < reading.rests_until {
-            outcome.failed += 1;
+        let began = pipeline.now();
+        if began < reading.rests_until {
+            if reading.failures == 0 {
+                outcome.unfinished += 1;
+            } else {
+                outcome.failed += 1;
+            }
             continue;
         }
         let error = match ingest(pipeline, &row, reading).await {
             Ok(is_finished) => {
                 reading.failures = 0;
+                let now = pipeline.now();
+                let took_s = now.0.saturating_sub(began.0);
+                if took_s >= CIRCLE_ROUND_S {
+                    let rest = took_s.saturating_mul(others.min(SLOW_REST_TIMES_MAX));
+                    reading.rests_until = UnixSeconds(now.0.saturating_add(rest));
+                }
                 outcome.unfinished += usize::from(!is_finished);
                 None
             }
@@ -200,7 +220,13 @@ async fn ingest(
     let Some(walk) = &mut reading.walk else {
         return Ok(true);
     };
-    walk.changes.read(&*circle, PAGES_PER_ROUND).await?;
+    let began = pipeline.now();
+    for _ in 0..PAGES_PER_ROUND {
+        walk.changes.read(&*circle, 1).await?;
+        if pipeline.now().0.saturating_sub(began.0) >= CIRCLE_ROUND_S {
+            break;
+        }
+    }
     // Revocations first: nothing else is looked at before the whole walk is known.
     let which = match (walk.changes.is_complete(), is_stopped) {
         (false, _) => Which::Revocations,
@@ -213,7 +239,8 @@ async fn ingest(
     }
     let carried = match is_stopped {
         true => Vec::new(),
-        false => carried_logs(row, &circle.circle().await?),
+        // By what the whole walk said of keys: they are pinned, and alarmed about.
+        false => people_of(pipeline, row, &*circle).await?.carried,
     };
     let vanished = pipeline
         .store
@@ -232,7 +259,6 @@ async fn ingest(
     }
     if row.kind == ContextKind::Circle && row.member != row.custodian_member && !is_stopped {
         note_answers(pipeline, row, &*circle).await?;
-        preview::note_versions(store, &*circle).await?;
     }
     let mut unsettled = walk.unsettled.iter();
     if !is_stopped
@@ -255,7 +281,8 @@ async fn note_answers(
     circle: &dyn Circle,
 ) -> Result<(), PipelineError> {
     let store = &pipeline.store;
-    let faults = audit::check_answers(store, circle, pipeline.registry).await?;
+    let (registry, now) = (pipeline.registry, pipeline.now());
+    let faults = audit::check_answers(store, circle, registry, now).await?;
     let why = match faults.as_slice() {
         [] => String::new(),
         some => format!(
@@ -312,6 +339,13 @@ async fn take_in_new(
 ) -> Result<bool, PipelineError> {
     let walked = &walk.changes.entries;
     let mut unseen = pipeline.store.unseen(row.context, walked).await?;
+    let is_full = unseen.known + unseen.new.len() > pipeline.seen_max;
+    if is_full && matches!(which, Which::All) {
+        let why = "somebody wrote more entries than are kept of one circle".to_owned();
+        pipeline.store.raise_alarm(row.context, &why).await?;
+        let context = row.context;
+        return Err(GuardError::Alarm { context, why }.into());
+    }
     for entry in &unseen.replaced {
         tracing::error!(
             context = %row.context, kind = %entry.kind, key = %entry.key,
@@ -325,7 +359,8 @@ async fn take_in_new(
             && match which {
                 Which::Revocations => entry.kind == EntryKind::Revocation,
                 Which::WhatProvesItself => {
-                    matches!(entry.kind, EntryKind::Revocation | EntryKind::KeyChange)
+                    entry.kind == EntryKind::Revocation
+                        || (entry.kind == EntryKind::KeyChange && !is_full)
                 }
                 Which::All => true,
             }
@@ -342,13 +377,17 @@ async fn take_in_new(
         if read == ENTRIES_PER_ROUND || has_taken_s >= CIRCLE_ROUND_S {
             return Ok(false);
         }
-        read += usize::from(is_taken_in(&entry));
+        read += usize::from(is_taken_in(row, &entry));
         if entry.kind != EntryKind::Revocation && people.is_none() {
             people = Some(people_of(pipeline, row, circle).await?);
         }
         // Revocations count by their content alone.
         let counting = people.as_ref().unwrap_or(&nobody);
-        let settled = match take_in(pipeline, row, circle, counting, &entry).await {
+        let taken_in = match is_full {
+            true => take_in_known_revocation(pipeline, row, circle, &entry).await,
+            false => take_in(pipeline, row, circle, counting, &entry).await,
+        };
+        let settled = match taken_in {
             // The node will say more later; a while of it does not keep the walk from its end.
             Err(PipelineError::Source(error))
                 if error.is_retry() && !is_node_down(&error) && walk.retries < RETRIES_MAX =>
@@ -366,7 +405,7 @@ async fn take_in_new(
             other => other?,
         };
         let kind = entry.kind;
-        if settled {
+        if settled && !is_full {
             pipeline
                 .store
                 .note_seen(row.context, &entry, &counting.carried, pipeline.now())
@@ -433,6 +472,19 @@ async fn people_of(
         return Ok(nobody(authors, carried));
     }
     let (member, current) = (enrolled.member, history.current());
+    if let Some(expected) = row.recipient_key
+        && expected != current
+    {
+        // Whoever is invited names its key itself, and could name another's to get what that one is
+        // granted.
+        let why = format!("the recipient says that its key is {current}, and not {expected}");
+        pipeline.store.raise_alarm(row.context, &why).await?;
+        return Err(GuardError::Alarm {
+            context: row.context,
+            why,
+        }
+        .into());
+    }
     pipeline
         .store
         .pin_party(row.context, member, current)
@@ -463,17 +515,21 @@ fn is_node_down(error: &SourceError) -> bool {
     )
 }
 
-/// Records and positions are read from the circle when somebody asks for them.
-fn is_taken_in(entry: &Change) -> bool {
-    matches!(
-        entry.kind,
-        EntryKind::KeyChange
-            | EntryKind::Device
-            | EntryKind::Pool
-            | EntryKind::Ticket
-            | EntryKind::Consent
-            | EntryKind::Revocation
-            | EntryKind::Log
-            | EntryKind::Head
-    )
+/// Positions, and records by whoever wrote them, are read from the circle when somebody asks for
+/// them.
+fn is_taken_in(row: &CircleRow, entry: &Change) -> bool {
+    let is_own_record = entry.kind == EntryKind::Record && row.member == row.custodian_member;
+    !is_own_record
+        && matches!(
+            entry.kind,
+            EntryKind::KeyChange
+                | EntryKind::Record
+                | EntryKind::Device
+                | EntryKind::Pool
+                | EntryKind::Ticket
+                | EntryKind::Consent
+                | EntryKind::Revocation
+                | EntryKind::Log
+                | EntryKind::Head
+        )
 }

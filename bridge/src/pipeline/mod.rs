@@ -19,7 +19,7 @@ use rand_core::CryptoRng;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::audit::AuditError;
-use crate::chain::{Account, Chain, ChainError};
+use crate::chain::{Account, BlockAt, Chain, ChainError};
 use crate::guard::{Circles, GuardError};
 use crate::seams::Clock;
 use crate::source::SourceError;
@@ -67,8 +67,12 @@ pub struct Pipeline {
     pub revoke_account: Option<Arc<dyn Account>>,
     /// How long a revocation is left to somebody else's relay, in seconds; 0 for a custodian.
     pub relay_after_s: u64,
+    /// How old the newest block may be when the chain is asked what is revoked, in seconds.
+    pub block_age_s_max: u64,
     /// When a batch closes.
     pub batch: BatchBounds,
+    /// How many entries of one circle are kept; [`ingest::SEEN_MAX`] but in tests.
+    pub seen_max: usize,
     /// Where the reading of each circle is; empty at the start.
     pub readings: ingest::Readings,
     /// Whether the endpoint was found to be the right one; empty at the start.
@@ -93,6 +97,19 @@ pub enum PipelineError {
     /// A log entry could not be written or read back.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The endpoint lags or lies.
+    #[error(
+        "the endpoint's newest block is of {block}, and it is {now}: older than {age_s_max} s \
+         (block_age_s_max). What was revoked since would not show"
+    )]
+    OldBlock {
+        /// The newest block's time, in unix seconds.
+        block: UnixSeconds,
+        /// Now.
+        now: UnixSeconds,
+        /// What is believed, in seconds.
+        age_s_max: u64,
+    },
     /// What the store holds does not fit together.
     #[error("{0}")]
     Broken(String),
@@ -118,6 +135,19 @@ impl Pipeline {
     pub async fn check_chain(&self) -> Result<(), PipelineError> {
         let sure = self.chain_is_right.get_or_try_init(|| self.ask_chain());
         Ok(sure.await.copied()?)
+    }
+
+    /// Makes sure that an answer about revocations is of a block of now.
+    pub(crate) fn check_recent(&self, block: BlockAt) -> Result<(), PipelineError> {
+        let (block, now, age_s_max) = (block.time, self.now(), self.block_age_s_max);
+        if now.0.saturating_sub(block.0) > age_s_max {
+            return Err(PipelineError::OldBlock {
+                block,
+                now,
+                age_s_max,
+            });
+        }
+        Ok(())
     }
 
     async fn ask_chain(&self) -> Result<(), ChainError> {

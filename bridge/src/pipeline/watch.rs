@@ -2,7 +2,9 @@
 //!
 //! Whoever holds a revocation's opening may send it past everybody here: a second device, a
 //! person the patient trusts, anyone after it was published. So the chain is asked about every
-//! consent; what it says is kept for people to see, and stays.
+//! consent. That it says so once is enough to release nothing more. Before anything is undone for
+//! good, erased at its recipient or held against a custodian, it has to say so again long after;
+//! if it says then that it has no such revocation, the consent counts again.
 //!
 //! And what an endpoint said once is not for ever true: it may have lied, or the chain may have
 //! dropped a block. So revocations and batches that landed are asked about too, and go out again
@@ -17,13 +19,12 @@ use medsync_protocol::secrets::Handle;
 use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
 use crate::store::batches::BatchId;
-use crate::store::{Store, StoreError};
 
 /// How many batches one round asks about.
 const BATCHES_PER_ROUND: u32 = 4;
-/// How old a batch's block is before it is asked about, in seconds: an endpoint may answer two
-/// questions from two backends of which one is behind.
-const BATCH_SETTLED_S: u64 = 10 * 60;
+/// How old a batch's block is before it is asked about, and what the chain said before it settles,
+/// in seconds: an endpoint may answer two questions from two backends of which one is behind.
+const SETTLED_S: u64 = 10 * 60;
 const HANDLES_CURSOR: &str = "watch_handles";
 const BATCHES_CURSOR: &str = "watch_batches";
 
@@ -44,7 +45,7 @@ async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let registry = pipeline.registry.registry;
         let (times, block) = pipeline.chain.revoked_at(registry, &handles).await?;
         for (handle, time) in handles.iter().zip(times) {
-            compare(store, *handle, time, block.time).await?;
+            compare(pipeline, *handle, time, block.time).await?;
         }
     }
     let is_last = handles.len() < REVOCATIONS_MAX;
@@ -55,11 +56,12 @@ async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
 
 /// Compares what the chain says of a handle with what is known here.
 async fn compare(
-    store: &Store,
+    pipeline: &Pipeline,
     handle: Handle,
     on_chain: Option<UnixSeconds>,
     block: UnixSeconds,
 ) -> Result<(), PipelineError> {
+    let store = &pipeline.store;
     let landed = store.revocation(handle).await?.map(|row| row.revoked_at);
     match (on_chain, landed) {
         // An endpoint that is behind says nothing about what came later.
@@ -67,9 +69,35 @@ async fn compare(
             store.revocation_lost(handle).await?;
             tracing::error!(%handle, "the chain no longer has a revocation; it goes out again");
         }
-        (Some(at), None) if revoked_by_others(store, handle).await?.is_none() => {
-            store.state_fact(&fact(handle), &at.to_string()).await?;
+        (_, None) => compare_elsewhere(pipeline, handle, on_chain, block).await?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The same of a handle of which no revocation is known here.
+async fn compare_elsewhere(
+    pipeline: &Pipeline,
+    handle: Handle,
+    on_chain: Option<UnixSeconds>,
+    block: UnixSeconds,
+) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    match (on_chain, store.revoked_elsewhere(handle).await?) {
+        (Some(at), None) => {
+            store.keep_revoked_elsewhere(handle, at, now).await?;
             tracing::warn!(%handle, at = at.0, "revoked on chain, not in its circle");
+        }
+        (said, Some(before)) if !before.is_settled => {
+            let said_at = before.said_at;
+            if said_at.0 + SETTLED_S <= now.0 && said_at <= block {
+                store
+                    .settle_revoked_elsewhere(handle, said.is_some())
+                    .await?;
+                if said.is_none() {
+                    tracing::error!(%handle, "the chain has no revocation that it once had");
+                }
+            }
         }
         _ => {}
     }
@@ -92,7 +120,7 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
             let on_chain = pipeline.chain.anchored_at(registry, anchorer, root).await?;
             let is_covered = batch
                 .block
-                .is_some_and(|(_, at)| at.0 + BATCH_SETTLED_S <= tip.time.0);
+                .is_some_and(|(_, at)| at.0 + SETTLED_S <= tip.time.0);
             if on_chain.is_none() && is_covered {
                 store.batch_lost(batch.id).await?;
                 tracing::error!(
@@ -104,20 +132,4 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
     }
     let next = batches.last().map_or(0, |batch| batch.id.0);
     Ok(store.state_fact(BATCHES_CURSOR, &next.to_string()).await?)
-}
-
-/// When the chain had a revocation that did not come through this party, if it was seen.
-///
-/// # Errors
-/// A store that does not answer.
-pub async fn revoked_by_others(
-    store: &Store,
-    handle: Handle,
-) -> Result<Option<UnixSeconds>, StoreError> {
-    let seen = store.fact(&fact(handle)).await?;
-    Ok(seen.and_then(|at| at.parse().ok()).map(UnixSeconds))
-}
-
-fn fact(handle: Handle) -> String {
-    format!("revoked_on_chain:{handle}")
 }

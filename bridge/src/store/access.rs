@@ -115,6 +115,7 @@ impl Store {
              JOIN batches ON consents.batch = batches.id AND batches.state = 'anchored' \
              JOIN circles ON circles.kind = 'exchange' AND circles.alarm IS NULL \
              AND circles.party_key = consents.grantee \
+             AND circles.recipient_key = consents.grantee \
              WHERE NOT EXISTS (SELECT 1 FROM carried WHERE carried.exchange = circles.context \
              AND carried.commitment = consents.commitment) \
              AND NOT EXISTS (SELECT 1 FROM carry_waits WHERE not_before > $2 \
@@ -191,8 +192,9 @@ impl Store {
         Ok(())
     }
 
-    /// Requests in the exchanges' logs that are not answered, the longest waiting first. `own` is
-    /// the custodian's own author key, whose entries are no requests.
+    /// Requests in the exchanges' logs that are not answered, of each exchange one after the other
+    /// in turns, the longest waiting first. `own` is the custodian's own author key, whose entries
+    /// are no requests.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -213,8 +215,10 @@ impl Store {
         .execute(&self.pool)
         .await?;
         let rows = sqlx::query(
-            "SELECT * FROM requests WHERE state IN ('new', 'permitted') \
-             ORDER BY tried_at, request LIMIT $1",
+            "SELECT * FROM (SELECT requests.*, \
+             ROW_NUMBER() OVER (PARTITION BY exchange ORDER BY tried_at, request) AS turn \
+             FROM requests WHERE state IN ('new', 'permitted')) AS open \
+             ORDER BY turn, tried_at, request LIMIT $1",
         )
         .bind(i64::from(len_max))
         .fetch_all(&self.pool)
@@ -411,4 +415,35 @@ fn secret(text: Option<String>) -> Result<Option<SealSecret>, StoreError> {
     let Some(text) = text else { return Ok(None) };
     let bytes: Sha256Digest = read("a secret", &text)?;
     Ok(Some(SealSecret::from_bytes(bytes.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use medsync_protocol::felt::Felt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hostile_heap_of_one_exchanges_requests_keeps_no_other_waiting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a store");
+        let (flooding, other) = (ContextId([1; 32]), ContextId([2; 32]));
+        // Its digests are ground to come first.
+        let flood = (0x100..0x164_u64).map(|number| (flooding, number));
+        for (exchange, digest) in flood.chain([(other, 0xfff)]) {
+            sqlx::query(
+                "INSERT INTO requests (request, exchange, state, tried_at) \
+                 VALUES ($1, $2, 'new', 0)",
+            )
+            .bind(EntryDigest::from_felt(Felt::from(digest)).to_string())
+            .bind(exchange.to_string())
+            .execute(&store.pool)
+            .await
+            .expect("inserted");
+        }
+        let own = PublicKey::from_felt(Felt::ONE);
+        let open = store.open_requests(own, 8).await.expect("requests");
+        let of = |exchange| open.iter().filter(|row| row.exchange == exchange).count();
+        assert_eq!((open.len(), of(flooding), of(other)), (8, 7, 1));
+    }
 }

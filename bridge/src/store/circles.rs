@@ -42,6 +42,8 @@ pub struct CircleRow {
     pub entered_at: UnixSeconds,
     /// The member that enrolled as the patient, once that was seen.
     pub patient_member: Option<MemberId>,
+    /// For whose key a custodian opened an exchange: nobody else is served in it.
+    pub recipient_key: Option<PublicKey>,
     /// Which of the patient's devices this is, if it is one.
     pub device: DeviceNumber,
     /// The context's state when it was last read through.
@@ -59,6 +61,8 @@ pub struct Unseen {
     pub new: Vec<Change>,
     /// Entries that are known with another content.
     pub replaced: Vec<Change>,
+    /// How many entries of the circle are known, also of those that are gone.
+    pub known: usize,
 }
 
 /// What somebody did to a circle's entries.
@@ -99,6 +103,10 @@ fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
             .try_get::<Option<String>, _>("patient_member")?
             .map(|text| read("a member", &text))
             .transpose()?,
+        recipient_key: row
+            .try_get::<Option<String>, _>("recipient_key")?
+            .map(|text| read("a key", &text))
+            .transpose()?,
         device: DeviceNumber(row.try_get("device")?),
         state_hash: row
             .try_get::<Option<String>, _>("state_hash")?
@@ -119,8 +127,8 @@ impl Store {
     pub async fn enter_circle(&self, row: &CircleRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO circles (context, group_id, label, member, custodian_member, \
-             application, bytecode, invitation, entered_at, kind, device) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             application, bytecode, invitation, entered_at, kind, device, recipient_key) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (context) DO NOTHING",
         )
         .bind(row.context.to_string())
@@ -134,8 +142,36 @@ impl Store {
         .bind(signed(row.entered_at.0))
         .bind(row.kind.name())
         .bind(i64::from(row.device.0))
+        .bind(row.recipient_key.map(|key| key.to_string()))
         .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// From now on an exchange is for this key; the recipient told so past the exchange.
+    ///
+    /// # Errors
+    /// A database that refuses; [`StoreError::Absent`] for what is no exchange of this custodian's.
+    pub async fn expect_recipient(
+        &self,
+        exchange: ContextId,
+        key: PublicKey,
+    ) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE circles SET recipient_key = $2 WHERE context = $1 \
+             AND recipient_key IS NOT NULL",
+        )
+        .bind(exchange.to_string())
+        .bind(key.to_string())
+        .execute(&self.pool)
+        .await?;
+        if changed.rows_affected() == 0 {
+            let name = exchange.to_string();
+            return Err(StoreError::Absent {
+                what: "exchange",
+                name,
+            });
+        }
         Ok(())
     }
 
@@ -189,6 +225,28 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Who was first seen to have enrolled, and the key of theirs that counted last.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn pinned_party(
+        &self,
+        context: ContextId,
+    ) -> Result<Option<(MemberId, PublicKey)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT patient_member, party_key FROM circles WHERE context = $1 \
+             AND patient_member IS NOT NULL AND party_key IS NOT NULL",
+        )
+        .bind(context.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            let member = read("a member", row.try_get("patient_member")?)?;
+            Ok((member, read("a key", row.try_get("party_key")?)?))
+        })
+        .transpose()
     }
 
     /// Lets a stopped circle go on; everything in it is read again.
@@ -333,7 +391,10 @@ impl Store {
             .into_iter()
             .map(|entry| ((entry.kind, entry.key), entry.digest))
             .collect();
-        let mut unseen = Unseen::default();
+        let mut unseen = Unseen {
+            known: known.len(),
+            ..Unseen::default()
+        };
         for entry in entries {
             match known.get(&(entry.kind, entry.key)) {
                 None => unseen.new.push(*entry),

@@ -160,6 +160,17 @@ impl Store {
         rows.iter().map(consent).collect()
     }
 
+    /// Whether a consent of this handle is known.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn has_consent_of(&self, handle: Handle) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1)")
+            .bind(handle.to_string())
+            .fetch_one(&self.pool);
+        Ok(found.await?)
+    }
+
     /// Handles of consents and of revocations that landed, in an order that never changes, after
     /// `cursor`.
     ///

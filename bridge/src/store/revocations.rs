@@ -65,6 +65,17 @@ pub enum Origin {
     Circle,
 }
 
+/// A revocation that came to the chain past everybody here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokedElsewhere {
+    /// When the handle was opened, as the chain says.
+    pub revoked_at: UnixSeconds,
+    /// When the chain was first heard saying so.
+    pub said_at: UnixSeconds,
+    /// It said so again long after: what rests on the consent may be undone for good.
+    pub is_settled: bool,
+}
+
 impl Store {
     /// Keeps a revocation for ever; one that is known changes nothing, unless it was held and is
     /// made here now.
@@ -201,6 +212,71 @@ impl Store {
         .bind(handle.to_string())
         .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// What the chain says of a handle of which no revocation is known here.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn revoked_elsewhere(
+        &self,
+        handle: Handle,
+    ) -> Result<Option<RevokedElsewhere>, StoreError> {
+        let row = sqlx::query("SELECT * FROM revoked_elsewhere WHERE handle = $1")
+            .bind(handle.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            Ok(RevokedElsewhere {
+                revoked_at: UnixSeconds(unsigned(row.try_get("revoked_at")?)),
+                said_at: UnixSeconds(unsigned(row.try_get("said_at")?)),
+                is_settled: row.try_get("is_settled")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Keeps that the chain says that a handle is open; what it said before stays.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn keep_revoked_elsewhere(
+        &self,
+        handle: Handle,
+        revoked_at: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO revoked_elsewhere (handle, revoked_at, said_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (handle) DO NOTHING",
+        )
+        .bind(handle.to_string())
+        .bind(signed(revoked_at.0))
+        .bind(signed(now.0))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Settles what the chain said: for good, or it does not say so any more.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn settle_revoked_elsewhere(
+        &self,
+        handle: Handle,
+        is_revoked: bool,
+    ) -> Result<(), StoreError> {
+        let settle = if is_revoked {
+            "UPDATE revoked_elsewhere SET is_settled = TRUE WHERE handle = $1"
+        } else {
+            "DELETE FROM revoked_elsewhere WHERE handle = $1 AND NOT is_settled"
+        };
+        sqlx::query(settle)
+            .bind(handle.to_string())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

@@ -296,8 +296,9 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM consents AS others \
              WHERE others.handle = consents.handle AND (others.context <> consents.context \
              OR others.patient_key <> consents.patient_key)) \
-             AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'frozen:' || consents.context \
-             OR name = 'revoked_on_chain:' || consents.handle) \
+             AND NOT EXISTS (SELECT 1 FROM revoked_elsewhere \
+             WHERE revoked_elsewhere.handle = consents.handle) \
+             AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'frozen:' || consents.context) \
              ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
         )
         .bind(i64::from(len_max))

@@ -84,10 +84,7 @@ impl Study {
         }
         let home = tempfile::tempdir().expect("a folder");
         let store = Store::open(home.path()).await.expect("a store");
-        let theirs_row = CircleRow {
-            member: MemberId([2; 32]),
-            ..exchange_row()
-        };
+        let theirs_row = exchange_row_of_recipient();
         store.enter_circle(&theirs_row).await.expect("entered");
         let recipient = Recipient {
             pipeline: Pipeline {
@@ -230,6 +227,7 @@ fn exchange_row() -> CircleRow {
     CircleRow {
         kind: ContextKind::Exchange,
         context: EXCHANGE,
+        recipient_key: Some(researcher().public_key()),
         ..row()
     }
 }
@@ -237,6 +235,7 @@ fn exchange_row() -> CircleRow {
 fn exchange_row_of_recipient() -> CircleRow {
     CircleRow {
         member: MemberId([2; 32]),
+        recipient_key: None,
         ..exchange_row()
     }
 }
@@ -330,6 +329,23 @@ async fn hostile_endpoint_does_not_answer_and_nothing_is_released() {
         [Kind::Requested],
         "it is asked again, not denied"
     );
+}
+
+#[tokio::test]
+async fn hostile_endpoint_serves_an_old_block_and_nothing_is_released() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    // Whatever was revoked since then does not show in it.
+    let age_s = START - study.world.chain.time().0;
+    study.world.pipeline.block_age_s_max = age_s - 1;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    assert!(study.exchange.released().is_empty());
+    assert_eq!(study.kinds(), [Kind::Requested], "it is asked again");
+    // As soon as its blocks are of now, what they say is believed.
+    study.world.chain.grow(2 * START);
+    study.settle().await;
+    assert_eq!(study.exchange.released().len(), usize::from(RECORDS));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod answers;
 
+use super::TestClock;
 use super::faults::Faults;
 use medsync::source::{
     AnchorReport, Change, ChangeDigest, Consent, Device, Enrolled, EntryBody, EntryKey, EntryKind,
@@ -30,6 +31,10 @@ struct State {
     patient_keys: Vec<PublicKey>,
     pushed_code: bool,
     refuses: Refuses,
+    /// How long it takes to read an entry, in seconds of this clock.
+    slow: Option<(Arc<TestClock>, u64)>,
+    /// How many entries there ever were.
+    added: u64,
     records: Vec<(Record, Vec<u8>)>,
     parts: HashMap<Sha256Digest, Vec<u8>>,
     receipts: Vec<SharedReceipt>,
@@ -108,6 +113,11 @@ impl FakeCircle {
         }
     }
 
+    /// Its node takes so long to read an entry from now on.
+    pub fn be_slow(&self, clock: Arc<TestClock>, seconds: u64) {
+        self.state.lock().expect("one test").slow = Some((clock, seconds));
+    }
+
     /// What the app refuses from now on.
     pub fn refuse(&self, refuses: Refuses) {
         self.state.lock().expect("one test").refuses = refuses;
@@ -130,7 +140,8 @@ impl FakeCircle {
     fn add(&self, kind: EntryKind, body: EntryBody) {
         let mut state = self.state.lock().expect("one test");
         let mut name = [0; 32];
-        name[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
+        name[..8].copy_from_slice(&state.added.to_be_bytes());
+        state.added += 1;
         let (key, digest) = (EntryKey(name), ChangeDigest(name));
         state.entries.push((Change { kind, key, digest }, body));
     }
@@ -192,6 +203,8 @@ impl FakeCircle {
 
     /// Adds a sealed record.
     pub fn add_record(&self, record: Record, payload: Vec<u8>) {
+        let body = EntryBody::Record(Box::new(record.clone()));
+        self.add(EntryKind::Record, body);
         let mut state = self.state.lock().expect("one test");
         state.records.push((record, payload));
     }
@@ -202,6 +215,10 @@ impl FakeCircle {
         state
             .records
             .retain(|(found, _)| (found.record, found.version.0) != (what.record, what.version));
+        state.entries.retain(|(_, body)| {
+            !matches!(body, EntryBody::Record(found)
+                if (found.record, found.version.0) == (what.record, what.version))
+        });
     }
 
     /// The payload of a record has not arrived.

@@ -1,6 +1,7 @@
 //! Nobody's circle keeps another's waiting, and nobody drains an account.
 
 use medsync::pipeline::ingest;
+use medsync::seams::Clock;
 use medsync::source::{EntryKey, Revocation};
 use medsync::store::revocations::UNKNOWN_RELAYED_MAX;
 use medsync_protocol::felt::Felt;
@@ -8,7 +9,7 @@ use medsync_protocol::ids::{MemberId, UnixSeconds};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 
-use super::circle::{OTHER, Refuses};
+use super::circle::{CONTEXT, OTHER, Refuses};
 use super::{ROUNDS_MAX, anchorer, consent, consent_of, patient, revocation_of, round, world};
 
 /// A revocation of nothing: anybody can make them without end.
@@ -46,6 +47,58 @@ async fn hostile_member_opens_handles_without_end_and_nobody_waits_or_pays_for_i
         round(&world).await;
     }
     assert!(world.chain.revoked().contains(&signed.secrets.handle()));
+}
+
+#[tokio::test]
+async fn hostile_circle_that_is_slow_leaves_the_others_half_of_the_time() {
+    let world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.other.be_slow(world.clock.clone(), 5);
+    for number in 0..1_000 {
+        world.other.add_revocation(rubbish(number));
+    }
+    let began = world.clock.now();
+    const ROUNDS: u64 = 100;
+    for _ in 0..ROUNDS {
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        world.clock.advance(1);
+    }
+    let passed_s = world.clock.now().0 - began.0;
+    let slow_s = passed_s - ROUNDS;
+    assert!(slow_s > 0, "it is read all the same");
+    assert!(2 * slow_s <= passed_s, "{slow_s} s of {passed_s}");
+}
+
+/// Whoever deletes what it wrote and writes anew has what was seen of it kept each time.
+#[tokio::test]
+async fn hostile_member_writes_without_end_and_fills_no_store() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.seen_max = 16;
+    let (granted, signed) = consent(1);
+    world.circle.add_consent(granted);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    for number in 0..64 {
+        world.circle.add_revocation(rubbish(number));
+    }
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    let store = &world.pipeline.store;
+    let alarm = store.circle(CONTEXT).await.expect("a row").alarm;
+    assert!(alarm.is_some_and(|why| why.contains("more entries")));
+    let kept = async |number| {
+        let handle = rubbish(number).handle;
+        store.revocation(handle).await.expect("the store").is_some()
+    };
+    for number in 0..64 {
+        assert!(!kept(number).await, "{number}");
+    }
+    // Whoever granted here can still revoke.
+    world.circle.add_revocation(revocation_of(&signed));
+    for _ in 0..ROUNDS_MAX {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.revoked(), [signed.secrets.handle()]);
 }
 
 #[tokio::test]

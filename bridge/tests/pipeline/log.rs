@@ -5,13 +5,14 @@ use std::sync::Arc;
 use clap::Parser;
 use medsync::audit::{self, AuditError, Fault as Broken, Report};
 use medsync::commands::Cli;
-use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role};
+use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max};
 use medsync::daemon;
 use medsync::files;
 use medsync::pipeline::Pipeline;
 use medsync::seams::system_random;
 use medsync::source::{Circle, EntryKind, LogEntry};
 use medsync::store::Store;
+use medsync::store::circles::CircleRow;
 use medsync::store::log::LogFilter;
 use medsync_protocol::audit::{Body, Seq};
 use medsync_protocol::consent::Commitment;
@@ -272,11 +273,16 @@ fn forged(entry: &LogEntry, other: &LogEntry) -> LogEntry {
 
 /// Checks the logs of the circle with the endpoint taken for the right one.
 async fn checked(pipeline: &Pipeline) -> Report {
+    checked_of(pipeline, &row()).await
+}
+
+/// The same of a circle as a store has it.
+pub(super) async fn checked_of(pipeline: &Pipeline, row: &CircleRow) -> Report {
     let pipeline = Pipeline {
         chain_is_right: Arc::new(OnceCell::new_with(Some(()))),
         ..pipeline.clone()
     };
-    audit::verify(&pipeline, &row()).await.expect("an answer")
+    audit::verify(&pipeline, row).await.expect("an answer")
 }
 
 /// What is wrong with the one log of a report, and what the command ends with.
@@ -418,6 +424,7 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
             chain_id: registry().chain_id,
             registry: registry().registry,
             class_hash: ClassHash::from_felt(Felt::ONE),
+            block_age_s_max: block_age_s_max(),
         },
         anchor_account: None,
         revoke_account: None,

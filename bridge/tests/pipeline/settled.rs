@@ -3,7 +3,7 @@
 use medsync::pipeline::watch;
 use medsync_protocol::ids::UnixSeconds;
 
-use super::{check, fill, run, world};
+use super::{SETTLED_S, START, check, consent, fill, run, world};
 
 /// Enough rounds for the watch to come around.
 const WATCHES: u32 = 4;
@@ -39,4 +39,58 @@ async fn an_endpoint_that_is_behind_takes_nothing_back() {
     watch::watch_round(&world.pipeline).await.expect("asked");
     let kept = store.revocation(handle).await.expect("the store");
     assert_eq!(kept.and_then(|row| row.revoked_at), Some(later));
+}
+
+#[tokio::test]
+async fn a_revocation_past_everybody_here_is_seen() {
+    let mut world = world(Vec::new()).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    let handle = signed.secrets.handle();
+    let seen = async || {
+        watch::watch_round(&world.pipeline).await.expect("asked");
+        let elsewhere = world.pipeline.store.revoked_elsewhere(handle).await;
+        let elsewhere = elsewhere.expect("the store");
+        elsewhere.map(|elsewhere| (elsewhere.revoked_at, elsewhere.is_settled))
+    };
+    assert_eq!(seen().await, None);
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(1_001));
+    assert_eq!(seen().await, Some((UnixSeconds(1_001), false)));
+    assert_eq!(seen().await, Some((UnixSeconds(1_001), false)), "too soon");
+    world.clock.advance(SETTLED_S);
+    assert_eq!(seen().await, Some((UnixSeconds(1_001), false)), "behind");
+    world.chain.grow(2 * START);
+    assert_eq!(seen().await, Some((UnixSeconds(1_001), true)));
+    // And then for ever.
+    world.chain.forget_revocation(handle);
+    assert_eq!(seen().await, Some((UnixSeconds(1_001), true)));
+}
+
+#[tokio::test]
+async fn hostile_endpoint_says_revoked_once_and_the_consent_counts_again() {
+    let mut world = world(Vec::new()).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    world.chain.grow(2 * START);
+    let handle = signed.secrets.handle();
+    let is_denied = async || {
+        watch::watch_round(&world.pipeline).await.expect("asked");
+        let elsewhere = world.pipeline.store.revoked_elsewhere(handle).await;
+        elsewhere.expect("the store").is_some()
+    };
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(1_001));
+    assert!(is_denied().await);
+    world.chain.forget_revocation(handle);
+    assert!(
+        is_denied().await,
+        "a backend that is behind takes nothing back"
+    );
+    world.clock.advance(SETTLED_S);
+    assert!(!is_denied().await);
 }

@@ -135,15 +135,21 @@ impl Story {
 
     pub(super) fn open_exchange(&mut self) -> anyhow::Result<()> {
         let (hospital, home) = (self.path_text("hospital"), self.path_text("researcher"));
-        let file = self.path_text("exchange.json");
+        let (file, grantee) = (self.path_text("exchange.json"), self.grantee()?);
         self.report.step(
             "researcher",
             "join the hospital's exchange, and enrol",
             |figures| {
-                let opened = insist(&[
-                    "hospital", "exchange", "--home", &hospital, "--label", "study 1", "--out",
+                let mut open = vec!["hospital", "exchange", "--home", &hospital];
+                open.extend([
+                    "--recipient",
+                    &grantee,
+                    "--label",
+                    "study 1",
+                    "--out",
                     &file,
-                ])?;
+                ]);
+                let opened = insist(&open)?;
                 figures.insert("exchange".into(), opened["exchange"].clone());
                 insist(&["researcher", "join", "--home", &home, "--invitation", &file])?;
                 let enrolled = insist(&["researcher", "enrol", "--home", &home])?;

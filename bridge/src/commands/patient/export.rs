@@ -38,7 +38,6 @@ use crate::commands::{Home, print_json};
 use crate::files;
 use crate::keys::PatientKeys;
 use crate::party::Party;
-use crate::pipeline::watch::revoked_by_others;
 use crate::source::{
     Circle, CircleState, EntryBody, EntryKey, EntryKind, Head, LogEntry, PlacedTicket, Record,
     all_changes, all_consents, all_records,
@@ -289,7 +288,8 @@ async fn revoked_at(
 ) -> anyhow::Result<Option<UnixSeconds>> {
     let kept = store.revocation(handle).await?;
     let kept = kept.map(|kept| kept.revoked_at.unwrap_or(kept.seen_at));
-    let on_chain = revoked_by_others(store, handle).await?;
+    let elsewhere = store.revoked_elsewhere(handle).await?;
+    let on_chain = elsewhere.map(|elsewhere| elsewhere.revoked_at);
     Ok([in_circle, kept, on_chain].into_iter().flatten().min())
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::ContextId;
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::signature::PublicKey;
 use serde_json::json;
@@ -17,7 +18,7 @@ use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
-use crate::pipeline::watch::revoked_by_others;
+use crate::pipeline::ingest::rewritten_fact;
 use crate::preview::{Question, obligations_on, preview};
 use crate::source::{CircleState, Consent, ConsentState, all_consents};
 
@@ -25,7 +26,19 @@ use crate::source::{CircleState, Consent, ConsentState, all_consents};
 pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, _) = own_circle(&party).await?;
-    let circle = party.enter(context).await?;
+    let found = found(&party, context).await?;
+    let circle = match party.enter(context).await {
+        Ok(circle) => circle,
+        Err(error) => {
+            // Whoever stops a circle takes nothing back of what was found in it.
+            match found {
+                Some(found) if as_json => print_json(&json!({ "evidence": found }))?,
+                Some(found) => println!("ALARM: {found}"),
+                None => {}
+            }
+            return Err(error.into());
+        }
+    };
     let state = circle.circle().await?;
     let all = all_consents(&*circle).await?;
     let usual = Usual::of(&all);
@@ -35,28 +48,20 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     }
     let custodian = state.custodian.author_key;
     let broken_glass = broken_glass(&party.store, context, custodian).await?;
-    let forked = party.store.fact(&forked_fact(context)).await?;
     let members = members(&state);
-    let evidence = party.store.evidence(context).await?.describe();
-    let answers = party.store.fact(&answers_fact(context)).await?;
-    let answers = answers.filter(|why| !why.is_empty());
-    let evidence = [forked, answers, evidence]
-        .into_iter()
-        .flatten()
-        .reduce(|a, b| format!("{a}; {b}"));
     if as_json {
         return print_json(&json!({
             "circle": context,
             "frozen": state.frozen,
             "patient": state.keys.last(),
             "members": members,
-            "evidence": evidence,
+            "evidence": found,
             "broken_glass": broken_glass,
             "consents": consents,
         }));
     }
-    if let Some(evidence) = evidence {
-        println!("ALARM: {evidence}");
+    if let Some(found) = found {
+        println!("ALARM: {found}");
     }
     for glass in &broken_glass {
         println!("ALERT: the glass was broken: {}", json!(glass));
@@ -72,6 +77,18 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&consent)?);
     }
     Ok(())
+}
+
+/// What was found of others' doings so far.
+async fn found(party: &Party, context: ContextId) -> anyhow::Result<Option<String>> {
+    let forked = party.store.fact(&forked_fact(context)).await?;
+    let answers = party.store.fact(&answers_fact(context)).await?;
+    let answers = answers.filter(|why| !why.is_empty());
+    let evidence = party.store.evidence(context).await?.describe();
+    let rewritten = party.store.fact(&rewritten_fact(context)).await?;
+    let all = [forked, rewritten, answers, evidence];
+    let all = all.into_iter().flatten();
+    Ok(all.reduce(|a, b| format!("{a}; {b}")))
 }
 
 /// Whom the patient admitted, once each.
@@ -99,7 +116,10 @@ async fn describe(
     let kept = party.store.revocation(handle).await?;
     let on_chain = match kept.as_ref().and_then(|revocation| revocation.revoked_at) {
         Some(at) => Some(at),
-        None => revoked_by_others(&party.store, handle).await?,
+        None => {
+            let elsewhere = party.store.revoked_elsewhere(handle).await?;
+            elsewhere.map(|elsewhere| elsewhere.revoked_at)
+        }
     };
     // Whoever revoked it: what is known here counts at once, in the circle or not.
     let state = match consent.state {

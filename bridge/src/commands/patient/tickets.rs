@@ -19,8 +19,8 @@ use crate::pipeline::tickets::{TicketStage, promised};
 use crate::source::{PlacedTicket, Pool};
 
 /// Print each ticket, a line each, with its receipt: what a claim needs besides the patient's keys.
-/// If the chain does not answer, the line says what hinders: the stage, or since when it is paid, is
-/// not known then.
+/// If the chain does not answer, the line says what hinders: the stage, or since when it is paid,
+/// is not known then.
 pub async fn list(home: &Path) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;

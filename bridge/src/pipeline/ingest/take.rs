@@ -1,5 +1,6 @@
 //! What one entry of a circle becomes in the store.
 
+use medsync_protocol::audit::RecordRef;
 use medsync_protocol::keychange::KEY_CHANGES_MAX;
 
 use super::*;
@@ -12,7 +13,7 @@ pub(super) async fn take_in(
     people: &People,
     change: &Change,
 ) -> Result<bool, PipelineError> {
-    if !is_taken_in(change) {
+    if !is_taken_in(row, change) {
         return Ok(true);
     }
     match circle.entry(change.kind, change.key).await?.body {
@@ -50,6 +51,7 @@ pub(super) async fn take_in(
             let chain_id = pipeline.registry.chain_id;
             pipeline.store.keep_pool(chain_id, &pool).await?;
         }
+        Some(EntryBody::Record(record)) => take_in_record(pipeline, row, &record).await?,
         Some(EntryBody::Ticket(placed)) => {
             let now = pipeline.now();
             pipeline
@@ -67,6 +69,7 @@ pub(super) async fn take_in(
                 | EntryKind::Head
                 | EntryKind::KeyChange
                 | EntryKind::Device
+                | EntryKind::Record
                 | EntryKind::Pool
                 | EntryKind::Ticket
         ) =>
@@ -76,6 +79,58 @@ pub(super) async fn take_in(
         _ => {}
     }
     Ok(true)
+}
+
+/// Takes a revocation in if its consent is known; all others are left out.
+pub(super) async fn take_in_known_revocation(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    change: &Change,
+) -> Result<bool, PipelineError> {
+    let store = &pipeline.store;
+    let body = circle.entry(change.kind, change.key).await?.body;
+    if let Some(EntryBody::Revocation(revocation)) = body
+        && store.has_consent_of(revocation.handle).await?
+    {
+        let opening = (&revocation.secret, revocation.claim_key);
+        let (handle, now) = (revocation.handle, pipeline.now());
+        store
+            .keep_revocation(handle, row.context, opening, Origin::Circle, now)
+            .await?;
+    }
+    Ok(false)
+}
+
+/// Which versions of a record there are is kept by whoever did not write them: one that is gone
+/// later is known to have been there. A second description of one would be shown in the place of
+/// the first, and make what was released before look covered.
+async fn take_in_record(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    record: &Record,
+) -> Result<(), PipelineError> {
+    let store = &pipeline.store;
+    let what = RecordRef {
+        record: record.record,
+        version: record.version.0,
+    };
+    let first = store.keep_version(row.context, what, record.key).await?;
+    if first != record.key {
+        let why = format!(
+            "the custodian described version {} of record {} twice",
+            what.version, what.record
+        );
+        tracing::error!(context = %row.context, why, "ALARM: a record was described anew");
+        store.state_fact(&rewritten_fact(row.context), &why).await?;
+    }
+    Ok(())
+}
+
+/// Under which name it is kept that a custodian described a record anew, and which.
+#[must_use]
+pub fn rewritten_fact(context: ContextId) -> String {
+    format!("rewritten:{context}")
 }
 
 /// The custodian's node lets in whom the patient admits, so that every node knows the member when

@@ -3,19 +3,26 @@
 use medsync::access::break_glass_code;
 use medsync::audit::{self, Fault, answers_fact, check_answers};
 use medsync::guard::{self, GuardError};
+use medsync::invitation::{Invitation, Parts};
 use medsync::pipeline::watch::watch_round;
 use medsync::pipeline::{Pipeline, ingest};
 use medsync::seams::{Clock, system_random};
-use medsync::source::{Circle, Revocation};
-use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind, RecordRef, Requested};
+use medsync::source::{Circle, EntryKey, PageLimit, Revocation};
+use medsync_protocol::audit::{
+    Body, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef, Requested,
+};
 use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{RecordId, UnixSeconds};
+use medsync_protocol::ids::{ClassHash, ContextKind, RecordId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::SecretKey;
 
-use super::super::circle::{CONTEXT, custodian_author};
+use super::super::circle::{CONTEXT, CUSTODIAN, custodian_author};
 use super::super::keys::change;
-use super::super::{START, anchorer, consent, consent_to, patient, revocation_of};
+use super::super::log::checked_of;
+use super::super::{
+    SETTLED_S, START, anchorer, consent, consent_to, patient, registry, revocation_of, row,
+};
 use super::{Study, researcher};
 
 const MINUTE_S: u64 = 60;
@@ -61,16 +68,20 @@ impl Study {
             request,
             logged_as: None,
             records,
-            based_on: Vec::new(),
+            based_on: vec![self.signed.commitment],
         };
         self.says(released, at).await;
     }
 
     async fn faults(&self) -> Vec<Fault> {
-        let pipeline = &self.world.pipeline;
-        check_answers(&pipeline.store, &self.world.circle, pipeline.registry)
-            .await
-            .expect("read")
+        self.faults_seen_by(&self.world.pipeline).await
+    }
+
+    /// The same by everything that was ever seen on somebody's side.
+    async fn faults_seen_by(&self, pipeline: &Pipeline) -> Vec<Fault> {
+        let (store, now) = (&pipeline.store, self.world.clock.now());
+        let faults = check_answers(store, &self.world.circle, pipeline.registry, now);
+        faults.await.expect("read")
     }
 }
 
@@ -202,7 +213,11 @@ async fn hostile_release_after_a_revocation_on_the_chain_alone_is_seen() {
     let at = START + 11 * MINUTE_S;
     study.releases(copy, vec![first_record()], at).await;
     assert_eq!(study.faults().await, [], "nobody here knows of it");
-    watch_round(&study.world.pipeline).await.expect("asked");
+    study.world.chain.grow(2 * START);
+    for _ in 0..2 {
+        watch_round(&study.world.pipeline).await.expect("asked");
+        study.world.clock.advance(SETTLED_S);
+    }
     let faults = study.faults().await;
     let [Fault::NotCovered { records, .. }] = faults.as_slice() else {
         panic!("{faults:?}");
@@ -227,6 +242,37 @@ async fn hostile_custodian_is_alarmed_about_on_the_patients_side() {
     assert!(why.starts_with("1 answers"), "{why}");
     let kinds = study.kinds();
     assert!(kinds.contains(&Kind::Released));
+    // Stopping the circle then takes nothing back.
+    store
+        .raise_alarm(CONTEXT, "a reader was added")
+        .await
+        .expect("raised");
+    let mut row = store.circle(CONTEXT).await.expect("a row");
+    row.invitation = Some(serde_json::to_string(&invitation()).expect("JSON"));
+    let report = checked_of(&patients, &row).await;
+    assert!(!report.was_read);
+    assert_eq!(report.found_before, Some(why));
+    assert_eq!(report.exit_code(), 2);
+}
+
+/// What the patient joined by.
+fn invitation() -> Invitation {
+    Invitation::without_key(Parts {
+        kind: ContextKind::Circle,
+        group_invitation: serde_json::json!({}),
+        group: row().group,
+        context: CONTEXT,
+        peer: String::new(),
+        wasm_sha256: Sha256Digest([0; 32]),
+        invitation_key: patient().public_key(),
+        custodian_member: CUSTODIAN,
+        custodian_address: anchorer(),
+        author_key: custodian_author().public_key(),
+        seal_key: SealKey([9; 32]),
+        registry: registry(),
+        class_hash: ClassHash::from_felt(Felt::ONE),
+        expires_at: UnixSeconds(START),
+    })
 }
 
 #[tokio::test]
@@ -245,12 +291,6 @@ async fn hostile_hospital_pushes_code_and_the_patients_side_stops_for_good() {
         };
         assert_eq!(why.contains("replaced the code"), stops, "{why}");
     }
-}
-
-/// Of everything that was ever seen on the patient's own side.
-async fn faults_seen_by(patients: &Pipeline, study: &Study) -> Vec<Fault> {
-    let faults = check_answers(&patients.store, &study.world.circle, patients.registry);
-    faults.await.expect("read")
 }
 
 /// The secret is everybody's once it was published.
@@ -297,9 +337,117 @@ async fn hostile_hospital_freezes_the_circle_and_hides_no_release() {
     let now = study.world.clock.now().0;
     study.releases(copy, vec![first_record()], now).await;
     ingest::ingest_all(&patients).await.expect("read");
-    let faults = faults_seen_by(&patients, &study).await;
+    let faults = study.faults_seen_by(&patients).await;
     let uncovered = |fault: &Fault| matches!(fault, Fault::NotCovered { .. });
     assert!(faults.iter().any(uncovered), "{faults:?}");
+}
+
+#[tokio::test]
+async fn hostile_hospital_freezes_the_circle_in_the_walk_that_shows_a_release() {
+    let (study, copy, requested) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    ingest::ingest_all(&patients).await.expect("read");
+    assert_eq!(study.faults_seen_by(&patients).await, []);
+    let marketing = Requested {
+        purposes: CodeSet::collect([Code::new("act", "HMARKT")]).expect("one"),
+        ..requested
+    };
+    let asked = study.says(Body::Requested(marketing), START).await;
+    study.releases(asked, vec![first_record()], START).await;
+    study.releases(copy, vec![first_record()], START).await;
+    study.world.circle.enrol_again(researcher().public_key());
+    ingest::ingest_all(&patients).await.expect("read");
+    let faults = study.faults_seen_by(&patients).await;
+    // What was covered when it was released is not held against anybody.
+    assert!(
+        matches!(
+            faults.as_slice(),
+            [Fault::NotPermitted { .. }, Fault::NotCovered { .. }]
+        ),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn hostile_release_that_names_no_consent_or_another_is_seen() {
+    let (study, copy, _) = Study::answered().await;
+    let another = Commitment::from_felt(Felt::from(5));
+    for based_on in [Vec::new(), vec![another]] {
+        let before = study.faults().await.len();
+        let released = Body::Released {
+            request: copy,
+            logged_as: None,
+            records: vec![first_record()],
+            based_on,
+        };
+        study.says(released, START).await;
+        let faults = study.faults().await;
+        assert_eq!(faults.len(), before + 1, "{faults:?}");
+        assert!(matches!(faults[before], Fault::NotCovered { .. }));
+    }
+}
+
+#[tokio::test]
+async fn hostile_release_of_a_class_that_nobody_asked_for_is_seen() {
+    let (study, _, requested) = Study::answered().await;
+    let of_another = Requested {
+        classes: CodeSet::collect([Code::new("types", "Condition")]).expect("one"),
+        ..requested
+    };
+    let copy = study.says(Body::Requested(of_another), START).await;
+    let permitted = Body::Permitted {
+        request: copy,
+        records: vec![first_record()],
+        based_on: vec![study.signed.commitment],
+        obligations: CodeSet::default(),
+    };
+    study.says(permitted, START).await;
+    let faults = study.faults().await;
+    assert!(
+        matches!(faults.as_slice(), [Fault::NotCovered { .. }]),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn hostile_custodian_that_orders_no_erasure_is_seen() {
+    let (study, ..) = Study::answered().await;
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    let pipeline = &study.world.pipeline;
+    ingest::ingest_all(pipeline).await.expect("read");
+    for (hours, is_fault) in [(23, false), (2, true)] {
+        study.world.clock.advance(hours * 60 * MINUTE_S);
+        let faults = study.faults().await;
+        let not_ordered = matches!(faults.as_slice(), [Fault::NotOrdered { .. }]);
+        assert_eq!(not_ordered, is_fault, "{faults:?}");
+    }
+    let log = study.world.circle.log_entries();
+    let released = log.iter().find(|entry| entry.entry.kind == Kind::Released);
+    let ordered = Body::EraseOrdered {
+        release: released.expect("a release").digest(),
+        reason: ErasureReason::Revoked,
+    };
+    study.says(ordered, START).await;
+    assert_eq!(study.faults().await, []);
+}
+
+/// Of two descriptions of one version the smaller key is shown: a custodian could make what it
+/// released look covered.
+#[tokio::test]
+async fn hostile_second_description_of_a_record_is_alarmed_about() {
+    let (study, ..) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    ingest::ingest_all(&patients).await.expect("read");
+    let (store, fact) = (&patients.store, ingest::rewritten_fact(CONTEXT));
+    assert_eq!(store.fact(&fact).await.expect("the store"), None);
+    let page = study.world.circle.records(None, PageLimit::MAX, None).await;
+    let mut again = page.expect("records").records.swap_remove(0);
+    again.key = EntryKey([0; 32]);
+    study.world.circle.add_record(again, Vec::new());
+    ingest::ingest_all(&patients).await.expect("read");
+    let why = store.fact(&fact).await.expect("the store");
+    assert!(why.is_some_and(|why| why.contains("twice")));
 }
 
 #[tokio::test]
@@ -329,7 +477,7 @@ async fn hostile_release_of_a_time_to_come_is_seen() {
     let later = study.world.clock.now().0 + 60 * MINUTE_S;
     study.releases(copy, vec![first_record()], later).await;
     ingest::ingest_all(&patients).await.expect("read");
-    let faults = faults_seen_by(&patients, &study).await;
+    let faults = study.faults_seen_by(&patients).await;
     let postdated = |fault: &Fault| matches!(fault, Fault::Postdated { .. });
     assert!(faults.iter().any(postdated), "{faults:?}");
 }

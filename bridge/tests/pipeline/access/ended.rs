@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use medsync::pipeline::ingest;
+use medsync::pipeline::{ingest, watch};
 use medsync::store::releases::{ReleaseRow, ReleaseState};
 use medsync_protocol::audit::{
     Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
@@ -13,7 +13,7 @@ use medsync_protocol::ids::{RecordId, UnixSeconds};
 
 use super::super::circle::CONTEXT;
 use super::super::faults::{Fault, Plan};
-use super::super::{START, anchorer, consent, consent_until, patient, revocation_of};
+use super::super::{SETTLED_S, START, anchorer, consent, consent_until, patient, revocation_of};
 use super::{EXCHANGE, RECORDS, Study, researcher};
 
 const END: UnixSeconds = UnixSeconds(START + 100_000);
@@ -211,6 +211,40 @@ async fn a_revocation_that_the_chain_alone_knows_counts_whatever_this_clock_says
     study.settle().await;
     assert_eq!(study.denial(), Some(DenialReason::NoConsent));
     assert!(study.exchange.released().is_empty());
+}
+
+/// One answer of an endpoint is taken back; an erasure is not.
+#[tokio::test]
+async fn hostile_endpoint_says_revoked_once_and_nothing_is_erased() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let files = study.open(request).await;
+    let handle = study.signed.secrets.handle();
+    let watched = async |study: &mut Study| {
+        let round = watch::watch_round(&study.world.pipeline).await;
+        round.expect("asked");
+        study.settle().await;
+        study.kinds()
+    };
+    study.world.chain.grow(3 * START);
+    for is_true in [false, true] {
+        let at = UnixSeconds(START);
+        study.world.chain.revoke_past_everybody(handle, at);
+        let kinds = watched(&mut study).await;
+        assert!(!kinds.contains(&Kind::EraseOrdered), "{kinds:?}");
+        study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+        if !is_true {
+            study.world.chain.forget_revocation(handle);
+        }
+        study.world.clock.advance(SETTLED_S);
+        let kinds = watched(&mut study).await;
+        assert_eq!(kinds.contains(&Kind::EraseOrdered), is_true, "{kinds:?}");
+        assert!(files.iter().all(|file| file.exists() != is_true));
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use medsync::access::break_glass_code;
 use medsync::audit;
 use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
-use medsync::source::{Circle, LogEntry};
+use medsync::source::{Circle, LogEntry, SignedKeyChange};
 use medsync::store::Store;
 use medsync::store::records::RecordRow;
 use medsync_protocol::audit::{
@@ -14,7 +14,10 @@ use medsync_protocol::audit::{
 use medsync_protocol::codes::CodeSet;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{RecordId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::keychange::KeyChange;
+use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
+use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::super::circle::{CONTEXT, Refuses, custodian_author};
 use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
@@ -302,5 +305,48 @@ async fn a_restored_custodian_orders_the_erasure_of_what_it_released_since() {
     let kinds = study.kinds();
     for kind in [Kind::EraseOrdered, Kind::Erased] {
         assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+}
+
+/// Whoever is invited says its key itself: it could enrol with the key that patients grant to, or
+/// change its own to that.
+#[tokio::test]
+async fn hostile_recipient_that_says_anothers_key_is_served_nothing() {
+    let own = SecretKey::from_scalar(&[7; 32]).expect("a scalar");
+    for changes_to_it in [false, true] {
+        let mut study = Study::begin(Vec::new()).await;
+        if changes_to_it {
+            study.exchange.enrol_instead(own.public_key());
+            let change = KeyChange {
+                old_key: own.public_key(),
+                new_key: researcher().public_key(),
+                seq: 0,
+            };
+            let number = RotationNumber(change.seq);
+            let message = rotate_message(EXCHANGE, change.old_key, change.new_key, number);
+            let signature = own.sign(message).expect("signable");
+            let change = SignedKeyChange { change, signature };
+            study.exchange.change_key(&change).await.expect("changed");
+        }
+        let store = study.world.pipeline.store.clone();
+        let expect = async |key: PublicKey| {
+            let expected = store.expect_recipient(EXCHANGE, key).await;
+            expected.expect("an exchange");
+        };
+        expect(own.public_key()).await;
+        study.settle().await;
+        assert!(study.exchange.shared_receipts().is_empty());
+        assert!(study.kinds().is_empty(), "nothing is asked of the patient");
+        let alarm = store.circle(EXCHANGE).await.expect("a row").alarm;
+        let alarm = alarm.expect("it is stopped");
+        assert!(
+            alarm.contains("the recipient says that its key is"),
+            "{alarm}"
+        );
+        // It was the recipient's own after all.
+        expect(researcher().public_key()).await;
+        store.clear_alarm(EXCHANGE).await.expect("cleared");
+        study.settle().await;
+        assert_eq!(study.exchange.shared_receipts().len(), 1);
     }
 }

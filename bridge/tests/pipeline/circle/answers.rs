@@ -498,6 +498,9 @@ impl Circle for FakeCircle {
     async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry> {
         self.faults.before("entry").map_err(|()| broken("entry"))?;
         let state = self.state.lock().expect("one test");
+        if let Some((clock, seconds)) = &state.slow {
+            clock.advance(*seconds);
+        }
         let body = state
             .entries
             .iter()
