@@ -73,15 +73,20 @@ fn an_admitted_member_signs_its_own_log_and_nobody_else_says_its_key() {
 fn hostile_relative_that_says_anothers_author_key_first_keeps_it_from_nothing() {
     let (custodian, mut patient) = enrolled(CONTEXT);
     let (mut phone, mut aunt) = (custodian.join(103), custodian.join(104));
-    for (member, number) in [(&mut phone, 1), (&mut aunt, (1 << 24) + 1)] {
+    let mut admit = |member: &mut Replica, number| {
         let arguments = admission(member.member(), number, PATIENT, None);
-        let (_, delta) = patient.call("admit", &arguments).unwrap();
-        member.apply(&delta);
-        // It is not the relative's: it read it on the way.
+        let (_, admitted) = patient.call("admit", &arguments).unwrap();
+        member.apply(&admitted);
         let arguments = admission(member.member(), number, PATIENT, Some(PHONE_AUTHOR));
-        let (_, delta) = member.call("admit", &arguments).unwrap();
-        patient.apply(&delta);
+        let (_, says_so) = member.call("admit", &arguments).unwrap();
+        patient.apply(&says_so);
+        [admitted, says_so]
+    };
+    // It is not the relative's: it read it on the way, and is first.
+    for delta in admit(&mut aunt, (1 << 24) + 1) {
+        phone.apply(&delta);
     }
+    admit(&mut phone, 1);
     let entry = Logged::after(None, CONTEXT, PHONE_AUTHOR, 1);
     let (_, delta) = phone.call("append_log", &entry.arguments()).unwrap();
     patient.apply(&delta);
