@@ -1,6 +1,7 @@
 //! Joining a circle or an exchange, enrolling in it, and saying so in its log.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use medsync_protocol::audit::{Body, EntryDigest};
@@ -15,8 +16,12 @@ use crate::guard::{self, admitted, difference, take_key_changes};
 use crate::invitation::{Invitation, InvitationError};
 use crate::party::Party;
 use crate::seams::system_random;
-use crate::source::CircleState;
+use crate::source::{Circle, CircleState};
 use crate::store::circles::CircleRow;
+
+/// How often, and how long after another, a leave asks whether everything is said and read.
+const LEAVE_TRIES: u32 = 60;
+const LEAVE_TRIED_EACH: Duration = Duration::from_secs(1);
 
 /// Checks the invitation, installs the app, joins, and pins what was joined. Every step may be
 /// done again: a join that was cut off is completed by the next one.
@@ -223,28 +228,49 @@ pub async fn log_once(
 }
 
 /// Leaves a context for good, once everything that this home has to say is in it and everything
-/// there was read. A leave that was cut off is completed by the next one.
+/// there was read, for which it waits a while, or `anyway`. A leave that was cut off is completed by
+/// the next one.
 ///
 /// # Errors
-/// Something unsaid or unread; a node that does not answer.
-pub async fn leave(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
-    let kind = row.kind.name();
+/// Something that stays unsaid or unread; a node that does not answer.
+pub async fn leave(party: &Party, row: &CircleRow, anyway: bool) -> anyhow::Result<()> {
     if !is_leaving(row) {
-        let circle = party.enter(row.context).await?;
-        audit::publish(&party.store, &*circle, party.clock.now()).await?;
-        let unsaid = party.store.contexts_with_unpublished_entries().await?;
-        let is_read = row.state_hash == Some(circle.state_hash().await?);
-        if unsaid.contains(&row.context) || !is_read {
-            bail!(
-                "not everything is said, or read, in the {kind}: let the daemon run until it is, \
-                 and leave then"
-            );
+        if !anyway {
+            settle(party, row).await?;
         }
         let why = left(row.kind);
         party.store.raise_alarm(row.context, &why).await?;
     }
     party.node.leave(row.group).await?;
     Ok(())
+}
+
+/// Waits until everything is said and read.
+async fn settle(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
+    let circle = party.enter(row.context).await?;
+    let mut tries = 0..LEAVE_TRIES;
+    while !is_settled(party, &*circle).await? {
+        match tries.next() {
+            Some(0) => eprintln!("waiting for the daemon to say and read everything there is"),
+            Some(_) => {}
+            None => bail!(
+                "not everything is said, or read, in the {}: let the daemon run until it is, or \
+                 say --anyway",
+                row.kind.name()
+            ),
+        }
+        tokio::time::sleep(LEAVE_TRIED_EACH).await;
+    }
+    Ok(())
+}
+
+/// Whether everything is said and read.
+async fn is_settled(party: &Party, circle: &dyn Circle) -> anyhow::Result<bool> {
+    let (store, context) = (&party.store, circle.context());
+    audit::publish(store, circle, party.clock.now()).await?;
+    let unsaid = store.contexts_with_unpublished_entries().await?;
+    let read = store.circle(context).await?.state_hash;
+    Ok(!unsaid.contains(&context) && read == Some(circle.state_hash().await?))
 }
 
 /// Whether this home left a context, or began to.

@@ -107,7 +107,7 @@ pub enum Patient {
         /// Where the party lives.
         #[command(flatten)]
         home: Home,
-        /// Also with consents in force.
+        /// Also with consents in force, with something unsaid, and out of a circle that is stopped.
         #[arg(long)]
         anyway: bool,
     },
@@ -297,7 +297,7 @@ async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
             );
         }
     }
-    join::leave(&party, &row).await?;
+    join::leave(&party, &row, anyway).await?;
     print_json(&serde_json::json!({ "left": context }))
 }
 

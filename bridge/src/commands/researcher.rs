@@ -95,7 +95,8 @@ pub enum Researcher {
         /// Which exchange.
         #[command(flatten)]
         which: Which,
-        /// Leave although something that was released was not erased; it has to be, all the same.
+        /// Leave although something that was released was not erased, which it has to be all the same,
+        /// or something is unsaid, and out of an exchange that is stopped.
         #[arg(long)]
         anyway: bool,
     },
@@ -428,7 +429,7 @@ async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
              wait for the orders, or say --anyway"
         );
     }
-    join::leave(&party, &row).await?;
+    join::leave(&party, &row, anyway).await?;
     print_json(&json!({ "left": row.context, "not_erased": kept }))
 }
 
