@@ -228,8 +228,8 @@ pub async fn log_once(
 }
 
 /// Leaves a context for good, once everything that this home has to say is in it and everything
-/// there was read, for which it waits a while, or `anyway`. A leave that was cut off is completed by
-/// the next one.
+/// there was read, for which it waits a while, or `anyway`. A leave that was cut off is completed
+/// by the next one.
 ///
 /// # Errors
 /// Something that stays unsaid or unread; a node that does not answer.

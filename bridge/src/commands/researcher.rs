@@ -95,8 +95,8 @@ pub enum Researcher {
         /// Which exchange.
         #[command(flatten)]
         which: Which,
-        /// Leave although something that was released was not erased, which it has to be all the same,
-        /// or something is unsaid, and out of an exchange that is stopped.
+        /// Leave although something that was released was not erased, which it has to be all the
+        /// same, or something is unsaid, and out of an exchange that is stopped.
         #[arg(long)]
         anyway: bool,
     },
