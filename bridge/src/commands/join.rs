@@ -227,17 +227,12 @@ pub async fn log_once(
     Ok(entry.digest())
 }
 
-/// Leaves a context for good, once everything that this home has to say is in it and everything
-/// there was read, for which it waits a while, or `anyway`. A leave that was cut off is completed
-/// by the next one.
+/// Leaves a context for good. A leave that was cut off is completed by the next one.
 ///
 /// # Errors
-/// Something that stays unsaid or unread; a node that does not answer.
-pub async fn leave(party: &Party, row: &CircleRow, anyway: bool) -> anyhow::Result<()> {
+/// A node that does not answer.
+pub async fn leave(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
     if !is_leaving(row) {
-        if !anyway {
-            settle(party, row).await?;
-        }
         let why = left(row.kind);
         party.store.raise_alarm(row.context, &why).await?;
     }
@@ -245,8 +240,12 @@ pub async fn leave(party: &Party, row: &CircleRow, anyway: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Waits until everything is said and read.
-async fn settle(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
+/// Before a leave: waits a while until everything that this home has to say is in the context, and
+/// everything there was read.
+///
+/// # Errors
+/// Something that stays unsaid or unread; a context that is not entered.
+pub async fn settle(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
     let circle = party.enter(row.context).await?;
     let mut tries = 0..LEAVE_TRIES;
     while !is_settled(party, &*circle).await? {

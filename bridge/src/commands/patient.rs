@@ -284,6 +284,7 @@ async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
     let (context, _) = own_circle(&party).await?;
     let row = party.store.circle(context).await?;
     if !join::is_leaving(&row) && !anyway {
+        join::settle(&party, &row).await?;
         let circle = party.enter(context).await?;
         let goes_on = |consent: &Consent| {
             matches!(consent.state, ConsentState::InForce | ConsentState::NotYet)
@@ -297,7 +298,7 @@ async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
             );
         }
     }
-    join::leave(&party, &row, anyway).await?;
+    join::leave(&party, &row).await?;
     print_json(&serde_json::json!({ "left": context }))
 }
 

@@ -421,6 +421,9 @@ async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {
 
 async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
     let (party, row) = which.open().await?;
+    if !join::is_leaving(&row) && !anyway {
+        join::settle(&party, &row).await?;
+    }
     let log = party.store.log(row.context, &LogFilter::default()).await?;
     let kept = released_and_not_erased(&log);
     if kept > 0 && !anyway {
@@ -429,7 +432,7 @@ async fn leave(which: &Which, anyway: bool) -> anyhow::Result<()> {
              wait for the orders, or say --anyway"
         );
     }
-    join::leave(&party, &row, anyway).await?;
+    join::leave(&party, &row).await?;
     print_json(&json!({ "left": row.context, "not_erased": kept }))
 }
 
