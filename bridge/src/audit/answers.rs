@@ -25,8 +25,8 @@ use crate::store::Store;
 /// How long what a patient decides may be on its way to the custodian, and how far two clocks may
 /// be apart, in seconds: an answer is carried if it was right now or this long before.
 const ON_ITS_WAY_S: u64 = 10 * 60;
-/// How long after the end of a consent its releases have to be ordered erased, in seconds: a
-/// custodian may be down for a while.
+/// How long after the end of a consent its releases have to be ordered erased, in seconds of what
+/// the custodian says: it may be down for a while, and whoever judges may have heard nothing since.
 const ORDERED_WITHIN_S: u64 = 24 * 60 * 60;
 
 /// A consent with what became of it.
@@ -52,7 +52,6 @@ pub async fn check_answers(
     store: &Store,
     circle: &dyn Circle,
     registry: Registry,
-    now: UnixSeconds,
 ) -> Result<Vec<Fault>, AuditError> {
     let state = circle.circle().await?;
     let (context, custodian) = (circle.context(), state.custodian.author_key);
@@ -83,7 +82,6 @@ pub async fn check_answers(
         consents,
         records,
         no_consent_since,
-        now,
     };
     Ok(judge.faults(&log))
 }
@@ -222,7 +220,6 @@ struct Judge {
     records: BTreeMap<RecordRef, Attributes>,
     /// There is no consent to what was seen after this, in unix seconds.
     no_consent_since: Option<u64>,
-    now: UnixSeconds,
 }
 
 impl Judge {
@@ -237,6 +234,8 @@ impl Judge {
             .iter()
             .filter_map(|(entry, _)| order_in(entry))
             .collect();
+        let heard_until = log.iter().map(|(entry, _)| entry.entry.at).max();
+        let heard_until = heard_until.unwrap_or(UnixSeconds(0));
         let mut faults = Vec::new();
         for (entry, seen_at) in log {
             let (seq, at) = (entry.entry.seq, entry.entry.at);
@@ -270,7 +269,9 @@ impl Judge {
                 } => {
                     if matches!(entry.body, Body::Permitted { .. }) {
                         permitted.insert(*request);
-                    } else if !ordered.contains(&entry.digest()) && self.is_over(based_on) {
+                    } else if !ordered.contains(&entry.digest())
+                        && self.is_over(based_on, heard_until)
+                    {
                         faults.push(Fault::NotOrdered { seq });
                     }
                     let Some(requested) = requests.get(request) else {
@@ -302,9 +303,7 @@ impl Judge {
                         at,
                         seen_at: *seen_at,
                     };
-                    let is_uncovered = |name: &&RecordRef| !self.is_covered(&answer, **name);
-                    let uncovered: Vec<RecordRef> =
-                        records.iter().filter(is_uncovered).copied().collect();
+                    let uncovered = self.uncovered(&answer, records);
                     if !uncovered.is_empty() {
                         faults.push(Fault::NotCovered {
                             seq,
@@ -318,43 +317,44 @@ impl Judge {
         faults
     }
 
-    /// Whether a consent that an answer names covers a record now, or did when the custodian last
-    /// can have heard of it. Of nobody's consents it is not said that they do not.
-    fn is_covered(&self, answer: &Answer<'_>, record: RecordRef) -> bool {
+    /// The records that no consent which an answer names covers, at its time or when the custodian
+    /// last can have heard of it. Of nobody's consents it is not said that they do not.
+    fn uncovered(&self, answer: &Answer<'_>, records: &[RecordRef]) -> Vec<RecordRef> {
         let is_past = |since: u64| answer.seen_at.0 > since;
         if self.no_consent_since.is_some_and(is_past) {
-            return false;
+            return records.to_vec();
         }
         let Some(consents) = &self.consents else {
-            return true;
+            return Vec::new();
         };
         let question = Question::from(answer.requested);
-        let attributes = self.records.get(&record);
-        let Some(attributes) = attributes.filter(|it| question.asks_for(it)) else {
-            return false;
-        };
-        let at = answer.at;
-        let earlier = UnixSeconds(at.0.saturating_sub(ON_ITS_WAY_S));
-        [at, earlier].into_iter().any(|at| {
-            let candidates: Vec<Candidate> = consents
-                .iter()
-                .map(|consent| Candidate {
-                    is_current: consent.key_changed_at.is_none_or(|changed| at < changed),
-                    ..consent.candidate.clone()
+        let earlier = UnixSeconds(answer.at.0.saturating_sub(ON_ITS_WAY_S));
+        let standing = [answer.at, earlier].map(|at| {
+            let stands = |consent: &Consented| Candidate {
+                is_current: consent.key_changed_at.is_none_or(|changed| at < changed),
+                ..consent.candidate.clone()
+            };
+            let candidates: Vec<Candidate> = consents.iter().map(stands).collect();
+            (question.request(at), candidates)
+        });
+        let is_covered = |attributes: &Attributes| {
+            question.asks_for(attributes)
+                && standing.iter().any(|(request, candidates)| {
+                    decide(request, attributes, candidates).is_ok_and(|decision| {
+                        let mut rests_on = decision.based_on.iter();
+                        decision.outcome == Outcome::Permit
+                            && rests_on.any(|consent| answer.based_on.contains(consent))
+                    })
                 })
-                .collect();
-            decide(&question.request(at), attributes, &candidates).is_ok_and(|decision| {
-                let mut rests_on = decision.based_on.iter();
-                decision.outcome == Outcome::Permit
-                    && rests_on.any(|consent| answer.based_on.contains(consent))
-            })
-        })
+        };
+        let is_uncovered = |name: &&RecordRef| !self.records.get(name).is_some_and(is_covered);
+        records.iter().filter(is_uncovered).copied().collect()
     }
 
     /// Whether one of these consents ended so long ago that what was released on it should have
     /// been ordered erased.
-    fn is_over(&self, based_on: &[Commitment]) -> bool {
-        let due = UnixSeconds(self.now.0.saturating_sub(ORDERED_WITHIN_S));
+    fn is_over(&self, based_on: &[Commitment], heard_until: UnixSeconds) -> bool {
+        let due = UnixSeconds(heard_until.0.saturating_sub(ORDERED_WITHIN_S));
         let known = self.consents.iter().flatten();
         let mut known = known.map(|consent| &consent.candidate);
         known.any(|consent| {

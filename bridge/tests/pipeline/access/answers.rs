@@ -79,8 +79,7 @@ impl Study {
 
     /// The same by everything that was ever seen on somebody's side.
     async fn faults_seen_by(&self, pipeline: &Pipeline) -> Vec<Fault> {
-        let (store, now) = (&pipeline.store, self.world.clock.now());
-        let faults = check_answers(store, &self.world.circle, pipeline.registry, now);
+        let faults = check_answers(&pipeline.store, &self.world.circle, pipeline.registry);
         faults.await.expect("read")
     }
 }
@@ -416,8 +415,17 @@ async fn hostile_custodian_that_orders_no_erasure_is_seen() {
     study.world.circle.add_revocation(revocation);
     let pipeline = &study.world.pipeline;
     ingest::ingest_all(pipeline).await.expect("read");
-    for (hours, is_fault) in [(23, false), (2, true)] {
-        study.world.clock.advance(hours * 60 * MINUTE_S);
+    let ended_at = study.world.clock.now().0;
+    study.world.clock.advance(48 * 60 * MINUTE_S);
+    assert_eq!(study.faults().await, [], "nothing was heard since");
+    for (hours, is_fault) in [(23, false), (25, true)] {
+        // Whatever else it says shows that it was there.
+        let erased = Body::Erased {
+            order: None,
+            said_by: None,
+            records: Vec::new(),
+        };
+        study.says(erased, ended_at + hours * 60 * MINUTE_S).await;
         let faults = study.faults().await;
         let not_ordered = matches!(faults.as_slice(), [Fault::NotOrdered { .. }]);
         assert_eq!(not_ordered, is_fault, "{faults:?}");
