@@ -474,7 +474,7 @@ async fn remove(
         bail!("{member} is the one who enrolled, and is removed only if they left: --left");
     }
     party.node.remove_member(row.group, member).await?;
-    if left && row.kind == ContextKind::Exchange {
+    if row.kind == ContextKind::Exchange && row.patient_member == Some(member) {
         // Nobody is served in it, and the recipient may come back in another.
         let why = "its recipient left";
         party.store.raise_alarm(circle, why).await?;

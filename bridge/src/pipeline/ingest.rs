@@ -49,6 +49,8 @@ const FAILED_REST_S: u64 = 1;
 const FAILED_REST_S_MAX: u64 = 15;
 /// How many times as long as it took a slow circle rests at most.
 const SLOW_REST_TIMES_MAX: u64 = 4;
+/// How long any circle rests at most, in seconds: clocks jump.
+const REST_S_MAX: u64 = 4 * 60;
 /// How many entries of one circle a party keeps: more than honest members write. Whoever deletes
 /// and writes anew, again and again, stops the circle with it, and fills no store.
 pub const SEEN_MAX: usize = 1 << 20;
@@ -78,6 +80,14 @@ pub struct Reading {
     read_while_stopped: Option<StateHash>,
     failures: u32,
     rests_until: UnixSeconds,
+}
+
+impl Reading {
+    /// Whether the circle rests; a rest that is longer than any began before a clock was set back.
+    fn rests_at(&self, now: UnixSeconds) -> bool {
+        let left_s = self.rests_until.0.saturating_sub(now.0);
+        left_s > 0 && left_s <= REST_S_MAX
+    }
 }
 
 /// A walk that is under way.
@@ -115,7 +125,7 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
     for row in rows {
         let reading = readings.entry(row.context).or_default();
         let began = pipeline.now();
-        if began < reading.rests_until {
+        if reading.rests_at(began) {
             if reading.failures == 0 {
                 outcome.unfinished += 1;
             } else {
@@ -123,24 +133,25 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
             }
             continue;
         }
-        let error = match ingest(pipeline, &row, reading).await {
+        let ingested = ingest(pipeline, &row, reading).await;
+        let now = pipeline.now();
+        // Whoever is slow rests as long as the others waited, also if it fails in the end.
+        let mut rest_s = match now.0.saturating_sub(began.0) {
+            took_s if took_s < CIRCLE_ROUND_S => 0,
+            took_s => took_s.saturating_mul(others.min(SLOW_REST_TIMES_MAX)),
+        };
+        let error = match ingested {
             Ok(is_finished) => {
                 reading.failures = 0;
-                let now = pipeline.now();
-                let took_s = now.0.saturating_sub(began.0);
-                if took_s >= CIRCLE_ROUND_S {
-                    let rest = took_s.saturating_mul(others.min(SLOW_REST_TIMES_MAX));
-                    reading.rests_until = UnixSeconds(now.0.saturating_add(rest));
-                }
                 outcome.unfinished += usize::from(!is_finished);
                 None
             }
             Err(PipelineError::Store(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "a circle could not be read");
-                let rest = (FAILED_REST_S << reading.failures.min(16)).min(FAILED_REST_S_MAX);
+                let failed_s = (FAILED_REST_S << reading.failures.min(16)).min(FAILED_REST_S_MAX);
+                rest_s = rest_s.max(failed_s);
                 reading.failures += 1;
-                reading.rests_until = UnixSeconds(pipeline.now().0 + rest);
                 // A walk that makes no sense begins anew; any other goes on where it is.
                 if matches!(error, PipelineError::Source(SourceError::Malformed { .. })) {
                     reading.walk = None;
@@ -149,6 +160,7 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
                 Some(error.to_string())
             }
         };
+        reading.rests_until = UnixSeconds(now.0.saturating_add(rest_s.min(REST_S_MAX)));
         note_hindrance(pipeline, row.context, error).await?;
     }
     Ok(outcome)
@@ -237,11 +249,13 @@ async fn ingest(
     if !walk.changes.is_complete() || !took_all {
         return Ok(false);
     }
-    let carried = match is_stopped {
-        true => Vec::new(),
+    let mut carried = Vec::new();
+    if !is_stopped {
         // By what the whole walk said of keys: they are pinned, and alarmed about.
-        false => people_of(pipeline, row, &*circle).await?.carried,
-    };
+        let people = people_of(pipeline, row, &*circle).await?;
+        check_recipient(pipeline, row, &people).await?;
+        carried = people.carried;
+    }
     let vanished = pipeline
         .store
         .finish_walk(
@@ -281,8 +295,7 @@ async fn note_answers(
     circle: &dyn Circle,
 ) -> Result<(), PipelineError> {
     let store = &pipeline.store;
-    let (registry, now) = (pipeline.registry, pipeline.now());
-    let faults = audit::check_answers(store, circle, registry, now).await?;
+    let faults = audit::check_answers(store, circle, pipeline.registry).await?;
     let why = match faults.as_slice() {
         [] => String::new(),
         some => format!(
@@ -472,19 +485,6 @@ async fn people_of(
         return Ok(nobody(authors, carried));
     }
     let (member, current) = (enrolled.member, history.current());
-    if let Some(expected) = row.recipient_key
-        && expected != current
-    {
-        // Whoever is invited names its key itself, and could name another's to get what that one is
-        // granted.
-        let why = format!("the recipient says that its key is {current}, and not {expected}");
-        pipeline.store.raise_alarm(row.context, &why).await?;
-        return Err(GuardError::Alarm {
-            context: row.context,
-            why,
-        }
-        .into());
-    }
     pipeline
         .store
         .pin_party(row.context, member, current)
@@ -499,6 +499,26 @@ async fn people_of(
         custodian,
         carried,
     })
+}
+
+/// Stops an exchange whose recipient's key is not the one that it is for: whoever is invited names
+/// its key itself, and could name another's to get what that one is granted. It is looked at after
+/// a walk, so that a further key change can mend it.
+async fn check_recipient(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    people: &People,
+) -> Result<(), PipelineError> {
+    let (context, current) = (row.context, people.patient.last());
+    let (Some(expected), Some(current)) = (row.recipient_key, current) else {
+        return Ok(());
+    };
+    if expected == *current {
+        return Ok(());
+    }
+    let why = format!("the recipient says that its key is {current}, and not {expected}");
+    pipeline.store.raise_alarm(context, &why).await?;
+    Err(GuardError::Alarm { context, why }.into())
 }
 
 /// Under which name it is kept that a circle is frozen, and since when.

@@ -10,6 +10,7 @@ use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 
 use super::circle::{CONTEXT, OTHER, Refuses};
+use super::faults::{Fault, Plan};
 use super::{ROUNDS_MAX, anchorer, consent, consent_of, patient, revocation_of, round, world};
 
 /// A revocation of nothing: anybody can make them without end.
@@ -51,7 +52,21 @@ async fn hostile_member_opens_handles_without_end_and_nobody_waits_or_pays_for_i
 
 #[tokio::test]
 async fn hostile_circle_that_is_slow_leaves_the_others_half_of_the_time() {
-    let world = world(Vec::new()).await;
+    slow_circle_leaves_half_of_the_time(Vec::new()).await;
+}
+
+#[tokio::test]
+async fn hostile_circle_that_is_slow_and_fails_leaves_the_others_half_of_the_time() {
+    let fails = (1..=1_000).map(|call| Plan {
+        operation: "entry",
+        call,
+        fault: Fault::FailedButTookEffect,
+    });
+    slow_circle_leaves_half_of_the_time(fails.collect()).await;
+}
+
+async fn slow_circle_leaves_half_of_the_time(plans: Vec<Plan>) {
+    let world = world(plans).await;
     world.enter_other().await;
     world.other.be_slow(world.clock.clone(), 5);
     for number in 0..1_000 {

@@ -19,7 +19,7 @@ use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
-use super::super::circle::{CONTEXT, Refuses, custodian_author};
+use super::super::circle::{CONTEXT, Refuses, custodian_author, recovery};
 use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
 use super::{EXCHANGE, RECORDS, Study, exchange_row, researcher};
 
@@ -308,6 +308,39 @@ async fn a_restored_custodian_orders_the_erasure_of_what_it_released_since() {
     }
 }
 
+/// The first change of the recipient's key.
+async fn change_key(study: &Study, [old, new]: [&SecretKey; 2], signer: &SecretKey) {
+    let (old_key, new_key) = (old.public_key(), new.public_key());
+    let message = rotate_message(EXCHANGE, old_key, new_key, RotationNumber(0));
+    let signature = signer.sign(message).expect("signable");
+    let change = KeyChange {
+        old_key,
+        new_key,
+        seq: 0,
+    };
+    let change = SignedKeyChange { change, signature };
+    study.exchange.change_key(&change).await.expect("changed");
+}
+
+#[tokio::test]
+async fn a_stopped_exchange_takes_in_the_key_change_that_mends_it() {
+    let mut study = Study::begin(Vec::new()).await;
+    let [thief, next] = [4, 7].map(|scalar| SecretKey::from_scalar(&[scalar; 32]));
+    let (thief, next) = (thief.expect("a scalar"), next.expect("a scalar"));
+    let store = study.world.pipeline.store.clone();
+    let alarm = async || store.circle(EXCHANGE).await.expect("a row").alarm;
+    change_key(&study, [&researcher(), &thief], &researcher()).await;
+    study.settle().await;
+    assert!(alarm().await.is_some());
+    change_key(&study, [&researcher(), &next], &recovery()).await;
+    study.settle().await;
+    let expected = store.expect_recipient(EXCHANGE, next.public_key()).await;
+    expected.expect("an exchange");
+    store.clear_alarm(EXCHANGE).await.expect("cleared");
+    study.settle().await;
+    assert_eq!(alarm().await, None);
+}
+
 /// Whoever is invited says its key itself: it could enrol with the key that patients grant to, or
 /// change its own to that.
 #[tokio::test]
@@ -317,16 +350,7 @@ async fn hostile_recipient_that_says_anothers_key_is_served_nothing() {
         let mut study = Study::begin(Vec::new()).await;
         if changes_to_it {
             study.exchange.enrol_instead(own.public_key());
-            let change = KeyChange {
-                old_key: own.public_key(),
-                new_key: researcher().public_key(),
-                seq: 0,
-            };
-            let number = RotationNumber(change.seq);
-            let message = rotate_message(EXCHANGE, change.old_key, change.new_key, number);
-            let signature = own.sign(message).expect("signable");
-            let change = SignedKeyChange { change, signature };
-            study.exchange.change_key(&change).await.expect("changed");
+            change_key(&study, [&own, &researcher()], &own).await;
         }
         let store = study.world.pipeline.store.clone();
         let expect = async |key: PublicKey| {

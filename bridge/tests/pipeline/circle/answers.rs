@@ -496,11 +496,12 @@ impl Circle for FakeCircle {
     }
 
     async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry> {
+        let slow = self.state.lock().expect("one test").slow.clone();
+        if let Some((clock, seconds)) = slow {
+            clock.advance(seconds);
+        }
         self.faults.before("entry").map_err(|()| broken("entry"))?;
         let state = self.state.lock().expect("one test");
-        if let Some((clock, seconds)) = &state.slow {
-            clock.advance(*seconds);
-        }
         let body = state
             .entries
             .iter()
