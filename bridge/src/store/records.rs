@@ -7,6 +7,7 @@ use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, UnixSeconds};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
 use sqlx::Row;
 
+use super::versions::versions;
 use super::{Store, StoreError, read, signed};
 
 /// An imported resource: which record it is, and the key that opens it for the custodian.
@@ -216,18 +217,13 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT record, version FROM records WHERE context = $1 AND written_at IS NOT NULL",
         )
         .bind(context.to_string())
         .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(|row| {
-            let record = read("a record", row.try_get("record")?)?;
-            Ok((record, row.try_get("version")?))
-        })
-        .collect()
+        .await?;
+        versions(&rows)
     }
 
     /// The records of a circle whose keys were destroyed; only those that its log does not say yet,

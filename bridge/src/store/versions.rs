@@ -5,9 +5,19 @@ use std::collections::BTreeMap;
 use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, read};
 use crate::source::EntryKey;
+
+/// A version of each record.
+pub(super) fn versions(rows: &[SqliteRow]) -> Result<BTreeMap<RecordId, u32>, StoreError> {
+    let version = |row: &SqliteRow| {
+        let record = read("a record", row.try_get("record")?)?;
+        Ok((record, row.try_get("version")?))
+    };
+    rows.iter().map(version).collect()
+}
 
 impl Store {
     /// The latest version of each record of a circle that was ever seen in it.
@@ -18,19 +28,14 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-        sqlx::query(
+        let rows = sqlx::query(
             "SELECT record, MAX(version) AS version FROM seen_versions WHERE context = $1 \
              GROUP BY record",
         )
         .bind(context.to_string())
         .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(|row| {
-            let record = read("a record", row.try_get("record")?)?;
-            Ok((record, row.try_get("version")?))
-        })
-        .collect()
+        .await?;
+        versions(&rows)
     }
 
     /// Keeps that an entry describes a version, unless another did before; answers the first.
