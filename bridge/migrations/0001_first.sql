@@ -16,6 +16,7 @@ CREATE TABLE circles (
     -- Who enrolled: the patient, or an exchange's recipient.
     patient_member TEXT,
     party_key TEXT,
+    party_author TEXT,
     -- For whose key a custodian opened an exchange: nobody else is served in it.
     recipient_key TEXT,
     -- Which of the patient's devices this is; 0 is the first, and no device at all.
@@ -344,7 +345,9 @@ CREATE TABLE releases (
     state TEXT NOT NULL,
     order_in_circle TEXT,
     order_in_exchange TEXT,
-    tried_at BIGINT NOT NULL DEFAULT 0
+    tried_at BIGINT NOT NULL DEFAULT 0,
+    -- Until when an order to erase it, or the answer to that, rests: it could not be written.
+    rests_until BIGINT NOT NULL DEFAULT 0
 );
 -- Records of a release whose keys the exchange has, or that are left out for good.
 CREATE TABLE handed_over (

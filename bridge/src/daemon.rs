@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::access::recipient::Recipient;
 use crate::access::{Desk, Turns};
-use crate::audit::{self, AuditError};
+use crate::audit::{self, AuditError, Judged};
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
 use crate::guard;
@@ -118,7 +118,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
 enum Side {
     Custodian(Desk),
     Recipient(Recipient),
-    Patient,
+    Patient(Judged),
 }
 
 impl Side {
@@ -136,7 +136,7 @@ impl Side {
                 home: party.home.clone(),
                 turns: Turns::default(),
             }),
-            Role::Patient => Self::Patient,
+            Role::Patient => Self::Patient(Judged::default()),
         })
     }
 
@@ -148,7 +148,7 @@ impl Side {
                 desk.round().await
             }
             Self::Recipient(recipient) => recipient.erase_all().await,
-            Self::Patient => Ok(()),
+            Self::Patient(judged) => audit::judge_all(pipeline, judged).await,
         }
     }
 }

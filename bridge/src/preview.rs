@@ -6,6 +6,9 @@
 //! because it exists, whatever its time says: clocks differ. What the chain does not answer is not
 //! permitted: the question is asked again later.
 //!
+//! A consent permits nothing before it was taken in here: what is released on it could not be
+//! ordered erased.
+//!
 //! A patient's side knows what the circle says. Two things a custodian alone knows, and leaves a
 //! record out for: that it lost a key without erasing it, and that a part of a large payload is not
 //! on its node.
@@ -340,7 +343,8 @@ async fn candidates(
             || store.revoked_elsewhere(handle).await?.is_some();
         // Before any time that a request may be decided at: clocks are set back, too.
         candidate.revoked_at = is_revoked.then_some(UnixSeconds(0));
-        candidate.is_current = candidate.opening.patient_key == history.current();
+        candidate.is_current = candidate.opening.patient_key == history.current()
+            && store.opening_of(candidate.commitment).await?.is_some();
     }
     Ok(known.into_values().collect())
 }

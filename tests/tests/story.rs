@@ -123,6 +123,11 @@ fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
     ensure!(removed["removed"] == member.as_str(), "{removed}");
     let opened = medsync(&again)?;
     ensure!(opened.code == 0, "{opened:?}");
+    let resume = [
+        "hospital", "resume", "--home", &hospital, "--circle", &context,
+    ];
+    let refused = medsync(&resume)?;
+    ensure!(refused.err.contains("is the exchange with"), "{refused:?}");
     Ok(())
 }
 

@@ -25,7 +25,12 @@ async fn next_in(desk: &Desk, state: ReleaseState) -> Result<Vec<ReleaseRow>, St
     let (store, list) = (&desk.pipeline.store, state.name());
     let after = desk.turns.after(list);
     let rows = store
-        .releases_in(state, after, LOOKED_AT_PER_ROUND as u32)
+        .releases_in(
+            state,
+            after,
+            desk.pipeline.now(),
+            LOOKED_AT_PER_ROUND as u32,
+        )
         .await?;
     let names = rows.iter().map(|row| row.logged_as);
     desk.turns.looked_at(list.to_owned(), names);
@@ -44,10 +49,25 @@ pub async fn order_all(desk: &Desk) -> Result<(), PipelineError> {
     for row in rows {
         // What an endpoint said once may be taken back; an erasure is not.
         if let Some((reason, Certainty::Settled)) = ended(desk, &row).await? {
-            only_store(order(desk, &row, reason).await, "an order to erase")?;
+            let ordered = order(desk, &row, reason).await;
+            rests_if_hindered(desk, &row, ordered, "an order to erase").await?;
         }
     }
     Ok(())
+}
+
+/// What could not be said now is tried again later: an exchange may be stopped for good.
+async fn rests_if_hindered(
+    desk: &Desk,
+    row: &ReleaseRow,
+    said: Result<(), PipelineError>,
+    what: &str,
+) -> Result<(), PipelineError> {
+    if said.is_err() {
+        let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
+        store.release_rests(row.logged_as, now).await?;
+    }
+    only_store(said, what)
 }
 
 /// How far it is certain that a consent has ended.
@@ -136,24 +156,20 @@ pub async fn acknowledge_all(desk: &Desk) -> Result<(), PipelineError> {
             }
             Ok(())
         };
-        only_store(copied.await, "an acknowledgement")?;
+        rests_if_hindered(desk, &row, copied.await, "an acknowledgement").await?;
     }
     Ok(())
 }
 
-/// The recipient's entry that answers an order.
+/// The recipient's entry that answers an order, also in an exchange that was stopped since: the
+/// recipient's own word, and nobody else's who got into it.
 async fn acknowledgement(
     desk: &Desk,
     row: &ReleaseRow,
     order: EntryDigest,
 ) -> Result<Option<EntryDigest>, PipelineError> {
     let (store, says) = (&desk.pipeline.store, answer_to(order));
-    if !store.is_said(row.exchange, &says).await? {
-        return Ok(None);
-    }
-    // The recipient's own word, and nobody else's who got into the exchange.
-    let state = desk.enter(row.exchange).await?.circle().await?;
-    let Some(recipient) = state.party().map(|party| party.enrolment.author_key) else {
+    let Some(recipient) = store.pinned_author(row.exchange).await? else {
         return Ok(None);
     };
     let answer = store.entry_saying(row.exchange, recipient, &says).await?;

@@ -91,6 +91,14 @@ pub enum Fault {
         /// Which records.
         records: Vec<RecordRef>,
     },
+    /// The same by consents that had ended here, of which the custodian may not have heard: this
+    /// home was cut off, or the custodian kept still.
+    Unheard {
+        /// Its number.
+        seq: Seq,
+        /// Which records.
+        records: Vec<RecordRef>,
+    },
     /// An entry that was kept here is not in its context any more.
     Vanished {
         /// Its number.
@@ -98,6 +106,14 @@ pub enum Fault {
         /// Its digest.
         digest: EntryDigest,
     },
+}
+
+impl Fault {
+    /// Whether it is held against somebody; else it is only shown.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unheard { .. })
+    }
 }
 
 /// What came of checking one author's log in one context.
@@ -109,7 +125,7 @@ pub struct LogReport {
     pub sound: u64,
     /// Up to which entry the log is anchored, and since when.
     pub anchored: Option<(Seq, UnixSeconds)>,
-    /// Where it is broken; empty if it is not.
+    /// Where it is broken, or may be; empty if it is not.
     pub faults: Vec<Fault>,
 }
 

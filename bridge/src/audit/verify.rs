@@ -8,7 +8,7 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 use serde::Serialize;
 
-use super::{Anchorings, LogReport, answers_fact, check, check_answers, read_all};
+use super::{Anchorings, Fault, LogReport, answers_fact, check, check_answers, read_all};
 use crate::guard::{self, GuardError};
 use crate::invitation::Invitation;
 use crate::pipeline::{Pipeline, PipelineError};
@@ -45,7 +45,7 @@ impl Report {
     /// Whether no log is broken, as far as it could be checked.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let is_whole = |named: &NamedLog| named.log.faults.is_empty();
+        let is_whole = |named: &NamedLog| !named.log.faults.iter().any(Fault::is_certain);
         self.logs.iter().all(is_whole) && self.found_before.is_none()
     }
 
@@ -88,7 +88,7 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
         let found = circle.circle().await?;
         there = Some(read_all(store, &*circle, &found, now).await?);
         if row.kind == ContextKind::Circle {
-            answers = check_answers(store, &*circle, pipeline.registry).await?;
+            answers = check_answers(pipeline, &*circle).await?;
         }
         state = Some(found);
     }

@@ -184,7 +184,12 @@ fn print(report: &Report) {
         };
         println!("{by}: {} entries follow each other, {anchored}", log.sound);
         for fault in &log.faults {
-            println!("  BROKEN: {}", json!(fault));
+            let how = if fault.is_certain() {
+                "BROKEN"
+            } else {
+                "UNCERTAIN"
+            };
+            println!("  {how}: {}", json!(fault));
         }
     }
 }

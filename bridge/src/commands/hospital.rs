@@ -14,7 +14,7 @@ use medsync_protocol::signature::PublicKey;
 use url::Url;
 
 use super::join::log_once;
-use super::{Home, print_json, resume};
+use super::{Home, print_json};
 use crate::audit::forked_fact;
 use crate::chain::Deployment;
 use crate::config::{
@@ -261,7 +261,7 @@ impl Hospital {
                 member,
                 left,
             } => remove(&home, circle, member, left).await,
-            Self::Resume { home, circle } => resume(&home, circle).await,
+            Self::Resume { home, circle } => exchange::resume(&home, circle).await,
             Self::Pools(pools) => pools.run().await,
             Self::Status(status) => status.run().await,
         }

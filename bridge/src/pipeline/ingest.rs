@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use medsync_protocol::audit::Body;
-use medsync_protocol::ids::{AddressBytes, ContextId, ContextKind, UnixSeconds};
+use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use tokio::sync::Mutex;
 
@@ -271,9 +271,6 @@ async fn ingest(
             "ALARM: an entry vanished from a circle; it stays in force here",
         );
     }
-    if row.kind == ContextKind::Circle && row.member != row.custodian_member && !is_stopped {
-        note_answers(pipeline, row, &*circle).await?;
-    }
     let mut unsettled = walk.unsettled.iter();
     if !is_stopped
         && unsettled.all(|entry| entry.kind != EntryKind::Ticket)
@@ -285,36 +282,6 @@ async fn ingest(
     reading.walk = None;
     reading.walked_at = Some(pipeline.now());
     Ok(true)
-}
-
-/// Keeps what the custodian answered that no consent carries, for people to see. What is on its way
-/// here is judged again with the next walk.
-async fn note_answers(
-    pipeline: &Pipeline,
-    row: &CircleRow,
-    circle: &dyn Circle,
-) -> Result<(), PipelineError> {
-    let store = &pipeline.store;
-    let faults = audit::check_answers(store, circle, pipeline.registry).await?;
-    let why = match faults.as_slice() {
-        [] => String::new(),
-        some => format!(
-            "{} answers of the custodian that no consent carries: see `medsync audit verify`",
-            some.len()
-        ),
-    };
-    let fact = audit::answers_fact(row.context);
-    if why.is_empty() && circle.circle().await?.party().is_none() {
-        // Whoever froze the circle does not take back what was found before.
-        return Ok(());
-    }
-    if store.fact(&fact).await?.unwrap_or_default() != why {
-        store.state_fact(&fact, &why).await?;
-        if !why.is_empty() {
-            tracing::error!(context = %row.context, why, "ALARM: released without a consent");
-        }
-    }
-    Ok(())
 }
 
 /// Whose logs this party brings back when entries vanish: its own, and those of custodian and
@@ -449,8 +416,9 @@ struct People {
     carried: Vec<PublicKey>,
 }
 
-/// Who custodian and patient are. A circle with two different enrolments has no patient, and says
-/// so once.
+/// Who custodian and patient are. A circle with two different enrolments has no patient any more,
+/// and says so once; one whose key changes contradict each other has none until the recovery key
+/// ends that.
 async fn people_of(
     pipeline: &Pipeline,
     row: &CircleRow,
@@ -458,7 +426,8 @@ async fn people_of(
 ) -> Result<People, PipelineError> {
     let state = circle.circle().await?;
     let fact = frozen_fact(row.context);
-    if state.frozen && pipeline.store.fact(&fact).await?.is_none() {
+    let has_two_enrolments = state.enrolments.len() > 1;
+    if has_two_enrolments && pipeline.store.fact(&fact).await?.is_none() {
         let since = pipeline.now().to_string();
         pipeline.store.state_fact(&fact, &since).await?;
         tracing::error!(
@@ -484,10 +453,10 @@ async fn people_of(
     if history.is_frozen {
         return Ok(nobody(authors, carried));
     }
-    let (member, current) = (enrolled.member, history.current());
+    let who = (enrolled.member, enrolled.author_key);
     pipeline
         .store
-        .pin_party(row.context, member, current)
+        .pin_party(row.context, who, history.current())
         .await?;
     let stolen = history.keys.iter().copied();
     Ok(People {
@@ -521,7 +490,7 @@ async fn check_recipient(
     Err(GuardError::Alarm { context, why }.into())
 }
 
-/// Under which name it is kept that a circle is frozen, and since when.
+/// Under which name it is kept that a circle is frozen for good, and since when.
 #[must_use]
 pub fn frozen_fact(context: ContextId) -> String {
     format!("frozen:{context}")

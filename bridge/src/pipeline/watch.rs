@@ -20,6 +20,9 @@ use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
 use crate::store::batches::BatchId;
 
+/// How many handles of which the chain said something once are asked about first: they do not wait
+/// until the others had their turn.
+const UNSETTLED_PER_ROUND: usize = 16;
 /// How many batches one round asks about.
 const BATCHES_PER_ROUND: u32 = 4;
 /// How old a batch's block is before it is asked about, and what the chain said before it settles,
@@ -40,7 +43,13 @@ pub async fn watch_round(pipeline: &Pipeline) -> Result<(), PipelineError> {
 async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     let cursor = store.fact(HANDLES_CURSOR).await?.unwrap_or_default();
-    let handles = store.watched_handles(&cursor, REVOCATIONS_MAX).await?;
+    let settled_at = UnixSeconds(pipeline.now().0.saturating_sub(SETTLED_S));
+    let mut handles = store
+        .unsettled_handles(settled_at, UNSETTLED_PER_ROUND)
+        .await?;
+    let room = REVOCATIONS_MAX - handles.len();
+    let watched = store.watched_handles(&cursor, room).await?;
+    handles.extend(&watched);
     if !handles.is_empty() {
         let registry = pipeline.registry.registry;
         let (times, block) = pipeline.chain.revoked_at(registry, &handles).await?;
@@ -48,8 +57,8 @@ async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
             compare(pipeline, *handle, time, block.time).await?;
         }
     }
-    let is_last = handles.len() < REVOCATIONS_MAX;
-    let next = handles.last().filter(|_| !is_last);
+    let is_last = watched.len() < room;
+    let next = watched.last().filter(|_| !is_last);
     let next = next.map(ToString::to_string).unwrap_or_default();
     Ok(store.state_fact(HANDLES_CURSOR, &next).await?)
 }
@@ -89,8 +98,9 @@ async fn compare_elsewhere(
             tracing::warn!(%handle, at = at.0, "revoked on chain, not in its circle");
         }
         (said, Some(before)) if !before.is_settled => {
-            let said_at = before.said_at;
-            if said_at.0 + SETTLED_S <= now.0 && said_at <= block {
+            // A block that is older than what it denies says nothing.
+            let is_later = before.said_at.max(before.revoked_at) <= block;
+            if before.said_at.0 + SETTLED_S <= now.0 && is_later {
                 store
                     .settle_revoked_elsewhere(handle, said.is_some())
                     .await?;

@@ -204,24 +204,25 @@ impl Store {
             })
     }
 
-    /// Notes who enrolled, as the patient or the recipient, and the key that counts now; the first
-    /// who enrolled stays.
+    /// Notes who enrolled, as the patient or the recipient, the key that counts now, and whose log
+    /// is theirs; the first who enrolled stays.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn pin_party(
         &self,
         context: ContextId,
-        member: MemberId,
+        (member, author_key): (MemberId, PublicKey),
         key: PublicKey,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET patient_member = $2, party_key = $3 WHERE context = $1 \
-             AND (patient_member IS NULL OR patient_member = $2)",
+            "UPDATE circles SET patient_member = $2, party_key = $3, party_author = $4 \
+             WHERE context = $1 AND (patient_member IS NULL OR patient_member = $2)",
         )
         .bind(context.to_string())
         .bind(member.to_string())
         .bind(key.to_string())
+        .bind(author_key.to_string())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -247,6 +248,22 @@ impl Store {
             Ok((member, read("a key", row.try_get("party_key")?)?))
         })
         .transpose()
+    }
+
+    /// Whose log is that of who enrolled first, also of a context that is stopped.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn pinned_author(&self, context: ContextId) -> Result<Option<PublicKey>, StoreError> {
+        let author: Option<Option<String>> =
+            sqlx::query_scalar("SELECT party_author FROM circles WHERE context = $1")
+                .bind(context.to_string())
+                .fetch_optional(&self.pool)
+                .await?;
+        author
+            .flatten()
+            .map(|text| read("a key", &text))
+            .transpose()
     }
 
     /// Lets a stopped circle go on; everything in it is read again.

@@ -108,8 +108,8 @@ impl Store {
         Ok(changes)
     }
 
-    /// The keys of a party that were replaced, with the time at which each change was first seen
-    /// here.
+    /// The keys of a party that were replaced, with the time at which a change of each, or one that
+    /// contradicts it, was first seen here.
     ///
     /// # Errors
     /// A database that refuses.
@@ -120,18 +120,17 @@ impl Store {
     ) -> Result<Vec<(PublicKey, UnixSeconds)>, StoreError> {
         let history = self.key_history(context, enrolled).await?;
         let mut ends = Vec::new();
-        for (seq, keys) in (0..).zip(history.keys.windows(2)) {
-            let seen_at: i64 = sqlx::query_scalar(
+        for (seq, key) in (0..).zip(history.keys) {
+            let seen_at: Option<i64> = sqlx::query_scalar(
                 "SELECT MIN(seen_at) FROM key_changes \
-                 WHERE context = $1 AND seq = $2 AND old_key = $3 AND new_key = $4",
+                 WHERE context = $1 AND seq = $2 AND old_key = $3",
             )
             .bind(context.to_string())
             .bind(signed(seq))
-            .bind(keys[0].to_string())
-            .bind(keys[1].to_string())
+            .bind(key.to_string())
             .fetch_one(&self.pool)
             .await?;
-            ends.push((keys[0], UnixSeconds(unsigned(seen_at))));
+            ends.extend(seen_at.map(|at| (key, UnixSeconds(unsigned(at)))));
         }
         Ok(ends)
     }

@@ -9,6 +9,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, read, signed, unsigned};
 
+/// How long a release rests of which something could not be written, in seconds.
+const RELEASE_REST_S: u64 = 60;
+
 /// How far a release is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseState {
@@ -114,7 +117,8 @@ impl Store {
         rows.iter().map(release).collect()
     }
 
-    /// The releases in a state, in an order that never changes, those after `after`.
+    /// The releases in a state that do not rest, in an order that never changes, those after
+    /// `after`.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -122,18 +126,39 @@ impl Store {
         &self,
         state: ReleaseState,
         after: Option<EntryDigest>,
+        now: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
+        // A rest that is longer than any began before a clock was set back.
         let rows = sqlx::query(
             "SELECT * FROM releases WHERE state = $1 AND logged_as > $2 \
-             ORDER BY logged_as LIMIT $3",
+             AND (rests_until <= $4 OR rests_until > $4 + $5) ORDER BY logged_as LIMIT $3",
         )
         .bind(state.name())
         .bind(after.map(|after| after.to_string()).unwrap_or_default())
         .bind(i64::from(len_max))
+        .bind(signed(now.0))
+        .bind(signed(RELEASE_REST_S))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(release).collect()
+    }
+
+    /// Lets a release rest, of which something could not be written.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn release_rests(
+        &self,
+        logged_as: EntryDigest,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE releases SET rests_until = $2 WHERE logged_as = $1")
+            .bind(logged_as.to_string())
+            .bind(signed(now.0.saturating_add(RELEASE_REST_S)))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Releases that are to be handed over and were not tried since, the longest waiting first.

@@ -137,6 +137,21 @@ impl Store {
         rows.iter().map(revocation).collect()
     }
 
+    /// How many revocations of a circle that go out the chain does not have yet.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unlanded_revocations(&self, context: ContextId) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM revocations \
+             WHERE context = $1 AND state IN ('waiting', 'submitted')",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(unsigned(count))
+    }
+
     /// A revocation that is known here.
     ///
     /// # Errors
@@ -235,6 +250,27 @@ impl Store {
             })
         })
         .transpose()
+    }
+
+    /// Handles of which the chain said not after `said_until` that they are open, which is not
+    /// settled; the oldest first.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unsettled_handles(
+        &self,
+        said_until: UnixSeconds,
+        len_max: usize,
+    ) -> Result<Vec<Handle>, StoreError> {
+        let handles: Vec<String> = sqlx::query_scalar(
+            "SELECT handle FROM revoked_elsewhere WHERE NOT is_settled AND said_at <= $1 \
+             ORDER BY said_at, handle LIMIT $2",
+        )
+        .bind(signed(said_until.0))
+        .bind(signed(len_max as u64))
+        .fetch_all(&self.pool)
+        .await?;
+        handles.iter().map(|text| read("a handle", text)).collect()
     }
 
     /// Keeps that the chain says that a handle is open; what it said before stays.

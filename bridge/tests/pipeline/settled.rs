@@ -94,3 +94,46 @@ async fn hostile_endpoint_says_revoked_once_and_the_consent_counts_again() {
     world.clock.advance(SETTLED_S);
     assert!(!is_denied().await);
 }
+
+#[tokio::test]
+async fn what_the_chain_said_once_is_asked_about_before_the_watch_comes_around() {
+    let mut world = world(Vec::new()).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    world.chain.grow(2 * START);
+    let (handle, store) = (signed.secrets.handle(), &world.pipeline.store);
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(1_001));
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    world.clock.advance(SETTLED_S);
+    // Every handle is before this.
+    store
+        .state_fact("watch_handles", "0xg")
+        .await
+        .expect("kept");
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    let elsewhere = store.revoked_elsewhere(handle).await.expect("the store");
+    assert!(elsewhere.expect("kept").is_settled);
+}
+
+#[tokio::test]
+async fn a_block_that_is_older_than_a_revocation_takes_it_not_back() {
+    let mut world = world(Vec::new()).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    let handle = signed.secrets.handle();
+    // The chain's clock is ahead of this one.
+    let later = UnixSeconds(100 * START);
+    world.chain.revoke_past_everybody(handle, later);
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    world.chain.forget_revocation(handle);
+    world.chain.grow(2 * START);
+    world.clock.advance(SETTLED_S);
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    let store = &world.pipeline.store;
+    let elsewhere = store.revoked_elsewhere(handle).await.expect("the store");
+    assert!(elsewhere.is_some_and(|elsewhere| !elsewhere.is_settled));
+}

@@ -6,7 +6,7 @@ use medsync_protocol::signature::PublicKey;
 use serde_json::json;
 
 use super::Open;
-use crate::commands::{Home, print_json};
+use crate::commands::{self, Home, print_json};
 use crate::party::Party;
 use crate::store::circles::CircleRow;
 
@@ -57,6 +57,15 @@ impl Recipient {
             .await?;
         print_json(&json!({ "exchange": self.exchange, "recipient": self.key }))
     }
+}
+
+/// Lets a circle or an exchange go on; not a second exchange with one recipient.
+pub(super) async fn resume(home: &Home, context: ContextId) -> anyhow::Result<()> {
+    let party = Party::open(&home.home).await?;
+    if let Some(key) = party.store.circle(context).await?.recipient_key {
+        check_no_other(&party, Some(context), key).await?;
+    }
+    commands::resume(home, context).await
 }
 
 /// One recipient has one exchange that goes on: in a second one, somebody else would have its

@@ -1,7 +1,7 @@
 //! What a custodian answers without a consent: the patient's side sees it.
 
 use medsync::access::break_glass_code;
-use medsync::audit::{self, Fault, answers_fact, check_answers};
+use medsync::audit::{self, Fault, Judged, answers_fact, check_answers, judge_all};
 use medsync::guard::{self, GuardError};
 use medsync::invitation::{Invitation, Parts};
 use medsync::pipeline::watch::watch_round;
@@ -26,6 +26,21 @@ use super::super::{
 use super::{Study, researcher};
 
 const MINUTE_S: u64 = 60;
+/// How old a block may be here.
+const BLOCK_AGE_S_MAX: u64 = 10 * MINUTE_S;
+
+/// What is read on somebody's side, and judged.
+async fn read_and_judged(pipeline: &Pipeline) -> String {
+    ingest::ingest_all(pipeline).await.expect("read");
+    let pipeline = Pipeline {
+        block_age_s_max: BLOCK_AGE_S_MAX,
+        ..pipeline.clone()
+    };
+    let judged = judge_all(&pipeline, &Judged::default()).await;
+    judged.expect("judged");
+    let why = pipeline.store.fact(&answers_fact(CONTEXT)).await;
+    why.expect("the store").unwrap_or_default()
+}
 
 fn first_record() -> RecordRef {
     RecordRef {
@@ -79,8 +94,22 @@ impl Study {
 
     /// The same by everything that was ever seen on somebody's side.
     async fn faults_seen_by(&self, pipeline: &Pipeline) -> Vec<Fault> {
-        let faults = check_answers(&pipeline.store, &self.world.circle, pipeline.registry);
+        let pipeline = Pipeline {
+            block_age_s_max: BLOCK_AGE_S_MAX,
+            ..pipeline.clone()
+        };
+        let faults = check_answers(&pipeline, &self.world.circle);
         faults.await.expect("read")
+    }
+
+    /// The custodian says something that does no harm.
+    async fn is_in_reach(&self, at: u64) {
+        let says = Body::Erased {
+            order: None,
+            said_by: None,
+            records: Vec::new(),
+        };
+        self.says(says, at).await;
     }
 }
 
@@ -209,8 +238,11 @@ async fn hostile_release_after_a_revocation_on_the_chain_alone_is_seen() {
     let (study, copy, _) = Study::answered().await;
     let (chain, handle) = (&study.world.chain, study.signed.secrets.handle());
     chain.revoke_past_everybody(handle, UnixSeconds(START));
-    let at = START + 11 * MINUTE_S;
-    study.releases(copy, vec![first_record()], at).await;
+    // A block may be so old, and the answer so long on its way.
+    for minutes in [11, 21] {
+        let at = START + minutes * MINUTE_S;
+        study.releases(copy, vec![first_record()], at).await;
+    }
     assert_eq!(study.faults().await, [], "nobody here knows of it");
     study.world.chain.grow(2 * START);
     for _ in 0..2 {
@@ -218,10 +250,40 @@ async fn hostile_release_after_a_revocation_on_the_chain_alone_is_seen() {
         study.world.clock.advance(SETTLED_S);
     }
     let faults = study.faults().await;
-    let [Fault::NotCovered { records, .. }] = faults.as_slice() else {
+    let [Fault::Unheard { .. }, Fault::NotCovered { records, .. }] = faults.as_slice() else {
         panic!("{faults:?}");
     };
     assert_eq!(records, &[first_record()]);
+}
+
+/// Whoever is cut off revokes all the same, and so does a custodian answer.
+#[tokio::test]
+async fn an_answer_of_who_may_not_have_heard_is_shown_and_accuses_nobody() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    assert_eq!(read_and_judged(&patients).await, "");
+    let revoked_at = study.world.clock.now().0;
+    study.world.clock.advance(600 * MINUTE_S);
+    let at = revoked_at + 60 * MINUTE_S;
+    study.releases(copy, vec![first_record()], at).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+    let faults = study.faults_seen_by(&patients).await;
+    assert!(
+        matches!(faults.as_slice(), [Fault::Unheard { .. }]),
+        "{faults:?}"
+    );
+    // From its next word on it has heard.
+    study.is_in_reach(study.world.clock.now().0).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(11 * MINUTE_S);
+    let at = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], at).await;
+    let why = read_and_judged(&patients).await;
+    assert!(why.starts_with("1 answers"), "{why}");
 }
 
 #[tokio::test]
@@ -229,15 +291,11 @@ async fn hostile_custodian_is_alarmed_about_on_the_patients_side() {
     let (study, copy, _) = Study::answered().await;
     let (patients, _home) = study.patients().await;
     let store = &patients.store;
-    let fact = answers_fact(CONTEXT);
-    let before = store.fact(&fact).await.expect("the store");
-    assert_eq!(before.unwrap_or_default(), "");
+    assert_eq!(read_and_judged(&patients).await, "");
     let nothing = EntryDigest::from_felt(Felt::from(5));
     study.releases(nothing, vec![first_record()], START).await;
     study.releases(copy, vec![first_record()], START).await;
-    ingest::ingest_all(&patients).await.expect("read");
-    let why = store.fact(&fact).await.expect("the store");
-    let why = why.expect("an alarm");
+    let why = read_and_judged(&patients).await;
     assert!(why.starts_with("1 answers"), "{why}");
     let kinds = study.kinds();
     assert!(kinds.contains(&Kind::Released));
@@ -322,23 +380,24 @@ async fn hostile_hospital_freezes_the_circle_and_hides_no_release() {
     let nothing = EntryDigest::from_felt(Felt::from(5));
     let now = study.world.clock.now().0;
     study.releases(nothing, vec![first_record()], now).await;
-    ingest::ingest_all(&patients).await.expect("read");
-    let fact = answers_fact(CONTEXT);
-    let before = patients.store.fact(&fact).await.expect("the store");
-    assert!(before.as_ref().is_some_and(|why| why.starts_with("1 ")));
+    let before = read_and_judged(&patients).await;
+    assert!(before.starts_with("1 "), "{before}");
     study.world.circle.enrol_again(researcher().public_key());
     // An enrolment is an entry too.
     study.world.circle.add_consent(consent(9).0);
-    ingest::ingest_all(&patients).await.expect("read");
-    let since = patients.store.fact(&fact).await.expect("the store");
+    let since = read_and_judged(&patients).await;
     assert_eq!(since, before, "what was found stays");
+    // What was on its way when the circle froze arrives much later.
+    study.world.clock.advance(60 * MINUTE_S);
+    study.releases(copy, vec![first_record()], now).await;
+    assert_eq!(read_and_judged(&patients).await, before);
+    study.is_in_reach(study.world.clock.now().0).await;
+    assert_eq!(read_and_judged(&patients).await, before);
     study.world.clock.advance(11 * MINUTE_S);
     let now = study.world.clock.now().0;
     study.releases(copy, vec![first_record()], now).await;
-    ingest::ingest_all(&patients).await.expect("read");
-    let faults = study.faults_seen_by(&patients).await;
-    let uncovered = |fault: &Fault| matches!(fault, Fault::NotCovered { .. });
-    assert!(faults.iter().any(uncovered), "{faults:?}");
+    let why = read_and_judged(&patients).await;
+    assert!(why.starts_with("2 answers"), "{why}");
 }
 
 #[tokio::test]
@@ -418,14 +477,9 @@ async fn hostile_custodian_that_orders_no_erasure_is_seen() {
     let ended_at = study.world.clock.now().0;
     study.world.clock.advance(48 * 60 * MINUTE_S);
     assert_eq!(study.faults().await, [], "nothing was heard since");
-    for (hours, is_fault) in [(23, false), (25, true)] {
+    for (hours, is_fault) in [(1, false), (24, false), (26, true)] {
         // Whatever else it says shows that it was there.
-        let erased = Body::Erased {
-            order: None,
-            said_by: None,
-            records: Vec::new(),
-        };
-        study.says(erased, ended_at + hours * 60 * MINUTE_S).await;
+        study.is_in_reach(ended_at + hours * 60 * MINUTE_S).await;
         let faults = study.faults().await;
         let not_ordered = matches!(faults.as_slice(), [Fault::NotOrdered { .. }]);
         assert_eq!(not_ordered, is_fault, "{faults:?}");
@@ -502,6 +556,7 @@ async fn hostile_release_on_a_consent_of_a_replaced_key_is_seen_and_stays_seen()
     let pipeline = &study.world.pipeline;
     ingest::ingest_all(pipeline).await.expect("read");
     assert_eq!(study.faults().await, []);
+    study.is_in_reach(study.world.clock.now().0).await;
     study.world.clock.advance(20 * MINUTE_S);
     let now = study.world.clock.now().0;
     study.releases(copy, vec![first_record()], now).await;

@@ -3,17 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use medsync::daemon;
+use medsync::pipeline::ingest::frozen_fact;
 use medsync::pipeline::{ingest, watch};
+use medsync::source::Circle;
 use medsync::store::releases::{ReleaseRow, ReleaseState};
 use medsync_protocol::audit::{
     Body, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
 };
+use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{RecordId, UnixSeconds};
+use medsync_protocol::ids::{AddressBytes, Anchorer, RecordId, UnixSeconds};
+use medsync_protocol::signature::SecretKey;
+use medsync_protocol::terms::{Provision, Terms};
 
-use super::super::circle::CONTEXT;
+use super::super::circle::{CONTEXT, recovery};
 use super::super::faults::{Fault, Plan};
-use super::super::{SETTLED_S, START, anchorer, consent, consent_until, patient, revocation_of};
+use super::super::keys::change;
+use super::super::{
+    SETTLED_S, START, anchorer, consent, consent_to, consent_until, patient, revocation_of,
+    sign_terms,
+};
 use super::{EXCHANGE, RECORDS, Study, researcher};
 
 const END: UnixSeconds = UnixSeconds(START + 100_000);
@@ -165,9 +175,11 @@ async fn releases_are_read_in_parts_in_one_order() {
         keep_old(&study, number, ReleaseState::Published).await;
     }
     let store = &study.world.pipeline.store;
-    let (mut names, mut after) = (Vec::new(), None);
+    let (mut names, mut after, now) = (Vec::new(), None, UnixSeconds(START));
     loop {
-        let page = store.releases_in(ReleaseState::Published, after, 2).await;
+        let page = store
+            .releases_in(ReleaseState::Published, after, now, 2)
+            .await;
         let page = page.expect("the store");
         assert!(page.len() <= 2);
         let Some(last) = page.last() else { break };
@@ -260,4 +272,111 @@ async fn hostile_second_enrolment_vanishes_and_nothing_is_released_all_the_same(
     study.settle().await;
     assert_eq!(study.denial(), Some(DenialReason::NoConsent));
     assert!(study.exchange.released().is_empty());
+}
+
+/// The second enrolment is for ever; changes of a key that contradict each other are not.
+#[tokio::test]
+async fn hostile_thief_freezes_the_circle_and_the_recovery_key_ends_it() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let [thief, next] = [6, 4].map(|number| SecretKey::from_scalar(&[number; 32]));
+    let (thief, next) = (thief.expect("a scalar"), next.expect("a scalar"));
+    for (new, signer) in [(&thief, patient()), (&next, patient()), (&next, recovery())] {
+        let is_recovery = signer.public_key() == recovery().public_key();
+        let change = change(&patient(), new, 0, &signer);
+        study.world.circle.change_key(&change).await.expect("taken");
+        if !is_recovery && new.public_key() == thief.public_key() {
+            continue;
+        }
+        let consent = consent_to(researcher().public_key(), new, 2, CONTEXT, anchorer());
+        study.world.circle.add_consent(consent.0);
+        study.settle().await;
+        study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        let released = study.exchange.released().len();
+        let expected = usize::from(RECORDS) * usize::from(is_recovery);
+        assert_eq!(released, expected, "{:?}", study.denial());
+    }
+    let fact = study.world.pipeline.store.fact(&frozen_fact(CONTEXT)).await;
+    assert_eq!(fact.expect("the store"), None);
+}
+
+/// What is released on it could not be ordered erased.
+#[tokio::test]
+async fn hostile_consent_that_was_not_taken_in_permits_nothing() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let recipient = researcher().public_key();
+    let (consent, _) = consent_to(recipient, &patient(), 2, CONTEXT, anchorer());
+    let of_another = Terms {
+        custodian_address: AddressBytes::of(Anchorer::from_felt(Felt::from(7))),
+        provision: Provision {
+            purposes: CodeSet::collect([Code::new("act", "TREAT")]).expect("one"),
+            ..consent.terms.provision.clone()
+        },
+        ..consent.terms
+    };
+    let (consent, _) = sign_terms(recipient, &patient(), 2, of_another);
+    study.world.circle.add_consent(consent);
+    study.ask("TREAT", |_| ()).await;
+    study.settle().await;
+    assert_eq!(study.denial(), Some(DenialReason::NoConsent));
+    assert!(study.exchange.released().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_came_before_its_exchange_was_stopped_is_copied() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    study.desk.round().await.expect("ordered");
+    let theirs = &study.recipient.pipeline;
+    ingest::ingest_all(theirs).await.expect("read");
+    study.recipient.erase_all().await.expect("erased");
+    daemon::publish_log(theirs).await.expect("published");
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    let store = &study.world.pipeline.store;
+    let stopped = store.raise_alarm(EXCHANGE, "a reader was added").await;
+    stopped.expect("raised");
+    study.desk.round().await.expect("a round");
+    assert_eq!(study.kinds()[3..], [Kind::EraseOrdered, Kind::Erased]);
+}
+
+#[tokio::test]
+async fn an_order_that_its_exchange_does_not_take_rests_and_comes_later() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let store = study.world.pipeline.store.clone();
+    let stopped = store.raise_alarm(EXCHANGE, "a reader was added").await;
+    stopped.expect("raised");
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    ingest::ingest_all(&study.world.pipeline)
+        .await
+        .expect("read");
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        study.desk.round().await.expect("a round");
+        asked.push(study.world.faults.calls("pin"));
+    }
+    assert_eq!(study.kinds().last(), Some(&Kind::EraseOrdered));
+    assert_eq!(asked[0], asked[2], "it rests");
+    store.clear_alarm(EXCHANGE).await.expect("cleared");
+    study.world.clock.advance(60);
+    study.settle().await;
+    assert_eq!(study.kinds()[3..], [Kind::EraseOrdered, Kind::Erased]);
 }

@@ -83,7 +83,7 @@ async fn hostile_member_in_the_place_of_a_part_keeps_no_other_record_out() {
     // It is done with, and not tried for ever.
     let store = &study.world.pipeline.store;
     for (state, len) in [(ReleaseState::Logged, 0), (ReleaseState::Published, 1)] {
-        let rows = store.releases_in(state, None, 9).await;
+        let rows = store.releases_in(state, None, UnixSeconds(START), 9).await;
         assert_eq!(rows.expect("the store").len(), len, "{}", state.name());
     }
 }

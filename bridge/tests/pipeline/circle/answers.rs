@@ -2,8 +2,8 @@
 
 use super::super::faults::Fault;
 use super::{
-    CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, refusal,
-    unused,
+    CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
+    refusal, unused,
 };
 use async_trait::async_trait;
 use medsync::guard::Circles;
@@ -22,6 +22,7 @@ use medsync_protocol::ids::{
     Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, RecordId, SealKey,
     Sha256Digest, UnixSeconds,
 };
+use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
@@ -104,7 +105,16 @@ impl Circle for FakeCircle {
             .iter()
             .map(|key| enrolled(*key))
             .collect();
-        let frozen = enrolments.len() > 1;
+        let history = |key: &PublicKey| {
+            let signed = changes.iter().filter_map(|said| {
+                let (change, signature) = (said.change, &said.signature);
+                let by = change.signed_by(self.context, recovery().public_key(), signature)?;
+                Some((change, by))
+            });
+            KeyHistory::of(*key, &signed.collect::<Vec<_>>())
+        };
+        let histories: Vec<KeyHistory> = state.patient_keys.iter().map(history).collect();
+        let frozen = enrolments.len() > 1 || histories.iter().any(|keys| keys.is_frozen);
         Ok(CircleState {
             context: self.context,
             custodian_member: CUSTODIAN,
@@ -120,11 +130,7 @@ impl Circle for FakeCircle {
                 },
             },
             patient: enrolments.first().filter(|_| !frozen).cloned(),
-            keys: enrolments
-                .iter()
-                .map(|found| found.enrolment.party_key)
-                .chain(changes.iter().map(|said| said.change.new_key))
-                .collect(),
+            keys: histories.into_iter().flat_map(|keys| keys.keys).collect(),
             enrolments,
             devices,
             frozen,

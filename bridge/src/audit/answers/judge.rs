@@ -1,0 +1,259 @@
+//! Judging answers by what was known of consents, here and to whoever answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use medsync_protocol::audit::{Body, EntryDigest, RecordRef, Requested};
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
+use medsync_protocol::ids::UnixSeconds;
+
+use crate::access::break_glass_code;
+use crate::audit::Fault;
+use crate::preview::Question;
+use crate::source::LogEntry;
+
+/// How long what a patient decides may be on its way to the custodian, and how far two clocks may
+/// be apart, in seconds: an answer is carried if it was right now or this long before.
+const ON_ITS_WAY_S: u64 = 10 * 60;
+/// How long after the end of a consent its releases have to be ordered erased, in seconds of what
+/// the custodian says: it may be down for a while, and whoever judges may have heard nothing since.
+const ORDERED_WITHIN_S: u64 = 24 * 60 * 60;
+
+/// When something ended.
+#[derive(Clone, Copy, Default)]
+pub(super) struct End {
+    /// As it was known here.
+    pub here: Option<UnixSeconds>,
+    /// By when the custodian must have heard of it; nothing if it may not have.
+    pub heard: Option<UnixSeconds>,
+}
+
+impl End {
+    fn as_known(self, to: KnownTo) -> Option<UnixSeconds> {
+        match to {
+            KnownTo::Us => self.here,
+            KnownTo::Custodian => self.heard,
+        }
+    }
+}
+
+/// By whose knowledge an answer is judged.
+#[derive(Clone, Copy)]
+enum KnownTo {
+    Us,
+    Custodian,
+}
+
+/// A consent with what became of it.
+pub(super) struct Consented {
+    pub candidate: Candidate,
+    pub revoked: End,
+    pub key_changed: End,
+}
+
+/// When the custodian was in reach, in unix seconds, by when what it had just said arrived here.
+pub(super) struct Reach(BTreeSet<u64>);
+
+impl Reach {
+    pub fn of(log: &[(LogEntry, UnixSeconds)]) -> Self {
+        let is_prompt = |(entry, seen_at): &&(LogEntry, UnixSeconds)| {
+            seen_at.0.abs_diff(entry.entry.at.0) <= ON_ITS_WAY_S
+        };
+        let prompt = log.iter().filter(is_prompt);
+        Self(prompt.map(|(_, seen_at)| seen_at.0).collect())
+    }
+
+    /// Since when it has heard of what was in the circle at this time.
+    pub fn heard(&self, at: UnixSeconds) -> Option<UnixSeconds> {
+        self.0.range(at.0..).next().copied().map(UnixSeconds)
+    }
+
+    pub fn end(&self, at: Option<UnixSeconds>) -> End {
+        End {
+            here: at,
+            heard: at.and_then(|at| self.heard(at)),
+        }
+    }
+}
+
+/// What answers are judged by.
+pub(super) struct Judge {
+    /// The consents of the patient; nothing if nobody can say who that is.
+    pub consents: Option<Vec<Consented>>,
+    /// What the records that are named are.
+    pub records: BTreeMap<RecordRef, Attributes>,
+    /// Since when two enrolments say that nobody consents.
+    pub frozen: End,
+}
+
+impl Judge {
+    /// What is wrong with the answers of a log, whose entries come with the time at which they were
+    /// first seen here.
+    pub fn faults(&self, log: &[(LogEntry, UnixSeconds)]) -> Vec<Fault> {
+        let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
+        let mut permitted: BTreeSet<EntryDigest> = BTreeSet::new();
+        let mut erased: BTreeMap<RecordRef, UnixSeconds> = BTreeMap::new();
+        let mut glass: BTreeSet<EntryDigest> = BTreeSet::new();
+        let ordered: BTreeSet<EntryDigest> = log
+            .iter()
+            .filter_map(|(entry, _)| order_in(entry))
+            .collect();
+        let heard_until = log.iter().map(|(entry, _)| entry.entry.at).max();
+        let heard_until = heard_until.unwrap_or(UnixSeconds(0));
+        let mut faults = Vec::new();
+        for (entry, seen_at) in log {
+            let (seq, at) = (entry.entry.seq, entry.entry.at);
+            match &entry.body {
+                // With an order it is a recipient's, and of what was released.
+                Body::Erased {
+                    order: None,
+                    records,
+                    ..
+                } => erased.extend(records.iter().map(|record| (*record, at))),
+                Body::Requested(requested) => {
+                    requests.insert(entry.digest(), requested);
+                }
+                Body::Denied { request, .. } => {
+                    permitted.remove(request);
+                }
+                Body::BreakGlass { request, .. } => {
+                    glass.insert(*request);
+                }
+                Body::Permitted {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                }
+                | Body::Released {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                } => {
+                    if matches!(entry.body, Body::Permitted { .. }) {
+                        permitted.insert(*request);
+                    } else if !ordered.contains(&entry.digest())
+                        && self.is_over(based_on, heard_until)
+                    {
+                        faults.push(Fault::NotOrdered { seq });
+                    }
+                    let Some(requested) = requests.get(request) else {
+                        faults.push(Fault::NotAsked { seq });
+                        continue;
+                    };
+                    if !permitted.contains(request) {
+                        faults.push(Fault::NotPermitted { seq });
+                    }
+                    if requested.purposes.contains(&break_glass_code()) && !glass.contains(request)
+                    {
+                        faults.push(Fault::SilentGlass { seq });
+                    }
+                    if at.0 > seen_at.0.saturating_add(ON_ITS_WAY_S) {
+                        faults.push(Fault::Postdated { seq });
+                    }
+                    // One that was on its way at the erasure is left out when keys leave.
+                    let was_erased = |name: &&RecordRef| {
+                        let since = erased.get(*name);
+                        since.is_some_and(|since| since.0.saturating_add(ON_ITS_WAY_S) <= at.0)
+                    };
+                    let gone: Vec<RecordRef> = records.iter().filter(was_erased).copied().collect();
+                    if !gone.is_empty() {
+                        faults.push(Fault::AfterErasure { seq, records: gone });
+                    }
+                    let answer = Answer {
+                        requested,
+                        based_on,
+                        at,
+                        seen_at: *seen_at,
+                    };
+                    let here = self.uncovered(&answer, records, KnownTo::Us);
+                    let heard = self.uncovered(&answer, records, KnownTo::Custodian);
+                    let (certain, unheard): (Vec<RecordRef>, Vec<RecordRef>) =
+                        here.into_iter().partition(|name| heard.contains(name));
+                    if !certain.is_empty() {
+                        let records = certain;
+                        faults.push(Fault::NotCovered { seq, records });
+                    }
+                    if !unheard.is_empty() {
+                        let records = unheard;
+                        faults.push(Fault::Unheard { seq, records });
+                    }
+                }
+                _ => {}
+            }
+        }
+        faults
+    }
+
+    /// The records that no consent which an answer names covers, at its time or when the custodian
+    /// last can have heard of it. Of nobody's consents it is not said that they do not.
+    fn uncovered(
+        &self,
+        answer: &Answer<'_>,
+        records: &[RecordRef],
+        known: KnownTo,
+    ) -> Vec<RecordRef> {
+        let is_past = |since: UnixSeconds| answer.seen_at.0 > since.0.saturating_add(ON_ITS_WAY_S);
+        if self.frozen.as_known(known).is_some_and(is_past) {
+            return records.to_vec();
+        }
+        let Some(consents) = &self.consents else {
+            return Vec::new();
+        };
+        let question = Question::from(answer.requested);
+        let earlier = UnixSeconds(answer.at.0.saturating_sub(ON_ITS_WAY_S));
+        let standing = [answer.at, earlier].map(|at| {
+            let stands = |consent: &Consented| {
+                let key_changed = consent.key_changed.as_known(known);
+                Candidate {
+                    revoked_at: consent.revoked.as_known(known),
+                    is_current: key_changed.is_none_or(|changed| at < changed),
+                    ..consent.candidate.clone()
+                }
+            };
+            let candidates: Vec<Candidate> = consents.iter().map(stands).collect();
+            (question.request(at), candidates)
+        });
+        let is_covered = |attributes: &Attributes| {
+            question.asks_for(attributes)
+                && standing.iter().any(|(request, candidates)| {
+                    decide(request, attributes, candidates).is_ok_and(|decision| {
+                        let mut rests_on = decision.based_on.iter();
+                        decision.outcome == Outcome::Permit
+                            && rests_on.any(|consent| answer.based_on.contains(consent))
+                    })
+                })
+        };
+        let is_uncovered = |name: &&RecordRef| !self.records.get(name).is_some_and(is_covered);
+        records.iter().filter(is_uncovered).copied().collect()
+    }
+
+    /// Whether the custodian heard so long ago that one of these consents ended, that what was
+    /// released on it should have been ordered erased.
+    fn is_over(&self, based_on: &[Commitment], heard_until: UnixSeconds) -> bool {
+        let due = UnixSeconds(heard_until.0.saturating_sub(ORDERED_WITHIN_S));
+        self.consents.iter().flatten().any(|consent| {
+            let candidate = &consent.candidate;
+            based_on.contains(&candidate.commitment)
+                && (candidate.opening.is_over(due)
+                    || consent.revoked.heard.is_some_and(|revoked| revoked <= due))
+        })
+    }
+}
+
+/// What one answer says.
+struct Answer<'a> {
+    requested: &'a Requested,
+    based_on: &'a [Commitment],
+    at: UnixSeconds,
+    seen_at: UnixSeconds,
+}
+
+/// Which release an order to erase is about.
+fn order_in(entry: &LogEntry) -> Option<EntryDigest> {
+    match entry.body {
+        Body::EraseOrdered { release, .. } => Some(release),
+        _ => None,
+    }
+}
