@@ -88,6 +88,11 @@ CREATE TABLE consents (
     ingested_at BIGINT NOT NULL,
     batch INTEGER,
     position BIGINT,
+    -- Its path there, where the batch's other leaves are not known: it was taken over from the circle.
+    proof TEXT,
+    -- Whether it may stand in a batch of which a restored store does not know: not sealed before that
+    -- was looked up.
+    place_is_unsure BOOLEAN NOT NULL DEFAULT FALSE,
     -- When its circle heard that the batch is on chain, or is told next and after how many failures.
     told_at BIGINT,
     tell_after BIGINT NOT NULL DEFAULT 0,
@@ -97,6 +102,7 @@ CREATE INDEX consents_by_batch ON consents (batch);
 CREATE INDEX consents_by_handle ON consents (handle);
 CREATE INDEX consents_by_context ON consents (context);
 CREATE INDEX consents_by_grantee ON consents (grantee);
+CREATE INDEX consents_unsure ON consents (context) WHERE place_is_unsure;
 
 -- Batches, in the order in which they move the anchorer's head.
 CREATE TABLE batches (
@@ -126,7 +132,11 @@ CREATE TABLE revocations (
     state TEXT NOT NULL,
     intent TEXT,
     transaction_hash TEXT,
-    revoked_at BIGINT
+    sent_at BIGINT,
+    -- When the chain had it, when it was first heard saying so, and whether it said so again.
+    revoked_at BIGINT,
+    said_at BIGINT,
+    is_settled BOOLEAN NOT NULL DEFAULT FALSE
 );
 CREATE INDEX revocations_by_state ON revocations (state, context);
 

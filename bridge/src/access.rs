@@ -82,8 +82,10 @@ impl Desk {
     /// One round of everything.
     ///
     /// # Errors
-    /// A store that does not answer. Whatever else hinders a step is said and tried again.
+    /// A store that does not answer, a clock that is wrong. Whatever else hinders a step is said
+    /// and tried again.
     pub async fn round(&self) -> Result<(), PipelineError> {
+        self.pipeline.check_clock()?;
         carry::carry_all(self).await?;
         // Orders first: what is to be handed over may take long.
         erase::order_all(self).await?;

@@ -43,6 +43,12 @@ pub enum AuditError {
     /// The body is beyond its bounds.
     #[error("log entry: {0}")]
     Body(#[from] BodyError),
+    /// This home was restored from a backup and has not read its own log since.
+    #[error(
+        "this home was restored, and its log in {0} was not read since: the next entry might have \
+         a number that was signed already. It is written once the circle answers; try again then"
+    )]
+    Unread(ContextId),
     /// Too many others wrote into the same log at once.
     #[error("the log of {0} did not come to rest; try again")]
     Busy(ContextId),
@@ -75,7 +81,8 @@ pub async fn append_once(
 /// Signs an entry that says this and keeps it; it is not in its context yet.
 ///
 /// # Errors
-/// A store that does not answer, or a body beyond its bounds.
+/// A store that does not answer, or was restored and has not read this log since; a body beyond its
+/// bounds.
 pub async fn append(
     store: &Store,
     context: ContextId,
@@ -86,6 +93,9 @@ pub async fn append(
 ) -> Result<LogEntry, AuditError> {
     let author_key = author.public_key();
     let subject = body.subject()?;
+    if store.is_log_unread(context).await? {
+        return Err(AuditError::Unread(context));
+    }
     for _ in 0..ATTEMPTS {
         let next = store.log_next(context, author_key).await?;
         let (entry, signature) = loop {
@@ -128,7 +138,8 @@ pub async fn catch_up(
     author: &SecretKey,
     now: UnixSeconds,
 ) -> Result<(), AuditError> {
-    catch_up_with(store, circle, author.public_key(), now).await
+    catch_up_with(store, circle, author.public_key(), now).await?;
+    Ok(store.log_is_read(circle.context()).await?)
 }
 
 /// The same of anybody's log.

@@ -1,16 +1,18 @@
 //! One party's configuration: `medsync.toml` in its home folder.
 //!
 //! Unknown keys are refused, so that a misspelt one is noticed. Secrets stand in files of their
-//! own; the configuration names them. `MEDSYNC_RPC` and `MEDSYNC_NODE_API` override the two
-//! addresses, for programs that start parts on free ports.
+//! own; the configuration names them. `MEDSYNC_RPC` (one endpoint in the place of all) and
+//! `MEDSYNC_NODE_API` override addresses, for programs that start parts on free ports.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::chain::{ChainError, RpcChain};
 use crate::files::{self, FileError};
 
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -64,8 +66,8 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainConfig {
-    /// The endpoint.
-    pub rpc: Url,
+    /// The endpoints, in the order in which they are asked; at least one.
+    pub rpc: Vec<Url>,
     /// The chain.
     pub chain_id: ChainId,
     /// The `ConsentRegistry`.
@@ -85,6 +87,29 @@ impl ChainConfig {
             chain_id: self.chain_id,
             registry: self.registry,
         }
+    }
+
+    /// Each endpoint, bound to the chain that is believed in.
+    ///
+    /// # Errors
+    /// An address that is none, or no endpoint at all.
+    pub fn endpoints(&self) -> Result<Vec<Arc<RpcChain>>, ChainError> {
+        let endpoint = |rpc| RpcChain::new(rpc, self.chain_id).map(Arc::new);
+        let endpoints: Vec<_> = self.rpc.iter().map(endpoint).collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(ChainError::Address(
+                "rpc names at least one endpoint".into(),
+            ));
+        }
+        Ok(endpoints)
+    }
+
+    /// The one that is asked first.
+    ///
+    /// # Errors
+    /// As [`ChainConfig::endpoints`].
+    pub fn first_endpoint(&self) -> Result<Arc<RpcChain>, ChainError> {
+        Ok(self.endpoints()?.swap_remove(0))
     }
 }
 
@@ -147,6 +172,18 @@ fn relay_after_s() -> u64 {
     120
 }
 
+/// An address that the environment sets.
+fn address_of(name: &str) -> Result<Option<Url>, ConfigError> {
+    let Ok(text) = std::env::var(name) else {
+        return Ok(None);
+    };
+    let malformed = |why: url::ParseError| ConfigError::Malformed {
+        path: PathBuf::from(name),
+        why: why.to_string(),
+    };
+    text.parse().map(Some).map_err(malformed)
+}
+
 fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = files::read_bounded(path, CONFIG_BYTES_MAX)?;
     let malformed = |why: String| ConfigError::Malformed {
@@ -174,17 +211,15 @@ impl Config {
     pub fn load(home: &Path) -> Result<Self, ConfigError> {
         let path = home.join(CONFIG_FILE);
         let mut config: Self = load(&path)?;
-        for (name, target) in [
-            ("MEDSYNC_RPC", &mut config.chain.rpc),
-            ("MEDSYNC_NODE_API", &mut config.node.api),
-        ] {
-            if let Ok(text) = std::env::var(name) {
-                let malformed = |why: url::ParseError| ConfigError::Malformed {
-                    path: PathBuf::from(name),
-                    why: why.to_string(),
-                };
-                *target = text.parse().map_err(malformed)?;
-            }
+        if let Some(rpc) = address_of("MEDSYNC_RPC")? {
+            config.chain.rpc = vec![rpc];
+        }
+        if let Some(api) = address_of("MEDSYNC_NODE_API")? {
+            config.node.api = api;
+        }
+        if config.chain.rpc.is_empty() {
+            let why = "rpc names at least one endpoint".into();
+            return Err(ConfigError::Malformed { path, why });
         }
         Ok(config)
     }
@@ -301,5 +336,9 @@ mod tests {
             .expect("the key");
         let (_folder, path) = write(&text.replace(line, "rpc = []"));
         assert!(VerifierConfig::load(&path).is_err());
+        let text = include_str!("../examples/medsync.toml");
+        let line = text.lines().find(|line| line.starts_with("rpc"));
+        let (folder, _) = write(&text.replace(line.expect("the key"), "rpc = []"));
+        assert!(Config::load(folder.path()).is_err());
     }
 }

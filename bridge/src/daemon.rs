@@ -24,7 +24,7 @@ use crate::keys::{CustodianKeys, ResearcherKeys};
 use crate::party::{Party, PartyError};
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
-use crate::store::facts::{HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
+use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
 const ROUND_REST: Duration = Duration::from_millis(500);
@@ -91,7 +91,10 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         stop.clone(),
         Arc::clone(&pipeline),
         |p| async move {
-            p.check_chain().await?;
+            let checked = p.check_chain().await;
+            let complaints = p.chain.complaints().join("; ");
+            p.store.state_fact(ENDPOINTS, &complaints).await?;
+            checked?;
             watch_round(&p).await
         },
     );

@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use medsync_protocol::ids::Sha256Digest;
+use sha2::{Digest, Sha256};
+
 /// The largest file of keys.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
@@ -152,6 +155,66 @@ pub fn make_durable(path: &Path) -> Result<(), FileError> {
     fs::File::open(folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(io_error(path))
+}
+
+/// SHA-256 of a file of any size.
+///
+/// # Errors
+/// A file that is absent or unreadable.
+pub fn digest(path: &Path) -> Result<Sha256Digest, FileError> {
+    let mut file = fs::File::open(path).map_err(io_error(path))?;
+    let mut hash = Sha256::new();
+    io::copy(&mut file, &mut hash).map_err(io_error(path))?;
+    Ok(Sha256Digest(hash.finalize().into()))
+}
+
+/// Copies a file of any size, whole or not at all, so that its owner alone may read it.
+///
+/// # Errors
+/// Whatever the file system refuses; a file that was there is then still whole.
+pub fn copy_private(from: &Path, to: &Path) -> Result<(), FileError> {
+    let mut source = fs::File::open(from).map_err(io_error(from))?;
+    let mut file = draft(to, &[], true)?;
+    io::copy(&mut source, &mut file).map_err(io_error(to))?;
+    file.as_file().sync_all().map_err(io_error(to))?;
+    file.persist(to)
+        .map_err(|error| io_error(to)(error.error))?;
+    make_durable(to)
+}
+
+/// Lets its owner alone read a file, and makes it durable.
+///
+/// # Errors
+/// Whatever the file system refuses.
+pub fn make_private(path: &Path) -> Result<(), FileError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io_error(path))?;
+    fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error(path))?;
+    make_durable(path)
+}
+
+/// Whether a folder is not there, or has nothing in it.
+///
+/// # Errors
+/// Whatever the file system refuses.
+pub fn is_absent_or_empty(path: &Path) -> Result<bool, FileError> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io_error(path)(error)),
+    }
+}
+
+/// Removes a file for good; one that is not there is no error.
+///
+/// # Errors
+/// Whatever the file system refuses.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        _ => make_durable(path),
+    }
 }
 
 /// Makes a folder that only its owner may enter.

@@ -23,12 +23,14 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod chain;
 pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod fhir;
 pub mod files;
+pub mod fsck;
 pub mod guard;
 pub mod import;
 pub mod invitation;

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, Sha256Digest};
 use tokio::sync::Mutex;
 
-use crate::chain::{Account, AccountKey, ChainError, RpcAccount, RpcChain};
+use crate::chain::{
+    Account, AccountKey, Chain, ChainError, Health, RpcAccount, SeveralAccounts, SeveralChains,
+};
 use crate::config::{AccountConfig, Config, ConfigError, Role};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
@@ -20,6 +22,9 @@ use crate::store::{Store, StoreError};
 
 /// The largest app that is installed, in bytes.
 const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How far this machine's clock may be behind the chain's newest block, in seconds.
+const CLOCK_BEHIND_S_MAX: u64 = 2;
 
 /// Why a party's parts could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -143,16 +148,25 @@ impl Party {
     /// An endpoint's address that is none, and key files that cannot be read.
     pub fn pipeline(&self) -> Result<Pipeline, PartyError> {
         let believed = &self.config.chain;
-        let chain = Arc::new(RpcChain::new(&believed.rpc, believed.chain_id)?);
+        let endpoints = believed.endpoints()?;
+        let health = Health::of(endpoints.len());
         let account = |config: &Option<AccountConfig>| -> Result<_, PartyError> {
             let Some(config) = config else {
                 return Ok(None);
             };
-            let key = AccountKey::read(&config.key_file)?;
-            let account: Arc<dyn Account> =
-                Arc::new(RpcAccount::new(Arc::clone(&chain), config.address, key));
-            Ok(Some(account))
+            let mut by_each: Vec<Arc<dyn Account>> = Vec::new();
+            for endpoint in &endpoints {
+                let key = AccountKey::read(&config.key_file)?;
+                let account = RpcAccount::new(Arc::clone(endpoint), config.address, key);
+                by_each.push(Arc::new(account));
+            }
+            let account = SeveralAccounts::new(by_each, Arc::clone(&health));
+            Ok(Some(Arc::new(account) as Arc<dyn Account>))
         };
+        let chains = endpoints
+            .iter()
+            .map(|one| Arc::clone(one) as Arc<dyn Chain>);
+        let chain = SeveralChains::new(chains.collect(), Arc::clone(&health));
         Ok(Pipeline {
             store: self.store.clone(),
             circles: Arc::new(self.circles()),
@@ -167,11 +181,13 @@ impl Party {
                 Role::Patient | Role::Recipient => self.config.relay_after_s,
             },
             block_age_s_max: believed.block_age_s_max,
+            clock_behind_s_max: CLOCK_BEHIND_S_MAX,
+            clock_behind_s: Arc::default(),
             batch: BatchBounds {
                 age_s_max: self.config.batch.age_s_max,
                 consents_max: self.config.batch.consents_max.max(1),
             },
-            chain,
+            chain: Arc::new(chain),
             seen_max: SEEN_MAX,
             readings: Readings::default(),
             chain_is_right: Arc::default(),

@@ -21,4 +21,5 @@ pub mod replica;
 pub mod report;
 pub mod search;
 pub mod seeds;
+pub mod soak;
 pub mod story;

@@ -116,7 +116,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
             app: party.app.clone(),
         },
         chain: ChainConfig {
-            rpc: "http://127.0.0.1:9/rpc".parse()?,
+            rpc: vec!["http://127.0.0.1:9/rpc".parse()?],
             chain_id: registry().chain_id,
             registry: registry().registry,
             class_hash: ClassHash::from_felt(Felt::ONE),

@@ -118,7 +118,10 @@ fn receipt(
     consent: &ConsentRow,
     batch: &BatchRow,
 ) -> Option<Receipt> {
-    let tree = Tree::build(&batch.leaves).ok()?;
+    let proof = match &consent.proof {
+        Some(proof) => proof.clone(),
+        None => Tree::build(&batch.leaves).ok()?.proof(consent.position?)?,
+    };
     let (block, time) = batch.block?;
     let reached = [
         (Stage::Recorded, Some(consent.recorded_at)),
@@ -132,7 +135,7 @@ fn receipt(
         terms: Terms::decode(&consent.terms).ok()?,
         opening: consent.opening,
         signature: consent.signature,
-        proof: tree.proof(consent.position?)?,
+        proof,
         root: batch.root,
         block,
         stages: reached

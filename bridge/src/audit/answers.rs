@@ -31,8 +31,8 @@ use crate::source::{Circle, CircleState, LogEntry, StateHash, all_consents, all_
 use crate::store::Store;
 use crate::store::circles::CircleRow;
 
-/// How long a circle rests after it was judged, in seconds: whoever writes into it all the time keeps
-/// nobody busy.
+/// How long a circle rests after it was judged, in seconds: whoever writes into it all the time
+/// keeps nobody busy.
 const JUDGED_REST_S: u64 = 10;
 /// After how long a circle is judged again though nothing in it changed, in seconds: what the chain
 /// says of a consent is no part of it.
@@ -264,14 +264,12 @@ async fn revoked(
 ) -> Result<End, AuditError> {
     let (store, handle) = (&pipeline.store, candidate.opening.handle);
     let kept = store.revocation(handle).await?;
-    // What an endpoint said once accuses nobody.
     let elsewhere = store.revoked_elsewhere(handle).await?;
-    let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_settled);
-    let on_chain = [
-        kept.as_ref().and_then(|kept| kept.revoked_at),
-        elsewhere.map(|elsewhere| elsewhere.revoked_at),
-    ];
-    let on_chain = on_chain.into_iter().flatten().min();
+    let landed = kept.as_ref().and_then(|kept| kept.landed);
+    let on_chain = [landed, elsewhere].into_iter().flatten();
+    // What an endpoint said once accuses nobody.
+    let settled = on_chain.filter(|said| said.is_settled);
+    let on_chain = settled.map(|said| said.revoked_at).min();
     let in_circle = kept.map(|kept| kept.seen_at);
     let by_block = |at: UnixSeconds| UnixSeconds(at.0.saturating_add(pipeline.block_age_s_max));
     let heard = [

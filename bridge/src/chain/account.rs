@@ -115,13 +115,18 @@ impl RpcAccount {
         &self,
         calls: Vec<StarknetCall>,
         nonce: AccountNonce,
+        above: Option<FeeBounds>,
     ) -> Result<Prepared, ChainError> {
         let execution = self.inner.execute_v3(calls).nonce(nonce.0.into());
         let estimate = match execution.estimate_fee().await {
             Ok(estimate) => estimate,
             Err(error) => return Err(self.estimate_error(nonce, error).await),
         };
-        let fees = self.bounds(&estimate)?;
+        let mut fees = self.policy.bounds(&estimate)?;
+        if let Some(above) = above {
+            fees = fees.raised_above(above)?;
+        }
+        self.check_cap(fees)?;
         let execution = execution
             .l1_gas(fees.l1_gas.amount.0)
             .l1_gas_price(fees.l1_gas.price.0)
@@ -148,6 +153,11 @@ impl RpcAccount {
     /// The bounds that are signed for an estimate.
     pub(super) fn bounds(&self, estimate: &FeeEstimate) -> Result<FeeBounds, ChainError> {
         let fees = self.policy.bounds(estimate)?;
+        self.check_cap(fees)?;
+        Ok(fees)
+    }
+
+    fn check_cap(&self, fees: FeeBounds) -> Result<(), ChainError> {
         let needed = fees.total()?;
         if needed > self.policy.cap {
             return Err(ChainError::FeeAboveCap {
@@ -155,7 +165,7 @@ impl RpcAccount {
                 cap: self.policy.cap,
             });
         }
-        Ok(fees)
+        Ok(())
     }
 
     /// What an error of estimating or preparing means.
@@ -274,7 +284,13 @@ impl Account for RpcAccount {
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
-        self.prepare_calls(call.to_starknet()?, nonce).await
+        self.prepare_calls(call.to_starknet()?, nonce, None).await
+    }
+
+    async fn replace(&self, call: &Call, stuck: &Prepared) -> Result<Prepared, ChainError> {
+        let calls = call.to_starknet()?;
+        self.prepare_calls(calls, stuck.nonce, Some(stuck.fees))
+            .await
     }
 
     async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError> {

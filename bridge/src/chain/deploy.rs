@@ -256,7 +256,7 @@ async fn create(account: &RpcAccount, plan: &Plan) -> Result<Placed, ChainError>
             calldata,
         };
         let nonce = account.nonce().await?;
-        let sent = match account.prepare_calls(vec![call], nonce).await {
+        let sent = match account.prepare_calls(vec![call], nonce, None).await {
             Ok(prepared) => account.send(&prepared).await.map(|_| prepared.hash),
             Err(error) => Err(error),
         };

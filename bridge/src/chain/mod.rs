@@ -28,6 +28,7 @@ mod intent;
 mod land;
 mod pool;
 mod rpc;
+mod several;
 
 pub use account::{AccountKey, FeePolicy, RpcAccount};
 pub use deploy::{Artifact, Contract, Deployment, deploy};
@@ -38,6 +39,7 @@ pub use pool::{
     CLAIMS_MAX, Claim, PAGE_MAX, PoolCall, PoolState, Promise, QUOTAS_MAX, Quota, QuotaUse, Totals,
 };
 pub use rpc::{RpcChain, RpcLimits};
+pub use several::{Health, SeveralAccounts, SeveralChains};
 
 /// The most openings in one [`Call::Revoke`]; the registry refuses more.
 pub const REVOCATIONS_MAX: usize = 64;
@@ -171,6 +173,11 @@ pub trait Chain: Send + Sync {
     /// [`ChainError`], as every method here.
     async fn chain_id(&self) -> Result<ChainId, ChainError>;
 
+    /// The block of a number; nothing if it is not there, or nobody can say.
+    async fn block_at(&self, _: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
+        Ok(None)
+    }
+
     /// The newest closed block.
     async fn tip(&self) -> Result<BlockAt, ChainError>;
 
@@ -216,6 +223,15 @@ pub trait Chain: Send + Sync {
         handles: &[Handle],
     ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError>;
 
+    /// The same as everybody who is asked agrees: of several endpoints that each has it.
+    async fn revoked_at_by_all(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<(Vec<Option<UnixSeconds>>, BlockAt), ChainError> {
+        self.revoked_at(registry, handles).await
+    }
+
     /// When a ticket's handle was revoked and its reward claimed, both read at one block.
     async fn ticket_times(
         &self,
@@ -227,6 +243,11 @@ pub trait Chain: Send + Sync {
 
     /// What became of a transaction.
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;
+
+    /// What is wrong with endpoints, for people to see.
+    fn complaints(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How many transactions an account has made; the next one carries this number.
@@ -355,6 +376,13 @@ pub trait Account: Send + Sync {
     /// [`ChainError::WouldRevert`] for a call that the registry would refuse now, and
     /// [`ChainError::FeeAboveCap`].
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError>;
+
+    /// Prepares a transaction in the place of one that does not land: under its nonce, so that at
+    /// most one of both takes effect, for a quarter more of each price at least.
+    ///
+    /// # Errors
+    /// As [`Account::prepare`].
+    async fn replace(&self, call: &Call, stuck: &Prepared) -> Result<Prepared, ChainError>;
 
     /// Sends a prepared transaction, unchanged.
     ///

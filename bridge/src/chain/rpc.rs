@@ -227,6 +227,15 @@ impl Chain for RpcChain {
             .map_err(|error| self.failure("starknet_chainId", error))
     }
 
+    async fn block_at(&self, number: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
+        self.right_chain().await?;
+        match self.block(BlockId::Number(number.0)).await {
+            Ok(block) => Ok(Some(block)),
+            Err(ChainError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn tip(&self) -> Result<BlockAt, ChainError> {
         self.right_chain().await?;
         self.block(BlockId::Tag(BlockTag::Latest)).await

@@ -31,7 +31,7 @@ use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::RecordsLock;
 use crate::store::circles::CircleRow;
-use crate::store::facts::{HINDRANCE, LAST_ROUND};
+use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND};
 
 /// The file of a hospital's keys.
 pub const KEY_FILE: &str = "custodian-keys.json";
@@ -157,9 +157,9 @@ pub struct InitParts {
     /// The app's wasm.
     #[arg(long, default_value = "target/app/medsync_app.wasm")]
     app: PathBuf,
-    /// A Starknet RPC endpoint.
-    #[arg(long)]
-    rpc: Url,
+    /// A Starknet RPC endpoint; may be named several times, and they are asked in this order.
+    #[arg(long, required = true)]
+    rpc: Vec<Url>,
     /// What `medsync deploy` wrote.
     #[arg(long)]
     deployment: PathBuf,
@@ -519,6 +519,8 @@ impl Status {
             let fact = party.store.fact(name).await?;
             hindrances.extend(fact.filter(|why| !why.is_empty()));
         }
+        let endpoints = party.store.fact(ENDPOINTS).await?;
+        hindrances.extend(endpoints.filter(|why| !why.is_empty()));
         let last_round = party.store.fact(LAST_ROUND).await?;
         let mut alarms = BTreeMap::new();
         for circle in &circles {

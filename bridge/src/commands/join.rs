@@ -241,8 +241,8 @@ pub async fn leave(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
 }
 
 /// Before a leave: waits a while until everything that this home has to say is in the context,
-/// everything there was read, and both are compared with a node that is in reach: what this node
-/// alone has heard is lost with it.
+/// everything there was read, and both are compared with a node that is in reach, and until its
+/// revocations are on chain: what this node alone has heard is lost with it.
 ///
 /// # Errors
 /// Something that stays unsaid or unread; a context that is not entered.
@@ -254,8 +254,8 @@ pub async fn settle(party: &Party, row: &CircleRow) -> anyhow::Result<()> {
             Some(0) => eprintln!("waiting for the daemon to say and read everything there is"),
             Some(_) => {}
             None => bail!(
-                "not everything is said, or read, in the {}, or no other node is in reach: let the \
-                 daemon run until it is, or say --anyway",
+                "not everything is said, or read, in the {}, a revocation is not on chain, or no \
+                 other node is in reach: let the daemon run until it is, or say --anyway",
                 row.kind.name()
             ),
         }
@@ -271,7 +271,12 @@ async fn is_settled(party: &Party, circle: &dyn Circle) -> anyhow::Result<bool> 
     let unsaid = store.contexts_with_unpublished_entries().await?;
     let read = store.circle(context).await?.state_hash;
     let is_alone = party.node.peers().await? == 0;
-    if unsaid.contains(&context) || is_alone || party.node.sync(context).await.is_err() {
+    // The chain tells whoever may not have heard it in the circle.
+    let unlanded = store.unlanded_revocations(context).await?;
+    if unsaid.contains(&context) || unlanded > 0 || is_alone {
+        return Ok(false);
+    }
+    if party.node.sync(context).await.is_err() {
         return Ok(false);
     }
     Ok(read == Some(circle.state_hash().await?))

@@ -9,8 +9,10 @@ use medsync_protocol::ids::ContextId;
 use crate::party::Party;
 
 pub mod audit;
+pub mod backup;
 pub mod daemon;
 pub mod deploy;
+pub mod fsck;
 pub mod hospital;
 pub mod join;
 pub mod patient;
@@ -49,6 +51,12 @@ pub enum Command {
     /// Read and check the logs of a circle.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Copy a home into a folder, while its daemon runs.
+    Backup(backup::Backup),
+    /// Make a home of a backup.
+    Restore(backup::Restore),
+    /// Compare the store with the circles and the chain.
+    Fsck(fsck::Fsck),
     /// Check a receipt; needs no node and asks no hospital.
     Verify(verify::Verify),
 }
@@ -75,6 +83,9 @@ impl Cli {
             Command::Researcher(researcher) => researcher.run().await?,
             Command::Rewards(rewards) => rewards.run().await?,
             Command::Audit(audit) => return audit.run().await,
+            Command::Backup(backup) => backup.run().await?,
+            Command::Restore(restore) => restore.run().await?,
+            Command::Fsck(fsck) => return fsck.run().await,
             Command::Verify(verify) => return verify.run().await,
         }
         Ok(0)

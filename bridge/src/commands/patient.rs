@@ -297,13 +297,6 @@ async fn leave(home: &Path, anyway: bool) -> anyhow::Result<()> {
                  --anyway"
             );
         }
-        let unlanded = party.store.unlanded_revocations(context).await?;
-        if unlanded > 0 {
-            bail!(
-                "{unlanded} revocations are not on chain yet, so the hospital may not have heard of \
-                 them: let the daemon run until they are, or say --anyway"
-            );
-        }
     }
     join::leave(&party, &row).await?;
     print_json(&serde_json::json!({ "left": context }))

@@ -244,7 +244,7 @@ impl Init {
                 app: absolute(&self.app)?,
             },
             chain: ChainConfig {
-                rpc: self.rpc[0].clone(),
+                rpc: self.rpc.clone(),
                 chain_id: deployment.chain_id,
                 registry: deployment.registry,
                 class_hash: deployment.class_hash,

@@ -2,9 +2,14 @@
 //!
 //! The chain is asked before anything is sent again. A transaction that the chain does not know is
 //! sent unchanged: it has the same hash and nonce, so that it can take effect only once. One that
-//! can no longer land sends the batch back to `placed`.
+//! can no longer land sends the batch back to `placed`. One that is out for long without landing is
+//! replaced under its nonce, for more: at most one of both lands, and if that is the first, the
+//! chain says so. Where that would cost too much, the first goes on: it is sent again where it is
+//! not known.
 
-use super::{Pipeline, PipelineError};
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
+
+use super::{Pipeline, PipelineError, submit};
 use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
 use crate::store::batches::{BatchRow, BatchState};
 
@@ -15,10 +20,11 @@ use crate::store::batches::{BatchRow, BatchState};
 pub async fn confirm_submitted(
     pipeline: &Pipeline,
     account: &dyn Account,
+    anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let mut outcome = Ok(());
     for batch in pipeline.store.open_batches().await? {
-        outcome = outcome.and(look_after(pipeline, account, &batch).await);
+        outcome = outcome.and(look_after(pipeline, account, anchorer, &batch).await);
     }
     outcome
 }
@@ -26,19 +32,25 @@ pub async fn confirm_submitted(
 async fn look_after(
     pipeline: &Pipeline,
     account: &dyn Account,
+    anchorer: Anchorer,
     batch: &BatchRow,
 ) -> Result<(), PipelineError> {
     let (BatchState::Submitted, Some(transaction)) = (batch.state, batch.transaction) else {
         return Ok(());
     };
+    let is_stuck = is_stuck(batch.submitted_at, pipeline.now());
     match pipeline.chain.status(transaction).await? {
         TransactionStatus::Accepted { block } => {
+            pipeline.check_not_ahead(block.time)?;
             pipeline
                 .store
                 .batch_landed(batch.id, block.block(), block.time)
                 .await?;
             tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
             Ok(())
+        }
+        TransactionStatus::Received | TransactionStatus::Unknown if is_stuck => {
+            replace(pipeline, account, anchorer, batch).await
         }
         TransactionStatus::Received => Ok(()),
         TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
@@ -72,6 +84,46 @@ async fn send_again(
             .await?),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Sends another transaction in the place of one that does not land.
+async fn replace(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<(), PipelineError> {
+    let Some(stuck) = batch.intent.as_deref().and_then(Prepared::from_intent) else {
+        return send_again(pipeline, account, batch).await;
+    };
+    let call = submit::call_for(pipeline, anchorer, batch).await?;
+    let replaced = async {
+        let prepared = account.replace(&call, &stuck).await?;
+        submit::intend_and_send(pipeline, account, batch, &prepared).await?;
+        tracing::warn!(
+            batch = batch.id.0, transaction = %prepared.hash, stuck = %stuck.hash,
+            "a transaction that did not land was replaced",
+        );
+        Ok(())
+    };
+    match replaced.await {
+        Err(PipelineError::Chain(ChainError::FeeAboveCap { .. })) => {
+            send_again(pipeline, account, batch).await
+        }
+        Err(PipelineError::Chain(error)) if is_dead(&error) => Ok(pipeline
+            .store
+            .place_batch(batch.id, Some(&error.to_string()))
+            .await?),
+        replaced => replaced,
+    }
+}
+
+/// After how long a transaction that is out and in no block is replaced, in seconds.
+const STUCK_AFTER_S: u64 = 10 * 60;
+
+/// Whether a transaction is out for so long that another has to take its place.
+pub(super) fn is_stuck(sent_at: Option<UnixSeconds>, now: UnixSeconds) -> bool {
+    sent_at.is_some_and(|at| now.0.saturating_sub(at.0) >= STUCK_AFTER_S)
 }
 
 /// Whether a transaction that was sent before can never land, so that a new one has to be made. An

@@ -5,13 +5,14 @@
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
-//! - [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]: consents become
-//!   batches, positions, one transaction, and receipts.
+//! - [`take_over`] → [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]:
+//! consents become batches, positions, one transaction, and receipts.
 //!
 //! Each step reads its input from the store, does one thing, and writes what it did. A step that
 //! is interrupted anywhere is simply done again: the normal path and recovery are one path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ClassHash, UnixSeconds};
@@ -31,6 +32,7 @@ pub mod place;
 pub mod relay;
 pub mod seal;
 pub mod submit;
+pub mod take_over;
 pub mod tell;
 pub mod tickets;
 pub mod watch;
@@ -69,6 +71,11 @@ pub struct Pipeline {
     pub relay_after_s: u64,
     /// How old the newest block may be when the chain is asked what is revoked, in seconds.
     pub block_age_s_max: u64,
+    /// How far this clock may be behind the chain's newest block, in seconds; nothing but
+    /// revocations is written beyond it.
+    pub clock_behind_s_max: u64,
+    /// How far it was when the watch last looked, in seconds.
+    pub clock_behind_s: Arc<AtomicU64>,
     /// When a batch closes.
     pub batch: BatchBounds,
     /// How many entries of one circle are kept; [`ingest::SEEN_MAX`] but in tests.
@@ -110,6 +117,12 @@ pub enum PipelineError {
         /// What is believed, in seconds.
         age_s_max: u64,
     },
+    /// This machine's clock is wrong.
+    #[error(
+        "this machine's clock is {0} s behind what the Starknet endpoint says: set it right, or \
+         use another endpoint. Nothing but revocations is written until then"
+    )]
+    ClockBehind(u64),
     /// What the store holds does not fit together.
     #[error("{0}")]
     Broken(String),
@@ -139,6 +152,7 @@ impl Pipeline {
 
     /// Makes sure that an answer about revocations is of a block of now.
     pub(crate) fn check_recent(&self, block: BlockAt) -> Result<(), PipelineError> {
+        self.check_not_ahead(block.time)?;
         let (block, now, age_s_max) = (block.time, self.now(), self.block_age_s_max);
         if now.0.saturating_sub(block.0) > age_s_max {
             return Err(PipelineError::OldBlock {
@@ -148,6 +162,33 @@ impl Pipeline {
             });
         }
         Ok(())
+    }
+
+    /// Makes sure that this clock was right when the watch last looked.
+    ///
+    /// # Errors
+    /// [`PipelineError::ClockBehind`].
+    pub(crate) fn check_clock(&self) -> Result<(), PipelineError> {
+        let behind_s = self.clock_behind_s.load(Ordering::Relaxed);
+        if behind_s > self.clock_behind_s_max {
+            return Err(PipelineError::ClockBehind(behind_s));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that something that the chain says to have happened has not yet to come.
+    pub(crate) fn check_not_ahead(&self, at: UnixSeconds) -> Result<(), PipelineError> {
+        let behind_s = at.0.saturating_sub(self.now().0);
+        if behind_s > self.clock_behind_s_max {
+            return Err(PipelineError::ClockBehind(behind_s));
+        }
+        Ok(())
+    }
+
+    /// Notes how far this clock is behind a block: none is of a time to come.
+    pub(crate) fn note_block(&self, block: BlockAt) {
+        let behind_s = block.time.0.saturating_sub(self.now().0);
+        self.clock_behind_s.store(behind_s, Ordering::Relaxed);
     }
 
     async fn ask_chain(&self) -> Result<(), ChainError> {
@@ -179,12 +220,14 @@ impl Pipeline {
         let (Some(account), Some(anchorer)) = (self.anchor_account.clone(), self.anchorer()) else {
             return Ok(false);
         };
+        self.check_clock()?;
+        take_over::take_over_places(self, anchorer).await?;
         tickets::issue_due(self).await?;
         seal::seal_due(self, anchorer).await?;
         // What hinders one batch must not keep the others.
         let placed = place::place_sealed(self, anchorer).await;
         let submitted = submit::submit_next(self, &*account, anchorer).await;
-        let confirmed = confirm::confirm_submitted(self, &*account).await;
+        let confirmed = confirm::confirm_submitted(self, &*account, anchorer).await;
         let told = tell::tell_due(self, anchorer).await;
         placed.and(submitted).and(confirmed).and(told)?;
         Ok(!self.store.open_batches().await?.is_empty())

@@ -215,17 +215,20 @@ pub async fn report(
     anchorer: Anchorer,
     stage: StageReport,
 ) -> Result<Vec<(ConsentRow, PipelineError)>, PipelineError> {
-    let tree = tree_of(batch)?;
+    // Of a batch that was taken over only the paths are known.
+    let tree = match batch.leaves.is_empty() {
+        true => None,
+        false => Some(tree_of(batch)?),
+    };
     let mut untold = Vec::new();
     let mut silent = BTreeSet::new();
     for consent in consents {
         if silent.contains(&consent.context) {
             continue;
         }
-        let proof = consent
-            .position
-            .and_then(|position| tree.proof(position))
-            .ok_or_else(|| broken(batch, "a consent stands outside of it"))?;
+        let in_tree = || tree.as_ref()?.proof(consent.position?);
+        let proof = consent.proof.clone().or_else(in_tree);
+        let proof = proof.ok_or_else(|| broken(batch, "a consent stands outside of it"))?;
         let position = AnchorReport {
             commitment: consent.commitment,
             handle: consent.handle,

@@ -6,9 +6,9 @@
 
 use medsync_protocol::secrets::Handle;
 
-use super::confirm::is_dead;
+use super::confirm::{is_dead, is_stuck};
 use super::{Pipeline, PipelineError};
-use crate::chain::{Account, Call, Prepared, REVOCATIONS_MAX, TransactionStatus};
+use crate::chain::{Account, Call, ChainError, Prepared, REVOCATIONS_MAX, TransactionStatus};
 use crate::store::revocations::RevocationRow;
 
 /// One round: notes what has landed, looks after what is out, sends what waits. Answers whether
@@ -27,7 +27,7 @@ pub async fn relay_round(pipeline: &Pipeline) -> Result<bool, PipelineError> {
     let handles: Vec<Handle> = open.iter().map(|revocation| revocation.handle).collect();
     let (times, _) = pipeline
         .chain
-        .revoked_at(pipeline.registry.registry, &handles)
+        .revoked_at_by_all(pipeline.registry.registry, &handles)
         .await?;
     let mut waiting = Vec::new();
     for (revocation, time) in open.into_iter().zip(times) {
@@ -35,7 +35,7 @@ pub async fn relay_round(pipeline: &Pipeline) -> Result<bool, PipelineError> {
             Some(time) => {
                 pipeline
                     .store
-                    .revocation_landed(revocation.handle, time)
+                    .revocation_landed(revocation.handle, time, pipeline.now())
                     .await?;
                 tracing::info!(handle = %revocation.handle, at = time.0, "revoked on chain");
             }
@@ -67,33 +67,80 @@ async fn look_after(
     let Some(transaction) = out.transaction else {
         return Ok(());
     };
-    let together: Vec<Handle> = waiting
+    let together: Vec<&RevocationRow> = waiting
         .iter()
         .filter(|revocation| revocation.transaction == Some(transaction))
-        .map(|revocation| revocation.handle)
         .collect();
+    let is_stuck = is_stuck(out.sent_at, pipeline.now());
     match pipeline.chain.status(transaction).await? {
+        // One of several endpoints does not have it, for long: the watch says whether that is so.
+        TransactionStatus::Accepted { block } if is_stuck => {
+            let (store, now) = (&pipeline.store, pipeline.now());
+            for revocation in together {
+                let (handle, at) = (revocation.handle, block.time);
+                store.revocation_landed(handle, at, now).await?;
+            }
+            Ok(())
+        }
         // Accepted, but not seen in the block that was read: the next round sees it.
-        TransactionStatus::Received | TransactionStatus::Accepted { .. } => Ok(()),
+        TransactionStatus::Accepted { .. } => Ok(()),
+        TransactionStatus::Received | TransactionStatus::Unknown if is_stuck => {
+            replace(pipeline, account, out, &together).await
+        }
+        TransactionStatus::Received => Ok(()),
         TransactionStatus::Reverted { reason, .. } => {
             tracing::warn!(%transaction, %reason, "a revocation's transaction reverted");
-            Ok(pipeline.store.intend_revocations(&together, None).await?)
+            prepare_anew(pipeline, &together).await
         }
-        TransactionStatus::Unknown => {
-            let prepared = out.intent.as_deref().and_then(Prepared::from_intent);
-            let sent = match &prepared {
-                Some(prepared) => account.send(prepared).await,
-                None => return Ok(pipeline.store.intend_revocations(&together, None).await?),
-            };
-            match sent {
-                Ok(_) => Ok(()),
-                Err(error) if is_dead(&error) => {
-                    Ok(pipeline.store.intend_revocations(&together, None).await?)
-                }
-                Err(error) => Err(error.into()),
-            }
-        }
+        TransactionStatus::Unknown => send_again(pipeline, account, out, &together).await,
     }
+}
+
+/// Sends another transaction in the place of one that does not land. Where that would cost too
+/// much, the first goes on.
+async fn replace(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    out: &RevocationRow,
+    together: &[&RevocationRow],
+) -> Result<(), PipelineError> {
+    let stuck = out.intent.as_deref().and_then(Prepared::from_intent);
+    match intend_and_send(pipeline, account, together, stuck.as_ref()).await {
+        Err(PipelineError::Chain(ChainError::FeeAboveCap { .. })) => {
+            send_again(pipeline, account, out, together).await
+        }
+        Err(PipelineError::Chain(error)) if is_dead(&error) => {
+            prepare_anew(pipeline, together).await
+        }
+        replaced => replaced,
+    }
+}
+
+/// Sends the same transaction again: the chain may have lost it, and it lands once.
+async fn send_again(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    out: &RevocationRow,
+    together: &[&RevocationRow],
+) -> Result<(), PipelineError> {
+    let Some(prepared) = out.intent.as_deref().and_then(Prepared::from_intent) else {
+        return prepare_anew(pipeline, together).await;
+    };
+    match account.send(&prepared).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_dead(&error) => prepare_anew(pipeline, together).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Forgets a transaction that cannot land: what it carried is sent by another.
+async fn prepare_anew(
+    pipeline: &Pipeline,
+    together: &[&RevocationRow],
+) -> Result<(), PipelineError> {
+    let handles: Vec<Handle> = together.iter().map(|row| row.handle).collect();
+    let (store, now) = (&pipeline.store, pipeline.now());
+    Ok(store.intend_revocations(&handles, None, now).await?)
 }
 
 /// Sends what has waited long enough, in one transaction.
@@ -110,19 +157,31 @@ async fn send(
     if due.is_empty() {
         return Ok(());
     }
+    intend_and_send(pipeline, account, &due, None).await
+}
+
+/// Sends one transaction for several revocations, after its intent is durable; in the place of one
+/// that does not land, if there is one.
+async fn intend_and_send(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    revocations: &[&RevocationRow],
+    stuck: Option<&Prepared>,
+) -> Result<(), PipelineError> {
+    let openings = revocations.iter();
     let call = Call::Revoke {
         registry: pipeline.registry.registry,
-        openings: due
-            .iter()
-            .map(|r| (r.secret.clone(), r.claim_key))
-            .collect(),
+        openings: openings.map(|r| (r.secret.clone(), r.claim_key)).collect(),
     };
-    let prepared = account.prepare(&call, account.nonce().await?).await?;
-    let handles: Vec<Handle> = due.iter().map(|revocation| revocation.handle).collect();
+    let prepared = match stuck {
+        Some(stuck) => account.replace(&call, stuck).await?,
+        None => account.prepare(&call, account.nonce().await?).await?,
+    };
+    let handles: Vec<Handle> = revocations.iter().map(|r| r.handle).collect();
     let intent = prepared.to_intent();
     pipeline
         .store
-        .intend_revocations(&handles, Some((&intent, prepared.hash)))
+        .intend_revocations(&handles, Some((&intent, prepared.hash)), pipeline.now())
         .await?;
     account.send(&prepared).await?;
     tracing::info!(transaction = %prepared.hash, count = handles.len(), "revocations submitted");

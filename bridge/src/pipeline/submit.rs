@@ -9,11 +9,11 @@ use medsync_protocol::anchor::LeafCount;
 use medsync_protocol::ids::Anchorer;
 
 use super::{Pipeline, PipelineError, place};
-use crate::chain::{Account, Call};
+use crate::chain::{Account, Call, Class, Prepared};
 use crate::source::StageReport;
-use crate::store::batches::BatchState;
+use crate::store::batches::{BatchRow, BatchState};
 
-/// Prepares and sends the first placed batch, unless another is on its way.
+/// Prepares and sends the first placed batch that can be sent, unless another is on its way.
 ///
 /// # Errors
 /// A chain or store that does not answer; the batch stays placed, or its intent is kept.
@@ -29,9 +29,31 @@ pub async fn submit_next(
     {
         return Ok(());
     }
-    let Some(batch) = open.iter().find(|batch| batch.state == BatchState::Placed) else {
-        return Ok(());
-    };
+    // One that cannot be sent now keeps no other waiting.
+    let mut outcome = Ok(());
+    for batch in open
+        .iter()
+        .filter(|batch| batch.state == BatchState::Placed)
+    {
+        match submit(pipeline, account, anchorer, batch).await {
+            Err(PipelineError::Chain(error)) if error.class() == Class::FailBatch => {
+                let store = &pipeline.store;
+                let why = error.to_string();
+                store.place_batch(batch.id, Some(&why)).await?;
+                outcome = outcome.and(Err(error.into()));
+            }
+            sent => return sent,
+        }
+    }
+    outcome
+}
+
+async fn submit(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<(), PipelineError> {
     let registry = pipeline.registry.registry;
     // A batch that comes back here after a failure may have landed all the same.
     if let Some(time) = pipeline
@@ -39,6 +61,7 @@ pub async fn submit_next(
         .anchored_at(registry, anchorer, batch.root)
         .await?
     {
+        pipeline.check_not_ahead(time)?;
         let tip = pipeline.chain.tip().await?;
         pipeline
             .store
@@ -46,19 +69,9 @@ pub async fn submit_next(
             .await?;
         return Ok(());
     }
-    let call = Call::Anchor {
-        registry,
-        expected_head: pipeline.chain.head_of(registry, anchorer).await?,
-        root: batch.root,
-        leaf_count: LeafCount(batch.leaves.len() as u64),
-    };
+    let call = call_for(pipeline, anchorer, batch).await?;
     let prepared = account.prepare(&call, account.nonce().await?).await?;
-    let intent = prepared.to_intent();
-    pipeline
-        .store
-        .intend_batch(batch.id, &intent, prepared.hash, pipeline.now())
-        .await?;
-    account.send(&prepared).await?;
+    intend_and_send(pipeline, account, batch, &prepared).await?;
     tracing::info!(batch = batch.id.0, transaction = %prepared.hash, "batch submitted");
     let stage = StageReport::Submitted {
         transaction: prepared.hash,
@@ -66,5 +79,36 @@ pub async fn submit_next(
     let consents = pipeline.store.consents_in(batch.id).await?;
     // News for people; that it is anchored is what is told until it is heard.
     place::report(pipeline, batch, &consents, anchorer, stage).await?;
+    Ok(())
+}
+
+/// What anchors a batch now.
+pub(super) async fn call_for(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<Call, PipelineError> {
+    let registry = pipeline.registry.registry;
+    Ok(Call::Anchor {
+        registry,
+        expected_head: pipeline.chain.head_of(registry, anchorer).await?,
+        root: batch.root,
+        leaf_count: LeafCount(batch.leaves.len() as u64),
+    })
+}
+
+/// Makes an intent durable, then sends its transaction.
+pub(super) async fn intend_and_send(
+    pipeline: &Pipeline,
+    account: &dyn Account,
+    batch: &BatchRow,
+    prepared: &Prepared,
+) -> Result<(), PipelineError> {
+    let intent = prepared.to_intent();
+    pipeline
+        .store
+        .intend_batch(batch.id, &intent, prepared.hash, pipeline.now())
+        .await?;
+    account.send(prepared).await?;
     Ok(())
 }

@@ -213,7 +213,8 @@ pub async fn promised(
         }
         let revoked = store.revocation(ticket.handle).await?;
         let stage = if let Some(revoked) = revoked {
-            TicketStage::Revoked(revoked.revoked_at.unwrap_or(revoked.seen_at))
+            let landed = revoked.landed.map(|landed| landed.revoked_at);
+            TicketStage::Revoked(landed.unwrap_or(revoked.seen_at))
         } else if let Some(why) = &silence {
             // A chain that is silent is not asked about each ticket anew.
             TicketStage::Unknown(why.clone())

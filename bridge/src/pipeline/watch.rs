@@ -10,6 +10,8 @@
 //! dropped a block. So revocations and batches that landed are asked about too, and go out again
 //! if the chain does not have them.
 //!
+//! It compares this machine's clock with the newest block, too.
+//!
 //! Each round asks about a few and goes on from there in the next, so that the watch costs the same
 //! however much there is.
 
@@ -19,6 +21,7 @@ use medsync_protocol::secrets::Handle;
 use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
 use crate::store::batches::BatchId;
+use crate::store::revocations::RevokedOnChain;
 
 /// How many handles of which the chain said something once are asked about first: they do not wait
 /// until the others had their turn.
@@ -31,11 +34,12 @@ const SETTLED_S: u64 = 10 * 60;
 const HANDLES_CURSOR: &str = "watch_handles";
 const BATCHES_CURSOR: &str = "watch_batches";
 
-/// Asks about the next handles and batches.
+/// Looks at the newest block, and asks about the next handles and batches.
 ///
 /// # Errors
 /// A chain or store that does not answer; the next round asks again.
 pub async fn watch_round(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    pipeline.note_block(pipeline.chain.tip().await?);
     watch_handles(pipeline).await?;
     watch_batches(pipeline).await
 }
@@ -50,68 +54,110 @@ async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let room = REVOCATIONS_MAX - handles.len();
     let watched = store.watched_handles(&cursor, room).await?;
     handles.extend(&watched);
-    if !handles.is_empty() {
-        let registry = pipeline.registry.registry;
-        let (times, block) = pipeline.chain.revoked_at(registry, &handles).await?;
-        for (handle, time) in handles.iter().zip(times) {
-            compare(pipeline, *handle, time, block.time).await?;
+    let (mut landed, mut others) = (Vec::new(), Vec::new());
+    for handle in handles {
+        let known = store.revocation(handle).await?;
+        match known.map(|known| known.landed) {
+            Some(Some(said)) => landed.push((handle, said)),
+            // It is on its way: the relay looks.
+            Some(None) => {}
+            None => others.push(handle),
         }
     }
+    compare_landed(pipeline, &landed).await?;
+    compare_elsewhere(pipeline, &others).await?;
     let is_last = watched.len() < room;
     let next = watched.last().filter(|_| !is_last);
     let next = next.map(ToString::to_string).unwrap_or_default();
     Ok(store.state_fact(HANDLES_CURSOR, &next).await?)
 }
 
-/// Compares what the chain says of a handle with what is known here.
-async fn compare(
+/// Compares revocations that landed with what the chain says of them now. It has to be there by
+/// everybody who is asked.
+async fn compare_landed(
     pipeline: &Pipeline,
-    handle: Handle,
-    on_chain: Option<UnixSeconds>,
-    block: UnixSeconds,
+    landed: &[(Handle, RevokedOnChain)],
 ) -> Result<(), PipelineError> {
-    let store = &pipeline.store;
-    let landed = store.revocation(handle).await?.map(|row| row.revoked_at);
-    match (on_chain, landed) {
-        // An endpoint that is behind says nothing about what came later.
-        (None, Some(Some(at))) if at <= block => {
-            store.revocation_lost(handle).await?;
-            tracing::error!(%handle, "the chain no longer has a revocation; it goes out again");
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let handles: Vec<Handle> = landed.iter().map(|(handle, _)| *handle).collect();
+    if let Some((times, block, some)) = ask(pipeline, &handles, By::All).await? {
+        for (handle, time) in some.iter().zip(times) {
+            let known = landed.iter().find(|(known, _)| known == handle);
+            let Some((handle, before)) = known else {
+                continue;
+            };
+            match time {
+                // An endpoint that is behind says nothing about what came later.
+                None if before.revoked_at <= block => {
+                    store.revocation_lost(*handle).await?;
+                    tracing::error!(%handle, "the chain lost a revocation; it goes out again");
+                }
+                Some(at) if at.min(now) != before.revoked_at => {
+                    store.revocation_landed(*handle, at, now).await?;
+                    tracing::warn!(%handle, at = at.0, "the chain says another time than before");
+                }
+                Some(_) if is_due(before, block, now) => store.settle_revocation(*handle).await?,
+                _ => {}
+            }
         }
-        (_, None) => compare_elsewhere(pipeline, handle, on_chain, block).await?,
-        _ => {}
     }
     Ok(())
 }
 
-/// The same of a handle of which no revocation is known here.
-async fn compare_elsewhere(
-    pipeline: &Pipeline,
-    handle: Handle,
-    on_chain: Option<UnixSeconds>,
-    block: UnixSeconds,
-) -> Result<(), PipelineError> {
+/// Whether what was said once settles with an answer of this block.
+fn is_due(before: &RevokedOnChain, block: UnixSeconds, now: UnixSeconds) -> bool {
+    !before.is_settled && before.said_at.0 + SETTLED_S <= now.0 && before.said_at <= block
+}
+
+/// The same of handles of which no revocation is known here. That anybody says so counts.
+async fn compare_elsewhere(pipeline: &Pipeline, handles: &[Handle]) -> Result<(), PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
-    match (on_chain, store.revoked_elsewhere(handle).await?) {
-        (Some(at), None) => {
-            store.keep_revoked_elsewhere(handle, at, now).await?;
-            tracing::warn!(%handle, at = at.0, "revoked on chain, not in its circle");
-        }
-        (said, Some(before)) if !before.is_settled => {
-            // A block that is older than what it denies says nothing.
-            let is_later = before.said_at.max(before.revoked_at) <= block;
-            if before.said_at.0 + SETTLED_S <= now.0 && is_later {
-                store
-                    .settle_revoked_elsewhere(handle, said.is_some())
-                    .await?;
-                if said.is_none() {
-                    tracing::error!(%handle, "the chain has no revocation that it once had");
+    if let Some((times, block, some)) = ask(pipeline, handles, By::Any).await? {
+        for (handle, time) in some.iter().zip(times) {
+            match (time, store.revoked_elsewhere(*handle).await?) {
+                (Some(at), None) => {
+                    store.keep_revoked_elsewhere(*handle, at, now).await?;
+                    tracing::warn!(%handle, at = at.0, "revoked on chain, not in its circle");
                 }
+                (said, Some(before)) if is_due(&before, block, now) => {
+                    store
+                        .settle_revoked_elsewhere(*handle, said.is_some())
+                        .await?;
+                    if said.is_none() {
+                        tracing::error!(%handle, "the chain has no revocation that it once had");
+                    }
+                }
+                _ => {}
             }
         }
-        _ => {}
     }
     Ok(())
+}
+
+/// Who has to say that a handle is open.
+#[derive(Clone, Copy)]
+enum By {
+    All,
+    Any,
+}
+
+type Said<'a> = (Vec<Option<UnixSeconds>>, UnixSeconds, &'a [Handle]);
+
+/// What the chain says of handles, if there are any, with the time of its block.
+async fn ask<'a>(
+    pipeline: &Pipeline,
+    handles: &'a [Handle],
+    by: By,
+) -> Result<Option<Said<'a>>, PipelineError> {
+    if handles.is_empty() {
+        return Ok(None);
+    }
+    let (chain, registry) = (&pipeline.chain, pipeline.registry.registry);
+    let (times, block) = match by {
+        By::All => chain.revoked_at_by_all(registry, handles).await?,
+        By::Any => chain.revoked_at(registry, handles).await?,
+    };
+    Ok(Some((times, block.time, handles)))
 }
 
 async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
@@ -132,7 +178,10 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
                 .block
                 .is_some_and(|(_, at)| at.0 + SETTLED_S <= tip.time.0);
             if on_chain.is_none() && is_covered {
-                store.batch_lost(batch.id).await?;
+                match batch.leaves.is_empty() {
+                    true => store.forget_batch(batch.id).await?,
+                    false => store.batch_lost(batch.id).await?,
+                }
                 tracing::error!(
                     batch = batch.id.0,
                     "the chain no longer has a batch; it goes out again"

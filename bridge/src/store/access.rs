@@ -69,14 +69,14 @@ impl Store {
         .bind(exchange.to_string())
         .bind(circle.to_string())
         .bind(fresh.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         let text: String = sqlx::query_scalar(
             "SELECT pseudonym FROM pseudonyms WHERE exchange = $1 AND circle = $2",
         )
         .bind(exchange.to_string())
         .bind(circle.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         read("a pseudonym", &text)
     }
@@ -95,7 +95,7 @@ impl Store {
         )
         .bind(exchange.to_string())
         .bind(patient.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         circle.map(|text| read("a context", &text)).transpose()
     }
@@ -125,7 +125,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| {
@@ -156,7 +156,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| {
@@ -187,7 +187,7 @@ impl Store {
         .bind(exchange.to_string())
         .bind(consent.to_string())
         .bind(revocation_too)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Store {
              (SELECT 1 FROM requests WHERE requests.request = log.digest)",
         )
         .bind(own.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         let rows = sqlx::query(
             "SELECT * FROM (SELECT requests.*, \
@@ -221,7 +221,7 @@ impl Store {
              ORDER BY turn, tried_at, request LIMIT $1",
         )
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| {
@@ -261,13 +261,13 @@ impl Store {
         .bind(exchange.to_string())
         .bind(signed(since.0))
         .bind(i64::from(count_max))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         let counted: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM requests WHERE request = $1 AND counted_at IS NOT NULL",
         )
         .bind(request.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(counted > 0)
     }
@@ -288,7 +288,7 @@ impl Store {
         .bind(request.to_string())
         .bind(state.name())
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -307,7 +307,7 @@ impl Store {
             .bind(request.to_string())
             .bind(why)
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -329,7 +329,7 @@ impl Store {
         .bind(exchange.to_string())
         .bind(consent.to_string())
         .bind(signed(not_before.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -344,7 +344,7 @@ impl Store {
              UNION ALL SELECT 'releases ' || state, COUNT(*) FROM releases GROUP BY state \
              ORDER BY 1",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| Ok((row.try_get("what")?, row.try_get("n")?)))
@@ -367,7 +367,7 @@ impl Store {
         .bind(circle.to_string())
         .bind(what.record.to_string())
         .bind(i64::from(what.version))
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         secret(text)
     }
@@ -380,7 +380,7 @@ impl Store {
         sqlx::query("INSERT INTO reply_keys (public, secret) VALUES ($1, $2)")
             .bind(key.public_key().to_string())
             .bind(Sha256Digest(*key.reveal()).to_string())
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -393,7 +393,7 @@ impl Store {
         let text: Option<String> =
             sqlx::query_scalar("SELECT secret FROM reply_keys WHERE public = $1")
                 .bind(public.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.db)
                 .await?;
         secret(text)
     }
@@ -405,7 +405,7 @@ impl Store {
     pub async fn destroy_reply_key(&self, public: SealKey) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM reply_keys WHERE public = $1")
             .bind(public.to_string())
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         self.scrub().await
     }
@@ -437,7 +437,7 @@ mod tests {
             )
             .bind(EntryDigest::from_felt(Felt::from(digest)).to_string())
             .bind(exchange.to_string())
-            .execute(&store.pool)
+            .execute(&store.db)
             .await
             .expect("inserted");
         }

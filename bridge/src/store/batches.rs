@@ -137,7 +137,7 @@ impl Store {
         contents: &Contents,
         now: UnixSeconds,
     ) -> Result<BatchId, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("keep_batch").await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO batches (root, leaf_count, leaves, state, sealed_at) \
              VALUES ($1, $2, $3, 'sealed', $4) RETURNING id",
@@ -225,7 +225,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn open_batches(&self) -> Result<Vec<BatchRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM batches WHERE state <> 'anchored' ORDER BY id")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(batch).collect()
     }
@@ -237,7 +237,7 @@ impl Store {
     pub async fn batch(&self, id: BatchId) -> Result<BatchRow, StoreError> {
         let row = sqlx::query("SELECT * FROM batches WHERE id = $1")
             .bind(id.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.db)
             .await?;
         let absent = || StoreError::Absent {
             what: "batch",
@@ -257,7 +257,7 @@ impl Store {
         )
         .bind(id.0)
         .bind(why)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Store {
         .bind(intent)
         .bind(transaction.to_string())
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -304,8 +304,30 @@ impl Store {
         .bind(signed(block.number.0))
         .bind(block.hash.to_string())
         .bind(signed(time.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
+        Ok(())
+    }
+
+    /// Forgets a batch that was taken over and is not on chain after all; its consents are sealed
+    /// anew.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing is then changed.
+    pub async fn forget_batch(&self, id: BatchId) -> Result<(), StoreError> {
+        let mut transaction = self.db.begin("forget_batch").await?;
+        sqlx::query(
+            "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL \
+             WHERE batch = $1",
+        )
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM batches WHERE id = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -314,7 +336,7 @@ impl Store {
     /// # Errors
     /// A database that refuses; nothing is then changed.
     pub async fn batch_lost(&self, id: BatchId) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("batch_lost").await?;
         sqlx::query(
             "UPDATE batches SET state = 'placed', block_number = NULL, block_hash = NULL, \
              block_time = NULL, last_error = 'the chain no longer has it' WHERE id = $1",
@@ -344,7 +366,7 @@ impl Store {
         held_back: &[ContextId],
         until: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("dissolve_batch").await?;
         for context in held_back {
             sqlx::query("UPDATE circles SET held_until = $2 WHERE context = $1")
                 .bind(context.to_string())
@@ -390,7 +412,7 @@ impl Store {
         )
         .bind(after.0)
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(batch).collect()
     }
@@ -405,7 +427,7 @@ impl Store {
             count(self, "SELECT COUNT(*) FROM consents WHERE batch IS NULL").await?,
         )];
         let rows = sqlx::query("SELECT state, COUNT(*) AS n FROM batches GROUP BY state")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         for row in rows {
             let state: String = row.try_get("state")?;
@@ -433,6 +455,6 @@ impl Store {
 }
 
 async fn count(store: &Store, sql: &'static str) -> Result<u64, StoreError> {
-    let count: i64 = sqlx::query_scalar(sql).fetch_one(&store.pool).await?;
+    let count: i64 = sqlx::query_scalar(sql).fetch_one(&store.db).await?;
     Ok(unsigned(count))
 }

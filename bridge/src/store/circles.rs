@@ -143,7 +143,7 @@ impl Store {
         .bind(row.kind.name())
         .bind(i64::from(row.device.0))
         .bind(row.recipient_key.map(|key| key.to_string()))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Store {
         )
         .bind(exchange.to_string())
         .bind(key.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         if changed.rows_affected() == 0 {
             let name = exchange.to_string();
@@ -181,7 +181,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn circles(&self) -> Result<Vec<CircleRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM circles ORDER BY entered_at, context")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(circle).collect()
     }
@@ -193,7 +193,7 @@ impl Store {
     pub async fn circle(&self, context: ContextId) -> Result<CircleRow, StoreError> {
         let row = sqlx::query("SELECT * FROM circles WHERE context = $1")
             .bind(context.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.db)
             .await?;
         row.as_ref()
             .map(circle)
@@ -223,7 +223,7 @@ impl Store {
         .bind(member.to_string())
         .bind(key.to_string())
         .bind(author_key.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Store {
              AND patient_member IS NOT NULL AND party_key IS NOT NULL",
         )
         .bind(context.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         row.map(|row| {
             let member = read("a member", row.try_get("patient_member")?)?;
@@ -258,7 +258,7 @@ impl Store {
         let author: Option<Option<String>> =
             sqlx::query_scalar("SELECT party_author FROM circles WHERE context = $1")
                 .bind(context.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.db)
                 .await?;
         author
             .flatten()
@@ -277,7 +277,7 @@ impl Store {
              WHERE context = $1",
         )
         .bind(context.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -299,7 +299,7 @@ impl Store {
         .bind(admission.member.to_string())
         .bind(i64::from(admission.device.0))
         .bind(admission.admitted_by.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         Ok(known.is_some())
     }
@@ -323,7 +323,7 @@ impl Store {
         .bind(i64::from(admission.device.0))
         .bind(admission.admitted_by.to_string())
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -345,7 +345,7 @@ impl Store {
             .bind(context.to_string())
             .bind(signed(since.0))
             .bind(json("suspects", &suspects)?)
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -358,7 +358,7 @@ impl Store {
         let suspects: Option<Option<String>> =
             sqlx::query_scalar("SELECT suspects FROM circles WHERE context = $1")
                 .bind(context.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.db)
                 .await?;
         let suspects = suspects.flatten();
         suspects.map_or_else(|| Ok(BTreeSet::new()), |text| read_json("suspects", &text))
@@ -375,7 +375,7 @@ impl Store {
              WHERE context = $1",
         )
         .bind(context.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -388,7 +388,7 @@ impl Store {
         sqlx::query("UPDATE circles SET alarm = $2 WHERE context = $1 AND alarm IS NULL")
             .bind(context.to_string())
             .bind(why)
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -432,7 +432,7 @@ impl Store {
              WHERE context = $1",
         )
         .bind(context.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(Evidence {
             vanished: unsigned(row.try_get("vanished")?),
@@ -443,7 +443,7 @@ impl Store {
     async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
         let rows = sqlx::query("SELECT kind, entry_key, digest FROM seen WHERE context = $1")
             .bind(context.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter()
             .map(|row| {
@@ -468,7 +468,7 @@ impl Store {
         carried: &[PublicKey],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("note_seen").await?;
         let known: Option<String> = sqlx::query_scalar(
             "SELECT digest FROM seen WHERE context = $1 AND kind = $2 AND entry_key = $3",
         )
@@ -529,7 +529,7 @@ impl Store {
         let mut vanished = self.seen(context).await?;
         vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
         let mut fresh = Vec::new();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("finish_walk").await?;
         let gone = sqlx::query(
             "SELECT kind, entry_key FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
         )

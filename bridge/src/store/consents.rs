@@ -5,7 +5,7 @@ use medsync_protocol::ids::{ContextId, UnixSeconds, parse_base64, to_base64};
 use medsync_protocol::secrets::{Counter, Handle};
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
-use medsync_protocol::tree::Leaf;
+use medsync_protocol::tree::{Leaf, Proof};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -35,6 +35,10 @@ pub struct ConsentRow {
     pub batch: Option<BatchId>,
     /// Its place there.
     pub position: Option<u64>,
+    /// Its path there, if the batch's other leaves are not known here.
+    pub proof: Option<Proof>,
+    /// Whether it may stand in a batch of which this store does not know.
+    pub place_is_unsure: bool,
 }
 
 /// Counters go up in steps, so that a grant whose message cannot be signed (odds 2^-55) may take
@@ -57,6 +61,11 @@ pub(super) fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
         recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
         batch: row.try_get::<Option<i64>, _>("batch")?.map(BatchId),
         position: row.try_get::<Option<i64>, _>("position")?.map(unsigned),
+        proof: row
+            .try_get::<Option<String>, _>("proof")?
+            .map(|text| read_json("a path", &text))
+            .transpose()?,
+        place_is_unsure: row.try_get("place_is_unsure")?,
     })
 }
 
@@ -69,8 +78,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
              signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
-             permits) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-             ON CONFLICT (commitment) DO NOTHING",
+             permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+             $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
         )
         .bind(row.commitment.to_string())
         .bind(row.context.to_string())
@@ -86,14 +95,15 @@ impl Store {
         .bind(signed(row.opening.not_before.0))
         .bind(signed(row.opening.not_after.0))
         .bind(Terms::decode(&row.terms).is_ok_and(|terms| terms.permits()))
-        .execute(&self.pool)
+        .bind(row.place_is_unsure)
+        .execute(&self.db)
         .await?;
         // A revocation of it may have come first, and was held as one of nobody's consent.
         sqlx::query(
             "UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'",
         )
         .bind(row.handle.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -110,13 +120,13 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM consents WHERE batch IS NULL AND context NOT IN \
+            "SELECT * FROM consents WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
              ORDER BY ingested_at, commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let since = rows
             .first()
@@ -140,7 +150,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(grantee.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(consent).collect()
     }
@@ -155,7 +165,7 @@ impl Store {
     ) -> Result<Vec<ConsentRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM consents WHERE context = $1 ORDER BY commitment")
             .bind(context.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(consent).collect()
     }
@@ -167,8 +177,21 @@ impl Store {
     pub async fn has_consent_of(&self, handle: Handle) -> Result<bool, StoreError> {
         let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1)")
             .bind(handle.to_string())
-            .fetch_one(&self.pool);
+            .fetch_one(&self.db);
         Ok(found.await?)
+    }
+
+    /// Whether a consent's circle was told where it stands.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn is_told(&self, commitment: Commitment) -> Result<bool, StoreError> {
+        let told = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1 AND told_at IS NOT NULL)",
+        )
+        .bind(commitment.to_string())
+        .fetch_one(&self.db);
+        Ok(told.await?)
     }
 
     /// Handles of consents and of revocations that landed, in an order that never changes, after
@@ -188,7 +211,7 @@ impl Store {
         )
         .bind(cursor)
         .bind(signed(len_max as u64))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         handles.iter().map(|text| read("a handle", text)).collect()
     }
@@ -209,7 +232,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(consent).collect()
     }
@@ -226,7 +249,7 @@ impl Store {
         sqlx::query("UPDATE consents SET told_at = $2, tell_failures = 0 WHERE commitment = $1")
             .bind(commitment.to_string())
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -249,7 +272,7 @@ impl Store {
         )
         .bind(name)
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -264,7 +287,7 @@ impl Store {
              UNION SELECT opening FROM consents WHERE commitment = $1 LIMIT 1",
         )
         .bind(commitment.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         opening
             .map(|text| read_json("an opening", &text))
@@ -278,7 +301,7 @@ impl Store {
     pub async fn consents_in(&self, batch: BatchId) -> Result<Vec<ConsentRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM consents WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(consent).collect()
     }
@@ -296,18 +319,19 @@ impl Store {
     ) -> Result<Counter, StoreError> {
         sqlx::query(
             "INSERT INTO grants (counter, context, request, made_at) \
-             SELECT COALESCE(MAX(counter) + $4, 0), $1, $2, $3 FROM grants WHERE TRUE \
+             SELECT MAX(COALESCE(MAX(counter) + $4, 0), $5), $1, $2, $3 FROM grants WHERE TRUE \
              ON CONFLICT (request) DO NOTHING",
         )
         .bind(context.to_string())
         .bind(request)
         .bind(signed(now.0))
         .bind(signed(COUNTER_STEP))
-        .execute(&self.pool)
+        .bind(signed(self.counter_floor().await?))
+        .execute(&self.db)
         .await?;
         let counter: i64 = sqlx::query_scalar("SELECT counter FROM grants WHERE request = $1")
             .bind(request)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.db)
             .await?;
         Ok(Counter(unsigned(counter)))
     }
@@ -333,7 +357,7 @@ impl Store {
         .bind(to_base64(terms))
         .bind(json("an opening", opening)?)
         .bind(json("a signature", signature)?)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -348,7 +372,7 @@ impl Store {
              WHERE request = $1 AND commitment IS NOT NULL",
         )
         .bind(request)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(KeptGrant {

@@ -12,6 +12,8 @@ pub const PUBLISH_REVOCATION: &str = "publish_revocation";
 const ASKED_AT_ONCE: i64 = 16;
 /// The fact under which the daemon says when it last completed a round.
 pub const LAST_ROUND: &str = "last_round_at";
+/// The fact under which the daemon says what is wrong with Starknet endpoints, empty if nothing is.
+pub const ENDPOINTS: &str = "endpoints";
 /// The fact under which the daemon says what hinders it, empty if nothing does.
 pub const HINDRANCE: &str = "hindrance";
 
@@ -29,7 +31,7 @@ impl Store {
         .bind(kind)
         .bind(subject)
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -48,7 +50,7 @@ impl Store {
             .bind(kind)
             .bind(subject)
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -64,7 +66,7 @@ impl Store {
         )
         .bind(kind)
         .bind(ASKED_AT_ONCE)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(|row| Ok(row.try_get("subject")?)).collect()
     }
@@ -83,7 +85,7 @@ impl Store {
             .bind(kind)
             .bind(subject)
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Store {
         )
         .bind(name)
         .bind(value)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -112,7 +114,7 @@ impl Store {
         Ok(
             sqlx::query_scalar("SELECT value FROM facts WHERE name = $1")
                 .bind(name)
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.db)
                 .await?,
         )
     }

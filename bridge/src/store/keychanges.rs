@@ -61,7 +61,7 @@ impl Store {
         .bind(signed(now.0))
         .bind(is_there.then(|| signed(now.0)))
         .bind(OLD_KEPT_MAX)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(kept.rows_affected() > 0)
     }
@@ -95,7 +95,7 @@ impl Store {
     ) -> Result<Vec<(SignedKeyChange, ChangedBy)>, StoreError> {
         let rows = sqlx::query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
             .bind(context.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         let mut changes = Vec::new();
         for row in &rows {
@@ -128,7 +128,7 @@ impl Store {
             .bind(context.to_string())
             .bind(signed(seq))
             .bind(key.to_string())
-            .fetch_one(&self.pool)
+            .fetch_one(&self.db)
             .await?;
             ends.extend(seen_at.map(|at| (key, UnixSeconds(unsigned(at)))));
         }
@@ -164,7 +164,7 @@ impl Store {
         &self,
     ) -> Result<Vec<ContextId>, StoreError> {
         sqlx::query("SELECT DISTINCT context FROM key_changes WHERE published_at IS NULL")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?
             .iter()
             .map(|row| read("a context", row.try_get("context")?))
@@ -186,7 +186,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }

@@ -135,7 +135,7 @@ impl Store {
             )
             .bind(seen.digest().to_string())
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         }
         Ok(kept)
@@ -184,7 +184,7 @@ impl Store {
         .bind(signed(now.0))
         .bind(published_at.map(|at| signed(at.0)))
         .bind(release_of(&row.body).map(|release| release.to_string()))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(inserted.rows_affected() == 1)
     }
@@ -205,7 +205,7 @@ impl Store {
         .bind(context.to_string())
         .bind(author_key.to_string())
         .bind(signed(seq.0))
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(count > 1)
     }
@@ -225,7 +225,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(author_key.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else {
             return Ok(LogNext {
@@ -259,7 +259,7 @@ impl Store {
         .bind(context.to_string())
         .bind(author_key.to_string())
         .bind(subject(body)?)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         row.as_ref().map(entry).transpose()
     }
@@ -274,7 +274,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(subject(body)?)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(is_said)
     }
@@ -295,7 +295,7 @@ impl Store {
         .bind(logged_as.to_string())
         .bind(exchange.to_string())
         .bind(author_key.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         row.as_ref().map(entry).transpose()
     }
@@ -318,7 +318,7 @@ impl Store {
         .bind(kind.name())
         .bind(after.map(|after| after.to_string()).unwrap_or_default())
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(entry).collect()
     }
@@ -332,7 +332,7 @@ impl Store {
             "SELECT DISTINCT context FROM log \
                  WHERE published_at IS NULL OR missed_at IS NOT NULL",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         contexts
             .iter()
@@ -347,7 +347,7 @@ impl Store {
     pub async fn entry(&self, digest: EntryDigest) -> Result<Option<LogEntry>, StoreError> {
         let row = sqlx::query("SELECT * FROM log WHERE digest = $1")
             .bind(digest.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.db)
             .await?;
         row.as_ref().map(entry).transpose()
     }
@@ -365,7 +365,7 @@ impl Store {
              AND (published_at IS NULL OR missed_at IS NOT NULL)",
         )
         .bind(context.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?
         .iter()
         .map(|row| read("an author's key", row.try_get("author_key")?))
@@ -389,7 +389,7 @@ impl Store {
         .bind(context.to_string())
         .bind(author_key.to_string())
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(entry).collect()
     }
@@ -419,7 +419,7 @@ impl Store {
             .bind(filter.author_key.map(|key| key.to_string()))
             .bind(filter.kind)
             .bind(signed(filter.since.0))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(entry).collect()
     }
@@ -439,7 +439,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(author_key.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| Ok((entry(row)?, UnixSeconds(unsigned(row.try_get("seen_at")?)))))
@@ -471,7 +471,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let since = rows.first().map(|row| row.try_get("since")).transpose()?;
         let ends = rows.iter().map(log_end).collect::<Result<_, _>>()?;
@@ -485,7 +485,7 @@ impl Store {
     pub async fn heads_in(&self, batch: BatchId) -> Result<Vec<HeadLeaf>, StoreError> {
         let rows = sqlx::query("SELECT * FROM head_leaves WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter()
             .map(|row| {
@@ -523,7 +523,7 @@ impl Store {
         .bind(head.root.to_string())
         .bind(json("a proof", &head.proof)?)
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -535,7 +535,7 @@ impl Store {
     pub async fn heads(&self, context: ContextId) -> Result<Vec<Head>, StoreError> {
         let rows = sqlx::query("SELECT * FROM heads WHERE context = $1 ORDER BY author_key, seq")
             .bind(context.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter()
             .map(|row| {

@@ -18,27 +18,32 @@
 //! | [`tickets`] | reward pools and tickets |
 //! | [`placed`] | tickets with their places, as they were seen |
 //! | [`versions`] | which version of each record was ever seen |
+//! | [`restored`] | what a store does not know that was restored from a backup |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use self::db::Db;
+pub use self::db::{WriteFault, WriteFaults};
 
 pub mod access;
 pub mod batches;
 pub mod circles;
 pub mod consents;
+mod db;
 pub mod facts;
 pub mod keychanges;
 pub mod log;
 mod placed;
 pub mod records;
 pub mod releases;
+pub mod restored;
 pub mod revocations;
 pub mod tickets;
 pub mod versions;
@@ -166,7 +171,7 @@ pub(crate) fn unsigned(value: i64) -> u64 {
 /// One party's store.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(crate) pool: SqlitePool,
+    pub(crate) db: Db,
 }
 
 impl Store {
@@ -176,6 +181,17 @@ impl Store {
     /// # Errors
     /// A folder that cannot be written, a file that is no store.
     pub async fn open(home: &Path) -> Result<Self, StoreError> {
+        Self::open_with(home, None).await
+    }
+
+    /// The same for a test, in which writes go wrong.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(
+        home: &Path,
+        faults: Option<Arc<dyn WriteFaults>>,
+    ) -> Result<Self, StoreError> {
         const CONNECTIONS_MAX: u32 = 4;
         // Longer than any single statement of ours; a command line that waits longer says so.
         const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -196,7 +212,39 @@ impl Store {
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         drop(guard);
-        Ok(Self { pool })
+        Ok(Self {
+            db: Db::new(pool, faults),
+        })
+    }
+
+    /// Copies the store into a new file, as it is at one moment, while others use it; without what
+    /// was deleted.
+    ///
+    /// # Errors
+    /// A database that refuses; a file that is there.
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        sqlx::query("VACUUM INTO $1")
+            .bind(file.to_string_lossy().into_owned())
+            .execute(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes the store; what others have open of it goes on.
+    pub async fn close(self) {
+        self.db.close().await;
+    }
+
+    /// What the database says of its own damage; nothing if it is whole.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
+        let mut said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
+            .fetch_all(&self.db)
+            .await?;
+        said.retain(|line| line != "ok");
+        Ok(said)
     }
 
     /// Takes what was deleted out of the file itself: pages are overwritten when they are freed
@@ -206,7 +254,7 @@ impl Store {
     /// A database that refuses; readers that stay in the way are waited for.
     pub(crate) async fn scrub(&self) -> Result<(), StoreError> {
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.db)
             .await?;
         let busy: i64 = sqlx::Row::try_get(&row, 0)?;
         if busy == 0 {

@@ -37,7 +37,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let ticket = &seen.ticket;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("keep_ticket").await?;
         sqlx::query(
             "INSERT INTO placed_tickets (leaf, root, context, pool_id, anchorer, handle, \
              claim_until, salt, proof, seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
@@ -88,7 +88,7 @@ impl Store {
             "SELECT * FROM placed_tickets WHERE context = $1 ORDER BY seen_at, leaf, root",
         )
         .bind(context.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(placed).collect()
     }
@@ -110,7 +110,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| Ok((read("a context", row.try_get("context")?)?, placed(row)?)))
@@ -125,7 +125,7 @@ impl Store {
         sqlx::query("UPDATE placed_tickets SET put_again_at = NULL WHERE leaf = $1 AND root = $2")
             .bind(lost.ticket.leaf().to_string())
             .bind(lost.root.to_string())
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(signed(until.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(local_key.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let secret: Sha256Digest = read("a record's secret", row.try_get("custodian_secret")?)?;
@@ -63,7 +63,7 @@ impl Store {
         local_key: Sha256Digest,
         row: &RecordRow,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("plan_record").await?;
         sqlx::query(
             "INSERT INTO records (context, local_key, record, version, payload_sha256) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, local_key) DO UPDATE SET \
@@ -107,7 +107,7 @@ impl Store {
             .bind(context.to_string())
             .bind(local_key.to_string())
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<u64, StoreError> {
         let record = record.map(|record| record.to_string());
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("erase_records").await?;
         sqlx::query(
             "INSERT INTO erased (context, record, version, erased_at) \
              SELECT context, record, version, $3 FROM record_keys \
@@ -159,7 +159,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut is_here = false;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("stay_erased").await?;
         for what in records {
             sqlx::query(
                 "INSERT INTO erased (context, record, version, erased_at, logged_at) \
@@ -204,7 +204,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(local_key.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(count > 0)
     }
@@ -221,7 +221,7 @@ impl Store {
             "SELECT record, version FROM records WHERE context = $1 AND written_at IS NOT NULL",
         )
         .bind(context.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         versions(&rows)
     }
@@ -242,7 +242,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(only_unlogged)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter()
             .map(|row| {
@@ -273,7 +273,7 @@ impl Store {
             .bind(what.record.to_string())
             .bind(what.version)
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         }
         Ok(())

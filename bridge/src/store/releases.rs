@@ -100,7 +100,7 @@ impl Store {
         .bind(row.request.to_string())
         .bind(row.exchange.to_string())
         .bind(row.circle.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Store {
     pub async fn releases_for(&self, request: EntryDigest) -> Result<Vec<ReleaseRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM releases WHERE request = $1 ORDER BY logged_as")
             .bind(request.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(release).collect()
     }
@@ -139,7 +139,7 @@ impl Store {
         .bind(i64::from(len_max))
         .bind(signed(now.0))
         .bind(signed(RELEASE_REST_S))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(release).collect()
     }
@@ -156,7 +156,7 @@ impl Store {
         sqlx::query("UPDATE releases SET rests_until = $2 WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .bind(signed(now.0.saturating_add(RELEASE_REST_S)))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Store {
         )
         .bind(signed(not_since.0))
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(release).collect()
     }
@@ -198,7 +198,7 @@ impl Store {
         .bind(logged_as.to_string())
         .bind(what.record.to_string())
         .bind(what.version)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         sqlx::query(
             "DELETE FROM carried_parts WHERE logged_as = $1 AND record = $2 AND version = $3",
@@ -206,7 +206,7 @@ impl Store {
         .bind(logged_as.to_string())
         .bind(what.record.to_string())
         .bind(what.version)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -230,7 +230,7 @@ impl Store {
         .bind(what.record.to_string())
         .bind(what.version)
         .bind(signed(parts as u64))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -247,7 +247,7 @@ impl Store {
         let rows =
             sqlx::query("SELECT record, version, parts FROM carried_parts WHERE logged_as = $1")
                 .bind(logged_as.to_string())
-                .fetch_all(&self.pool)
+                .fetch_all(&self.db)
                 .await?;
         rows.iter()
             .map(|row| Ok((record(row)?, unsigned(row.try_get("parts")?) as usize)))
@@ -264,7 +264,7 @@ impl Store {
     ) -> Result<BTreeSet<RecordRef>, StoreError> {
         let rows = sqlx::query("SELECT record, version FROM handed_over WHERE logged_as = $1")
             .bind(logged_as.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(record).collect()
     }
@@ -281,7 +281,7 @@ impl Store {
         sqlx::query("UPDATE releases SET tried_at = $2 WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -305,11 +305,11 @@ impl Store {
         .bind(state.name())
         .bind(orders.map(|(circle, _)| circle.to_string()))
         .bind(orders.map(|(_, exchange)| exchange.to_string()))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         sqlx::query("DELETE FROM carried_parts WHERE logged_as = $1")
             .bind(logged_as.to_string())
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }

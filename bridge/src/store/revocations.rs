@@ -7,6 +7,8 @@ use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use crate::source::Change;
+
 use super::{Store, StoreError, read, signed, unsigned};
 
 /// A revocation that was seen in a circle or made here.
@@ -26,8 +28,10 @@ pub struct RevocationRow {
     pub intent: Option<String>,
     /// Its hash.
     pub transaction: Option<TransactionHash>,
-    /// When the chain had it.
-    pub revoked_at: Option<UnixSeconds>,
+    /// When that was first sent.
+    pub sent_at: Option<UnixSeconds>,
+    /// When the chain had it, and how sure that is.
+    pub landed: Option<RevokedOnChain>,
 }
 
 fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
@@ -47,7 +51,20 @@ fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
         transaction: transaction
             .map(|text| read("a transaction hash", &text))
             .transpose()?,
-        revoked_at: revoked_at.map(unsigned).map(UnixSeconds),
+        sent_at: row
+            .try_get::<Option<i64>, _>("sent_at")?
+            .map(unsigned)
+            .map(UnixSeconds),
+        landed: revoked_at.map(|at| on_chain(at, row)).transpose()?,
+    })
+}
+
+fn on_chain(revoked_at: i64, row: &SqliteRow) -> Result<RevokedOnChain, StoreError> {
+    let said_at: Option<i64> = row.try_get("said_at")?;
+    Ok(RevokedOnChain {
+        revoked_at: UnixSeconds(unsigned(revoked_at)),
+        said_at: UnixSeconds(unsigned(said_at.unwrap_or_default())),
+        is_settled: row.try_get("is_settled")?,
     })
 }
 
@@ -60,14 +77,17 @@ pub const UNKNOWN_RELAYED_MAX: u32 = 64;
 pub enum Origin {
     /// It was made here: it goes out.
     Here,
-    /// It was seen in a circle: it goes out if its consent is known or the circle has not had its
-    /// share of others.
+    /// It is in a circle: it goes out if its consent is known or the circle has not had its share
+    /// of others.
     Circle,
+    /// The same, by this entry, which is noted as seen with it: should it vanish, it is brought
+    /// back.
+    Entry(Change),
 }
 
-/// A revocation that came to the chain past everybody here.
+/// What the chain says of a revocation; an endpoint may lie or be behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RevokedElsewhere {
+pub struct RevokedOnChain {
     /// When the handle was opened, as the chain says.
     pub revoked_at: UnixSeconds,
     /// When the chain was first heard saying so.
@@ -92,8 +112,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         let share = match origin {
             Origin::Here => i64::MAX,
-            Origin::Circle => i64::from(UNKNOWN_RELAYED_MAX),
+            Origin::Circle | Origin::Entry(_) => i64::from(UNKNOWN_RELAYED_MAX),
         };
+        let mut transaction = self.db.begin("keep_revocation").await?;
+        if let Origin::Entry(entry) = origin {
+            sqlx::query(
+                "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            )
+            .bind(context.to_string())
+            .bind(entry.kind.name())
+            .bind(entry.key.to_string())
+            .bind(entry.digest.to_string())
+            .bind(signed(now.0))
+            .execute(&mut *transaction)
+            .await?;
+        }
         sqlx::query(
             "INSERT INTO revocations (handle, context, secret, claim_key, seen_at, state) \
              SELECT $1, $2, $3, $4, $5, CASE WHEN handle_is_known OR $6 > share_used \
@@ -111,8 +145,9 @@ impl Store {
         .bind(claim_key.to_string())
         .bind(signed(now.0))
         .bind(share)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -132,9 +167,40 @@ impl Store {
              ORDER BY transaction_hash IS NULL, known DESC, turn, seen_at, handle LIMIT $1",
         )
         .bind(i64::from(len_max))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(revocation).collect()
+    }
+
+    /// The handles of revocations that the chain has.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn landed_revocations(&self) -> Result<Vec<Handle>, StoreError> {
+        let handles: Vec<String> = sqlx::query_scalar(
+            "SELECT handle FROM revocations WHERE revoked_at IS NOT NULL ORDER BY handle",
+        )
+        .fetch_all(&self.db)
+        .await?;
+        handles.iter().map(|text| read("a handle", text)).collect()
+    }
+
+    /// The handles of a circle's revocations that should be in it.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn published_revocations(
+        &self,
+        context: ContextId,
+    ) -> Result<Vec<Handle>, StoreError> {
+        let handles: Vec<String> = sqlx::query_scalar(
+            "SELECT handle FROM revocations WHERE context = $1 AND state <> 'held' \
+             ORDER BY handle",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.db)
+        .await?;
+        handles.iter().map(|text| read("a handle", text)).collect()
     }
 
     /// How many revocations of a circle that go out the chain does not have yet.
@@ -147,7 +213,7 @@ impl Store {
              WHERE context = $1 AND state IN ('waiting', 'submitted')",
         )
         .bind(context.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         Ok(unsigned(count))
     }
@@ -159,7 +225,7 @@ impl Store {
     pub async fn revocation(&self, handle: Handle) -> Result<Option<RevocationRow>, StoreError> {
         let row = sqlx::query("SELECT * FROM revocations WHERE handle = $1")
             .bind(handle.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.db)
             .await?;
         row.as_ref().map(revocation).transpose()
     }
@@ -173,12 +239,13 @@ impl Store {
         &self,
         handles: &[Handle],
         intent: Option<(&str, TransactionHash)>,
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.db.begin("intend_revocations").await?;
         for handle in handles {
             sqlx::query(
-                "UPDATE revocations SET state = $2, intent = $3, transaction_hash = $4 \
-                 WHERE handle = $1",
+                "UPDATE revocations SET state = $2, intent = $3, transaction_hash = $4, \
+                 sent_at = $5 WHERE handle = $1",
             )
             .bind(handle.to_string())
             .bind(if intent.is_some() {
@@ -188,6 +255,7 @@ impl Store {
             })
             .bind(intent.map(|(payload, _)| payload))
             .bind(intent.map(|(_, hash)| hash.to_string()))
+            .bind(intent.map(|_| signed(now.0)))
             .execute(&mut *transaction)
             .await?;
         }
@@ -195,7 +263,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes when the chain had a revocation; the first time counts.
+    /// Notes when the chain says that it had a revocation, in the place of another time that it
+    /// said before. Nothing on chain is of a time to come: what is said so is of now.
     ///
     /// # Errors
     /// A database that refuses.
@@ -203,15 +272,29 @@ impl Store {
         &self,
         handle: Handle,
         at: UnixSeconds,
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE revocations SET state = 'revoked', revoked_at = $2, intent = NULL, \
-             transaction_hash = NULL WHERE handle = $1 AND revoked_at IS NULL",
+            "UPDATE revocations SET state = 'revoked', revoked_at = $2, said_at = $3, \
+             is_settled = FALSE, intent = NULL, transaction_hash = NULL WHERE handle = $1",
         )
         .bind(handle.to_string())
-        .bind(signed(at.0))
-        .execute(&self.pool)
+        .bind(signed(at.min(now).0))
+        .bind(signed(now.0))
+        .execute(&self.db)
         .await?;
+        Ok(())
+    }
+
+    /// Settles when the chain had a revocation: it said so again long after.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn settle_revocation(&self, handle: Handle) -> Result<(), StoreError> {
+        sqlx::query("UPDATE revocations SET is_settled = TRUE WHERE handle = $1")
+            .bind(handle.to_string())
+            .execute(&self.db)
+            .await?;
         Ok(())
     }
 
@@ -221,11 +304,11 @@ impl Store {
     /// A database that refuses.
     pub async fn revocation_lost(&self, handle: Handle) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE revocations SET state = 'waiting', revoked_at = NULL, intent = NULL, \
-             transaction_hash = NULL WHERE handle = $1",
+            "UPDATE revocations SET state = 'waiting', revoked_at = NULL, said_at = NULL, \
+             is_settled = FALSE, intent = NULL, transaction_hash = NULL WHERE handle = $1",
         )
         .bind(handle.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -237,23 +320,17 @@ impl Store {
     pub async fn revoked_elsewhere(
         &self,
         handle: Handle,
-    ) -> Result<Option<RevokedElsewhere>, StoreError> {
+    ) -> Result<Option<RevokedOnChain>, StoreError> {
         let row = sqlx::query("SELECT * FROM revoked_elsewhere WHERE handle = $1")
             .bind(handle.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.db)
             .await?;
-        row.map(|row| {
-            Ok(RevokedElsewhere {
-                revoked_at: UnixSeconds(unsigned(row.try_get("revoked_at")?)),
-                said_at: UnixSeconds(unsigned(row.try_get("said_at")?)),
-                is_settled: row.try_get("is_settled")?,
-            })
-        })
-        .transpose()
+        row.map(|row| on_chain(row.try_get("revoked_at")?, &row))
+            .transpose()
     }
 
     /// Handles of which the chain said not after `said_until` that they are open, which is not
-    /// settled; the oldest first.
+    /// settled; the oldest first. What came into its circle since is looked after there.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -263,17 +340,20 @@ impl Store {
         len_max: usize,
     ) -> Result<Vec<Handle>, StoreError> {
         let handles: Vec<String> = sqlx::query_scalar(
-            "SELECT handle FROM revoked_elsewhere WHERE NOT is_settled AND said_at <= $1 \
-             ORDER BY said_at, handle LIMIT $2",
+            "SELECT handle, said_at FROM revoked_elsewhere WHERE NOT is_settled AND said_at <= $1 \
+             AND handle NOT IN (SELECT handle FROM revocations) \
+             UNION SELECT handle, said_at FROM revocations WHERE NOT is_settled \
+             AND said_at <= $1 ORDER BY said_at, handle LIMIT $2",
         )
         .bind(signed(said_until.0))
         .bind(signed(len_max as u64))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         handles.iter().map(|text| read("a handle", text)).collect()
     }
 
-    /// Keeps that the chain says that a handle is open; what it said before stays.
+    /// Keeps that the chain says that a handle is open; what it said before stays, and nothing is
+    /// of a time to come.
     ///
     /// # Errors
     /// A database that refuses.
@@ -288,9 +368,9 @@ impl Store {
              ON CONFLICT (handle) DO NOTHING",
         )
         .bind(handle.to_string())
-        .bind(signed(revoked_at.0))
+        .bind(signed(revoked_at.min(now).0))
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -311,7 +391,7 @@ impl Store {
         };
         sqlx::query(settle)
             .bind(handle.to_string())
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }

@@ -160,7 +160,7 @@ impl Store {
         .bind(pool.recipient.to_string())
         .bind(signed(pool.claim_end.0))
         .bind(&pool.label)
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Store {
         .bind(pool.to_string())
         .bind(quota.map(signed))
         .bind(signed(now.0))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         if changed.rows_affected() == 0 {
             let name = pool.to_string();
@@ -203,7 +203,7 @@ impl Store {
              WHERE tickets.pool_id = pools.pool_id AND replaced_at IS NULL) AS live \
              FROM pools ORDER BY pool_id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         rows.iter().map(pool).collect()
     }
@@ -228,7 +228,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let read_row = |row: &SqliteRow| {
             let context = read("a context", row.try_get("context")?)?;
@@ -257,7 +257,7 @@ impl Store {
         .bind(pool.to_string())
         .bind(until.is_none().then(|| signed(now.0)))
         .bind(until.map_or(0, |until| signed(until.0)))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -304,7 +304,7 @@ impl Store {
         .bind(i64::from(len_max))
         .bind(signed(now.0))
         .bind(DAY_S)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let due = |row: &SqliteRow| {
             Ok(DueTicket {
@@ -333,7 +333,7 @@ impl Store {
              AND tickets.context = circles.context) ORDER BY context",
         )
         .bind(pool.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let circle = |row: &SqliteRow| {
             let key: Option<String> = row.try_get("party_key")?;
@@ -374,7 +374,7 @@ impl Store {
         .bind(ticket.salt.to_string())
         .bind(signed(now.0))
         .bind(signed(kept_free))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(kept.rows_affected() > 0)
     }
@@ -399,7 +399,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(not_since.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let revoked = |row: &SqliteRow| {
             Ok(RevokedTicket {
@@ -425,7 +425,7 @@ impl Store {
             .bind(pool.to_string())
             .bind(handle.to_string())
             .bind(signed(now.0))
-            .execute(&self.pool)
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -449,7 +449,7 @@ impl Store {
         .bind(handle.to_string())
         .bind(signed(now.0))
         .bind(claimed_at.map(|at| signed(at.0)))
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -474,7 +474,7 @@ impl Store {
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         let since = rows
             .first()
@@ -491,7 +491,7 @@ impl Store {
     pub async fn tickets_in(&self, batch: BatchId) -> Result<Vec<TicketRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM tickets WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.db)
             .await?;
         rows.iter().map(ticket).collect()
     }

@@ -33,7 +33,7 @@ impl Store {
              GROUP BY record",
         )
         .bind(context.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.db)
         .await?;
         versions(&rows)
     }
@@ -56,7 +56,7 @@ impl Store {
         .bind(what.record.to_string())
         .bind(what.version)
         .bind(entry.to_string())
-        .execute(&self.pool)
+        .execute(&self.db)
         .await?;
         let first: String = sqlx::query_scalar(
             "SELECT entry_key FROM seen_versions \
@@ -65,7 +65,7 @@ impl Store {
         .bind(context.to_string())
         .bind(what.record.to_string())
         .bind(what.version)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.db)
         .await?;
         read("an entry", &first)
     }

@@ -36,25 +36,25 @@ use super::{START, World, anchorer, consent_to, patient, row, run, world};
 use records::{add_record, add_record_of, resource};
 
 const EXCHANGE: ContextId = OTHER;
-const RECORDS: u8 = 3;
+pub(super) const RECORDS: u8 = 3;
 
 /// The recipient: one key for everything that is signed.
-fn researcher() -> SecretKey {
+pub(super) fn researcher() -> SecretKey {
     SecretKey::from_scalar(&[2; 32]).expect("a scalar")
 }
 
-struct Study {
-    world: World,
-    desk: Desk,
-    recipient: Recipient,
-    exchange: FakeCircle,
-    signed: SignedGrant,
+pub(super) struct Study {
+    pub(super) world: World,
+    pub(super) desk: Desk,
+    pub(super) recipient: Recipient,
+    pub(super) exchange: FakeCircle,
+    pub(super) signed: SignedGrant,
     _home: tempfile::TempDir,
 }
 
 impl Study {
     /// A circle with a consent and records, and an exchange whose recipient the consent is to.
-    async fn begin(plans: Vec<Plan>) -> Self {
+    pub(super) async fn begin(plans: Vec<Plan>) -> Self {
         let recipient = researcher().public_key();
         let consent = consent_to(recipient, &patient(), 1, CONTEXT, anchorer());
         Self::begin_with(plans, consent).await
@@ -130,7 +130,7 @@ impl Study {
     }
 
     /// Rounds of every lane on both sides until nothing is left to do.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         for _ in 0..6 {
             run(&mut self.world).await;
             // Failures are what the daemons would log.
@@ -165,7 +165,11 @@ impl Study {
         }
     }
 
-    async fn ask(&self, purpose: &str, change: impl FnOnce(&mut Requested)) -> EntryDigest {
+    pub(super) async fn ask(
+        &self,
+        purpose: &str,
+        change: impl FnOnce(&mut Requested),
+    ) -> EntryDigest {
         let store = &self.recipient.pipeline.store;
         let reply = SealSecret::from_bytes(random_bytes(&mut system_random()));
         store.keep_reply_key(&reply).await.expect("kept");
@@ -207,7 +211,7 @@ impl Study {
         })
     }
 
-    async fn open(&self, request: EntryDigest) -> Vec<PathBuf> {
+    pub(super) async fn open(&self, request: EntryDigest) -> Vec<PathBuf> {
         let opened = self
             .recipient
             .open(&exchange_row_of_recipient(), request)

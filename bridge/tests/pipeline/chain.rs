@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use medsync::chain::{
-    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Prepared,
+    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Fri, Prepared,
     RevertReason, Sent, TicketTimes, TransactionStatus,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
@@ -42,6 +42,12 @@ struct State {
     nonces: HashMap<ContractAddress, u64>,
     transactions: HashMap<TransactionHash, TransactionStatus>,
     height: u64,
+    /// Whether what is sent comes into no block for now.
+    is_stuck: bool,
+    /// Whether nobody pays more than before.
+    is_capped: bool,
+    /// What is known and in no block, the oldest first.
+    pool: Vec<(ContractAddress, Prepared)>,
 }
 
 /// The chain; all accounts share it.
@@ -109,6 +115,14 @@ impl FakeChain {
         state.claimed.insert((pool, handle), time);
     }
 
+    /// The same chain by an endpoint that fails in its own way.
+    pub fn with_faults(&self, faults: Faults) -> Self {
+        Self {
+            faults,
+            ..self.clone()
+        }
+    }
+
     /// Another endpoint, which knows what this one knows now.
     pub fn fork(&self) -> Self {
         Self {
@@ -126,6 +140,67 @@ impl FakeChain {
         state.transactions.clear();
         state.nonces.clear();
         state.height += 1_000;
+    }
+
+    /// From now on what is sent stays out of all blocks.
+    pub fn get_stuck(&self) {
+        self.state.lock().expect("one test").is_stuck = true;
+    }
+
+    /// From now on no account pays more for a transaction than it did.
+    pub fn cap_fees(&self) {
+        self.state.lock().expect("one test").is_capped = true;
+    }
+
+    /// What is in no block is not known any more.
+    pub fn drop_pool(&self) {
+        let mut state = self.state.lock().expect("one test");
+        for (_, transaction) in std::mem::take(&mut state.pool) {
+            state.transactions.remove(&transaction.hash);
+        }
+    }
+
+    /// What is known and in no block.
+    pub fn pool(&self) -> usize {
+        self.state.lock().expect("one test").pool.len()
+    }
+
+    /// Blocks are made again, first of the oldest that was sent or first of the newest; what then
+    /// has another nonce than the next is dropped.
+    pub fn go_on(&self, is_oldest_first: bool) {
+        let mut state = self.state.lock().expect("one test");
+        state.is_stuck = false;
+        let mut pool = std::mem::take(&mut state.pool);
+        if !is_oldest_first {
+            pool.reverse();
+        }
+        for (address, transaction) in pool {
+            state.transactions.remove(&transaction.hash);
+            if Self::next_nonce(&state, address) == transaction.nonce.0 {
+                Self::include(&mut state, address, &transaction);
+            }
+        }
+    }
+
+    fn next_nonce(state: &State, address: ContractAddress) -> u64 {
+        state.nonces.get(&address).copied().unwrap_or_default()
+    }
+
+    /// A block with just this transaction.
+    fn include(state: &mut State, address: ContractAddress, transaction: &Prepared) {
+        state.nonces.insert(address, transaction.nonce.0 + 1);
+        state.height += 1;
+        let payload = serde_json::from_str(&transaction.payload).expect("what was prepared");
+        let applied = Self::apply(state, payload);
+        let block = Self::tip(state);
+        let status = match applied {
+            Ok(()) => TransactionStatus::Accepted { block },
+            Err(why) => TransactionStatus::Reverted {
+                reason: RevertReason::new(why),
+                block,
+            },
+        };
+        state.transactions.insert(transaction.hash, status);
     }
 
     /// Closes empty blocks.
@@ -184,12 +259,23 @@ impl Chain for FakeChain {
         Ok(ChainId::from_felt(Felt::ONE))
     }
 
+    async fn block_at(&self, number: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
+        let state = self.state.lock().expect("one test");
+        let (BlockNumber(height), tip) = (number, Self::tip(&state));
+        Ok((height <= state.height).then(|| BlockAt {
+            number,
+            hash: BlockHash::from_felt(Felt::from(height)),
+            time: UnixSeconds(tip.time.0 - (state.height - height)),
+        }))
+    }
+
     async fn tip(&self) -> Result<BlockAt, ChainError> {
+        self.faults.before("tip").map_err(|()| broken())?;
         Ok(Self::tip(&self.state.lock().expect("one test")))
     }
 
     async fn class_hash_at(&self, _: ContractAddress) -> Result<Option<ClassHash>, ChainError> {
-        Ok(None)
+        Ok(Some(ClassHash::from_felt(Felt::ONE)))
     }
 
     async fn head_of(&self, _: ContractAddress, _: Anchorer) -> Result<AnchorHead, ChainError> {
@@ -289,13 +375,18 @@ impl Account for FakeAccount {
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
         self.chain.faults.before("nonce").map_err(|()| broken())?;
         let state = self.chain.state.lock().expect("one test");
-        Ok(AccountNonce(
-            state.nonces.get(&self.address).copied().unwrap_or_default(),
-        ))
+        Ok(AccountNonce(FakeChain::next_nonce(&state, self.address)))
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
-        self.chain.faults.before("prepare").map_err(|()| broken())?;
+        match self.chain.faults.take("prepare") {
+            None => {}
+            Some(Fault::FailedButTookEffect) => {
+                let why = RevertReason::new("a fault of the test");
+                return Err(ChainError::WouldRevert(why));
+            }
+            Some(_) => return Err(broken()),
+        }
         let (payload, what) = match call {
             Call::Anchor {
                 expected_head,
@@ -333,6 +424,19 @@ impl Account for FakeAccount {
         })
     }
 
+    async fn replace(&self, call: &Call, stuck: &Prepared) -> Result<Prepared, ChainError> {
+        if self.chain.state.lock().expect("one test").is_capped {
+            let (needed, cap) = (Fri(2), Fri(1));
+            return Err(ChainError::FeeAboveCap { needed, cap });
+        }
+        let mut prepared = self.prepare(call, stuck.nonce).await?;
+        // Another fee makes another hash.
+        prepared.fees.l2_gas.price.0 = stuck.fees.l2_gas.price.0 + 1;
+        let hash = prepared.hash.felt() + Felt::from(prepared.fees.l2_gas.price.0) * Felt::from(7);
+        prepared.hash = TransactionHash::from_felt(hash);
+        Ok(prepared)
+    }
+
     async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError> {
         let fault = self.chain.faults.take("send");
         if fault == Some(Fault::Failed) {
@@ -342,24 +446,17 @@ impl Account for FakeAccount {
         if state.transactions.contains_key(&transaction.hash) {
             return Ok(Sent::AlreadyThere);
         }
-        let next = state.nonces.get(&self.address).copied().unwrap_or_default();
-        if transaction.nonce.0 != next {
+        if transaction.nonce.0 != FakeChain::next_nonce(&state, self.address) {
             let (account, nonce) = (self.address, transaction.nonce);
             return Err(ChainError::NonceTaken { account, nonce });
         }
-        state.nonces.insert(self.address, next + 1);
-        state.height += 1;
-        let payload = serde_json::from_str(&transaction.payload).expect("what was prepared");
-        let applied = FakeChain::apply(&mut state, payload);
-        let block = FakeChain::tip(&state);
-        let status = match applied {
-            Ok(()) => TransactionStatus::Accepted { block },
-            Err(why) => TransactionStatus::Reverted {
-                reason: RevertReason::new(why),
-                block,
-            },
-        };
-        state.transactions.insert(transaction.hash, status);
+        if state.is_stuck {
+            let (hash, status) = (transaction.hash, TransactionStatus::Received);
+            state.transactions.insert(hash, status);
+            state.pool.push((self.address, transaction.clone()));
+        } else {
+            FakeChain::include(&mut state, self.address, transaction);
+        }
         if fault.is_some() {
             Err(broken())
         } else {

@@ -7,11 +7,12 @@ use super::faults::Faults;
 use medsync::source::{
     AnchorReport, Change, ChangeDigest, Consent, Device, Enrolled, EntryBody, EntryKey, EntryKind,
     Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation, SharedReceipt,
-    SignedKeyChange, SourceError, SourceResult,
+    SignedKeyChange, SourceError, SourceResult, StageReport,
 };
 use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
+use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use std::collections::{BTreeSet, HashMap};
@@ -324,6 +325,16 @@ impl FakeCircle {
     pub fn remove_from_group(&self, member: MemberId) {
         let mut state = self.state.lock().expect("one test");
         state.members.remove(&member);
+    }
+
+    /// A member says that everything is in another block than it is.
+    pub fn report_another_block(&self) {
+        let mut state = self.state.lock().expect("one test");
+        for report in &mut state.reports {
+            if let StageReport::Anchored { block, .. } = &mut report.stage {
+                block.number = BlockNumber(77);
+            }
+        }
     }
 
     pub fn reports(&self) -> Vec<AnchorReport> {

@@ -420,7 +420,7 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
             app: home.path().join("app.wasm"),
         },
         chain: ChainConfig {
-            rpc: "http://127.0.0.1:9/rpc".parse().expect("an address"),
+            rpc: vec!["http://127.0.0.1:9/rpc".parse().expect("an address")],
             chain_id: registry().chain_id,
             registry: registry().registry,
             class_hash: ClassHash::from_felt(Felt::ONE),

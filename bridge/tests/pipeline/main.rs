@@ -8,13 +8,18 @@ mod access;
 mod chain;
 mod circle;
 mod devices;
+mod endpoints;
 mod fairness;
 mod faults;
 mod keys;
 mod log;
+mod restored;
 mod settled;
+mod simulation;
+mod stuck;
 mod tickets;
 mod verifier;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,9 +95,11 @@ struct World {
 }
 
 impl World {
-    /// A new process over the same store.
+    /// A new process over the same store, whose writes go wrong as planned too.
     async fn restart(&mut self) {
-        self.pipeline.store = Store::open(self.home.path()).await.expect("the store");
+        let faults = Arc::new(self.faults.clone());
+        let store = Store::open_with(self.home.path(), Some(faults)).await;
+        self.pipeline.store = store.expect("the store");
         self.pipeline.readings = Readings::default();
     }
 
@@ -109,9 +116,17 @@ impl World {
     }
 }
 
+/// A folder in memory where there is one: these tests wait for no disk.
+fn folder() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a folder")
+}
+
 async fn world(plans: Vec<Plan>) -> World {
     let faults = Faults::planned(plans);
-    let home = tempfile::tempdir().expect("a folder");
+    let home = folder();
     let store = Store::open(home.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     let chain = FakeChain::new(faults.clone());
@@ -138,6 +153,8 @@ async fn world(plans: Vec<Plan>) -> World {
         relay_after_s: 0,
         // Its chain's clock is not this one's.
         block_age_s_max: u64::MAX,
+        clock_behind_s_max: u64::MAX,
+        clock_behind_s: Arc::default(),
         batch: BatchBounds {
             age_s_max: 0,
             consents_max: 2,

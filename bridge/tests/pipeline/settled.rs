@@ -1,9 +1,9 @@
 //! What was believed to be settled and is not.
 
-use medsync::pipeline::watch;
+use medsync::pipeline::{PipelineError, ingest, relay, watch};
 use medsync_protocol::ids::UnixSeconds;
 
-use super::{SETTLED_S, START, check, consent, fill, run, world};
+use super::{SETTLED_S, START, check, consent, fill, revocation_of, run, world};
 
 /// Enough rounds for the watch to come around.
 const WATCHES: u32 = 4;
@@ -32,13 +32,16 @@ async fn an_endpoint_that_is_behind_takes_nothing_back() {
     let later = UnixSeconds(world.chain.time().0 + 100_000);
     store.revocation_lost(handle).await.expect("the store");
     store
-        .revocation_landed(handle, later)
+        .revocation_landed(handle, later, later)
         .await
         .expect("the store");
     world.chain.forget_everything();
     watch::watch_round(&world.pipeline).await.expect("asked");
     let kept = store.revocation(handle).await.expect("the store");
-    assert_eq!(kept.and_then(|row| row.revoked_at), Some(later));
+    assert_eq!(
+        kept.and_then(|row| row.landed).map(|it| it.revoked_at),
+        Some(later)
+    );
 }
 
 #[tokio::test]
@@ -118,22 +121,86 @@ async fn what_the_chain_said_once_is_asked_about_before_the_watch_comes_around()
     assert!(elsewhere.expect("kept").is_settled);
 }
 
+/// A time to come is believed to be now: an honest endpoint takes it back.
 #[tokio::test]
-async fn a_block_that_is_older_than_a_revocation_takes_it_not_back() {
+async fn hostile_endpoint_says_that_it_landed_in_times_to_come_and_it_goes_out_again() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let handle = consent(0).1.secrets.handle();
+    let in_times_to_come = UnixSeconds(1 << 40);
+    world.chain.revoke_past_everybody(handle, in_times_to_come);
+    run(&mut world).await;
+    world.chain.forget_revocation(handle);
+    world.chain.grow(2 * START);
+    world.clock.advance(SETTLED_S);
+    for _ in 0..WATCHES {
+        watch::watch_round(&world.pipeline).await.expect("asked");
+    }
+    run(&mut world).await;
+    check(&world, "it landed in times to come");
+}
+
+#[tokio::test]
+async fn hostile_endpoint_says_another_time_and_the_later_word_counts() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let handle = consent(0).1.secrets.handle();
+    let (store, watched) = (world.pipeline.store.clone(), world.pipeline.clone());
+    let landed = async || {
+        for _ in 0..WATCHES {
+            watch::watch_round(&watched).await.expect("asked");
+        }
+        let kept = store.revocation(handle).await.expect("the store");
+        kept.and_then(|kept| kept.landed).expect("it landed")
+    };
+    let first = landed().await;
+    assert!(!first.is_settled);
+    world.chain.revoke_past_everybody(handle, UnixSeconds(7));
+    assert_eq!(landed().await.revoked_at, UnixSeconds(7));
+    world.chain.grow(2 * START);
+    world.clock.advance(SETTLED_S);
+    let settled = landed().await;
+    assert!(settled.is_settled && settled.revoked_at == UnixSeconds(7));
+}
+
+#[tokio::test]
+async fn what_came_into_its_circle_takes_no_turn_of_what_is_unsettled() {
     let mut world = world(Vec::new()).await;
     let (consent, signed) = consent(1);
     world.circle.add_consent(consent);
     run(&mut world).await;
-    let handle = signed.secrets.handle();
-    // The chain's clock is ahead of this one.
-    let later = UnixSeconds(100 * START);
-    world.chain.revoke_past_everybody(handle, later);
+    let (handle, store) = (signed.secrets.handle(), world.pipeline.store.clone());
+    world
+        .chain
+        .revoke_past_everybody(handle, UnixSeconds(1_001));
     watch::watch_round(&world.pipeline).await.expect("asked");
-    world.chain.forget_revocation(handle);
-    world.chain.grow(2 * START);
-    world.clock.advance(SETTLED_S);
+    let unsettled = async || {
+        let handles = store.unsettled_handles(UnixSeconds(1 << 40), 9).await;
+        handles.expect("the store").len()
+    };
+    assert_eq!(unsettled().await, 1);
+    world.circle.add_revocation(revocation_of(&signed));
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    assert_eq!(unsettled().await, 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_the_chain_writes_nothing_but_revocations() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.clock_behind_s_max = 2;
+    fill(&world.circle);
+    world.chain.grow(START + 3 - world.chain.time().0);
     watch::watch_round(&world.pipeline).await.expect("asked");
-    let store = &world.pipeline.store;
-    let elsewhere = store.revoked_elsewhere(handle).await.expect("the store");
-    assert!(elsewhere.is_some_and(|elsewhere| !elsewhere.is_settled));
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    relay::relay_round(&world.pipeline).await.expect("sent");
+    assert_eq!(world.chain.revoked().len(), 1);
+    let done = world.pipeline.batch_round().await;
+    assert!(
+        matches!(done, Err(PipelineError::ClockBehind(3))),
+        "{done:?}"
+    );
+    world.clock.advance(10);
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    assert!(world.pipeline.batch_round().await.is_ok());
 }

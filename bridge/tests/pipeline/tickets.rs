@@ -302,6 +302,7 @@ async fn stage(world: &World) -> TicketStage {
 #[tokio::test]
 async fn hostile_endpoint_that_does_not_answer_hides_no_ticket() {
     let mut world = custodian(Vec::new(), 5).await;
+    world.pipeline.class_hash = ClassHash::from_felt(Felt::TWO);
     let (consent, signed) = to_recipient(1, CONTEXT);
     world.circle.add_consent(consent);
     run(&mut world).await;

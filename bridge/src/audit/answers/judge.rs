@@ -51,21 +51,25 @@ pub(super) struct Consented {
     pub key_changed: End,
 }
 
-/// When the custodian was in reach, in unix seconds, by when what it had just said arrived here.
-pub(super) struct Reach(BTreeSet<u64>);
+/// What the custodian said that arrived here at once: when it was said, and when it arrived.
+pub(super) struct Reach(Vec<(UnixSeconds, UnixSeconds)>);
 
 impl Reach {
     pub fn of(log: &[(LogEntry, UnixSeconds)]) -> Self {
-        let is_prompt = |(entry, seen_at): &&(LogEntry, UnixSeconds)| {
-            seen_at.0.abs_diff(entry.entry.at.0) <= ON_ITS_WAY_S
-        };
-        let prompt = log.iter().filter(is_prompt);
-        Self(prompt.map(|(_, seen_at)| seen_at.0).collect())
+        let said = log
+            .iter()
+            .map(|(entry, seen_at)| (entry.entry.at, *seen_at));
+        let is_prompt =
+            |(at, seen_at): &(UnixSeconds, UnixSeconds)| seen_at.0.abs_diff(at.0) <= ON_ITS_WAY_S;
+        Self(said.filter(is_prompt).collect())
     }
 
-    /// Since when it has heard of what was in the circle at this time.
-    pub fn heard(&self, at: UnixSeconds) -> Option<UnixSeconds> {
-        self.0.range(at.0..).next().copied().map(UnixSeconds)
+    /// Since when it has heard of what was in the circle at this time: it said something after it,
+    /// and that arrived.
+    pub fn heard(&self, since: UnixSeconds) -> Option<UnixSeconds> {
+        let after = self.0.iter();
+        let after = after.filter(|(at, seen_at)| *at > since && *seen_at > since);
+        after.map(|(_, seen_at)| *seen_at).min()
     }
 
     pub fn end(&self, at: Option<UnixSeconds>) -> End {

@@ -48,7 +48,28 @@ impl FeePolicy {
     }
 }
 
+/// By how much each price is raised for a transaction in the place of another, in percent: a
+/// sequencer passes over what offers hardly more.
+const RAISE_PERCENT: u128 = 25;
+
 impl FeeBounds {
+    /// These bounds, or more where those of a transaction whose place they take ask for it.
+    pub(super) fn raised_above(self, stuck: Self) -> Result<Self, ChainError> {
+        let raised = |ours: GasBound, theirs: GasBound| {
+            let price = theirs.price.0.checked_mul(100 + RAISE_PERCENT);
+            let price = price.ok_or(ChainError::FeeOutOfRange("a raised price"))?;
+            Ok(GasBound {
+                amount: ours.amount.max(theirs.amount),
+                price: ours.price.max(Fri(price.div_ceil(100))),
+            })
+        };
+        Ok(Self {
+            l2_gas: raised(self.l2_gas, stuck.l2_gas)?,
+            l1_data_gas: raised(self.l1_data_gas, stuck.l1_data_gas)?,
+            l1_gas: raised(self.l1_gas, stuck.l1_gas)?,
+        })
+    }
+
     /// What the transaction costs if it uses everything that it may.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::{PoolId, PoolNonce, claim_until};
 use serde_json::json;
 
-use crate::chain::{Promise, RpcChain};
+use crate::chain::Promise;
 use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
@@ -131,7 +131,7 @@ impl Add {
     /// What the chain says of the pool: its promise, and how many claims it promised this hospital.
     async fn look(&self, party: &Party) -> anyhow::Result<(Promise, u64)> {
         let believed = &party.config.chain;
-        let chain = RpcChain::new(&believed.rpc, believed.chain_id)?;
+        let chain = believed.first_endpoint()?;
         // One that only looks like a pool contract would answer everything below as it likes.
         chain.check_pools(self.contract, believed.registry).await?;
         let id = PoolId::of(believed.chain_id, self.contract, self.funder, self.nonce);

@@ -287,7 +287,7 @@ async fn revoked_at(
     in_circle: Option<UnixSeconds>,
 ) -> anyhow::Result<Option<UnixSeconds>> {
     let kept = store.revocation(handle).await?;
-    let kept = kept.map(|kept| kept.revoked_at.unwrap_or(kept.seen_at));
+    let kept = kept.map(|kept| kept.landed.map_or(kept.seen_at, |landed| landed.revoked_at));
     let elsewhere = store.revoked_elsewhere(handle).await?;
     let on_chain = elsewhere.map(|elsewhere| elsewhere.revoked_at);
     Ok([in_circle, kept, on_chain].into_iter().flatten().min())

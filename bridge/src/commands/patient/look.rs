@@ -114,8 +114,8 @@ async fn describe(
 ) -> anyhow::Result<serde_json::Value> {
     let handle = consent.opening.handle;
     let kept = party.store.revocation(handle).await?;
-    let on_chain = match kept.as_ref().and_then(|revocation| revocation.revoked_at) {
-        Some(at) => Some(at),
+    let on_chain = match kept.as_ref().and_then(|revocation| revocation.landed) {
+        Some(landed) => Some(landed.revoked_at),
         None => {
             let elsewhere = party.store.revoked_elsewhere(handle).await?;
             elsewhere.map(|elsewhere| elsewhere.revoked_at)

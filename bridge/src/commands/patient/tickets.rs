@@ -10,7 +10,7 @@ use medsync_protocol::ticket::PoolId;
 use serde_json::json;
 
 use super::{open_keys, own_circle};
-use crate::chain::{Chain as _, Claim, RpcChain};
+use crate::chain::{Chain as _, Claim};
 use crate::commands::rewards::SignedClaim;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -26,7 +26,7 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
     let (context, invitation) = own_circle(&party).await?;
     let rows = party.store.pools().await?.into_iter();
     let pools: BTreeMap<PoolId, Pool> = rows.map(|row| (row.id, row.pool)).collect();
-    let chain = RpcChain::new(&party.config.chain.rpc, party.config.chain.chain_id)?;
+    let chain = party.config.chain.first_endpoint()?;
     let (registry, now) = (party.config.chain.registry, party.clock.now());
     let custodian = invitation.says.custodian_address;
     for (placed, stage) in promised(&party.pipeline()?, context, custodian).await? {
@@ -128,7 +128,8 @@ impl ClaimReward {
         let known = known.context("the circle does not name the pool's contract")?;
         let (believed, contract) = (&party.config.chain, known.pool.contract);
         // Another contract would pay nothing, and learn where the reward was to go.
-        RpcChain::new(&believed.rpc, believed.chain_id)?
+        believed
+            .first_endpoint()?
             .check_pools(contract, believed.registry)
             .await?;
         let consents = party.store.consents_in_circle(context).await?;

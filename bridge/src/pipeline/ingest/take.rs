@@ -1,6 +1,6 @@
 //! What one entry of a circle becomes in the store.
 
-use medsync_protocol::audit::RecordRef;
+use medsync_protocol::audit::{RecordRef, Requested};
 use medsync_protocol::keychange::KEY_CHANGES_MAX;
 
 use super::*;
@@ -24,7 +24,13 @@ pub(super) async fn take_in(
             );
             pipeline
                 .store
-                .keep_revocation(handle, row.context, opening, Origin::Circle, pipeline.now())
+                .keep_revocation(
+                    handle,
+                    row.context,
+                    opening,
+                    Origin::Entry(*change),
+                    pipeline.now(),
+                )
                 .await?;
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
         }
@@ -229,7 +235,7 @@ async fn take_in_log(
     audit::keep(&pipeline.store, entry, pipeline.now()).await?;
     if row.member == row.custodian_member
         && people.custodian == Some(said.author_key)
-        && !take_over_release(pipeline, row, &entry.body).await?
+        && !take_over_release(pipeline, row, entry).await?
     {
         return Ok(false);
     }
@@ -263,31 +269,50 @@ async fn take_in_log(
     Ok(true)
 }
 
-/// A release that an exchange's log names and this store does not know, which was restored from an
-/// older backup: it ends with its consents as every other does. Answers whether that is settled.
+/// A release that a log of this custodian names and this store does not know: it died before it
+/// noted it, or was restored from an older backup. It ends with its consents as every other does.
+/// Answers whether that is settled.
 async fn take_over_release(
     pipeline: &Pipeline,
     row: &CircleRow,
-    says: &Body,
+    entry: &LogEntry,
 ) -> Result<bool, PipelineError> {
     let store = &pipeline.store;
     let Body::Released {
-        request,
-        logged_as: Some(logged_as),
-        ..
-    } = says
+        request, logged_as, ..
+    } = entry.body
     else {
         return Ok(true);
     };
-    // Its entry in the patient's circle may be read later than this.
-    let Some(entry) = store.entry(*logged_as).await? else {
-        return Ok(false);
+    let (circle, exchange, request) = match logged_as {
+        // In an exchange: its entry in the patient's circle may be read later than this.
+        Some(logged_as) => {
+            let Some(logged) = store.entry(logged_as).await? else {
+                return Ok(false);
+            };
+            (logged.entry.context, row.context, request)
+        }
+        // In a circle: the copy of the request names the recipient's own.
+        None => {
+            let copy = store.entry(request).await?.map(|copy| copy.body);
+            let Some(Body::Requested(Requested {
+                asked_by: Some(asked_by),
+                ..
+            })) = copy
+            else {
+                return Ok(true);
+            };
+            let Some(asked) = store.entry(asked_by).await? else {
+                return Ok(false);
+            };
+            (row.context, asked.entry.context, asked_by)
+        }
     };
     let release = ReleaseRow {
-        logged_as: *logged_as,
-        request: *request,
-        exchange: row.context,
-        circle: entry.entry.context,
+        logged_as: logged_as.unwrap_or_else(|| entry.digest()),
+        request,
+        exchange,
+        circle,
         state: ReleaseState::Logged,
         orders: None,
     };
@@ -349,6 +374,12 @@ async fn take_in_consent(
         recorded_at: consent.recorded_at,
         batch: None,
         position: None,
+        proof: None,
+        // This custodian anchored it before its store was restored, or somebody says so.
+        place_is_unsure: consent.anchors.iter().any(|position| {
+            pipeline.anchorer() == Some(position.anchorer)
+                && position.proof.includes(consent.leaf(), position.root)
+        }),
     };
     pipeline.store.keep_consent(&kept, pipeline.now()).await?;
     tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use medsync::audit::append;
 use medsync::daemon;
 use medsync::pipeline::ingest::frozen_fact;
 use medsync::pipeline::{ingest, watch};
+use medsync::seams::system_random;
 use medsync::source::Circle;
 use medsync::store::releases::{ReleaseRow, ReleaseState};
 use medsync_protocol::audit::{
@@ -17,7 +19,7 @@ use medsync_protocol::ids::{AddressBytes, Anchorer, RecordId, UnixSeconds};
 use medsync_protocol::signature::SecretKey;
 use medsync_protocol::terms::{Provision, Terms};
 
-use super::super::circle::{CONTEXT, recovery};
+use super::super::circle::{CONTEXT, custodian_author, recovery};
 use super::super::faults::{Fault, Plan};
 use super::super::keys::change;
 use super::super::{
@@ -379,4 +381,44 @@ async fn an_order_that_its_exchange_does_not_take_rests_and_comes_later() {
     study.world.clock.advance(60);
     study.settle().await;
     assert_eq!(study.kinds()[3..], [Kind::EraseOrdered, Kind::Erased]);
+}
+
+/// A custodian that died between a release's entry and its note ends it all the same.
+#[tokio::test]
+async fn a_release_that_was_logged_and_not_noted_is_taken_over_and_ordered_erased() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HMARKT", |_| ()).await;
+    study.settle().await;
+    let log = study.world.circle.log_entries();
+    let copy = log.iter().find(|entry| entry.entry.kind == Kind::Requested);
+    let released = Body::Released {
+        request: copy.expect("a copy").digest(),
+        logged_as: None,
+        records: vec![RecordRef {
+            record: RecordId([0; 32]),
+            version: 1,
+        }],
+        based_on: vec![study.signed.commitment],
+    };
+    let (store, now) = (study.world.pipeline.store.clone(), UnixSeconds(START));
+    let (author, mut random) = (custodian_author(), system_random());
+    let logged = append(&store, CONTEXT, &author, &released, now, &mut random).await;
+    let logged = logged.expect("kept").digest();
+    study.settle().await;
+    let rows = store.releases_for(request).await.expect("the store");
+    assert_eq!(
+        rows.iter().map(|row| row.logged_as).collect::<Vec<_>>(),
+        [logged]
+    );
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    study.settle().await;
+    let ordered =
+        study.world.circle.log_entries().into_iter().any(
+            |entry| matches!(entry.body, Body::EraseOrdered { release, .. } if release == logged),
+        );
+    assert!(ordered);
 }

@@ -6,11 +6,12 @@ use medsync::access::recipient::Opened;
 use medsync::pipeline::ingest;
 use medsync::store::releases::ReleaseState;
 use medsync_protocol::audit::{EntryDigest, EntryKind as Kind};
+use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::seal::PAYLOAD_BYTES_MAX;
 
 use super::super::circle::Refuses;
 use super::super::faults::{Fault, Plan};
-use super::super::revocation_of;
+use super::super::{START, revocation_of};
 use super::{RECORDS, Study, add_record_of, exchange_row_of_recipient};
 
 /// More than twice and less than three times what one round carries for a release.

@@ -8,12 +8,12 @@ use super::{
 use async_trait::async_trait;
 use medsync::guard::Circles;
 use medsync::source::{
-    AnchorReport, ApplicationId, BlobId, Change, ChangePage, Circle, CircleState, ConsentPage,
-    Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey, EntryKind,
-    FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease,
-    PageLimit, Pin, PlacedTicket, Pool, ReceiptPage, Record, RecordPage, Release, ReleasePage,
-    Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult, StageReport, StateHash,
-    Written,
+    AnchorReport, ApplicationId, BlobId, Change, ChangePage, Circle, CircleState, Consent,
+    ConsentPage, Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey,
+    EntryKind, FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord,
+    NewRelease, PageLimit, Pin, PlacedTicket, Pool, Position, ReceiptPage, Record, RecordPage,
+    Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult,
+    StageReport, StateHash, Submission, Written,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::{Opening, Registry};
@@ -27,6 +27,44 @@ use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::{PublicKey, Signature};
+
+/// A consent with what was reported of it.
+fn with_places(reports: &[AnchorReport], consent: &Consent) -> Consent {
+    let mut consent = consent.clone();
+    for report in reports {
+        if report.commitment != consent.commitment {
+            continue;
+        }
+        let submission = match report.stage {
+            StageReport::Sealed => None,
+            StageReport::Submitted { transaction } => Some(Submission {
+                transaction,
+                block: None,
+            }),
+            StageReport::Anchored { transaction, block } => Some(Submission {
+                transaction,
+                block: Some(block),
+            }),
+        };
+        let known = consent
+            .anchors
+            .iter_mut()
+            .find(|known| known.root == report.root);
+        match known {
+            Some(known) => known.submission = submission.or(known.submission),
+            None => consent.anchors.push(Position {
+                key: EntryKey([9; 32]),
+                root: report.root,
+                proof: report.proof.clone(),
+                anchorer: report.anchorer,
+                sealed_at: UnixSeconds(0),
+                submitted_at: None,
+                submission,
+            }),
+        }
+    }
+    consent
+}
 
 impl Circles for FakeCircles {
     fn open(&self, context: ContextId) -> Box<dyn Circle> {
@@ -216,7 +254,7 @@ impl Circle for FakeCircle {
             .map_err(|()| broken("consents"))?;
         let state = self.state.lock().expect("one test");
         let consents = state.entries.iter().filter_map(|(_, body)| match body {
-            EntryBody::Consent(consent) => Some(consent.as_ref().clone()),
+            EntryBody::Consent(consent) => Some(with_places(&state.reports, consent)),
             _ => None,
         });
         Ok(ConsentPage {
@@ -512,7 +550,12 @@ impl Circle for FakeCircle {
             .entries
             .iter()
             .find(|(c, _)| c.key == key)
-            .map(|(_, body)| body.clone());
+            .map(|(_, body)| match body {
+                EntryBody::Consent(consent) => {
+                    EntryBody::Consent(Box::new(with_places(&state.reports, consent)))
+                }
+                other => other.clone(),
+            });
         Ok(Entry {
             kind,
             key,

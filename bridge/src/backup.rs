@@ -1,0 +1,176 @@
+//! Backups: a home's store, configuration and keys in a folder of their own, made while the daemon
+//! runs, and a home made of them again.
+//!
+//! The manifest comes last: a folder without it is no backup. What was erased before is in none:
+//! the store is copied without the pages that it has freed. The party's node is not part of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use medsync_protocol::ids::{Sha256Digest, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{CONFIG_FILE, Config, ConfigError};
+use crate::files::{self, FileError};
+use crate::store::{Store, StoreError};
+
+/// The list of what a backup holds.
+const MANIFEST: &str = "backup.json";
+/// The store's name in a home and in a backup.
+const STORE: &str = "medsync.db";
+/// What says that a home is not whole yet.
+const RESTORING: &str = "restoring";
+/// What a manifest looks like; a later version reads this one too.
+const VERSION: u32 = 1;
+/// The largest file but the store, in bytes.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Why there is no backup, or no home.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The home is set up.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A home is made in a folder of its own.
+    #[error("{0} is not empty; a home is restored into a new folder")]
+    NotEmpty(PathBuf),
+    /// The folder is no backup, or not whole.
+    #[error("{path} is no whole backup: {why}")]
+    NoBackup {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`VERSION`].
+    version: u32,
+    /// When it was made.
+    pub made_at: UnixSeconds,
+    /// Each file's digest, by its name.
+    pub files: BTreeMap<String, Sha256Digest>,
+}
+
+/// Copies a home into a new folder.
+///
+/// # Errors
+/// A folder that is there and not empty; files that cannot be read or written. What was written
+/// until then has no manifest.
+pub async fn backup(
+    home: &Path,
+    store: &Store,
+    out: &Path,
+    now: UnixSeconds,
+) -> Result<Manifest, BackupError> {
+    let no_backup = |why: &str| BackupError::NoBackup {
+        path: out.to_owned(),
+        why: why.to_owned(),
+    };
+    if !files::is_absent_or_empty(out)? {
+        return Err(no_backup("the folder is not empty"));
+    }
+    files::private_folder(out)?;
+    let mut held = BTreeMap::new();
+    store.copy_to(&out.join(STORE)).await?;
+    files::make_private(&out.join(STORE))?;
+    held.insert(STORE.to_owned(), files::digest(&out.join(STORE))?);
+    for name in names_in(home)? {
+        // The store's own files, and locks, are nobody else's.
+        if name.starts_with(STORE) || name.ends_with(".lock") {
+            continue;
+        }
+        let bytes = files::read_bounded(&home.join(&name), FILE_BYTES_MAX)?;
+        files::write_whole(&out.join(&name), &bytes, true)?;
+        held.insert(name, Sha256Digest::of(&bytes));
+    }
+    let manifest = Manifest {
+        version: VERSION,
+        made_at: now,
+        files: held,
+    };
+    let json =
+        serde_json::to_vec_pretty(&manifest).map_err(|error| no_backup(&error.to_string()))?;
+    files::write_whole(&out.join(MANIFEST), &json, true)?;
+    Ok(manifest)
+}
+
+/// Makes a home of a backup.
+///
+/// # Errors
+/// A folder that is no whole backup; a home that is set up. A restore that was cut off is done
+/// again.
+pub async fn restore(from: &Path, home: &Path, now: UnixSeconds) -> Result<Manifest, BackupError> {
+    Config::check_absent(home)?;
+    // What a restore that was cut off left behind is no home.
+    let restoring = home.join(RESTORING);
+    if !restoring.exists() && !files::is_absent_or_empty(home)? {
+        return Err(BackupError::NotEmpty(home.to_owned()));
+    }
+    let no_backup = |why: String| BackupError::NoBackup {
+        path: from.to_owned(),
+        why,
+    };
+    let json = files::read_bounded(&from.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&json).map_err(|error| no_backup(error.to_string()))?;
+    if manifest.version != VERSION {
+        return Err(no_backup(format!("it is of version {}", manifest.version)));
+    }
+    for (name, digest) in &manifest.files {
+        let is_plain = Path::new(name).components().count() == 1 && !name.starts_with('.');
+        if !is_plain || files::digest(&from.join(name))? != *digest {
+            return Err(no_backup(format!("{name} is not what was backed up")));
+        }
+    }
+    files::private_folder(home)?;
+    files::write_whole(&restoring, b"", true)?;
+    // A journal would be taken for that of the store which takes its place.
+    for name in names_in(home)? {
+        if name.starts_with(STORE) {
+            files::remove_file(&home.join(name))?;
+        }
+    }
+    for name in manifest.files.keys().filter(|name| *name != CONFIG_FILE) {
+        files::copy_private(&from.join(name), &home.join(name))?;
+    }
+    let store = Store::open(home).await?;
+    store.was_restored(now).await?;
+    store.close().await;
+    files::remove_file(&restoring)?;
+    // Last: a home with a configuration is whole.
+    if manifest.files.contains_key(CONFIG_FILE) {
+        let bytes = files::read_bounded(&from.join(CONFIG_FILE), FILE_BYTES_MAX)?;
+        files::write_whole(&home.join(CONFIG_FILE), &bytes, false)?;
+    }
+    Ok(manifest)
+}
+
+/// The files of a folder, without folders.
+fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
+    let io = |source| FileError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_type().map_err(io)?.is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,382 @@
+//! Several endpoints of one chain: one that fails is passed over, and none is believed alone.
+//!
+//! They are asked in the order of the configuration; one that failed rests and is asked last
+//! meanwhile. About revocations two are asked: what either of them has denies, and only what both
+//! have counts as landed; one that lacks what it should have, or is far behind, rests from other
+//! questions. What the endpoints say of themselves is for people to see; an address may hold an
+//! access key and is never shown.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::{BoxFuture, join};
+use medsync_protocol::anchor::AnchorHead;
+use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::TransactionHash;
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::ticket::PoolId;
+use medsync_protocol::tree::Root;
+use tokio::time::Instant;
+
+use super::{
+    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, Prepared, Sent, TicketTimes,
+    TransactionStatus,
+};
+
+/// How long an endpoint rests after it failed.
+const REST: Duration = Duration::from_secs(30);
+/// How far one endpoint may be behind another, in seconds of block time.
+const BEHIND_S_MAX: u64 = 2 * 60;
+
+/// How each endpoint does; shared by who reads and who writes.
+#[derive(Debug)]
+pub struct Health(Mutex<Vec<State>>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    rests_until: Option<Instant>,
+    /// Why it rests, or did last.
+    why: Option<String>,
+    /// Whether it rests because it does not answer; else it differs from another.
+    is_silent: bool,
+}
+
+impl Health {
+    /// Of so many endpoints.
+    #[must_use]
+    pub fn of(count: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(vec![State::default(); count])))
+    }
+
+    /// In which order the endpoints are asked: those that rest come last.
+    fn order(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let states = self.states();
+        let rests = |at: &usize| states[*at].rests_until.is_some_and(|until| until > now);
+        let (last, mut first): (Vec<usize>, Vec<usize>) = (0..states.len()).partition(rests);
+        first.extend(last);
+        first
+    }
+
+    fn rests(&self, at: usize) -> bool {
+        let until = self.states().get(at).and_then(|state| state.rests_until);
+        until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Whether it rests because it does not answer.
+    fn is_silent(&self, at: usize) -> bool {
+        self.rests(at) && self.states().get(at).is_some_and(|state| state.is_silent)
+    }
+
+    fn falls_silent(&self, at: usize, why: &str) {
+        self.put_to_rest(at, why, true);
+    }
+
+    fn differs(&self, at: usize, why: &str) {
+        self.put_to_rest(at, why, false);
+    }
+
+    fn put_to_rest(&self, at: usize, why: &str, is_silent: bool) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = states.get_mut(at) {
+            tracing::warn!(endpoint = at + 1, why, "an endpoint rests");
+            *state = State {
+                rests_until: Some(Instant::now() + REST),
+                why: Some(why.to_owned()),
+                is_silent,
+            };
+        }
+    }
+
+    fn is_well(&self, at: usize) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = states.get_mut(at) {
+            *state = State::default();
+        }
+    }
+
+    fn states(&self) -> Vec<State> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.clone()
+    }
+
+    /// Why each endpoint is not well, by its number from 1; nothing of those that are.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let states = self.states().into_iter().zip(1..);
+        let said = |(state, number): (State, usize)| {
+            state.why.map(|why| format!("endpoint {number}: {why}"))
+        };
+        states.filter_map(said).collect()
+    }
+
+    /// Asks one endpoint after the other until one answers.
+    async fn first<'e, E: ?Sized + Send + Sync, T>(
+        &self,
+        endpoints: &'e [Arc<E>],
+        ask: impl Fn(&'e E) -> BoxFuture<'e, Result<T, ChainError>> + Send,
+    ) -> Result<T, ChainError> {
+        let mut outcome = None;
+        for at in self.order() {
+            match ask(&endpoints[at]).await {
+                Err(error) if is_the_endpoints(&error) => {
+                    self.falls_silent(at, &error.to_string());
+                    outcome.get_or_insert(Err(error));
+                }
+                answer => {
+                    if !self.rests(at) {
+                        self.is_well(at);
+                    }
+                    return answer;
+                }
+            }
+        }
+        outcome.unwrap_or_else(|| Err(no_endpoint()))
+    }
+}
+
+fn no_endpoint() -> ChainError {
+    ChainError::Address("the configuration names no endpoint".into())
+}
+
+/// Whether an error is about who was asked, and not about what.
+fn is_the_endpoints(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Unreachable(_)
+            | ChainError::Slow(_)
+            | ChainError::Status(_)
+            | ChainError::RateLimited
+            | ChainError::TooLong(_)
+            | ChainError::Malformed { .. }
+            | ChainError::Refused { .. }
+            | ChainError::OtherChain { .. }
+            | ChainError::Contradiction(_)
+    )
+}
+
+/// A chain, by several endpoints.
+pub struct SeveralChains {
+    endpoints: Vec<Arc<dyn Chain>>,
+    health: Arc<Health>,
+}
+
+/// One account, by several endpoints.
+pub struct SeveralAccounts {
+    endpoints: Vec<Arc<dyn Account>>,
+    health: Arc<Health>,
+}
+
+impl SeveralChains {
+    /// Reads by these endpoints, whose health is kept there.
+    #[must_use]
+    pub fn new(endpoints: Vec<Arc<dyn Chain>>, health: Arc<Health>) -> Self {
+        Self { endpoints, health }
+    }
+
+    async fn first<'e, T>(
+        &'e self,
+        ask: impl Fn(&'e (dyn Chain + 'static)) -> BoxFuture<'e, Result<T, ChainError>> + Send,
+    ) -> Result<T, ChainError> {
+        self.health.first(&self.endpoints, ask).await
+    }
+
+    /// Asks two endpoints of the same handles; fewer if no more answer. One that rests because it
+    /// differed from another is asked all the same: else whoever contradicts it would be believed
+    /// alone.
+    async fn ask_two(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<Vec<(usize, Opened)>, ChainError> {
+        let mut order = self.health.order();
+        order.retain(|at| !self.health.is_silent(*at));
+        let ask = |at: usize| self.endpoints[at].revoked_at(registry, handles);
+        let mut said = Vec::new();
+        if let [a, b, ..] = order[..] {
+            let (one, other) = join(ask(a), ask(b)).await;
+            for (at, answer) in [(a, one), (b, other)] {
+                match answer {
+                    Ok(opened) => said.push((at, opened)),
+                    Err(error) => self.health.falls_silent(at, &error.to_string()),
+                }
+            }
+        }
+        if said.is_empty() {
+            // Whoever is left, one after the other.
+            let answer = self.first(|chain| chain.revoked_at(registry, handles));
+            return Ok(vec![(usize::MAX, answer.await?)]);
+        }
+        self.compare(&said);
+        Ok(said)
+    }
+
+    /// Puts to rest who lacks what another has, or is far behind.
+    fn compare(&self, said: &[(usize, Opened)]) {
+        for (at, (lacking, block)) in said {
+            for (_, (having, newest)) in said {
+                let lacks = having.iter().zip(lacking).any(|(has, lacks)| {
+                    lacks.is_none() && has.is_some_and(|opened| opened <= block.time)
+                });
+                if lacks {
+                    let why = "it lacks a revocation that another has";
+                    self.health.differs(*at, why);
+                } else if newest.time.0.saturating_sub(block.time.0) > BEHIND_S_MAX {
+                    self.health.differs(*at, "it is behind another");
+                }
+            }
+        }
+    }
+
+    /// The block that all of them had; of one that is far behind, that of the other.
+    fn common_block(said: &[(usize, Opened)]) -> Result<BlockAt, ChainError> {
+        let blocks = || said.iter().map(|(_, (_, block))| *block);
+        let newest = blocks().max_by_key(|block| block.time);
+        let newest = newest.ok_or_else(no_endpoint)?;
+        let near = blocks().filter(|block| newest.time.0 - block.time.0 <= BEHIND_S_MAX);
+        Ok(near.min_by_key(|block| block.time).unwrap_or(newest))
+    }
+}
+
+/// What several endpoints say of one handle.
+fn of_handle(said: &[(usize, Opened)], at: usize) -> impl Iterator<Item = Option<UnixSeconds>> {
+    let times = said
+        .iter()
+        .map(move |(_, (times, _))| times.get(at).copied());
+    times.map(Option::flatten)
+}
+
+type Opened = (Vec<Option<UnixSeconds>>, BlockAt);
+
+#[async_trait]
+impl Chain for SeveralChains {
+    async fn chain_id(&self) -> Result<ChainId, ChainError> {
+        self.first(|chain| chain.chain_id()).await
+    }
+
+    async fn tip(&self) -> Result<BlockAt, ChainError> {
+        self.first(|chain| chain.tip()).await
+    }
+
+    async fn class_hash_at(
+        &self,
+        contract: ContractAddress,
+    ) -> Result<Option<ClassHash>, ChainError> {
+        self.first(|chain| chain.class_hash_at(contract)).await
+    }
+
+    async fn head_of(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+    ) -> Result<AnchorHead, ChainError> {
+        self.first(|chain| chain.head_of(registry, anchorer)).await
+    }
+
+    async fn anchored_at(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        self.first(|chain| chain.anchored_at(registry, anchorer, root))
+            .await
+    }
+
+    async fn facts(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+        handle: Handle,
+    ) -> Result<Facts, ChainError> {
+        self.first(|chain| chain.facts(registry, anchorer, root, handle))
+            .await
+    }
+
+    async fn revoked_at(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<Opened, ChainError> {
+        let said = self.ask_two(registry, handles).await?;
+        let any = |at: usize| of_handle(&said, at).flatten().min();
+        let times = (0..handles.len()).map(any).collect();
+        Ok((times, Self::common_block(&said)?))
+    }
+
+    async fn revoked_at_by_all(
+        &self,
+        registry: ContractAddress,
+        handles: &[Handle],
+    ) -> Result<Opened, ChainError> {
+        let said = self.ask_two(registry, handles).await?;
+        // None, if one of them has none.
+        let all = |at: usize| -> Option<UnixSeconds> {
+            let times: Option<Vec<UnixSeconds>> = of_handle(&said, at).collect();
+            times?.into_iter().max()
+        };
+        let times = (0..handles.len()).map(all).collect();
+        Ok((times, Self::common_block(&said)?))
+    }
+
+    async fn ticket_times(
+        &self,
+        registry: ContractAddress,
+        pool_contract: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(TicketTimes, BlockAt), ChainError> {
+        self.first(|chain| chain.ticket_times(registry, pool_contract, pool, handle))
+            .await
+    }
+
+    async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
+        self.first(|chain| chain.status(transaction)).await
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        self.health.complaints()
+    }
+}
+
+impl SeveralAccounts {
+    /// Writes by these endpoints, whose health is kept there; all are of one account.
+    #[must_use]
+    pub fn new(endpoints: Vec<Arc<dyn Account>>, health: Arc<Health>) -> Self {
+        Self { endpoints, health }
+    }
+
+    async fn first<'e, T>(
+        &'e self,
+        ask: impl Fn(&'e (dyn Account + 'static)) -> BoxFuture<'e, Result<T, ChainError>> + Send,
+    ) -> Result<T, ChainError> {
+        self.health.first(&self.endpoints, ask).await
+    }
+}
+
+#[async_trait]
+impl Account for SeveralAccounts {
+    fn address(&self) -> ContractAddress {
+        // One is there: nothing else makes an account.
+        self.endpoints[0].address()
+    }
+
+    async fn nonce(&self) -> Result<AccountNonce, ChainError> {
+        self.first(|account| account.nonce()).await
+    }
+
+    async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
+        self.first(|account| account.prepare(call, nonce)).await
+    }
+
+    async fn replace(&self, call: &Call, stuck: &Prepared) -> Result<Prepared, ChainError> {
+        self.first(|account| account.replace(call, stuck)).await
+    }
+
+    /// One and the same transaction lands at most once, whoever is given it.
+    async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError> {
+        self.first(|account| account.send(transaction)).await
+    }
+}

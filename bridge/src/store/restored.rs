@@ -1,0 +1,161 @@
+//! What a store does not know that was restored from a backup: which counters were spent since,
+//! what its own logs say, and where its consents stand on chain.
+
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::receipt::Block;
+use medsync_protocol::tree::{Proof, Root};
+
+use super::batches::BatchState;
+use super::consents::{COUNTER_STEP, ConsentRow, consent};
+use super::{Store, StoreError, json, read, signed};
+
+/// The fact below which no counter is spent.
+const COUNTER_FLOOR: &str = "counter_floor";
+
+/// Under which name it is kept that a context's own log was not read since the store was restored.
+fn log_fact(context: ContextId) -> String {
+    format!("log_unread:{context}")
+}
+
+/// Where a consent stands that was anchored before this store knew of it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The batch's root.
+    pub root: Root,
+    /// The path to it.
+    pub proof: Proof,
+    /// The block.
+    pub block: Block,
+    /// Its time.
+    pub anchored_at: UnixSeconds,
+    /// Whether the circle knows the block.
+    pub is_told: bool,
+}
+
+impl Store {
+    /// Notes that this store was restored from a backup. A step for a second is skipped of the
+    /// counters, since nobody grants faster; everything is read again.
+    ///
+    /// # Errors
+    /// A database that refuses; it is then done again.
+    pub async fn was_restored(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        let floor = now.0.saturating_mul(COUNTER_STEP);
+        self.state_fact(COUNTER_FLOOR, &floor.to_string()).await?;
+        for row in self.circles().await? {
+            self.state_fact(&log_fact(row.context), "unread").await?;
+        }
+        for batch in self.open_batches().await? {
+            // It may have been taken apart since; one that was placed never is.
+            if batch.state == BatchState::Sealed {
+                self.dissolve_batch(batch.id, &[], now).await?;
+            }
+        }
+        let mut transaction = self.db.begin("was_restored").await?;
+        sqlx::query("UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL")
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE circles SET state_hash = NULL")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Below which number no counter is spent.
+    pub(super) async fn counter_floor(&self) -> Result<u64, StoreError> {
+        let floor = self.fact(COUNTER_FLOOR).await?;
+        floor.map_or(Ok(0), |text| read("a counter", &text))
+    }
+
+    /// Whether this home may have signed entries of a context's log of which this store does not
+    /// know.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn is_log_unread(&self, context: ContextId) -> Result<bool, StoreError> {
+        let fact = self.fact(&log_fact(context)).await?;
+        Ok(fact.is_some_and(|said| !said.is_empty()))
+    }
+
+    /// Notes that the own log was read from its context.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn log_is_read(&self, context: ContextId) -> Result<(), StoreError> {
+        if self.is_log_unread(context).await? {
+            self.state_fact(&log_fact(context), "").await?;
+        }
+        Ok(())
+    }
+
+    /// Circles with consents of which it is not known where they stand.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn contexts_with_unsure_places(&self) -> Result<Vec<ContextId>, StoreError> {
+        let contexts: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT context FROM consents WHERE place_is_unsure")
+                .fetch_all(&self.db)
+                .await?;
+        let contexts = contexts.iter();
+        contexts.map(|text| read("a context", text)).collect()
+    }
+
+    /// Those consents of a circle.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unsure_consents(&self, context: ContextId) -> Result<Vec<ConsentRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM consents WHERE context = $1 AND place_is_unsure ORDER BY commitment",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(consent).collect()
+    }
+
+    /// Notes where a consent stands, or that it stands nowhere and may be sealed.
+    ///
+    /// # Errors
+    /// A database that refuses; nothing is then changed.
+    pub async fn place_is(
+        &self,
+        commitment: Commitment,
+        place: Option<&Place>,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.db.begin("place_is").await?;
+        if let Some(place) = place {
+            sqlx::query(
+                "INSERT INTO batches (root, leaf_count, leaves, state, sealed_at, block_number, \
+                 block_hash, block_time) VALUES ($1, 0, '[]', 'anchored', $4, $2, $3, $4) \
+                 ON CONFLICT (root) DO NOTHING",
+            )
+            .bind(place.root.to_string())
+            .bind(signed(place.block.number.0))
+            .bind(place.block.hash.to_string())
+            .bind(signed(place.anchored_at.0))
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "UPDATE consents SET batch = (SELECT id FROM batches WHERE root = $2), \
+                 position = $3, proof = $4, told_at = $5 WHERE commitment = $1 AND batch IS NULL",
+            )
+            .bind(commitment.to_string())
+            .bind(place.root.to_string())
+            .bind(signed(place.proof.index))
+            .bind(json("a path", &place.proof)?)
+            .bind(place.is_told.then(|| signed(now.0)))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        sqlx::query("UPDATE consents SET place_is_unsure = FALSE WHERE commitment = $1")
+            .bind(commitment.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! From when a custodian must have heard that a consent ended.
+
+use super::*;
+
+/// Whoever is cut off revokes all the same, and so does a custodian answer.
+#[tokio::test]
+async fn an_answer_of_who_may_not_have_heard_is_shown_and_accuses_nobody() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    assert_eq!(read_and_judged(&patients).await, "");
+    let revoked_at = study.world.clock.now().0;
+    study.world.clock.advance(600 * MINUTE_S);
+    let at = revoked_at + 60 * MINUTE_S;
+    study.releases(copy, vec![first_record()], at).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+    let faults = study.faults_seen_by(&patients).await;
+    assert!(
+        matches!(faults.as_slice(), [Fault::Unheard { .. }]),
+        "{faults:?}"
+    );
+    // From its next word on it has heard.
+    study.is_in_reach(study.world.clock.now().0).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(11 * MINUTE_S);
+    let at = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], at).await;
+    let why = read_and_judged(&patients).await;
+    assert!(why.starts_with("1 answers"), "{why}");
+}
+
+/// What was said before a revocation shows nothing about who has heard of it.
+#[tokio::test]
+async fn what_was_said_before_and_arrives_after_shows_nothing() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    assert_eq!(read_and_judged(&patients).await, "");
+    let revoked_at = study.world.clock.now().0;
+    study.is_in_reach(revoked_at - MINUTE_S).await;
+    study.world.clock.advance(MINUTE_S);
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(20 * MINUTE_S);
+    let at = study.world.clock.now().0 - 11 * MINUTE_S;
+    study.releases(copy, vec![first_record()], at).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+}
+
+/// An endpoint's one word on when a revocation landed accuses nobody.
+#[tokio::test]
+async fn hostile_endpoint_says_an_early_time_and_accuses_nobody() {
+    let (study, copy, _) = Study::answered().await;
+    let pipeline = &study.world.pipeline;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    ingest::ingest_all(pipeline).await.expect("read");
+    let (store, handle) = (&pipeline.store, study.signed.secrets.handle());
+    let now = study.world.clock.now();
+    let early = UnixSeconds(1);
+    let landed = store.revocation_landed(handle, early, now).await;
+    landed.expect("noted");
+    study.releases(copy, vec![first_record()], now.0).await;
+    assert!(!study.faults().await.iter().any(Fault::is_certain));
+    store.settle_revocation(handle).await.expect("noted");
+    assert!(study.faults().await.iter().any(Fault::is_certain));
+}

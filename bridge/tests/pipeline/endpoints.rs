@@ -1,0 +1,142 @@
+//! Several endpoints of one chain, of which some fail, lag or lie.
+
+use std::sync::Arc;
+
+use medsync::chain::{Account, Chain, Health, SeveralAccounts, SeveralChains};
+use medsync::pipeline::relay;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+
+use super::chain::{FakeAccount, FakeChain};
+use super::faults::Faults;
+use super::{SETTLED_S, World, check, consent, fill, registry, round, run, world};
+
+/// The world's own endpoint behind another one.
+fn behind(world: &World, first: &FakeChain) -> (SeveralChains, Arc<Health>) {
+    let health = Health::of(2);
+    let endpoints: Vec<Arc<dyn Chain>> =
+        vec![Arc::new(first.clone()), Arc::new(world.chain.clone())];
+    (SeveralChains::new(endpoints, Arc::clone(&health)), health)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dead_is_passed_over_by_reads_and_writes() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let dead = world.chain.with_faults(Faults::dead());
+    let (chain, health) = behind(&world, &dead);
+    let account = |address: u64| -> Option<Arc<dyn Account>> {
+        let address = ContractAddress::from_felt(Felt::from(address));
+        let by = [&dead, &world.chain].map(|chain| {
+            let chain = chain.clone();
+            Arc::new(FakeAccount { chain, address }) as Arc<dyn Account>
+        });
+        Some(Arc::new(SeveralAccounts::new(
+            by.into(),
+            Arc::clone(&health),
+        )))
+    };
+    world.pipeline.anchor_account = account(100);
+    world.pipeline.revoke_account = account(200);
+    world.pipeline.chain = Arc::new(chain);
+    run(&mut world).await;
+    check(&world, "the first endpoint is dead");
+    let complaints = health.complaints();
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with("endpoint 1: "), "{complaints:?}");
+}
+
+#[tokio::test]
+async fn hostile_endpoint_hides_a_revocation_and_is_put_to_rest() {
+    let world = world(Vec::new()).await;
+    let lying = world.chain.fork();
+    let handle = consent(1).1.secrets.handle();
+    let at = UnixSeconds(1_000);
+    world.chain.revoke_past_everybody(handle, at);
+    let (chain, health) = behind(&world, &lying);
+    let (times, _) = chain
+        .revoked_at(registry().registry, &[handle])
+        .await
+        .expect("asked");
+    assert_eq!(times, [Some(at)]);
+    assert!(health.complaints()[0].contains("lacks a revocation"));
+    // The order of both does not matter.
+    let endpoints: Vec<Arc<dyn Chain>> = vec![Arc::new(world.chain.clone()), Arc::new(lying)];
+    let health = Health::of(2);
+    let chain = SeveralChains::new(endpoints, Arc::clone(&health));
+    let (times, _) = chain
+        .revoked_at(registry().registry, &[handle])
+        .await
+        .expect("asked");
+    assert_eq!(times, [Some(at)]);
+    assert!(health.complaints()[0].starts_with("endpoint 2: "));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_behind_is_put_to_rest_and_a_little_is_none() {
+    let world = world(Vec::new()).await;
+    let old = world.chain.fork();
+    for (blocks, rests) in [(100, false), (100, true)] {
+        world.chain.grow(blocks);
+        let (chain, health) = behind(&world, &old);
+        let asked = chain.revoked_at(registry().registry, &[]).await;
+        let (_, block) = asked.expect("asked");
+        let newest = world.chain.time();
+        assert_eq!(health.complaints().len(), usize::from(rests));
+        assert_eq!(block.time, if rests { newest } else { old.time() });
+    }
+}
+
+/// Whoever says that the others are behind is not believed alone for it.
+#[tokio::test]
+async fn hostile_endpoint_puts_another_to_rest_and_hides_nothing() {
+    let world = world(Vec::new()).await;
+    let (lying, handle) = (world.chain.fork(), consent(1).1.secrets.handle());
+    let at = UnixSeconds(1_000);
+    world.chain.revoke_past_everybody(handle, at);
+    lying.grow(1_000);
+    let (chain, health) = behind(&world, &lying);
+    let registry = registry().registry;
+    for _ in 0..3 {
+        let (times, _) = chain.revoked_at(registry, &[handle]).await.expect("asked");
+        assert_eq!(times, [Some(at)]);
+        assert!(!health.complaints().is_empty());
+        // For a revocation to have landed each has to say so.
+        let (times, _) = chain
+            .revoked_at_by_all(registry, &[handle])
+            .await
+            .expect("asked");
+        assert_eq!(times, [None]);
+    }
+}
+
+#[tokio::test]
+async fn hostile_endpoint_says_that_a_revocation_landed_and_it_goes_out_all_the_same() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let (lying, handle) = (world.chain.fork(), consent(0).1.secrets.handle());
+    lying.revoke_past_everybody(handle, UnixSeconds(1_000));
+    let (chain, _) = behind(&world, &lying);
+    world.pipeline.chain = Arc::new(chain);
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    assert!(world.chain.revoked().contains(&handle));
+    // And then it is not waited for for ever.
+    lying.forget_revocation(handle);
+    world.clock.advance(SETTLED_S);
+    let mut waits = true;
+    for _ in 0..4 {
+        waits = relay::relay_round(&world.pipeline).await.expect("asked");
+    }
+    assert!(!waits);
+}
+
+#[tokio::test]
+async fn without_an_endpoint_that_is_said() {
+    let nobody = SeveralChains::new(Vec::new(), Health::of(0));
+    let why = nobody.tip().await.expect_err("no endpoint");
+    assert!(why.to_string().contains("no endpoint"));
+    let nothing = nobody.revoked_at(registry().registry, &[]).await;
+    assert!(nothing.is_err());
+}

@@ -1,0 +1,253 @@
+//! Backups and what becomes of a party that goes on from one; and `fsck`.
+
+use std::collections::BTreeMap;
+
+use medsync::audit::{AuditError, append, catch_up};
+use medsync::backup::{BackupError, backup, restore};
+use medsync::fsck::{Discrepancy, Progress, fsck};
+use medsync::pipeline::ingest::{self, Readings};
+use medsync::pipeline::watch::watch_round;
+use medsync::seams::system_random;
+use medsync::source::EntryKind;
+use medsync::store::Store;
+use medsync::store::batches::{BatchId, BatchRow};
+use medsync_protocol::audit::Body;
+use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::secrets::Counter;
+
+use super::circle::{CONTEXT, custodian_author};
+use super::{SETTLED_S, START, World, check, consent, fill, revocation_of, run, world};
+
+struct Silent;
+
+impl Progress for Silent {
+    fn at(&self, _: &'static str, _: usize, _: usize) {}
+}
+
+async fn found(world: &World) -> Vec<Discrepancy> {
+    fsck(&world.pipeline, &Silent).await.expect("looked")
+}
+
+/// What somebody did to a circle is said for ever; everything else has to fit together.
+pub(super) async fn found_but_evidence(world: &World) -> Vec<Discrepancy> {
+    let mut found = found(world).await;
+    found.retain(|one| !matches!(one, Discrepancy::Evidence { .. }));
+    found
+}
+
+/// A world in which everything is anchored, with a backup of when one consent was anchored, one was
+/// taken in and one not yet granted.
+async fn restored() -> (World, tempfile::TempDir) {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.batch.consents_max = 1;
+    world.circle.add_consent(consent(0).0);
+    run(&mut world).await;
+    world.pipeline.batch.consents_max = 2;
+    world.circle.add_consent(consent(1).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, home) = (folder.path().join("backup"), folder.path().join("home"));
+    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
+    backup(world.home.path(), store, &out, now)
+        .await
+        .expect("a backup");
+    world.circle.add_consent(consent(2).0);
+    world.circle.add_revocation(revocation_of(&consent(0).1));
+    run(&mut world).await;
+    restore(&out, &home, now).await.expect("a home");
+    world.pipeline.store = Store::open(&home).await.expect("a store");
+    world.pipeline.readings = Readings::default();
+    (world, folder)
+}
+
+#[tokio::test]
+async fn a_custodian_that_was_restored_anchors_nothing_twice() {
+    let (mut world, _folder) = restored().await;
+    assert!(!found(&world).await.is_empty());
+    let anchored = world.chain.anchored().len();
+    run(&mut world).await;
+    check(&world, "restored");
+    assert_eq!(world.chain.anchored().len(), anchored);
+    assert_eq!(found(&world).await, []);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_taken_over_and_is_dropped_is_sealed_anew() {
+    let (mut world, _folder) = restored().await;
+    run(&mut world).await;
+    world.chain.forget_everything();
+    world.chain.grow(2 * SETTLED_S);
+    world.clock.advance(SETTLED_S);
+    for _ in 0..4 {
+        watch_round(&world.pipeline).await.expect("asked");
+    }
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 2);
+    assert_eq!(found(&world).await, []);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_whole_backup_makes_no_home() {
+    let world = world(Vec::new()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, home) = (folder.path().join("backup"), folder.path().join("home"));
+    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
+    std::fs::write(world.home.path().join("keys.json"), "{}").expect("written");
+    let made = backup(world.home.path(), store, &out, now)
+        .await
+        .expect("a backup");
+    assert_eq!(
+        made.files.keys().collect::<Vec<_>>(),
+        ["keys.json", "medsync.db"]
+    );
+    let again = backup(world.home.path(), store, &out, now).await;
+    assert!(
+        matches!(again, Err(BackupError::NoBackup { .. })),
+        "it is not empty"
+    );
+    let keys = out.join("keys.json");
+    for (what, spoil) in [
+        (
+            "another content",
+            Box::new(|| std::fs::write(&keys, "[]")) as Box<dyn Fn() -> _>,
+        ),
+        ("a missing file", Box::new(|| std::fs::remove_file(&keys))),
+        (
+            "no manifest",
+            Box::new(|| std::fs::remove_file(out.join("backup.json"))),
+        ),
+    ] {
+        spoil().expect("spoilt");
+        assert!(restore(&out, &home, now).await.is_err(), "{what}");
+        assert!(!home.exists(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_together_is_named() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    assert_eq!(found(&world).await, []);
+    // An entry that was not taken in.
+    world.circle.add_consent(consent(9).0);
+    let entries = BTreeMap::from([(EntryKind::Consent.name(), 1)]);
+    let expected = Discrepancy::NotTakenIn {
+        context: CONTEXT,
+        entries,
+    };
+    assert!(expected.is_mended());
+    assert_eq!(found(&world).await, [expected]);
+    run(&mut world).await;
+    // A revocation that is gone from its circle, until it was looked at.
+    world.circle.forget(EntryKind::Revocation);
+    let expected = Discrepancy::NotPublished {
+        context: CONTEXT,
+        revocations: 1,
+    };
+    assert_eq!(found(&world).await, [expected]);
+    // A circle that is stopped.
+    let store = &world.pipeline.store;
+    store
+        .raise_alarm(CONTEXT, "a reader was added")
+        .await
+        .expect("raised");
+    let names = found(&world).await;
+    assert!(matches!(names.as_slice(), [Discrepancy::NotEntered { .. }]));
+    assert!(!names[0].is_mended());
+    // A chain that has nothing of it.
+    world.chain.forget_everything();
+    let names = found(&world).await;
+    let is_lost = |one: &&Discrepancy| matches!(one, Discrepancy::BatchNotOnChain { .. });
+    assert_eq!(names.iter().filter(is_lost).count(), 3);
+    let revocation = |one: &Discrepancy| matches!(one, Discrepancy::RevocationNotOnChain { .. });
+    assert!(names.iter().any(revocation));
+}
+
+#[tokio::test]
+async fn an_account_that_anchors_past_the_store_is_named() {
+    let (world, _folder) = restored().await;
+    let names = found(&world).await;
+    let other = |one: &Discrepancy| matches!(one, Discrepancy::OtherHead { .. });
+    assert!(names.iter().any(other), "{names:?}");
+}
+
+/// What was signed since the backup is read before anything is signed again.
+#[tokio::test]
+async fn a_home_that_was_restored_signs_nothing_before_it_read_its_own_log() {
+    let (world, _folder) = restored().await;
+    let (store, author) = (&world.pipeline.store, custodian_author());
+    let (now, mut random) = (UnixSeconds(START), system_random());
+    let says = Body::Erased {
+        order: None,
+        said_by: None,
+        records: Vec::new(),
+    };
+    let refused = append(store, CONTEXT, &author, &says, now, &mut random).await;
+    assert!(matches!(refused, Err(AuditError::Unread(CONTEXT))));
+    let read = catch_up(store, &world.circle, &author, now).await;
+    read.expect("read");
+    let said = append(store, CONTEXT, &author, &says, now, &mut random).await;
+    said.expect("signed");
+}
+
+#[tokio::test]
+async fn a_patient_that_was_restored_spends_no_counter_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    let mut spent = Vec::new();
+    // The same backup, from before the first grant, is restored three times.
+    for restored in 0..3 {
+        let now = UnixSeconds(START + 10 * restored);
+        store.was_restored(now).await.expect("noted");
+        for request in 0..10 {
+            let request = format!("{restored} {request}");
+            let counter = store.spend_counter(CONTEXT, &request, now).await;
+            let Counter(counter) = counter.expect("spent");
+            assert!(!spent.contains(&counter), "{counter} was spent before");
+            spent.push(counter);
+        }
+        forget_grants(folder.path()).await;
+    }
+}
+
+/// The store goes back to before the first grant.
+async fn forget_grants(home: &std::path::Path) {
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}/medsync.db", home.display())).await;
+    let deleted = sqlx::query("DELETE FROM grants")
+        .execute(&pool.expect("a store"))
+        .await;
+    deleted.expect("deleted");
+}
+
+#[tokio::test]
+async fn a_restore_that_was_cut_off_is_done_again_and_no_old_journal_is_read() {
+    let world = world(Vec::new()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, home) = (folder.path().join("backup"), folder.path().join("home"));
+    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
+    backup(world.home.path(), store, &out, now)
+        .await
+        .expect("a backup");
+    std::fs::create_dir(&home).expect("made");
+    std::fs::write(home.join("medsync.db-wal"), "of another store").expect("written");
+    let refused = restore(&out, &home, now).await;
+    assert!(matches!(refused, Err(BackupError::NotEmpty(_))));
+    std::fs::write(home.join("restoring"), "").expect("written");
+    restore(&out, &home, now).await.expect("a home");
+    assert!(!home.join("restoring").exists());
+    let restored = Store::open(&home).await.expect("a store");
+    assert_eq!(restored.circles().await.expect("circles").len(), 1);
+}
+
+#[tokio::test]
+async fn hostile_member_names_a_block_and_it_is_not_believed() {
+    let (mut world, _folder) = restored().await;
+    world.circle.report_another_block();
+    run(&mut world).await;
+    check(&world, "restored");
+    let batches = world.pipeline.store.anchored_batches(BatchId(0), 9).await;
+    let batches = batches.expect("the store");
+    let is_made_up = |batch: &BatchRow| batch.block.is_some_and(|(block, _)| block.number.0 == 77);
+    assert!(!batches.iter().any(is_made_up));
+}

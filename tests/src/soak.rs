@@ -1,0 +1,239 @@
+//! Soak: a stream of grants and revocations on real parts, while their processes are killed.
+//!
+//! What the patient's command said was granted or revoked counts. In the end each of it has to be
+//! on chain, once, and `fsck` has to find nothing on either side.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use medsync::seams::{random_bytes, system_random};
+use serde_json::Value;
+
+use crate::medsync::{Answer, Running, medsync};
+use crate::story::{Part, Story, wait_for};
+
+/// How far the story goes before: a circle with its patient.
+const ENROLLED: usize = 8;
+/// One in so many commands revokes.
+const REVOKES_EACH: u64 = 3;
+/// What may be killed at any moment.
+const PARTS: [Part; 5] = [
+    Part::HospitalDaemon,
+    Part::PatientDaemon,
+    Part::HospitalNode,
+    Part::PatientNode,
+    Part::Devnet,
+];
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many processes were killed.
+    pub kills: u32,
+    /// How many consents were granted.
+    pub grants: usize,
+    /// How many of them were revoked.
+    pub revocations: usize,
+    /// How much of both is not on chain.
+    pub lost: usize,
+    /// How many consents are on chain twice.
+    pub doubled: usize,
+    /// What `fsck` said of both homes, if anything.
+    pub found: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether nothing was lost or doubled, and everything fits together.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.lost == 0 && self.doubled == 0 && self.found.is_empty()
+    }
+
+    /// In one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Self {
+            kills,
+            grants,
+            revocations,
+            lost,
+            doubled,
+            found,
+        } = self;
+        let fsck = if found.is_empty() {
+            "clean".to_owned()
+        } else {
+            found.join("; ")
+        };
+        format!(
+            "soak: {kills} kills, {grants} grants, {revocations} revocations, {lost} lost, \
+             {doubled} doubled, fsck: {fsck}"
+        )
+    }
+}
+
+/// A number below another.
+fn below(bound: u64) -> u64 {
+    let bytes = random_bytes(&mut system_random());
+    let number = bytes.into_iter().take(8);
+    number.fold(0, |number, byte| number << 8 | u64::from(byte)) % bound
+}
+
+/// The stream, and what was said of it.
+struct Stream {
+    story: Story,
+    home: String,
+    grantee: String,
+    policy: String,
+    granted: Vec<String>,
+    revoked: BTreeSet<String>,
+}
+
+impl Stream {
+    fn begin() -> anyhow::Result<Self> {
+        let mut story = Story::new()?;
+        story.play_until(ENROLLED, &mut |_, _| Ok(()))?;
+        let policy = story.path_text("policy.txt");
+        fs::write(&policy, "Data may be used for the study.\n")?;
+        Ok(Self {
+            home: story.path_text("patient"),
+            grantee: story.grantee()?,
+            policy,
+            story,
+            granted: Vec::new(),
+            revoked: BTreeSet::new(),
+        })
+    }
+
+    /// What the patient does next. One that failed is asked for again, and is the same then.
+    fn next(&self) -> Vec<String> {
+        let in_force: Vec<&String> = self
+            .granted
+            .iter()
+            .filter(|consent| !self.revoked.contains(*consent))
+            .collect();
+        let words = if !in_force.is_empty() && below(REVOKES_EACH) == 0 {
+            let which = below(in_force.len() as u64) as usize;
+            vec!["revoke", "--home", &self.home, in_force[which]]
+        } else {
+            let mut grant = vec!["grant", "--home", &self.home, "--to", &self.grantee];
+            grant.extend([
+                "--purpose",
+                "http://terminology.hl7.org/CodeSystem/v3-ActReason|HRESCH",
+            ]);
+            grant.extend(["--days", "365", "--policy", &self.policy]);
+            grant.extend(["--policy-uri", "https://example.org/policy/study"]);
+            grant
+        };
+        let mut words: Vec<String> = ["patient"]
+            .iter()
+            .chain(&words)
+            .map(ToString::to_string)
+            .collect();
+        if words[1] == "grant" {
+            words.extend(["--request".into(), format!("number {}", self.granted.len())]);
+        }
+        words
+    }
+
+    fn note(&mut self, words: &[String], answer: &Answer) -> anyhow::Result<()> {
+        let Ok(json) = answer.json() else {
+            return Ok(());
+        };
+        let consent = json["consent"].as_str().context("a consent has a name")?;
+        match words[1].as_str() {
+            "grant" => self.granted.push(consent.to_owned()),
+            _ => drop(self.revoked.insert(consent.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// Runs for a while and kills processes at even times, each while a command is at work.
+///
+/// # Errors
+/// A process that does not come back, or a command that says what it should not.
+pub fn soak(length: Duration, kills: u32) -> anyhow::Result<Outcome> {
+    let mut stream = Stream::begin()?;
+    let (began, pause) = (Instant::now(), length / (kills + 1));
+    let mut killed = 0;
+    let bar = indicatif::ProgressBar::new(length.as_secs());
+    while began.elapsed() < length || killed < kills {
+        bar.set_position(began.elapsed().as_secs());
+        bar.set_message(format!("{killed} kills, {} grants", stream.granted.len()));
+        let words = stream.next();
+        let running = Running::start(&words)?;
+        if killed < kills && began.elapsed() >= pause * (killed + 1) {
+            let part = PARTS[below(PARTS.len() as u64) as usize];
+            println!("{:4} s: kill {part:?}", began.elapsed().as_secs());
+            stream.story.kill_and_restart(part)?;
+            killed += 1;
+        }
+        let answer = running.end()?;
+        stream.note(&words, &answer)?;
+    }
+    bar.finish_and_clear();
+    settle(&stream, killed)
+}
+
+/// Waits until nothing is under way, and counts.
+fn settle(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
+    let mut last = Outcome::default();
+    let sound = wait_for("everything to be on chain", || {
+        last = count(stream, kills)?;
+        Ok(last.is_sound().then_some(()))
+    });
+    if sound.is_err() {
+        stream.story.print_logs();
+    }
+    Ok(last)
+}
+
+fn count(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
+    let show = ["patient", "show", "--home", &stream.home, "--json"];
+    let shown = wait_for("the patient's circle", || Ok(medsync(&show)?.json().ok()))?;
+    let consents = shown["consents"].as_array().context("consents")?;
+    let reached = |consent: &Value, stage: &str| {
+        let stages = consent["stages"].as_array();
+        stages.is_some_and(|all| all.iter().any(|one| one["stage"] == stage))
+    };
+    let with = |stage: &str| -> BTreeSet<&str> {
+        let there = consents.iter().filter(|consent| reached(consent, stage));
+        there
+            .filter_map(|consent| consent["consent"].as_str())
+            .collect()
+    };
+    let (anchored, revoked) = (with("anchored"), with("revoked"));
+    let missing = stream
+        .granted
+        .iter()
+        .filter(|one| !anchored.contains(one.as_str()));
+    let going_on = stream
+        .revoked
+        .iter()
+        .filter(|one| !revoked.contains(one.as_str()));
+    let mut outcome = Outcome {
+        kills,
+        grants: stream.granted.len(),
+        revocations: stream.revoked.len(),
+        lost: missing.count() + going_on.count(),
+        ..Outcome::default()
+    };
+    for home in ["hospital", "patient"] {
+        let path = stream.story.path_text(home);
+        let looked = medsync(&["fsck", "--home", &path, "--json"])?;
+        let line = looked.out.lines().last().unwrap_or_default();
+        let Ok(json) = serde_json::from_str::<Value>(line) else {
+            outcome.found.push(format!("{home}: {}", looked.err.trim()));
+            continue;
+        };
+        for one in json["found"].as_array().context("what was found")? {
+            let what = one["found"]["what"].as_str().unwrap_or_default();
+            outcome.doubled += usize::from(what == "anchored_twice");
+            outcome.found.push(format!("{home}: {}", one["found"]));
+        }
+    }
+    Ok(outcome)
+}
