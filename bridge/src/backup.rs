@@ -23,8 +23,7 @@ const STORE: &str = "medsync.db";
 const RESTORING: &str = "restoring";
 /// What a manifest looks like; a later version reads this one too.
 const VERSION: u32 = 1;
-/// The largest file but the store, in bytes.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The largest manifest, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why there is no backup, or no home.
@@ -88,13 +87,15 @@ pub async fn backup(
     files::make_private(&out.join(STORE))?;
     held.insert(STORE.to_owned(), files::digest(&out.join(STORE))?);
     for name in names_in(home)? {
-        // The store's own files, and locks, are nobody else's.
-        if name.starts_with(STORE) || name.ends_with(".lock") {
+        // The store's own files, locks, and drafts of files are nobody else's.
+        let is_anothers = name.ends_with(".lock") || name.starts_with('.');
+        if name.starts_with(STORE) || name == RESTORING || is_anothers {
             continue;
         }
-        let bytes = files::read_bounded(&home.join(&name), FILE_BYTES_MAX)?;
-        files::write_whole(&out.join(&name), &bytes, true)?;
-        held.insert(name, Sha256Digest::of(&bytes));
+        // A log may be written to meanwhile: what counts is what was copied.
+        files::copy_private(&home.join(&name), &out.join(&name))?;
+        let digest = files::digest(&out.join(&name))?;
+        held.insert(name, digest);
     }
     let manifest = Manifest {
         version: VERSION,
@@ -149,12 +150,11 @@ pub async fn restore(from: &Path, home: &Path, now: UnixSeconds) -> Result<Manif
     let store = Store::open(home).await?;
     store.was_restored(now).await?;
     store.close().await;
-    files::remove_file(&restoring)?;
-    // Last: a home with a configuration is whole.
+    // A home with a configuration is whole.
     if manifest.files.contains_key(CONFIG_FILE) {
-        let bytes = files::read_bounded(&from.join(CONFIG_FILE), FILE_BYTES_MAX)?;
-        files::write_whole(&home.join(CONFIG_FILE), &bytes, false)?;
+        files::copy_private(&from.join(CONFIG_FILE), &home.join(CONFIG_FILE))?;
     }
+    files::remove_file(&restoring)?;
     Ok(manifest)
 }
 

@@ -93,6 +93,7 @@ async fn a_folder_that_is_no_whole_backup_makes_no_home() {
     let (out, home) = (folder.path().join("backup"), folder.path().join("home"));
     let (store, now) = (&world.pipeline.store, UnixSeconds(START));
     std::fs::write(world.home.path().join("keys.json"), "{}").expect("written");
+    std::fs::write(world.home.path().join(".draft"), "half a").expect("written");
     let made = backup(world.home.path(), store, &out, now)
         .await
         .expect("a backup");
