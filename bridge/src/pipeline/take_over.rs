@@ -8,22 +8,23 @@
 use medsync_protocol::ids::{Anchorer, ContextId};
 use medsync_protocol::receipt::Block;
 
-use super::{Pipeline, PipelineError};
+use super::{Pipeline, PipelineError, place};
 use crate::guard;
 use crate::source::{Consent, Position, all_consents};
 use crate::store::restored::Place;
 
-/// Looks up where consents stand. A circle that does not answer keeps its own waiting.
+/// Looks up where consents stand. A circle that does not answer keeps its own waiting, and one that
+/// is stopped is not asked.
 ///
 /// # Errors
-/// A store that does not answer.
+/// A store or a node that does not answer.
 pub async fn take_over_places(
     pipeline: &Pipeline,
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     for context in pipeline.store.contexts_with_unsure_places().await? {
         match look_up(pipeline, anchorer, context).await {
-            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) if place::is_node_down(&error) => return Err(error),
             Err(error) => tracing::warn!(%context, %error, "places are looked up later"),
             Ok(()) => {}
         }

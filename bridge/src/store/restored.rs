@@ -89,15 +89,17 @@ impl Store {
         Ok(())
     }
 
-    /// Circles with consents of which it is not known where they stand.
+    /// Circles that go on, with consents of which it is not known where they stand.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn contexts_with_unsure_places(&self) -> Result<Vec<ContextId>, StoreError> {
-        let contexts: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT context FROM consents WHERE place_is_unsure")
-                .fetch_all(&self.db)
-                .await?;
+        let contexts: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT context FROM consents WHERE place_is_unsure AND context NOT IN \
+                 (SELECT context FROM circles WHERE alarm IS NOT NULL)",
+        )
+        .fetch_all(&self.db)
+        .await?;
         let contexts = contexts.iter();
         contexts.map(|text| read("a context", text)).collect()
     }
