@@ -1,8 +1,9 @@
 //! `medsync fsck`: whether a party's store, its circles and the chain fit together.
 //!
-//! It reads and changes nothing. What is under way is no discrepancy; what does not fit is named,
-//! with what it means and whether the daemon mends it by itself. A daemon may run meanwhile: what
-//! it has just written may then be named, and is gone with the next look.
+//! It mends nothing; entering a circle raises the alarms that it always does. What is under way is
+//! no discrepancy; what does not fit is named, with what it means and whether the daemon mends it by
+//! itself. A daemon may run meanwhile: what it has just written may then be named, and is gone with
+//! the next look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -231,11 +232,11 @@ async fn batches(
     let head = pipeline.chain.head_of(registry, anchorer).await?;
     let are_all_whole = known.iter().all(|batch| !batch.leaves.is_empty());
     if head != expected && are_all_whole {
-        let found_there = head;
-        found.push(Discrepancy::OtherHead {
+        let found_there = Discrepancy::OtherHead {
             expected,
-            found: found_there,
-        });
+            found: head,
+        };
+        found.push(found_there);
     }
     Ok(known.iter().map(|batch| (batch.root, true)).collect())
 }

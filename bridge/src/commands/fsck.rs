@@ -10,7 +10,7 @@ use crate::party::Party;
 /// The exit code where something does not fit together.
 const DISCREPANCIES: u8 = 2;
 
-/// Compare a party's store with its circles and the chain; changes nothing. Ends with 0 if they fit
+/// Compare a party's store with its circles and the chain; mends nothing. Ends with 0 if they fit
 /// together, with 2 if not, and says what each difference means.
 #[derive(Debug, clap::Args)]
 pub struct Fsck {

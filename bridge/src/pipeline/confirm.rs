@@ -13,6 +13,9 @@ use super::{Pipeline, PipelineError, submit};
 use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
 use crate::store::batches::{BatchRow, BatchState};
 
+/// After how long a transaction that is out and in no block is replaced, in seconds.
+const STUCK_AFTER_S: u64 = 10 * 60;
+
 /// Looks after every batch that was submitted.
 ///
 /// # Errors
@@ -117,9 +120,6 @@ async fn replace(
         replaced => replaced,
     }
 }
-
-/// After how long a transaction that is out and in no block is replaced, in seconds.
-const STUCK_AFTER_S: u64 = 10 * 60;
 
 /// Whether a transaction is out for so long that another has to take its place.
 pub(super) fn is_stuck(sent_at: Option<UnixSeconds>, now: UnixSeconds) -> bool {
