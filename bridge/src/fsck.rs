@@ -1,9 +1,9 @@
 //! `medsync fsck`: whether a party's store, its circles and the chain fit together.
 //!
 //! It mends nothing; entering a circle raises the alarms that it always does. What is under way is
-//! no discrepancy; what does not fit is named, with what it means and whether the daemon mends it by
-//! itself. A daemon may run meanwhile: what it has just written may then be named, and is gone with
-//! the next look.
+//! no discrepancy; what does not fit is named, with what it means and whether the daemon mends it
+//! by itself. A daemon may run meanwhile: what it has just written may then be named, and is gone
+//! with the next look.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,7 +6,7 @@
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
 //! - [`take_over`] → [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]:
-//! consents become batches, positions, one transaction, and receipts.
+//!   consents become batches, positions, one transaction, and receipts.
 //!
 //! Each step reads its input from the store, does one thing, and writes what it did. A step that
 //! is interrupted anywhere is simply done again: the normal path and recovery are one path.
