@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use medsync_protocol::ids::{Sha256Digest, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
+use crate::at_rest::HomeSecret;
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::files::{self, FileError};
 use crate::store::{Store, StoreError};
@@ -108,12 +109,17 @@ pub async fn backup(
     Ok(manifest)
 }
 
-/// Makes a home of a backup.
+/// Makes a home of a backup; its secret is in none.
 ///
 /// # Errors
 /// A folder that is no whole backup; a home that is set up. A restore that was cut off is done
 /// again.
-pub async fn restore(from: &Path, home: &Path, now: UnixSeconds) -> Result<Manifest, BackupError> {
+pub async fn restore(
+    from: &Path,
+    home: &Path,
+    secret: &HomeSecret,
+    now: UnixSeconds,
+) -> Result<Manifest, BackupError> {
     Config::check_absent(home)?;
     // What a restore that was cut off left behind is no home.
     let restoring = home.join(RESTORING);
@@ -147,7 +153,7 @@ pub async fn restore(from: &Path, home: &Path, now: UnixSeconds) -> Result<Manif
     for name in manifest.files.keys().filter(|name| *name != CONFIG_FILE) {
         files::copy_private(&from.join(name), &home.join(name))?;
     }
-    let store = Store::open(home).await?;
+    let store = Store::open(home, secret).await?;
     store.was_restored(now).await?;
     store.close().await;
     // A home with a configuration is whole.

@@ -15,9 +15,14 @@ use url::Url;
 use crate::chain::{ChainError, RpcChain};
 use crate::files::{self, FileError};
 
+const RETENTION_DAYS_MAX: u64 = 36_500;
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// The configuration's name in a home folder.
 pub const CONFIG_FILE: &str = "medsync.toml";
+/// The key of the account that anchors, sealed in a home folder.
+pub const ANCHOR_KEY_FILE: &str = "anchor-account.key";
+/// The key of the account that revokes.
+pub const REVOKE_KEY_FILE: &str = "revoke-account.key";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,19 @@ pub struct NodeConfig {
     pub peer: Option<String>,
     /// The app's wasm, readable by the node.
     pub app: PathBuf,
+    /// How `medsync up` runs it; nothing where somebody else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<NodeRun>,
+}
+
+/// The embedded node as a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRun {
+    /// `medsync-node`.
+    pub program: PathBuf,
+    /// Its home, as `medsync-node init` made it.
+    pub home: PathBuf,
 }
 
 /// Starknet and the contract on it: what is believed, whatever an endpoint says.
@@ -113,14 +131,12 @@ impl ChainConfig {
     }
 }
 
-/// An account that signs transactions.
+/// An account that signs transactions; its key is sealed in the home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountConfig {
     /// Its address.
     pub address: ContractAddress,
-    /// The file with its private key, readable by its owner alone.
-    pub key_file: PathBuf,
 }
 
 /// When a batch closes.
@@ -141,6 +157,21 @@ impl Default for BatchConfig {
             age_s_max: MINUTES_10_S,
             consents_max: CONSENTS_MAX,
         }
+    }
+}
+
+/// How long the store keeps what it needs no more: the padding and the order of batches, and what
+/// was asked of the daemon. What was seen in a context is evidence and is kept for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// In days; at least 1.
+    pub days: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { days: 90 }
     }
 }
 
@@ -166,6 +197,9 @@ pub struct Config {
     /// When a batch closes.
     #[serde(default)]
     pub batch: BatchConfig,
+    /// How long the store keeps what it needs no more.
+    #[serde(default)]
+    pub retention: RetentionConfig,
 }
 
 fn relay_after_s() -> u64 {
@@ -219,6 +253,10 @@ impl Config {
         }
         if config.chain.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
+            return Err(ConfigError::Malformed { path, why });
+        }
+        if !(1..=RETENTION_DAYS_MAX).contains(&config.retention.days) {
+            let why = format!("retention.days is from 1 to {RETENTION_DAYS_MAX}");
             return Err(ConfigError::Malformed { path, why });
         }
         Ok(config)

@@ -20,8 +20,8 @@ use crate::audit::{self, AuditError, Judged};
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
 use crate::guard;
-use crate::keys::{CustodianKeys, ResearcherKeys};
 use crate::party::{Party, PartyError};
+use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
 use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
@@ -32,8 +32,18 @@ const ROUND_REST: Duration = Duration::from_millis(500);
 const PEERS_REST: Duration = Duration::from_secs(5);
 /// The same for the question to the chain about revocations past everybody here.
 const WATCH_REST: Duration = Duration::from_secs(30);
+/// The same for the look at what is not needed any more.
+const RETENTION_REST: Duration = Duration::from_secs(60 * 60);
 /// The lanes, as their hindrances are named.
-pub const LANES: [&str; 6] = ["ingest", "peers", "relay", "watch", "batches", "access"];
+pub const LANES: [&str; 7] = [
+    "ingest",
+    "peers",
+    "relay",
+    "watch",
+    "batches",
+    "access",
+    "retention",
+];
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
@@ -109,11 +119,18 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             p.batch_round().await.map(|_| ())
         },
     );
+    let retention = lane(
+        "retention",
+        RETENTION_REST,
+        stop.clone(),
+        Arc::clone(&pipeline),
+        |p| async move { retention_round(&p).await },
+    );
     let access = lane("access", ROUND_REST, stop, pipeline, move |p| {
         let side = Arc::clone(&side);
         async move { side.round(&p).await }
     });
-    tokio::join!(ingest, peers, relay, watch, batches, access);
+    tokio::join!(ingest, peers, relay, watch, batches, access, retention);
     Ok(())
 }
 
@@ -130,12 +147,12 @@ impl Side {
         Ok(match party.config.role {
             Role::Custodian => Self::Custodian(Desk {
                 pipeline,
-                author: CustodianKeys::read(&party.home.join(hospital::KEY_FILE))?.author,
+                author: hospital::keys(party)?.author,
                 turns: Turns::default(),
             }),
             Role::Recipient => Self::Recipient(Recipient {
                 pipeline,
-                author: ResearcherKeys::read(&party.home.join(researcher::KEY_FILE))?.author,
+                author: researcher::keys(party)?.author,
                 home: party.home.clone(),
                 turns: Turns::default(),
             }),

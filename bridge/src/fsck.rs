@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::audit::RecordRef;
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
 use medsync_protocol::secrets::Handle;
@@ -17,7 +18,9 @@ use serde::Serialize;
 use crate::chain::REVOCATIONS_MAX;
 use crate::guard;
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::source::{Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents};
+use crate::source::{
+    Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents, all_records,
+};
 use crate::store::batches::{BatchId, BatchRow};
 use crate::store::circles::CircleRow;
 
@@ -96,6 +99,13 @@ pub enum Discrepancy {
         /// The batches.
         roots: Vec<Root>,
     },
+    /// The custodian has no key to some records, and did not erase them.
+    NoKeys {
+        /// The circle.
+        context: ContextId,
+        /// How many versions of records.
+        records: usize,
+    },
     /// A revocation that goes out is not in its circle.
     NotPublished {
         /// The circle.
@@ -113,7 +123,7 @@ impl Discrepancy {
             Self::Damaged { .. } => "the file is damaged: restore the backup",
             Self::BrokenBatch { .. } => {
                 "receipts of this batch cannot be made from here, and the circles' are sound: \
-                 restore the backup"
+                 `fsck --rebuild` takes them over"
             }
             Self::BatchNotOnChain { .. } => {
                 "the endpoint is behind, or the chain dropped a block: the daemon sends it again"
@@ -137,6 +147,10 @@ impl Discrepancy {
                 "a receipt cannot be made from the circle alone: somebody deleted its place"
             }
             Self::AnchoredTwice { .. } => "harmless, and should not be: report it",
+            Self::NoKeys { .. } => {
+                "they were imported after the backup from which this home was restored, or were \
+                 imported by another: import them again"
+            }
             Self::NotPublished { .. } => "the daemon brings them into the circle",
         }
     }
@@ -158,6 +172,20 @@ impl Discrepancy {
 pub trait Progress {
     /// What is looked at now, and how many of how many.
     fn at(&self, what: &'static str, done: usize, of: usize);
+}
+
+/// Makes the outbox and the queue of a store anew; the daemon, which must not run meanwhile, does
+/// the rest. Broken batches, as [`fsck`] found them, are taken over from the circles.
+///
+/// # Errors
+/// A store that does not answer; it is then done again.
+pub async fn rebuild(pipeline: &Pipeline, found: &[Discrepancy]) -> Result<(), PipelineError> {
+    let broken = found.iter().filter_map(|one| match one {
+        Discrepancy::BrokenBatch { batch, .. } => Some(BatchId(*batch)),
+        _ => None,
+    });
+    let broken: Vec<BatchId> = broken.collect();
+    Ok(pipeline.store.rebuild(&broken, pipeline.now()).await?)
 }
 
 /// Looks at everything.
@@ -227,10 +255,10 @@ async fn batches(
         (landed, batch.id)
     });
     let expected = known.iter().fold(AnchorHead::START, |head, batch| {
-        head.next(batch.root, LeafCount(batch.leaves.len() as u64))
+        head.next(batch.root, LeafCount(batch.leaf_count))
     });
     let head = pipeline.chain.head_of(registry, anchorer).await?;
-    let are_all_whole = known.iter().all(|batch| !batch.leaves.is_empty());
+    let are_all_whole = known.iter().all(|batch| batch.leaf_count > 0);
     if head != expected && are_all_whole {
         let found_there = Discrepancy::OtherHead {
             expected,
@@ -248,7 +276,7 @@ async fn what_is_broken(
 ) -> Result<Option<String>, PipelineError> {
     let consents = pipeline.store.consents_in(batch.id).await?;
     if batch.leaves.is_empty() {
-        // Taken over from the circles: each consent has its path.
+        // Taken over from the circles, or old: each consent has its path.
         let astray = consents.iter().find(|consent| {
             let proof = consent.proof.as_ref();
             !proof.is_some_and(|proof| proof.includes(consent.leaf, batch.root))
@@ -323,8 +351,29 @@ async fn look_into(
         for consent in all_consents(circle).await? {
             look_at(pipeline, context, &consent, on_chain, found).await?;
         }
+        let records = without_key(pipeline, circle).await?;
+        if records > 0 {
+            found.push(Discrepancy::NoKeys { context, records });
+        }
     }
     Ok(())
+}
+
+/// How many records of a circle this custodian neither opens nor erased.
+async fn without_key(pipeline: &Pipeline, circle: &dyn Circle) -> Result<usize, PipelineError> {
+    let (store, context) = (&pipeline.store, circle.context());
+    let erased = store.erased_records(context, false).await?;
+    let mut without = 0;
+    for record in all_records(circle, None).await? {
+        let what = RecordRef {
+            record: record.record,
+            version: record.version.0,
+        };
+        let is_known =
+            erased.contains(&what) || store.record_secret(context, what).await?.is_some();
+        without += usize::from(!is_known);
+    }
+    Ok(without)
 }
 
 /// The handles that a circle's revocations open.

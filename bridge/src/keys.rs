@@ -2,8 +2,8 @@
 //!
 //! A patient's keys and seed live in one file that is sealed by a passphrase: Argon2id (RFC 9106,
 //! 64 MiB, 3 passes) makes the key, ChaCha20-Poly1305 seals. The recovery file is the same file,
-//! kept elsewhere: with it alone every consent can be revoked. A custodian's and a researcher's
-//! keys live in files that only their owner may read.
+//! kept elsewhere: with it alone every consent can be revoked. The keys of a custodian, of a
+//! researcher and of accounts are sealed by the home's secret, so that a daemon opens them alone.
 
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::at_rest::{AtRestError, HomeSecret, Place};
 use crate::files::{self, FileError};
 use crate::seams::{random_bytes, random_felt, random_key};
 
@@ -35,6 +36,9 @@ pub enum KeyError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The home's secret does not open the file, or is not there.
+    #[error(transparent)]
+    AtRest(#[from] AtRestError),
     /// The file is no key file.
     #[error("{0} is no key file of MedSync")]
     Malformed(String),
@@ -244,21 +248,25 @@ impl CustodianKeys {
     ///
     /// # Errors
     /// A file that is there already, or that cannot be written.
-    pub fn create(path: &Path, rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
+    pub fn create(
+        path: &Path,
+        secret: &HomeSecret,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, KeyError> {
         let keys = Self {
             author: random_key(rng),
             seal: SealSecret::from_bytes(random_bytes(rng)),
         };
-        write_plain(path, &[&keys.author], &keys.seal)?;
+        write(path, secret, &[&keys.author], &keys.seal)?;
         Ok(keys)
     }
 
     /// Reads the keys.
     ///
     /// # Errors
-    /// A file that is none of ours, or that others may read.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let ([author], seal) = read_plain(path)?;
+    /// A file that is none of ours, that others may read, or that the secret does not open.
+    pub fn read(path: &Path, secret: &HomeSecret) -> Result<Self, KeyError> {
+        let ([author], seal) = read(path, secret)?;
         Ok(Self { author, seal })
     }
 }
@@ -268,7 +276,11 @@ impl ResearcherKeys {
     ///
     /// # Errors
     /// A file that is there already, or that cannot be written.
-    pub fn create(path: &Path, rng: &mut impl CryptoRng) -> Result<Self, KeyError> {
+    pub fn create(
+        path: &Path,
+        secret: &HomeSecret,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, KeyError> {
         let keys = Self {
             recipient: random_key(rng),
             recovery: random_key(rng),
@@ -277,16 +289,16 @@ impl ResearcherKeys {
             seal: SealSecret::from_bytes(random_bytes(rng)),
         };
         let all = [&keys.recipient, &keys.recovery, &keys.login, &keys.author];
-        write_plain(path, &all, &keys.seal)?;
+        write(path, secret, &all, &keys.seal)?;
         Ok(keys)
     }
 
     /// Reads the keys.
     ///
     /// # Errors
-    /// A file that is none of ours, or that others may read.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let ([recipient, recovery, login, author], seal) = read_plain(path)?;
+    /// As [`CustodianKeys::read`].
+    pub fn read(path: &Path, secret: &HomeSecret) -> Result<Self, KeyError> {
+        let ([recipient, recovery, login, author], seal) = read(path, secret)?;
         Ok(Self {
             recipient,
             recovery,
@@ -314,19 +326,55 @@ pub fn read_or_create<T>(
     }
 }
 
-fn write_plain(path: &Path, keys: &[&SecretKey], seal: &SealSecret) -> Result<(), KeyError> {
+/// Keys are bound to their file's name: one does not take another's place.
+fn place(path: &Path) -> Place<'_> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    Place {
+        what: "a key file",
+        of: name.unwrap_or_default(),
+    }
+}
+
+/// Seals a secret of the home into a new file.
+///
+/// # Errors
+/// A file that is there already, or that cannot be written.
+pub fn write_sealed(path: &Path, secret: &HomeSecret, value: &[u8]) -> Result<(), KeyError> {
+    let sealed = secret.seal(place(path), value)?;
+    Ok(files::write_new_secret(path, sealed.as_bytes())?)
+}
+
+/// Opens what [`write_sealed`] wrote.
+///
+/// # Errors
+/// A file that others may read, or that the secret does not open.
+pub fn read_sealed(path: &Path, secret: &HomeSecret) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let sealed = files::read_secret(path, KEY_FILE_BYTES_MAX)?;
+    let opened = secret.open(place(path), &String::from_utf8_lossy(&sealed))?;
+    Ok(opened)
+}
+
+fn write(
+    path: &Path,
+    secret: &HomeSecret,
+    keys: &[&SecretKey],
+    seal: &SealSecret,
+) -> Result<(), KeyError> {
     let plain = Plain {
         seed: None,
         keys: keys.iter().map(|key| key.reveal_text()).collect(),
         seal: seal_text(seal),
     };
-    let bytes = Zeroizing::new(serde_json::to_vec_pretty(&plain).map_err(malformed("the keys"))?);
-    Ok(files::write_new_secret(path, &bytes)?)
+    let bytes = Zeroizing::new(serde_json::to_vec(&plain).map_err(malformed("the keys"))?);
+    write_sealed(path, secret, &bytes)
 }
 
-fn read_plain<const N: usize>(path: &Path) -> Result<([SecretKey; N], SealSecret), KeyError> {
+fn read<const N: usize>(
+    path: &Path,
+    secret: &HomeSecret,
+) -> Result<([SecretKey; N], SealSecret), KeyError> {
     let name = path.display().to_string();
-    let bytes = Zeroizing::new(files::read_secret(path, KEY_FILE_BYTES_MAX)?);
+    let bytes = read_sealed(path, secret)?;
     let plain: Plain = serde_json::from_slice(&bytes).map_err(malformed(&name))?;
     let keys: Option<Vec<SecretKey>> = (0..N).map(|at| plain.key(at)).collect();
     keys.and_then(|keys| keys.try_into().ok())
@@ -423,15 +471,23 @@ mod tests {
     }
 
     #[test]
-    fn plain_keys_read_back_and_are_never_overwritten() {
+    fn keys_open_with_the_homes_secret_alone_and_are_never_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys");
-        let keys = CustodianKeys::create(&path, &mut system_random()).expect("new keys");
-        assert_eq!(
-            CustodianKeys::read(&path).expect("the keys").author,
-            keys.author
-        );
-        assert!(CustodianKeys::create(&path, &mut system_random()).is_err());
+        let secret = HomeSecret::from_bytes(&[1; 32]);
+        let random = &mut system_random();
+        let keys = CustodianKeys::create(&path, &secret, random).expect("new keys");
+        let read = CustodianKeys::read(&path, &secret).expect("the keys");
+        assert_eq!(read.author, keys.author);
+        assert!(CustodianKeys::create(&path, &secret, random).is_err());
         assert!(!format!("{keys:?}").contains("0x"));
+        let sealed = std::fs::read_to_string(&path).expect("a text");
+        assert!(!sealed.contains(&keys.author.reveal_text()[2..]));
+        let other = HomeSecret::from_bytes(&[2; 32]);
+        assert!(CustodianKeys::read(&path, &other).is_err());
+        // Nor under another name.
+        let moved = folder.path().join("moved");
+        std::fs::rename(&path, &moved).expect("moved");
+        assert!(CustodianKeys::read(&moved, &secret).is_err());
     }
 }

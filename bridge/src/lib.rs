@@ -7,7 +7,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`commands`] | the command line, a file a role |
-//! | [`daemon`] | the lanes, each in its loop |
+//! | [`daemon`], [`node_process`] | the lanes, each in its loop; the party's own node beside them |
 //! | [`pipeline`] | ingest, seal, place, submit, confirm, tell; relay; watch |
 //! | [`access`] | requests answered, records released, erasures ordered; the recipient's side |
 //! | [`audit`] | the log: writing entries, publishing them, checking whole logs |
@@ -19,9 +19,11 @@
 //! | [`store`] | SQLite |
 //! | [`fhir`], [`import`] | bundles, and how they become sealed records |
 //! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
+//! | [`at_rest`] | the secret by which a home is sealed |
 //! | [`party`], [`seams`] | a party's parts put together; time and chance |
 
 pub mod access;
+pub mod at_rest;
 pub mod audit;
 pub mod backup;
 pub mod chain;
@@ -36,6 +38,7 @@ pub mod import;
 pub mod invitation;
 pub mod keys;
 pub mod members;
+pub mod node_process;
 pub mod parts;
 pub mod party;
 pub mod pipeline;

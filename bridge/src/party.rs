@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, Sha256Digest};
 use tokio::sync::Mutex;
 
+use crate::at_rest::{AtRestError, HomeSecret};
 use crate::chain::{
     Account, AccountKey, Chain, ChainError, Health, RpcAccount, SeveralAccounts, SeveralChains,
 };
-use crate::config::{AccountConfig, Config, ConfigError, Role};
+use crate::config::{ANCHOR_KEY_FILE, AccountConfig, Config, ConfigError, REVOKE_KEY_FILE, Role};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
-use crate::keys::KeyError;
+use crate::keys::{self, KeyError};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::{BatchBounds, Pipeline};
 use crate::seams::{Clock, SystemClock, system_random};
@@ -22,6 +23,8 @@ use crate::store::{Store, StoreError};
 
 /// The largest app that is installed, in bytes.
 const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// How far this machine's clock may be behind the chain's newest block, in seconds.
 const CLOCK_BEHIND_S_MAX: u64 = 2;
@@ -50,6 +53,9 @@ pub enum PartyError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The home's secret.
+    #[error(transparent)]
+    AtRest(#[from] AtRestError),
 }
 
 /// A party at its home.
@@ -59,6 +65,8 @@ pub struct Party {
     pub home: PathBuf,
     /// Its configuration.
     pub config: Config,
+    /// Opens what is sealed in its folder.
+    pub secret: HomeSecret,
     /// Its store.
     pub store: Store,
     /// Its node.
@@ -84,9 +92,11 @@ impl Party {
     pub async fn open(home: &Path) -> Result<Self, PartyError> {
         let config = Config::load(home)?;
         let node = CalimeroNode::new(&config.node.api, &config.node.credential)?;
+        let secret = HomeSecret::of(home)?;
         Ok(Self {
             home: home.to_owned(),
-            store: Store::open(home).await?,
+            store: Store::open(home, &secret).await?,
+            secret,
             node: Arc::new(node),
             clock: Arc::new(SystemClock),
             config,
@@ -150,14 +160,15 @@ impl Party {
         let believed = &self.config.chain;
         let endpoints = believed.endpoints()?;
         let health = Health::of(endpoints.len());
-        let account = |config: &Option<AccountConfig>| -> Result<_, PartyError> {
+        let account = |config: &Option<AccountConfig>, key: &str| -> Result<_, PartyError> {
             let Some(config) = config else {
                 return Ok(None);
             };
+            let key = keys::read_sealed(&self.home.join(key), &self.secret)?;
+            let key = AccountKey::parse(&String::from_utf8_lossy(&key))?;
             let mut by_each: Vec<Arc<dyn Account>> = Vec::new();
             for endpoint in &endpoints {
-                let key = AccountKey::read(&config.key_file)?;
-                let account = RpcAccount::new(Arc::clone(endpoint), config.address, key);
+                let account = RpcAccount::new(Arc::clone(endpoint), config.address, key.clone());
                 by_each.push(Arc::new(account));
             }
             let account = SeveralAccounts::new(by_each, Arc::clone(&health));
@@ -174,8 +185,8 @@ impl Party {
             random: Arc::new(Mutex::new(system_random())),
             registry: believed.registry(),
             class_hash: believed.class_hash,
-            anchor_account: account(&self.config.anchor_account)?,
-            revoke_account: account(&self.config.revoke_account)?,
+            anchor_account: account(&self.config.anchor_account, ANCHOR_KEY_FILE)?,
+            revoke_account: account(&self.config.revoke_account, REVOKE_KEY_FILE)?,
             relay_after_s: match self.config.role {
                 Role::Custodian => 0,
                 Role::Patient | Role::Recipient => self.config.relay_after_s,
@@ -188,6 +199,7 @@ impl Party {
                 consents_max: self.config.batch.consents_max.max(1),
             },
             chain: Arc::new(chain),
+            retention_s: self.config.retention.days * DAY_S,
             seen_max: SEEN_MAX,
             readings: Readings::default(),
             chain_is_right: Arc::default(),

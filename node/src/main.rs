@@ -22,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Overrides, Settings};
 use crate::home::Home;
+use crate::ready::Ready;
 
 /// How long open work may take to end after a signal. What is cut off here is recovered like
 /// after a crash: the store is a write-ahead log.
@@ -43,7 +44,13 @@ enum Command {
     /// Make a home: identity, credential (mode 0600) and config file. Never overwrites one.
     Init(Target),
     /// Run the node until SIGINT or SIGTERM. Flags override the home's config file.
-    Run(Target),
+    Run {
+        #[command(flatten)]
+        target: Target,
+        /// Stop also when standard input ends, as it does when the program that started this ends.
+        #[arg(long)]
+        until_input_ends: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -58,7 +65,10 @@ struct Target {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Init(target) => init(target),
-        Command::Run(target) => run(target),
+        Command::Run {
+            target,
+            until_input_ends,
+        } => run(target, until_input_ends),
     }
 }
 
@@ -66,16 +76,22 @@ fn init(target: Target) -> anyhow::Result<()> {
     let settings = Settings::default().with(target.overrides);
     settings.check()?;
     let home = Home::create(&target.home, &settings)?;
+    let peer = home.identity()?.public().to_peer_id();
+    // Where it will be, unless it picks free ports at each start.
+    let has_ports = settings.api_port != 0 && settings.swarm_port != 0;
+    let ready = has_ports.then(|| Ready::new(settings.api_port, settings.swarm_port, peer));
     let line = serde_json::json!({
         "home": home.root(),
         "config": home.config(),
         "credential": home.credential(),
-        "peer_id": home.identity()?.public().to_peer_id().to_string(),
+        "peer_id": peer.to_string(),
+        "api": ready.as_ref().map(Ready::api),
+        "swarm": ready.as_ref().map(Ready::swarm),
     });
     print_line(&mut std::io::stdout(), &line)
 }
 
-fn run(target: Target) -> anyhow::Result<()> {
+fn run(target: Target, until_input_ends: bool) -> anyhow::Result<()> {
     let home = Home::open(&target.home)?;
     let settings = home.settings()?.with(target.overrides);
     settings.check()?;
@@ -86,7 +102,7 @@ fn run(target: Target) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(start::run(&home, &settings, |ready| {
+    let outcome = runtime.block_on(start::run(&home, &settings, until_input_ends, |ready| {
         // Nobody may be waiting for the line any more; the node serves all the same.
         if let Err(error) = print_line(&mut stdout, ready) {
             tracing::warn!("cannot print the ready line: {error:#}");

@@ -39,6 +39,16 @@ impl Ready {
             peer_id: peer.to_string(),
         }
     }
+
+    /// Base URL of the HTTP API.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// Address that other nodes dial.
+    pub fn swarm(&self) -> &Multiaddr {
+        &self.swarm
+    }
 }
 
 /// The swarm's address on this machine, without an identity.

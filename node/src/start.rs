@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::pin::pin;
+use std::thread;
 use std::time::Duration;
 
 use calimero_blobstore::config::BlobStoreConfig;
@@ -32,6 +33,7 @@ use libp2p::identity::Keypair;
 use multiaddr::{Multiaddr, Protocol};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::config::Settings;
@@ -101,13 +103,15 @@ impl Ports {
     }
 }
 
-/// Runs the node until SIGINT or SIGTERM; `announce` is called once, when its API answers.
+/// Runs the node until SIGINT or SIGTERM, or until standard input ends if that is asked for;
+/// `announce` is called once, when its API answers.
 ///
 /// Must be awaited inside a multi-thread runtime. Dropping the node's future closes the channel
 /// that its actors wait on, and they stop with the runtime.
 pub async fn run(
     home: &Home,
     settings: &Settings,
+    until_input_ends: bool,
     announce: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
@@ -136,8 +140,21 @@ pub async fn run(
         ended = serve => ended.map_err(StartError::Node),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
+        () = input_ends(), if until_input_ends => Ok(()),
     }
     .inspect(|()| info!("stopping"))
+}
+
+/// Comes back when standard input ends; what it holds is of no interest. It is read in a thread
+/// that nobody waits for: the runtime would wait for its own.
+async fn input_ends() {
+    let (sender, receiver) = oneshot::channel::<()>();
+    thread::spawn(move || {
+        // An input that cannot be read has ended, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(sender);
+    });
+    let _ = receiver.await;
 }
 
 fn node_config(home: &Home, settings: &Settings, identity: Keypair, ports: Ports) -> NodeConfig {

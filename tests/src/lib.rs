@@ -2,7 +2,7 @@
 //!
 //! - [`story`]: the whole story on real parts, played by the demo and by the tests; [`report`]
 //!   notes its steps;
-//! - [`devnet`], [`node`], [`medsync`]: the processes of the story;
+//! - [`devnet`], [`up`], [`medsync`]: the processes of the story; [`node`]: a node alone;
 //! - [`lossy`]: an endpoint before a devnet; [`hand`]: contracts called past `medsync`;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`party`]: parties on real nodes, without `medsync` beside them;
@@ -23,3 +23,4 @@ pub mod search;
 pub mod seeds;
 pub mod soak;
 pub mod story;
+pub mod up;

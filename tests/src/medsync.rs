@@ -1,8 +1,7 @@
 //! The `medsync` program, as a person or a service manager runs it.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -131,74 +130,5 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// A running daemon; killed when it is dropped.
-#[derive(Debug)]
-pub struct Daemon {
-    home: PathBuf,
-    child: Child,
-}
-
-impl Daemon {
-    /// Starts the daemon of a home; its log goes to `daemon.log` there.
-    ///
-    /// # Errors
-    /// A program that cannot be started.
-    pub fn start(home: &Path) -> anyhow::Result<Self> {
-        Ok(Self {
-            home: home.to_owned(),
-            child: spawn(home, None)?,
-        })
-    }
-
-    /// Whether it has not ended by itself.
-    ///
-    /// # Errors
-    /// A system that does not say.
-    pub fn is_running(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-
-    /// Kills the daemon without a warning and starts it again.
-    ///
-    /// # Errors
-    /// A program that cannot be started.
-    pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        self.restart_with_rpc(None)
-    }
-
-    /// The same, with another Starknet endpoint than the configured one.
-    ///
-    /// # Errors
-    /// A program that cannot be started.
-    pub fn restart_with_rpc(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        self.child = spawn(&self.home, rpc)?;
-        Ok(())
-    }
-}
-
-fn spawn(home: &Path, rpc: Option<&str>) -> anyhow::Result<Child> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(home.join("daemon.log"))?;
-    Ok(Command::new(program("medsync")?)
-        .args([OsStr::new("daemon"), OsStr::new("--home"), home.as_os_str()])
-        .envs(rpc.map(|rpc| ("MEDSYNC_RPC", rpc)))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?)
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // A child that is gone already needs no kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -19,7 +19,7 @@ use crate::medsync::program;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many seconds lie between two comparisons of one context with a peer. Writes travel at once
 /// by gossip; a test waits for the ones that gossip missed.
-const SYNC_INTERVAL_S: &str = "2";
+pub(crate) const SYNC_INTERVAL_S: &str = "2";
 
 /// How much of a log an error shows.
 const LOG_LINES_SHOWN: usize = 5;
@@ -156,7 +156,8 @@ impl Node {
     }
 }
 
-fn command(verb: &str, home: &Path) -> anyhow::Result<Command> {
+/// A command of the node's program.
+pub(crate) fn command(verb: &str, home: &Path) -> anyhow::Result<Command> {
     let path = match std::env::var_os("MEDSYNC_NODE") {
         Some(path) => PathBuf::from(path),
         None => program("medsync-node")?,

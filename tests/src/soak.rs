@@ -20,8 +20,8 @@ const ENROLLED: usize = 8;
 const REVOKES_EACH: u64 = 3;
 /// What may be killed at any moment.
 const PARTS: [Part; 5] = [
-    Part::HospitalDaemon,
-    Part::PatientDaemon,
+    Part::Hospital,
+    Part::Patient,
     Part::HospitalNode,
     Part::PatientNode,
     Part::Devnet,

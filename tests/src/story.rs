@@ -1,6 +1,6 @@
 //! The story: from an empty machine to a consent that was valid and is revoked.
 //!
-//! Everything in it is real: devnet, three Calimero nodes, a `medsync` daemon beside each, and the
+//! Everything in it is real: devnet, `medsync up` for each party with its Calimero node, and the
 //! command line as people use it. The demo plays it for people; the tests play it while they kill
 //! its processes.
 
@@ -12,9 +12,9 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::devnet::{Devnet, DevnetAccount};
-use crate::medsync::{Answer, Daemon, medsync};
-use crate::node::Node;
+use crate::medsync::{Answer, medsync};
 use crate::report::Report;
+use crate::up::Up;
 
 mod access;
 mod consent;
@@ -43,12 +43,12 @@ pub enum Part {
     PatientNode,
     /// The researcher's Calimero node.
     ResearcherNode,
-    /// The hospital's `medsync`.
-    HospitalDaemon,
-    /// The patient's `medsync`.
-    PatientDaemon,
-    /// The researcher's `medsync`.
-    ResearcherDaemon,
+    /// The hospital's `medsync`, and its node with it.
+    Hospital,
+    /// The patient's `medsync`, and its node with it.
+    Patient,
+    /// The researcher's `medsync`, and its node with it.
+    Researcher,
     /// Starknet.
     Devnet,
 }
@@ -59,12 +59,9 @@ pub struct Story {
     pub report: Report,
     folder: tempfile::TempDir,
     devnet: Option<Devnet>,
-    hospital_node: Option<Node>,
-    patient_node: Option<Node>,
-    researcher_node: Option<Node>,
-    hospital_daemon: Option<Daemon>,
-    patient_daemon: Option<Daemon>,
-    researcher_daemon: Option<Daemon>,
+    hospital: Option<Up>,
+    patient: Option<Up>,
+    researcher: Option<Up>,
     /// What the researcher asked for and got.
     request: Option<String>,
     /// The researcher's reward pool, and the hospital's.
@@ -153,12 +150,9 @@ impl Story {
             report: Report::default(),
             folder: tempfile::Builder::new().prefix("medsync-story").tempdir()?,
             devnet: None,
-            hospital_node: None,
-            patient_node: None,
-            researcher_node: None,
-            hospital_daemon: None,
-            patient_daemon: None,
-            researcher_daemon: None,
+            hospital: None,
+            patient: None,
+            researcher: None,
             request: None,
             pools: Vec::new(),
         })
@@ -233,30 +227,15 @@ impl Story {
     /// A process that does not come back.
     pub fn kill_and_restart(&mut self, part: Part) -> anyhow::Result<()> {
         match part {
-            Part::HospitalNode => self
-                .hospital_node
-                .as_mut()
-                .map_or(Ok(()), Node::kill_and_restart),
-            Part::PatientNode => self
-                .patient_node
-                .as_mut()
-                .map_or(Ok(()), Node::kill_and_restart),
-            Part::ResearcherNode => self
-                .researcher_node
-                .as_mut()
-                .map_or(Ok(()), Node::kill_and_restart),
-            Part::ResearcherDaemon => self
-                .researcher_daemon
-                .as_mut()
-                .map_or(Ok(()), Daemon::kill_and_restart),
-            Part::HospitalDaemon => self
-                .hospital_daemon
-                .as_mut()
-                .map_or(Ok(()), Daemon::kill_and_restart),
-            Part::PatientDaemon => self
-                .patient_daemon
-                .as_mut()
-                .map_or(Ok(()), Daemon::kill_and_restart),
+            Part::HospitalNode => self.hospital.as_mut().map_or(Ok(()), Up::kill_node),
+            Part::PatientNode => self.patient.as_mut().map_or(Ok(()), Up::kill_node),
+            Part::ResearcherNode => self.researcher.as_mut().map_or(Ok(()), Up::kill_node),
+            Part::Hospital => self.hospital.as_mut().map_or(Ok(()), Up::kill_and_restart),
+            Part::Patient => self.patient.as_mut().map_or(Ok(()), Up::kill_and_restart),
+            Part::Researcher => {
+                let up = self.researcher.as_mut();
+                up.map_or(Ok(()), Up::kill_and_restart)
+            }
             Part::Devnet => self
                 .devnet
                 .as_mut()
@@ -264,17 +243,14 @@ impl Story {
         }
     }
 
-    /// Ends a process for good, without a warning.
-    pub fn end(&mut self, part: Part) {
-        match part {
-            Part::HospitalNode => drop(self.hospital_node.take()),
-            Part::PatientNode => drop(self.patient_node.take()),
-            Part::ResearcherNode => drop(self.researcher_node.take()),
-            Part::ResearcherDaemon => drop(self.researcher_daemon.take()),
-            Part::HospitalDaemon => drop(self.hospital_daemon.take()),
-            Part::PatientDaemon => drop(self.patient_daemon.take()),
-            Part::Devnet => drop(self.devnet.take()),
-        }
+    /// Ends the hospital for good, without a warning.
+    pub fn end_hospital(&mut self) {
+        drop(self.hospital.take());
+    }
+
+    /// Ends the patient for good, without a warning.
+    pub fn end_patient(&mut self) {
+        drop(self.patient.take());
     }
 
     /// Does something while the patient's node is dead, and starts it again.
@@ -285,49 +261,46 @@ impl Story {
         &mut self,
         act: impl FnOnce(&Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        if let Some(node) = &mut self.patient_node {
-            node.kill();
-        }
-        let done = act(self);
-        if let Some(node) = &mut self.patient_node {
-            node.restart()?;
-        }
+        let mut patient = self.patient.take().context("it runs")?;
+        let done = patient.without_node(|| act(self));
+        self.patient = Some(patient);
         done
     }
 
-    /// Restarts the patient's daemon, with another Starknet endpoint if one is named.
+    /// Restarts the patient, with another Starknet endpoint if one is named.
     ///
     /// # Errors
     /// A program that cannot be started.
-    pub fn restart_patient_daemon(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
-        let daemon = self.patient_daemon.as_mut().context("it runs")?;
-        daemon.restart_with_rpc(rpc)
+    pub fn restart_patient(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
+        self.patient()?;
+        let patient = self.patient.as_mut();
+        patient.map_or(Ok(()), |patient| patient.restart_with_rpc(rpc))
     }
 
-    /// The patient's node, once it runs.
-    #[must_use]
-    pub fn patient_node(&self) -> Option<&Node> {
-        self.patient_node.as_ref()
+    /// The hospital, once it runs.
+    ///
+    /// # Errors
+    /// A story without one.
+    pub fn hospital(&self) -> anyhow::Result<&Up> {
+        self.hospital.as_ref().context("no hospital runs")
     }
 
-    /// The researcher's node, once it runs.
-    #[must_use]
-    pub fn researcher_node(&self) -> Option<&Node> {
-        self.researcher_node.as_ref()
+    /// The patient, once it runs.
+    ///
+    /// # Errors
+    /// A story without one.
+    pub fn patient(&self) -> anyhow::Result<&Up> {
+        self.patient.as_ref().context("no patient runs")
     }
 
-    /// Whether no daemon has ended by itself.
+    /// Whether no party has ended by itself.
     ///
     /// # Errors
     /// A system that does not say.
-    pub fn daemons_run(&mut self) -> anyhow::Result<bool> {
-        let mut daemons = [
-            &mut self.hospital_daemon,
-            &mut self.patient_daemon,
-            &mut self.researcher_daemon,
-        ];
-        for daemon in daemons.iter_mut().filter_map(|daemon| daemon.as_mut()) {
-            if !daemon.is_running()? {
+    pub fn parties_run(&mut self) -> anyhow::Result<bool> {
+        let mut parties = [&mut self.hospital, &mut self.patient, &mut self.researcher];
+        for party in parties.iter_mut().filter_map(|party| party.as_mut()) {
+            if !party.is_running()? {
                 return Ok(false);
             }
         }
@@ -343,21 +316,14 @@ impl Story {
                 .iter()
                 .map(|d| ("Starknet devnet", d.rpc().to_string())),
         );
-        addresses.extend(
-            self.hospital_node
-                .iter()
-                .map(|n| ("hospital's node", n.api().into())),
-        );
-        addresses.extend(
-            self.patient_node
-                .iter()
-                .map(|n| ("patient's node", n.api().into())),
-        );
-        addresses.extend(
-            self.researcher_node
-                .iter()
-                .map(|n| ("researcher's node", n.api().into())),
-        );
+        for (node, party) in [
+            ("hospital's node", &self.hospital),
+            ("patient's node", &self.patient),
+            ("researcher's node", &self.researcher),
+        ] {
+            let api = party.as_ref().and_then(|party| party.api().ok());
+            addresses.extend(api.map(|api| (node, api.to_owned())));
+        }
         addresses
     }
 

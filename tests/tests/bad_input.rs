@@ -41,7 +41,7 @@ fn bad_input_is_refused_by_name_and_nothing_is_half_written() {
         story.print_logs();
         panic!("{error:#}");
     }
-    assert!(story.daemons_run().expect("an answer"));
+    assert!(story.parties_run().expect("an answer"));
 }
 
 fn expect(answer: &Answer, code: i32, words: &str) -> anyhow::Result<()> {
@@ -91,8 +91,8 @@ fn invitations(story: &Story) -> anyhow::Result<()> {
 
 /// Somebody else at the patient's own node: a home with other keys.
 fn used_invitation(story: &Story) -> anyhow::Result<()> {
-    let node = story.patient_node().context("it runs")?;
-    let credential = node.credential().display().to_string();
+    let node = story.patient()?;
+    let credential = node.credential()?.display().to_string();
     let (home, file) = (story.path_text("thief"), story.path_text("invitation.json"));
     let answer = medsync(&[
         "patient",
@@ -100,7 +100,7 @@ fn used_invitation(story: &Story) -> anyhow::Result<()> {
         "--home",
         &home,
         "--node-api",
-        node.api(),
+        node.api()?,
         "--node-credential",
         &credential,
         "--app",
@@ -338,7 +338,7 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
     expect(&left, FAILED, "releases that were not erased: 1")?;
     // A revocation is kept though the node is dead and the daemon has no endpoint; it brings it
     // into the circle all the same, and the hospital's sends it.
-    story.restart_patient_daemon(Some("http://127.0.0.1:9/rpc"))?;
+    story.restart_patient(Some("http://127.0.0.1:9/rpc"))?;
     let kept = story.without_patient_node(|story| {
         let home = story.path_text("patient");
         let logs = medsync(&["audit", "verify", "--home", &home])?;
@@ -364,5 +364,5 @@ fn revocations(story: &mut Story) -> anyhow::Result<()> {
         let answer = medsync(&["verify", &receipt, "--config", &config, "--json"])?;
         Ok((answer.code == REVOKED).then_some(()))
     })?;
-    story.restart_patient_daemon(None)
+    story.restart_patient(None)
 }

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use medsync::at_rest::HomeSecret;
 use medsync::audit;
-use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max};
+use medsync::config::{
+    BatchConfig, ChainConfig, Config, NodeConfig, RetentionConfig, Role, block_age_s_max,
+};
 use medsync::guard::{self, Circles, GuardError};
 use medsync::invitation::{Invitation, Parts};
-use medsync::seams::{Clock, SystemClock};
+use medsync::seams::{Clock, SystemClock, system_random};
 use medsync::source::{
     CalimeroNode, Circle, ConsentState, LogEntry, NamespaceId, NewRelease, NodeCircle,
     OpenedCircle, PageLimit, SignedKeyChange, all_consents,
@@ -72,7 +75,7 @@ impl Guarded {
     async fn new(party: &Party, home: &Path, row: &CircleRow) -> anyhow::Result<Self> {
         std::fs::create_dir(home)?;
         config(party)?.save(home)?;
-        let store = Store::open(home).await?;
+        let store = Store::open(home, &HomeSecret::of_new(home, &mut system_random())?).await?;
         store.enter_circle(row).await?;
         Ok(Self {
             node: party.node.clone(),
@@ -114,6 +117,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
             credential: party.process.credential().to_owned(),
             peer: None,
             app: party.app.clone(),
+            run: None,
         },
         chain: ChainConfig {
             rpc: vec!["http://127.0.0.1:9/rpc".parse()?],
@@ -126,6 +130,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
         revoke_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
+        retention: RetentionConfig::default(),
     })
 }
 

@@ -13,9 +13,10 @@ use medsync::chain::{Account, AccountKey, Call, Deployment, RpcAccount, RpcChain
 use medsync::party::Party;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
-use medsync_tests::medsync::{Answer, Daemon, medsync};
+use medsync_tests::medsync::{Answer, medsync};
 use medsync_tests::node::Node;
-use medsync_tests::story::{Part, Story, verify, wait_for};
+use medsync_tests::story::{Story, verify, wait_for};
+use medsync_tests::up::Up;
 use serde_json::{Value, json};
 
 const FAILED: i32 = 1;
@@ -38,7 +39,7 @@ fn devices_and_relatives_are_admitted_and_strangers_stop_the_circle() {
         story.print_logs();
         panic!("{error:#}");
     }
-    assert!(story.daemons_run().expect("an answer"));
+    assert!(story.parties_run().expect("an answer"));
 }
 
 /// A home of the patient's side with its node and daemon.
@@ -46,7 +47,7 @@ struct Home {
     path: String,
     invitation: String,
     node: Node,
-    _daemon: Daemon,
+    _daemon: Up,
 }
 
 /// After how long a node that hears of nothing is started again.
@@ -55,7 +56,7 @@ const DEAF: Duration = Duration::from_secs(60);
 impl Home {
     /// With the patient's own keys, or with others; peers of the hospital's node and the patient's.
     fn start(story: &Story, circle: &str, name: &str, keys: Option<&str>) -> anyhow::Result<Self> {
-        let patient = story.patient_node().context("it runs")?.swarm();
+        let patient = story.patient()?.swarm()?;
         // Whom a node cannot reach itself it may hear of minutes later.
         let peers = [&story.hospital_peer()?, patient];
         Self::start_among(story, circle, (name, keys), &peers)
@@ -83,7 +84,7 @@ impl Home {
         init.extend(["--app", app, "--rpc", &rpc, "--deployment", &deployment]);
         init.extend(which);
         medsync(&init)?.json()?;
-        let daemon = Daemon::start(path.as_ref())?;
+        let daemon = Up::start(path.as_ref())?;
         let invitation = story.path_text(&format!("{name}-invitation.json"));
         let hospital = story.path_text("hospital");
         let mut invite = vec!["hospital", "invitation", "--home", &hospital];
@@ -470,8 +471,7 @@ fn the_recovery_file_alone_revokes(
     grants: &[(&str, &str)],
     receipts: &BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
-    story.end(Part::PatientDaemon);
-    story.end(Part::PatientNode);
+    story.end_patient();
     for name in ["patient", "phone", "guardian", "relative"] {
         fs::remove_dir_all(story.path(name))?;
         fs::remove_dir_all(story.path(&format!("{name}-node")))?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use medsync::at_rest::HomeSecret;
 use medsync::fhir::read_bundle;
 use medsync::parts;
 use medsync::party::Party;
@@ -14,6 +15,7 @@ use medsync_tests::medsync::medsync;
 use medsync_tests::search::{Needle, copy, search};
 use medsync_tests::story::{BUNDLE, Part, STEPS, Story, wait_for};
 use serde_json::Value;
+use sqlx::SqlitePool;
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
 const KILLS: [(usize, Part); 8] = [
@@ -22,25 +24,25 @@ const KILLS: [(usize, Part); 8] = [
     // Enrolled: the patient's node restarts before the records come.
     (8, Part::PatientNode),
     // Granted: the hospital's daemon dies with the consent on its way.
-    (10, Part::HospitalDaemon),
-    (10, Part::PatientDaemon),
+    (10, Part::Hospital),
+    (10, Part::Patient),
     // Anchored: the chain itself goes away and comes back.
     (12, Part::Devnet),
     // The exchange is open: the researcher's node restarts before it asks.
     (15, Part::ResearcherNode),
     // Released: the researcher's daemon dies before the order to erase comes.
-    (18, Part::ResearcherDaemon),
+    (18, Part::Researcher),
     // Revoked.
-    (23, Part::HospitalDaemon),
+    (23, Part::Hospital),
 ];
 
 const PARTS: [Part; 7] = [
     Part::HospitalNode,
     Part::PatientNode,
     Part::ResearcherNode,
-    Part::HospitalDaemon,
-    Part::PatientDaemon,
-    Part::ResearcherDaemon,
+    Part::Hospital,
+    Part::Patient,
+    Part::Researcher,
     Part::Devnet,
 ];
 
@@ -75,7 +77,7 @@ fn play(kills: &[(usize, Part)]) -> Story {
         panic!("{error:#}");
     }
     assert_eq!(story.report.steps.len(), STEPS);
-    assert!(story.daemons_run().expect("an answer"));
+    assert!(story.parties_run().expect("an answer"));
     story
 }
 
@@ -138,6 +140,8 @@ struct Held {
     local_keys: Vec<Sha256Digest>,
     /// The hospital's keys, which its store alone has.
     secrets: Vec<Needle>,
+    /// The same as they lie there.
+    at_rest: Vec<Needle>,
     /// The payloads' keys, which the former open.
     keys: Vec<Needle>,
     /// The same as they lie in the circle, sealed.
@@ -178,6 +182,12 @@ async fn held(home: &Path, context: ContextId) -> anyhow::Result<Held> {
         held.sealed.push(needle("the sealed key of", sealed));
         held.contents.push(Needle::text(id));
     }
+    let database = home.join("medsync.db");
+    let database = SqlitePool::connect(&database.display().to_string()).await?;
+    let at_rest: Vec<String> = sqlx::query_scalar("SELECT custodian_secret FROM record_keys")
+        .fetch_all(&database)
+        .await?;
+    held.at_rest = at_rest.iter().map(|text| Needle::text(text)).collect();
     Ok(held)
 }
 
@@ -190,9 +200,11 @@ fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let held = runtime.block_on(held(&home, context))?;
     let all = held.local_keys.len();
-    // The search finds what is there.
-    let before = search(&home, &held.secrets)?;
-    ensure!(before.count(&held.secrets) == all, "{:?}", before.found);
+    // The search finds what is there; nothing lies there as it is.
+    let opens = [&held.secrets[..], &held.keys[..], &held.contents[..]].concat();
+    let before = search(&home, &[&opens[..], &held.at_rest].concat())?;
+    ensure!(before.count(&held.at_rest) >= all, "{:?}", before.found);
+    ensure!(before.count(&opens) == 0, "{:?}", before.found);
     let bundles = Path::new(BUNDLE).parent().context("it is in a folder")?;
     let bundles = search(bundles, &held.contents)?;
     ensure!(bundles.count(&held.contents) == all, "{:?}", bundles.found);
@@ -204,14 +216,12 @@ fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
         Ok((medsync(&erase)?.code == 0).then_some(()))
     })?;
     // Of files that nobody writes to a copy is a whole one.
-    story.end(Part::HospitalDaemon);
-    story.end(Part::HospitalNode);
+    story.end_hospital();
     let (home_copy, node_copy) = (story.path("backup/home"), story.path("backup/node"));
     copy(&home, &home_copy)?;
     copy(&node, &node_copy)?;
-    let opens = [&held.secrets[..], &held.keys[..], &held.contents[..]].concat();
     for folder in [&home, &home_copy] {
-        let after = search(folder, &opens)?;
+        let after = search(folder, &[&opens[..], &held.at_rest].concat())?;
         ensure!(after.found.is_empty(), "{:?}", after.found);
     }
     // A node has hundreds of megabytes: some are looked for there. It has what is sealed to the key
@@ -224,16 +234,17 @@ fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
         "{:?}",
         in_node.found
     );
-    runtime.block_on(has_no_keys(&home_copy, context, &held.local_keys))
+    let secret = HomeSecret::of(&home)?;
+    let store = runtime.block_on(Store::open(&home_copy, &secret))?;
+    runtime.block_on(has_no_keys(&store, context, &held.local_keys))
 }
 
 /// A hospital that is set up again from a backup knows of the erasure, and has no key.
 async fn has_no_keys(
-    home: &Path,
+    store: &Store,
     context: ContextId,
     local_keys: &[Sha256Digest],
 ) -> anyhow::Result<()> {
-    let store = Store::open(home).await?;
     for local_key in local_keys {
         let was_erased = store.was_erased(context, *local_key).await?;
         ensure!(was_erased, "it does not know that {local_key} was erased");

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde_json::json;
 
 use super::{Home, print_json};
+use crate::at_rest::HomeSecret;
 use crate::backup::{backup, restore};
 use crate::party::Party;
 use crate::seams::{Clock, SystemClock};
 
-/// Copy a home into a folder: store, configuration, keys. It holds every secret of the home, is
-/// readable by its owner alone, and belongs where the home's disk is not. The node's folder is not
-/// part of it.
+/// Copy a home into a folder: store, configuration, keys, sealed as they are. It opens with the
+/// home's secret, which is not part of it: keep both where the home's disk is not, and apart. The
+/// node's folder is not part of it either.
 #[derive(Debug, clap::Args)]
 pub struct Backup {
     #[command(flatten)]
@@ -50,7 +52,9 @@ impl Restore {
     /// # Errors
     /// A folder that is no whole backup, or a home that is set up.
     pub async fn run(self) -> anyhow::Result<()> {
-        let made = restore(&self.from, &self.home.home, SystemClock.now()).await?;
+        let secret = HomeSecret::of(&self.home.home)
+            .context("put the secret of the home that was backed up there; no backup holds it")?;
+        let made = restore(&self.from, &self.home.home, &secret, SystemClock.now()).await?;
         print_json(&json!({ "home": self.home.home, "of": made.made_at }))
     }
 }

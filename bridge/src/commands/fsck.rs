@@ -4,18 +4,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Home, print_json};
-use crate::fsck::{Discrepancy, Progress, fsck};
+use crate::fsck::{Discrepancy, Progress, fsck, rebuild};
 use crate::party::Party;
+use crate::pipeline::Pipeline;
+use crate::store::HomeLock;
 
 /// The exit code where something does not fit together.
 const DISCREPANCIES: u8 = 2;
 
-/// Compare a party's store with its circles and the chain; mends nothing. Ends with 0 if they fit
-/// together, with 2 if not, and says what each difference means.
+/// Compare a party's store with its circles and the chain; mends nothing unless asked to. Ends with
+/// 0 if they fit together, with 2 if not, and says what each difference means.
 #[derive(Debug, clap::Args)]
 pub struct Fsck {
     #[command(flatten)]
     home: Home,
+    /// First make the outbox and the queue anew from the circles and the chain; what is printed is
+    /// what remains. Keys, pins and evidence come from a backup alone. No daemon may run meanwhile.
+    #[arg(long)]
+    rebuild: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -27,9 +33,12 @@ impl Fsck {
     /// # Errors
     /// A store or a chain that does not answer.
     pub async fn run(self) -> anyhow::Result<u8> {
-        let party = Party::open(&self.home.home).await?;
+        let home = &self.home.home;
+        let alone = self.rebuild.then(|| HomeLock::of_daemon(home));
+        let _alone = alone.transpose()?;
+        let party = Party::open(home).await?;
         let bar = Bar::new();
-        let found = fsck(&party.pipeline()?, &bar).await;
+        let found = self.look(&party.pipeline()?, &bar).await;
         bar.0.finish_and_clear();
         let found = found?;
         if self.json {
@@ -39,6 +48,17 @@ impl Fsck {
             print(&found);
         }
         Ok(if found.is_empty() { 0 } else { DISCREPANCIES })
+    }
+}
+
+impl Fsck {
+    async fn look(&self, pipeline: &Pipeline, bar: &Bar) -> anyhow::Result<Vec<Discrepancy>> {
+        let found = fsck(pipeline, bar).await?;
+        if !self.rebuild {
+            return Ok(found);
+        }
+        rebuild(pipeline, &found).await?;
+        Ok(fsck(pipeline, bar).await?)
     }
 }
 

@@ -11,30 +11,29 @@ use medsync_protocol::ids::{
 };
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
-use url::Url;
 
+use super::init::{InitParts, KeepAccountKey, keep_account_key};
 use super::join::log_once;
 use super::{Home, print_json};
+use crate::at_rest::HomeSecret;
 use crate::audit::forked_fact;
-use crate::chain::Deployment;
 use crate::config::{
-    AccountConfig, BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max,
+    ANCHOR_KEY_FILE, AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role,
 };
 use crate::daemon::LANES;
 use crate::files;
 use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
-use crate::keys::{CustodianKeys, read_or_create};
+use crate::keys::{CustodianKeys, KeyError, read_or_create};
 use crate::party::Party;
 use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
-use crate::store::RecordsLock;
+use crate::store::HomeLock;
 use crate::store::circles::CircleRow;
 use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND};
 
-/// The file of a hospital's keys.
-pub const KEY_FILE: &str = "custodian-keys.json";
+const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
 
 mod exchange;
@@ -47,6 +46,8 @@ use self::exchange::{Exchange, Recipient};
 pub enum Hospital {
     /// Set up a hospital's home: configuration and keys.
     Init(Box<Init>),
+    /// Seal the key of an account into the home anew.
+    AccountKey(KeepAccountKey),
     /// Open a circle for one patient and write the invitation file.
     Open(Open),
     /// Open an exchange with one recipient and write the invitation file.
@@ -145,51 +146,6 @@ pub struct Init {
     batch_age_s: u64,
 }
 
-/// What every party's home needs.
-#[derive(Debug, clap::Args)]
-pub struct InitParts {
-    /// Where the party's node answers (`api` of medsync-node's first line).
-    #[arg(long)]
-    node_api: Url,
-    /// The credential that medsync-node init made.
-    #[arg(long)]
-    node_credential: PathBuf,
-    /// The app's wasm.
-    #[arg(long, default_value = "target/app/medsync_app.wasm")]
-    app: PathBuf,
-    /// A Starknet RPC endpoint; may be named several times, and they are asked in this order.
-    #[arg(long, required = true)]
-    rpc: Vec<Url>,
-    /// What `medsync deploy` wrote.
-    #[arg(long)]
-    deployment: PathBuf,
-}
-
-impl InitParts {
-    /// The node's and the chain's part of a configuration.
-    pub(super) fn config(&self, peer: Option<String>) -> anyhow::Result<(NodeConfig, ChainConfig)> {
-        let deployment = Deployment::read(&self.deployment)?;
-        let absolute = |path: &Path| {
-            path.canonicalize()
-                .with_context(|| format!("{} is not there", path.display()))
-        };
-        let node = NodeConfig {
-            api: self.node_api.clone(),
-            credential: absolute(&self.node_credential)?,
-            peer,
-            app: absolute(&self.app)?,
-        };
-        let chain = ChainConfig {
-            rpc: self.rpc.clone(),
-            chain_id: deployment.chain_id,
-            registry: deployment.registry,
-            class_hash: deployment.class_hash,
-            block_age_s_max: block_age_s_max(),
-        };
-        Ok((node, chain))
-    }
-}
-
 /// Open a circle for one patient, or an exchange with one recipient.
 #[derive(Debug, clap::Args)]
 pub struct Open {
@@ -239,6 +195,7 @@ impl Hospital {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
+            Self::AccountKey(key) => key.run(),
             Self::Open(open) => open.run(ContextKind::Circle, None).await,
             Self::Exchange(exchange) => exchange.run().await,
             Self::Recipient(recipient) => recipient.run().await,
@@ -275,37 +232,45 @@ impl Init {
         }
         Config::check_absent(&self.home.home)?;
         let (node, chain) = self.parts.config(Some(self.peer))?;
-        let account = |address, key: &Path| -> anyhow::Result<_> {
-            let key_file = key
-                .canonicalize()
-                .with_context(|| format!("{} is not there", key.display()))?;
-            Ok(Some(AccountConfig { address, key_file }))
-        };
+        let account = |address| Some(AccountConfig { address });
         let config = Config {
             role: Role::Custodian,
             node,
             chain,
-            anchor_account: account(self.anchor_account, &self.anchor_key)?,
-            revoke_account: account(self.revoke_account, &self.revoke_key)?,
+            anchor_account: account(self.anchor_account),
+            revoke_account: account(self.revoke_account),
             relay_after_s: 0,
             batch: BatchConfig {
                 age_s_max: self.batch_age_s,
                 ..BatchConfig::default()
             },
+            retention: RetentionConfig::default(),
         };
-        files::private_folder(&self.home.home)?;
+        let home = &self.home.home;
+        files::private_folder(home)?;
+        let secret = HomeSecret::of_new(home, &mut system_random())?;
+        keep_account_key((home, &secret), ANCHOR_KEY_FILE, &self.anchor_key)?;
+        keep_account_key((home, &secret), REVOKE_KEY_FILE, &self.revoke_key)?;
         let keys = read_or_create(
-            &self.home.home.join(KEY_FILE),
-            CustodianKeys::read,
-            |path| CustodianKeys::create(path, &mut system_random()),
+            &home.join(KEY_FILE),
+            |path| CustodianKeys::read(path, &secret),
+            |path| CustodianKeys::create(path, &secret, &mut system_random()),
         )?;
-        config.save(&self.home.home)?;
+        config.save(home)?;
         print_json(&serde_json::json!({
             "custodian": self.anchor_account,
             "author_key": keys.author.public_key(),
             "seal_key": keys.seal.public_key(),
         }))
     }
+}
+
+/// The keys of a hospital.
+///
+/// # Errors
+/// A home that is not one's, or whose secret is another.
+pub fn keys(party: &Party) -> Result<CustodianKeys, KeyError> {
+    CustodianKeys::read(&party.home.join(KEY_FILE), &party.secret)
 }
 
 impl Open {
@@ -322,7 +287,7 @@ impl Open {
         else {
             bail!("only a hospital opens circles and exchanges; this home is not one's");
         };
-        let keys = CustodianKeys::read(&self.home.home.join(KEY_FILE))?;
+        let keys = keys(&party)?;
         let one_time = random_key(&mut system_random());
         let pins = CustodianPins {
             kind,
@@ -422,7 +387,7 @@ async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
 impl Import {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
-        let _alone = RecordsLock::take(&self.home.home)?;
+        let _alone = HomeLock::of_records(&self.home.home)?;
         let bar = indicatif::ProgressBar::new(0);
         let report = import(&party, self.circle, &self.bundle, &|done, total| {
             bar.set_length(total);
@@ -484,8 +449,8 @@ async fn remove(
 
 async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {
     let party = Party::open(&home.home).await?;
-    let _alone = RecordsLock::take(&home.home)?;
-    let author = CustodianKeys::read(&home.home.join(KEY_FILE))?.author;
+    let _alone = HomeLock::of_records(&home.home)?;
+    let author = keys(&party)?.author;
     let (store, now) = (&party.store, party.clock.now());
     store.circle(circle).await?;
     let destroyed = store.erase_records(circle, record, now).await?;
@@ -537,7 +502,7 @@ impl Status {
         }
         match last_round {
             Some(at) => println!("the daemon's last round was at {at}"),
-            None => println!("the daemon has not run yet: medsync daemon --home ..."),
+            None => println!("the daemon has not run yet: medsync up --config ..."),
         }
         for (what, count) in counts {
             println!("{count:6} {what}");

@@ -10,14 +10,15 @@ use crate::party::Party;
 
 pub mod audit;
 pub mod backup;
-pub mod daemon;
 pub mod deploy;
 pub mod fsck;
 pub mod hospital;
+mod init;
 pub mod join;
 pub mod patient;
 pub mod researcher;
 pub mod rewards;
+pub mod up;
 pub mod verify;
 
 /// Patients decide who may use their health data; anyone with a receipt can check it.
@@ -34,8 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Declare and deploy the contracts (once for a chain; a second run finds them).
     Deploy(deploy::Deploy),
-    /// Run a party's daemon until Ctrl-C.
-    Daemon(daemon::Daemon),
+    /// Run a party until Ctrl-C: its node and its daemon.
+    Up(up::Up),
     /// What a hospital does.
     #[command(subcommand)]
     Hospital(hospital::Hospital),
@@ -77,7 +78,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<u8> {
         match self.command {
             Command::Deploy(deploy) => deploy.run().await?,
-            Command::Daemon(daemon) => daemon.run().await?,
+            Command::Up(up) => up.run().await?,
             Command::Hospital(hospital) => hospital.run().await?,
             Command::Patient(patient) => patient.run().await?,
             Command::Researcher(researcher) => researcher.run().await?,

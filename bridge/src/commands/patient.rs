@@ -11,10 +11,11 @@ use medsync_protocol::ids::{ContextId, ContextKind, ContractAddress, RecordId};
 use medsync_protocol::secrets::DeviceNumber;
 use zeroize::Zeroizing;
 
-use super::hospital::InitParts;
+use super::init::{InitParts, KeepAccountKey, keep_account_key};
 use super::join::{self, Bring, enrol, join};
 use super::{Home, print_json, resume};
-use crate::config::{AccountConfig, BatchConfig, Config, Role};
+use crate::at_rest::HomeSecret;
+use crate::config::{AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role};
 use crate::files;
 use crate::invitation::Invitation;
 use crate::keys::PatientKeys;
@@ -39,6 +40,8 @@ const KEY_FILE: &str = "patient-keys.json";
 pub enum Patient {
     /// Set up a patient's home: configuration, keys, recovery file.
     Init(Box<Init>),
+    /// Seal the key of an account into the home anew.
+    AccountKey(KeepAccountKey),
     /// Join the circle of an invitation file: pins it, installs the app, joins.
     Join {
         /// Where the party lives.
@@ -156,6 +159,7 @@ impl Patient {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
+            Self::AccountKey(key) => key.run(),
             Self::Join { home, invitation } => {
                 let party = Party::open(&home.home).await?;
                 join(&party, ContextKind::Circle, &invitation).await
@@ -186,25 +190,25 @@ impl Init {
     fn run(self) -> anyhow::Result<()> {
         Config::check_absent(&self.home.home)?;
         let (node, chain) = self.parts.config(None)?;
-        let revoke_account = match (self.revoke_account, &self.revoke_key) {
-            (Some(address), Some(key)) => {
-                let key_file = key.canonicalize()?;
-                Some(AccountConfig { address, key_file })
-            }
-            _ => None,
-        };
+        let revoke_account = self.revoke_account;
         let config = Config {
             role: Role::Patient,
             node,
             chain,
             anchor_account: None,
-            revoke_account,
+            revoke_account: revoke_account.map(|address| AccountConfig { address }),
             relay_after_s: self.relay_after_s,
             batch: BatchConfig::default(),
+            retention: RetentionConfig::default(),
         };
-        files::private_folder(&self.home.home)?;
+        let home = &self.home.home;
+        files::private_folder(home)?;
+        let secret = HomeSecret::of_new(home, &mut system_random())?;
+        if let Some(key) = &self.revoke_key {
+            keep_account_key((home, &secret), REVOKE_KEY_FILE, key)?;
+        }
         let passphrase = passphrase("A passphrase for the keys, at least 12 characters: ")?;
-        let key_file = self.home.home.join(KEY_FILE);
+        let key_file = home.join(KEY_FILE);
         if !key_file.exists() {
             let fresh = PatientKeys::generate(&mut system_random());
             let keys = match &self.keys {
@@ -224,7 +228,7 @@ impl Init {
         if let Some(recovery) = &self.recovery {
             files::copy_new_secret(&key_file, recovery)?;
         }
-        config.save(&self.home.home)?;
+        config.save(home)?;
         print_json(&serde_json::json!({
             "patient_key": keys.patient.public_key(),
             "recovery": self.recovery,

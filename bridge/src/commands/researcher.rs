@@ -14,26 +14,27 @@ use medsync_protocol::seal::SealSecret;
 use serde_json::json;
 use url::Url;
 
+use super::init::{RunNode, absolute, chain};
 use super::join::{self, Bring, enrol, join, log_once};
 use super::verify::code;
 use super::{Home, print_json};
 use crate::access::recipient::{Opened, Recipient};
 use crate::access::{Turns, break_glass_code};
+use crate::at_rest::HomeSecret;
 use crate::chain::Deployment;
 use crate::config::{
-    BatchConfig, ChainConfig, Config, NodeConfig, Role, VerifierConfig, block_age_s_max,
+    BatchConfig, Config, NodeConfig, RetentionConfig, Role, VerifierConfig, block_age_s_max,
 };
 use crate::files::{self, FileError};
 use crate::invitation::Invitation;
-use crate::keys::{ResearcherKeys, read_or_create};
+use crate::keys::{KeyError, ResearcherKeys, read_or_create};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{LogEntry, all_receipts};
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
 
-/// The file of a researcher's keys.
-pub const KEY_FILE: &str = "researcher-keys.json";
+const KEY_FILE: &str = "researcher-keys.json";
 const VERIFIER_FILE: &str = "verifier.toml";
 
 /// What a researcher does.
@@ -122,6 +123,8 @@ pub struct Init {
     /// The credential that medsync-node init made.
     #[arg(long, requires = "node_api")]
     node_credential: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunNode,
     /// The app's wasm.
     #[arg(long, default_value = "target/app/medsync_app.wasm")]
     app: PathBuf,
@@ -170,7 +173,11 @@ impl Researcher {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(init) => init.run(),
-            Self::Show { home } => show(&keys(&home.home)?),
+            Self::Show { home } => {
+                // Without a node there is no party.
+                let secret = HomeSecret::of(&home.home)?;
+                show(&ResearcherKeys::read(&home.home.join(KEY_FILE), &secret)?)
+            }
             Self::Join { home, invitation } => {
                 let party = Party::open(&home.home).await?;
                 join(&party, ContextKind::Exchange, &invitation).await
@@ -185,8 +192,12 @@ impl Researcher {
     }
 }
 
-fn keys(home: &Path) -> anyhow::Result<ResearcherKeys> {
-    Ok(ResearcherKeys::read(&home.join(KEY_FILE))?)
+/// The keys of a researcher.
+///
+/// # Errors
+/// A home that is not one's, or whose secret is another.
+pub fn keys(party: &Party) -> Result<ResearcherKeys, KeyError> {
+    ResearcherKeys::read(&party.home.join(KEY_FILE), &party.secret)
 }
 
 fn show(keys: &ResearcherKeys) -> anyhow::Result<()> {
@@ -207,9 +218,12 @@ impl Init {
             return Err(FileError::Exists { path: verifier }.into());
         }
         let config = self.config(&deployment)?;
-        let keys = read_or_create(&home.join(KEY_FILE), ResearcherKeys::read, |path| {
-            ResearcherKeys::create(path, &mut system_random())
-        })?;
+        let secret = HomeSecret::of_new(home, &mut system_random())?;
+        let keys = read_or_create(
+            &home.join(KEY_FILE),
+            |path| ResearcherKeys::read(path, &secret),
+            |path| ResearcherKeys::create(path, &secret, &mut system_random()),
+        )?;
         if let Some(config) = config {
             config.save(home)?;
         }
@@ -231,10 +245,6 @@ impl Init {
         let (Some(api), Some(credential)) = (&self.node_api, &self.node_credential) else {
             return Ok(None);
         };
-        let absolute = |path: &Path| {
-            path.canonicalize()
-                .with_context(|| format!("{} is not there", path.display()))
-        };
         Ok(Some(Config {
             role: Role::Recipient,
             node: NodeConfig {
@@ -242,18 +252,14 @@ impl Init {
                 credential: absolute(credential)?,
                 peer: None,
                 app: absolute(&self.app)?,
+                run: self.run.config()?,
             },
-            chain: ChainConfig {
-                rpc: self.rpc.clone(),
-                chain_id: deployment.chain_id,
-                registry: deployment.registry,
-                class_hash: deployment.class_hash,
-                block_age_s_max: block_age_s_max(),
-            },
+            chain: chain(deployment, &self.rpc),
             anchor_account: None,
             revoke_account: None,
             relay_after_s: 0,
             batch: BatchConfig::default(),
+            retention: RetentionConfig::default(),
         }))
     }
 }
@@ -278,7 +284,7 @@ async fn enrol_recipient(which: &Which, freeze: bool) -> anyhow::Result<()> {
         .as_deref()
         .context("the exchange has no invitation")?;
     let invitation: Invitation = serde_json::from_str(kept)?;
-    let keys = keys(&party.home)?;
+    let keys = keys(&party)?;
     let bring = Bring {
         party: keys.recipient.public_key(),
         recovery: keys.recovery.public_key(),
@@ -320,7 +326,7 @@ impl Request {
         if let Some(why) = &row.alarm {
             bail!("the exchange is stopped, and nobody would see the request: {why}");
         }
-        let keys = keys(&party.home)?;
+        let keys = keys(&party)?;
         let mut purposes = self.purpose;
         if self.break_glass {
             purposes.push(break_glass_code());
@@ -390,7 +396,7 @@ async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {
     let (party, row) = which.open().await?;
     let recipient = Recipient {
         pipeline: party.pipeline()?,
-        author: keys(&party.home)?.author,
+        author: keys(&party)?.author,
         home: party.home.clone(),
         turns: Turns::default(),
     };

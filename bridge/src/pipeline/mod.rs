@@ -5,6 +5,7 @@
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
+//! - [`retention`]: what is not needed any more;
 //! - [`take_over`] → [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]:
 //!   consents become batches, positions, one transaction, and receipts.
 //!
@@ -30,6 +31,7 @@ pub mod confirm;
 pub mod ingest;
 pub mod place;
 pub mod relay;
+pub mod retention;
 pub mod seal;
 pub mod submit;
 pub mod take_over;
@@ -78,6 +80,8 @@ pub struct Pipeline {
     pub clock_behind_s: Arc<AtomicU64>,
     /// When a batch closes.
     pub batch: BatchBounds,
+    /// How long what is needed no more is kept, in seconds.
+    pub retention_s: u64,
     /// How many entries of one circle are kept; [`ingest::SEEN_MAX`] but in tests.
     pub seen_max: usize,
     /// Where the reading of each circle is; empty at the start.

@@ -179,7 +179,7 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
                 .is_some_and(|(_, at)| at.0 + SETTLED_S <= tip.time.0);
             if on_chain.is_none() && is_covered {
                 match batch.leaves.is_empty() {
-                    true => store.forget_batch(batch.id).await?,
+                    true => store.dissolve_batch(batch.id, &[], pipeline.now()).await?,
                     false => store.batch_lost(batch.id).await?,
                 }
                 tracing::error!(

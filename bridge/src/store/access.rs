@@ -5,14 +5,18 @@
 
 use medsync_protocol::audit::{EntryDigest, Pseudonym, RecordRef};
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::{ContextId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::ids::{ContextId, SealKey, UnixSeconds};
 use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
 use super::consents::ConsentRow;
-use super::{Store, StoreError, read, signed};
+use super::records::{RECORD_KEY, record_key, secret};
+use super::{Private, Store, StoreError, read, signed};
+
+/// A recipient's key for what one request brings.
+const REPLY_KEY: Private = Private("a reply key");
 
 /// How far the answer to a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +134,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let exchange = read("a context", row.try_get("exchange")?)?;
-                Ok((exchange, super::consents::consent(row)?))
+                Ok((exchange, super::consents::consent(self, row)?))
             })
             .collect()
     }
@@ -360,7 +364,7 @@ impl Store {
         circle: ContextId,
         what: RecordRef,
     ) -> Result<Option<SealSecret>, StoreError> {
-        let text: Option<String> = sqlx::query_scalar(
+        let sealed: Option<String> = sqlx::query_scalar(
             "SELECT custodian_secret FROM record_keys \
              WHERE context = $1 AND record = $2 AND version = $3",
         )
@@ -369,7 +373,10 @@ impl Store {
         .bind(i64::from(what.version))
         .fetch_optional(&self.db)
         .await?;
-        secret(text)
+        let key = record_key(circle, &what.record.to_string(), what.version.into());
+        sealed
+            .map(|sealed| secret(self, RECORD_KEY, &key, &sealed))
+            .transpose()
     }
 
     /// Keeps a reply key before anybody is asked to seal to it.
@@ -377,9 +384,10 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn keep_reply_key(&self, key: &SealSecret) -> Result<(), StoreError> {
+        let public = key.public_key().to_string();
         sqlx::query("INSERT INTO reply_keys (public, secret) VALUES ($1, $2)")
-            .bind(key.public_key().to_string())
-            .bind(Sha256Digest(*key.reveal()).to_string())
+            .bind(&public)
+            .bind(REPLY_KEY.seal(self, &public, key.reveal())?)
             .execute(&self.db)
             .await?;
         Ok(())
@@ -390,12 +398,15 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn reply_key(&self, public: SealKey) -> Result<Option<SealSecret>, StoreError> {
-        let text: Option<String> =
+        let public = public.to_string();
+        let sealed: Option<String> =
             sqlx::query_scalar("SELECT secret FROM reply_keys WHERE public = $1")
-                .bind(public.to_string())
+                .bind(&public)
                 .fetch_optional(&self.db)
                 .await?;
-        secret(text)
+        sealed
+            .map(|sealed| secret(self, REPLY_KEY, &public, &sealed))
+            .transpose()
     }
 
     /// Destroys a reply key: overwritten, then gone from the file and its journal.
@@ -411,22 +422,18 @@ impl Store {
     }
 }
 
-fn secret(text: Option<String>) -> Result<Option<SealSecret>, StoreError> {
-    let Some(text) = text else { return Ok(None) };
-    let bytes: Sha256Digest = read("a secret", &text)?;
-    Ok(Some(SealSecret::from_bytes(bytes.0)))
-}
-
 #[cfg(test)]
 mod tests {
     use medsync_protocol::felt::Felt;
 
     use super::*;
+    use crate::at_rest::HomeSecret;
 
     #[tokio::test]
     async fn hostile_heap_of_one_exchanges_requests_keeps_no_other_waiting() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path()).await.expect("a store");
+        let secret = HomeSecret::from_bytes(&[7; 32]);
+        let store = Store::open(folder.path(), &secret).await.expect("a store");
         let (flooding, other) = (ContextId([1; 32]), ContextId([2; 32]));
         // Its digests are ground to come first.
         let flood = (0x100..0x164_u64).map(|number| (flooding, number));

@@ -61,7 +61,10 @@ pub struct BatchRow {
     pub id: BatchId,
     /// Its root.
     pub root: Root,
-    /// All its leaves in order, padding included.
+    /// How many leaves it has, padding included; 0 of one that was taken over.
+    pub leaf_count: u64,
+    /// They, in order; nothing of one that was taken over, and of an old one: its consents have
+    /// their paths.
     pub leaves: Vec<Leaf>,
     /// How far it is.
     pub state: BatchState,
@@ -79,7 +82,7 @@ pub struct BatchRow {
     pub last_error: Option<String>,
 }
 
-fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
+pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
     let transaction: Option<String> = row.try_get("transaction_hash")?;
     let number: Option<i64> = row.try_get("block_number")?;
     let hash: Option<String> = row.try_get("block_hash")?;
@@ -97,6 +100,7 @@ fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
     Ok(BatchRow {
         id: BatchId(row.try_get("id")?),
         root: read("a root", row.try_get("root")?)?,
+        leaf_count: unsigned(row.try_get("leaf_count")?),
         leaves: read_json("leaves", row.try_get("leaves")?)?,
         state: BatchState::named(row.try_get("state")?)?,
         sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
@@ -309,28 +313,6 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a batch that was taken over and is not on chain after all; its consents are sealed
-    /// anew.
-    ///
-    /// # Errors
-    /// A database that refuses; nothing is then changed.
-    pub async fn forget_batch(&self, id: BatchId) -> Result<(), StoreError> {
-        let mut transaction = self.db.begin("forget_batch").await?;
-        sqlx::query(
-            "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL \
-             WHERE batch = $1",
-        )
-        .bind(id.0)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM batches WHERE id = $1")
-            .bind(id.0)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
     /// Takes back that a batch is on chain: it is sent again, and its contexts are told again.
     ///
     /// # Errors
@@ -355,8 +337,9 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a sealed batch apart, of which nothing was sent: what is in it is sealed
-    /// again, that of `held_back` not before a time.
+    /// Takes a batch apart that is not on chain and never will be: nothing was sent of it, or its
+    /// leaves are not known here. What is in it is sealed again, that of `held_back` not before a
+    /// time.
     ///
     /// # Errors
     /// A database that refuses; nothing is then changed.
@@ -374,10 +357,13 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        sqlx::query("UPDATE consents SET batch = NULL, position = NULL WHERE batch = $1")
-            .bind(id.0)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL \
+             WHERE batch = $1",
+        )
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)

@@ -14,7 +14,7 @@ use super::facts::ask_for_revocations;
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::placed::ask_for_tickets;
-use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, Change, EntryKind, GroupId, StateHash};
 
 /// A circle as this party entered it.
@@ -87,17 +87,26 @@ impl Evidence {
     }
 }
 
-fn circle(row: &SqliteRow) -> Result<CircleRow, StoreError> {
+/// What the custodian calls a context, sealed under its name.
+const LABEL: Private = Private("a label");
+/// The invitation file, with the one-time key in it.
+const INVITATION: Private = Private("an invitation");
+
+fn circle(store: &Store, row: &SqliteRow) -> Result<CircleRow, StoreError> {
+    let context: &str = row.try_get("context")?;
+    let invitation: Option<&str> = row.try_get("invitation")?;
     Ok(CircleRow {
-        context: read("a context", row.try_get("context")?)?,
+        context: read("a context", context)?,
         kind: read("a kind of context", row.try_get("kind")?)?,
         group: read("a group", row.try_get("group_id")?)?,
-        label: row.try_get("label")?,
+        label: LABEL.read(store, context, row.try_get("label")?)?,
         member: read("a member", row.try_get("member")?)?,
         custodian_member: read("a member", row.try_get("custodian_member")?)?,
         application: read("an application", row.try_get("application")?)?,
         bytecode: read("a blob", row.try_get("bytecode")?)?,
-        invitation: row.try_get("invitation")?,
+        invitation: invitation
+            .map(|sealed| INVITATION.read(store, context, sealed))
+            .transpose()?,
         entered_at: UnixSeconds(unsigned(row.try_get("entered_at")?)),
         patient_member: row
             .try_get::<Option<String>, _>("patient_member")?
@@ -125,20 +134,23 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn enter_circle(&self, row: &CircleRow) -> Result<(), StoreError> {
+        let context = row.context.to_string();
+        let invitation = row.invitation.as_ref();
+        let invitation = invitation.map(|text| INVITATION.seal(self, &context, text.as_bytes()));
         sqlx::query(
             "INSERT INTO circles (context, group_id, label, member, custodian_member, \
              application, bytecode, invitation, entered_at, kind, device, recipient_key) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (context) DO NOTHING",
         )
-        .bind(row.context.to_string())
+        .bind(&context)
         .bind(row.group.to_string())
-        .bind(&row.label)
+        .bind(LABEL.seal(self, &context, row.label.as_bytes())?)
         .bind(row.member.to_string())
         .bind(row.custodian_member.to_string())
         .bind(row.application.to_string())
         .bind(row.bytecode.to_string())
-        .bind(&row.invitation)
+        .bind(invitation.transpose()?)
         .bind(signed(row.entered_at.0))
         .bind(row.kind.name())
         .bind(i64::from(row.device.0))
@@ -183,7 +195,7 @@ impl Store {
         let rows = sqlx::query("SELECT * FROM circles ORDER BY entered_at, context")
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(circle).collect()
+        rows.iter().map(|row| circle(self, row)).collect()
     }
 
     /// One circle.
@@ -196,7 +208,7 @@ impl Store {
             .fetch_optional(&self.db)
             .await?;
         row.as_ref()
-            .map(circle)
+            .map(|row| circle(self, row))
             .transpose()?
             .ok_or_else(|| StoreError::Absent {
                 what: "circle",

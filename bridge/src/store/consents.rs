@@ -1,7 +1,7 @@
 //! Consents that count, and the patient's own grants.
 
 use medsync_protocol::consent::{Commitment, Opening};
-use medsync_protocol::ids::{ContextId, UnixSeconds, parse_base64, to_base64};
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::secrets::{Counter, Handle};
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
-use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 
 /// A consent whose signature and terms were verified here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,18 +45,31 @@ pub struct ConsentRow {
 /// the next ones.
 pub const COUNTER_STEP: u64 = 16;
 
-pub(super) fn consent(row: &SqliteRow) -> Result<ConsentRow, StoreError> {
-    let terms: String = row.try_get("terms")?;
+/// The terms of a consent, sealed under its commitment.
+const TERMS: Private = Private("terms");
+/// What its commitment hides.
+const OPENING: Private = Private("an opening");
+
+fn opening(store: &Store, commitment: &str, sealed: &str) -> Result<Opening, StoreError> {
+    let opened = OPENING.open(store, commitment, sealed)?;
+    read_json(OPENING.0, &String::from_utf8_lossy(&opened))
+}
+
+fn seal_opening(store: &Store, commitment: &str, value: &Opening) -> Result<String, StoreError> {
+    OPENING.seal(store, commitment, json(OPENING.0, value)?.as_bytes())
+}
+
+pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+    let commitment: &str = row.try_get("commitment")?;
     Ok(ConsentRow {
-        commitment: read("a commitment", row.try_get("commitment")?)?,
+        commitment: read("a commitment", commitment)?,
         context: read("a context", row.try_get("context")?)?,
         handle: read("a handle", row.try_get("handle")?)?,
         leaf: read("a leaf", row.try_get("leaf")?)?,
-        terms: parse_base64(&terms).map_err(|why| StoreError::Corrupt {
-            what: "terms",
-            why: why.to_string(),
-        })?,
-        opening: read_json("an opening", row.try_get("opening")?)?,
+        terms: TERMS
+            .open(store, commitment, row.try_get("terms")?)?
+            .to_vec(),
+        opening: opening(store, commitment, row.try_get("opening")?)?,
         signature: read_json("a signature", row.try_get("signature")?)?,
         recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
         batch: row.try_get::<Option<i64>, _>("batch")?.map(BatchId),
@@ -75,18 +88,19 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
+        let commitment = row.commitment.to_string();
         sqlx::query(
             "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
              signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
              permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
              $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
         )
-        .bind(row.commitment.to_string())
+        .bind(&commitment)
         .bind(row.context.to_string())
         .bind(row.handle.to_string())
         .bind(row.leaf.to_string())
-        .bind(to_base64(&row.terms))
-        .bind(json("an opening", &row.opening)?)
+        .bind(TERMS.seal(self, &commitment, &row.terms)?)
+        .bind(seal_opening(self, &commitment, &row.opening)?)
         .bind(json("a signature", &row.signature)?)
         .bind(signed(row.recorded_at.0))
         .bind(signed(now.0))
@@ -132,7 +146,10 @@ impl Store {
             .first()
             .map(|row| row.try_get("ingested_at"))
             .transpose()?;
-        let consents = rows.iter().map(consent).collect::<Result<_, _>>()?;
+        let consents = rows
+            .iter()
+            .map(|row| consent(self, row))
+            .collect::<Result<_, _>>()?;
         Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
     }
 
@@ -152,7 +169,7 @@ impl Store {
         .bind(grantee.to_string())
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(consent).collect()
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Every consent of a circle that was ever seen.
@@ -167,7 +184,7 @@ impl Store {
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(consent).collect()
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Whether a consent of this handle is known.
@@ -234,7 +251,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(consent).collect()
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Notes that a consent's circle knows of the block.
@@ -282,15 +299,16 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn opening_of(&self, commitment: Commitment) -> Result<Option<Opening>, StoreError> {
-        let opening: Option<String> = sqlx::query_scalar(
+        let commitment = commitment.to_string();
+        let sealed: Option<String> = sqlx::query_scalar(
             "SELECT opening FROM grants WHERE commitment = $1 \
              UNION SELECT opening FROM consents WHERE commitment = $1 LIMIT 1",
         )
-        .bind(commitment.to_string())
+        .bind(&commitment)
         .fetch_optional(&self.db)
         .await?;
-        opening
-            .map(|text| read_json("an opening", &text))
+        sealed
+            .map(|sealed| opening(self, &commitment, &sealed))
             .transpose()
     }
 
@@ -303,7 +321,7 @@ impl Store {
             .bind(batch.0)
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(consent).collect()
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Spends the next counter for a grant. A request that has one keeps it, so that a command
@@ -348,14 +366,15 @@ impl Store {
         opening: &Opening,
         signature: &Signature,
     ) -> Result<(), StoreError> {
+        let commitment = commitment.to_string();
         sqlx::query(
             "UPDATE grants SET commitment = $2, terms = $3, opening = $4, signature = $5 \
              WHERE counter = $1",
         )
         .bind(signed(counter.0))
-        .bind(commitment.to_string())
-        .bind(to_base64(terms))
-        .bind(json("an opening", opening)?)
+        .bind(&commitment)
+        .bind(TERMS.seal(self, &commitment, terms)?)
+        .bind(seal_opening(self, &commitment, opening)?)
         .bind(json("a signature", signature)?)
         .execute(&self.db)
         .await?;
@@ -368,19 +387,19 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn kept_grant(&self, request: &str) -> Result<Option<KeptGrant>, StoreError> {
         let row = sqlx::query(
-            "SELECT terms, opening, signature FROM grants \
+            "SELECT commitment, terms, opening, signature FROM grants \
              WHERE request = $1 AND commitment IS NOT NULL",
         )
         .bind(request)
         .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
+        let commitment: &str = row.try_get("commitment")?;
         Ok(Some(KeptGrant {
-            terms: parse_base64(row.try_get("terms")?).map_err(|why| StoreError::Corrupt {
-                what: "terms",
-                why: why.to_string(),
-            })?,
-            opening: read_json("an opening", row.try_get("opening")?)?,
+            terms: TERMS
+                .open(self, commitment, row.try_get("terms")?)?
+                .to_vec(),
+            opening: opening(self, commitment, row.try_get("opening")?)?,
             signature: read_json("a signature", row.try_get("signature")?)?,
         }))
     }

@@ -5,7 +5,7 @@
 
 use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, EntryKind, Seq};
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{ContextId, Salt, UnixSeconds, parse_base64, to_base64};
+use medsync_protocol::ids::{ContextId, Salt, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Leaf;
 use sqlx::Row;
@@ -13,7 +13,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
-use super::{Store, StoreError, json, read, read_json, signed, unsigned};
+use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{Head, LogEntry};
 
 /// The end of a log: up to which entry it goes.
@@ -51,12 +51,15 @@ pub struct LogFilter {
     pub since: UnixSeconds,
 }
 
-fn entry(row: &SqliteRow) -> Result<LogEntry, StoreError> {
-    let corrupt = |why: String| StoreError::Corrupt {
-        what: "a log entry's body",
-        why,
-    };
-    let bytes = parse_base64(row.try_get("body")?).map_err(|error| corrupt(error.to_string()))?;
+/// What a log entry says, sealed under its digest.
+const BODY: Private = Private("a log entry's body");
+/// What hides it.
+const SALT: Private = Private("a log entry's salt");
+
+fn entry(store: &Store, row: &SqliteRow) -> Result<LogEntry, StoreError> {
+    let digest: &str = row.try_get("digest")?;
+    let corrupt = |why: String| StoreError::Corrupt { what: BODY.0, why };
+    let bytes = BODY.open(store, digest, row.try_get("body")?)?;
     let body = Body::decode(&bytes).map_err(|error| corrupt(error.to_string()))?;
     let entry = Entry {
         context: read("a context", row.try_get("context")?)?,
@@ -66,7 +69,7 @@ fn entry(row: &SqliteRow) -> Result<LogEntry, StoreError> {
         kind: body.kind(),
         subject: body.subject().map_err(|error| corrupt(error.to_string()))?,
         at: UnixSeconds(unsigned(row.try_get("at")?)),
-        salt: read("a salt", row.try_get("salt")?)?,
+        salt: SALT.read(store, digest, row.try_get("salt")?)?,
     };
     Ok(LogEntry {
         entry,
@@ -102,9 +105,8 @@ fn corrupt(error: &BodyError) -> StoreError {
     }
 }
 
-fn encoded(entry: &LogEntry) -> Result<String, StoreError> {
-    let bytes = entry.body.encode().map_err(|error| corrupt(&error))?;
-    Ok(to_base64(&bytes))
+fn encoded(entry: &LogEntry) -> Result<Vec<u8>, StoreError> {
+    entry.body.encode().map_err(|error| corrupt(&error))
 }
 
 /// By what an entry with this body is found.
@@ -162,6 +164,7 @@ impl Store {
         now: UnixSeconds,
         published_at: Option<UnixSeconds>,
     ) -> Result<bool, StoreError> {
+        let digest = row.digest().to_string();
         let inserted = sqlx::query(
             "INSERT INTO log (context, author_key, seq, digest, prev, kind, subject, body, at, \
              salt, signature, seen_at, published_at, logged_as) \
@@ -173,13 +176,13 @@ impl Store {
         .bind(row.entry.context.to_string())
         .bind(row.entry.author_key.to_string())
         .bind(signed(row.entry.seq.0))
-        .bind(row.digest().to_string())
+        .bind(&digest)
         .bind(row.entry.prev.to_string())
         .bind(row.entry.kind.name())
         .bind(row.entry.subject.to_string())
-        .bind(encoded(row)?)
+        .bind(BODY.seal(self, &digest, &encoded(row)?)?)
         .bind(signed(row.entry.at.0))
-        .bind(row.entry.salt.to_string())
+        .bind(SALT.seal(self, &digest, row.entry.salt.to_string().as_bytes())?)
         .bind(json("a signature", &row.signature)?)
         .bind(signed(now.0))
         .bind(published_at.map(|at| signed(at.0)))
@@ -261,7 +264,7 @@ impl Store {
         .bind(subject(body)?)
         .fetch_optional(&self.db)
         .await?;
-        row.as_ref().map(entry).transpose()
+        row.as_ref().map(|row| entry(self, row)).transpose()
     }
 
     /// Whether anybody's entry in a context says just this.
@@ -297,7 +300,7 @@ impl Store {
         .bind(author_key.to_string())
         .fetch_optional(&self.db)
         .await?;
-        row.as_ref().map(entry).transpose()
+        row.as_ref().map(|row| entry(self, row)).transpose()
     }
 
     /// Entries of a kind in a context, in an order that never changes, those after `after`.
@@ -320,7 +323,7 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(entry).collect()
+        rows.iter().map(|row| entry(self, row)).collect()
     }
 
     /// The contexts that lack entries.
@@ -349,7 +352,7 @@ impl Store {
             .bind(digest.to_string())
             .fetch_optional(&self.db)
             .await?;
-        row.as_ref().map(entry).transpose()
+        row.as_ref().map(|row| entry(self, row)).transpose()
     }
 
     /// Whose entries are not in this context yet, or not any more.
@@ -391,7 +394,7 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(entry).collect()
+        rows.iter().map(|row| entry(self, row)).collect()
     }
 
     /// Entries of a context, by author and number.
@@ -421,7 +424,7 @@ impl Store {
             .bind(signed(filter.since.0))
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(entry).collect()
+        rows.iter().map(|row| entry(self, row)).collect()
     }
 
     /// Every entry of one author in a context, by number, with the time at which it was first seen
@@ -442,7 +445,12 @@ impl Store {
         .fetch_all(&self.db)
         .await?;
         rows.iter()
-            .map(|row| Ok((entry(row)?, UnixSeconds(unsigned(row.try_get("seen_at")?)))))
+            .map(|row| {
+                Ok((
+                    entry(self, row)?,
+                    UnixSeconds(unsigned(row.try_get("seen_at")?)),
+                ))
+            })
             .collect()
     }
 

@@ -19,6 +19,8 @@
 //! | [`placed`] | tickets with their places, as they were seen |
 //! | [`versions`] | which version of each record was ever seen |
 //! | [`restored`] | what a store does not know that was restored from a backup |
+//! | `rebuild` | the outbox and the queue made anew |
+//! | `retention` | what is kept no longer than it is needed |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
 use std::fs::{File, TryLockError};
@@ -27,10 +29,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use zeroize::Zeroizing;
 
 use self::db::Db;
 pub use self::db::{WriteFault, WriteFaults};
+use crate::at_rest::{AtRestError, HomeSecret, Place};
 
 pub mod access;
 pub mod batches;
@@ -41,9 +46,11 @@ pub mod facts;
 pub mod keychanges;
 pub mod log;
 mod placed;
+mod rebuild;
 pub mod records;
 pub mod releases;
 pub mod restored;
+mod retention;
 pub mod revocations;
 pub mod tickets;
 pub mod versions;
@@ -63,6 +70,9 @@ pub enum StoreError {
     /// Readers kept the journal from being emptied.
     #[error("the store is read by others at this moment; what was destroyed is scrubbed next time")]
     Busy,
+    /// Something private does not open.
+    #[error(transparent)]
+    AtRest(#[from] AtRestError),
     /// A value in the store is not what was written there.
     #[error("the store holds {what} that cannot be read: {why}")]
     Corrupt {
@@ -71,9 +81,9 @@ pub enum StoreError {
         /// Why.
         why: String,
     },
-    /// Records are being imported or erased.
-    #[error("another import or erasure is at work in this home; wait until it has ended")]
-    RecordsBusy,
+    /// Another process does what only one may do at a time.
+    #[error("another {0} is at work in this home; wait until it has ended, or end it")]
+    Taken(&'static str),
     /// Something is not there.
     #[error("there is no {what} {name} here")]
     Absent {
@@ -104,23 +114,86 @@ fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Keeps out whoever else would import or erase records in this home, for as long as it lives: two
-/// at once would each seal the same record's version under a key of its own.
+/// Keeps out whoever else would do the same in this home, for as long as it lives.
 #[derive(Debug)]
-pub struct RecordsLock(#[expect(dead_code, reason = "held, not read")] File);
+pub struct HomeLock(#[expect(dead_code, reason = "held, not read")] File);
 
-impl RecordsLock {
-    /// Takes the lock.
+impl HomeLock {
+    /// To import or erase records: two at once would each seal the same record's version under a
+    /// key of its own.
     ///
     /// # Errors
-    /// [`StoreError::RecordsBusy`] if another has it; a folder that cannot be written.
-    pub fn take(home: &Path) -> Result<Self, StoreError> {
-        let file = lock_file(&home.join("records.lock")).map_err(StoreError::Lock)?;
+    /// [`StoreError::Taken`] if another has it; a folder that cannot be written.
+    pub fn of_records(home: &Path) -> Result<Self, StoreError> {
+        Self::take(home, "records.lock", "import or erasure")
+    }
+
+    /// To run the daemon, or do what no daemon may run beside: one submitter owns an account's
+    /// nonces.
+    ///
+    /// # Errors
+    /// As [`HomeLock::of_records`].
+    pub fn of_daemon(home: &Path) -> Result<Self, StoreError> {
+        Self::take(home, "daemon.lock", "medsync up, or fsck --rebuild,")
+    }
+
+    fn take(home: &Path, name: &str, what: &'static str) -> Result<Self, StoreError> {
+        let file = lock_file(&home.join(name)).map_err(StoreError::Lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::RecordsBusy),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(what)),
             Err(TryLockError::Error(error)) => Err(StoreError::Lock(error)),
         }
+    }
+}
+
+/// A store is opened with the secret with which it was made.
+async fn check_secret(pool: &SqlitePool, secret: &HomeSecret) -> Result<(), StoreError> {
+    const WITNESS: Place<'_> = Place {
+        what: "the store",
+        of: "",
+    };
+    sqlx::query("INSERT INTO facts (name, value) VALUES ('sealed', $1) ON CONFLICT DO NOTHING")
+        .bind(secret.seal(WITNESS, &[])?)
+        .execute(pool)
+        .await?;
+    let sealed: String = sqlx::query_scalar("SELECT value FROM facts WHERE name = 'sealed'")
+        .fetch_one(pool)
+        .await?;
+    secret.open(WITNESS, &sealed)?;
+    Ok(())
+}
+
+/// A kind of value that is sealed in the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Private(pub &'static str);
+
+impl Private {
+    /// Seals one, of whom it is named after.
+    pub fn seal(self, store: &Store, of: &str, value: &[u8]) -> Result<String, StoreError> {
+        let place = Place { what: self.0, of };
+        Ok(store.secret.seal(place, value)?)
+    }
+
+    /// Opens it.
+    pub fn open(
+        self,
+        store: &Store,
+        of: &str,
+        sealed: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let place = Place { what: self.0, of };
+        Ok(store.secret.open(place, sealed)?)
+    }
+
+    /// Opens it as what a text was written from.
+    pub fn read<T>(self, store: &Store, of: &str, sealed: &str) -> Result<T, StoreError>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        let opened = self.open(store, of, sealed)?;
+        read(self.0, &String::from_utf8_lossy(&opened))
     }
 }
 
@@ -172,6 +245,8 @@ pub(crate) fn unsigned(value: i64) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) db: Db,
+    /// Seals what is private in it.
+    secret: HomeSecret,
 }
 
 impl Store {
@@ -179,9 +254,10 @@ impl Store {
     /// to date.
     ///
     /// # Errors
-    /// A folder that cannot be written, a file that is no store.
-    pub async fn open(home: &Path) -> Result<Self, StoreError> {
-        Self::open_with(home, None).await
+    /// A folder that cannot be written, a file that is no store, a secret that is not the one
+    /// with which the store was made.
+    pub async fn open(home: &Path, secret: &HomeSecret) -> Result<Self, StoreError> {
+        Self::open_with(home, secret, None).await
     }
 
     /// The same for a test, in which writes go wrong.
@@ -190,6 +266,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(
         home: &Path,
+        secret: &HomeSecret,
         faults: Option<Arc<dyn WriteFaults>>,
     ) -> Result<Self, StoreError> {
         const CONNECTIONS_MAX: u32 = 4;
@@ -211,9 +288,11 @@ impl Store {
             .connect_with(options)
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
+        check_secret(&pool, secret).await?;
         drop(guard);
         Ok(Self {
             db: Db::new(pool, faults),
+            secret: secret.clone(),
         })
     }
 
@@ -272,11 +351,11 @@ mod tests {
     #[test]
     fn one_imports_or_erases_at_a_time() {
         let home = tempfile::tempdir().expect("a folder");
-        let lock = RecordsLock::take(home.path()).expect("free");
-        let second = RecordsLock::take(home.path());
-        assert!(matches!(second, Err(StoreError::RecordsBusy)));
+        let lock = HomeLock::of_records(home.path()).expect("free");
+        let second = HomeLock::of_records(home.path());
+        assert!(matches!(second, Err(StoreError::Taken(_))));
         drop(lock);
-        assert!(RecordsLock::take(home.path()).is_ok());
+        assert!(HomeLock::of_records(home.path()).is_ok());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -285,7 +364,10 @@ mod tests {
             let home = tempfile::tempdir().expect("a folder");
             let open = || {
                 let path = home.path().to_owned();
-                tokio::spawn(async move { Store::open(&path).await.map(|_| ()) })
+                tokio::spawn(async move {
+                    let secret = HomeSecret::from_bytes(&[7; 32]);
+                    Store::open(&path, &secret).await.map(|_| ())
+                })
             };
             let opening: Vec<_> = (0..8).map(|_| open()).collect();
             for opened in opening {

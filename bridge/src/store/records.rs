@@ -8,7 +8,7 @@ use medsync_protocol::seal::{RecordVersion, SealSecret};
 use sqlx::Row;
 
 use super::versions::versions;
-use super::{Store, StoreError, read, signed};
+use super::{Private, Store, StoreError, read, signed};
 
 /// An imported resource: which record it is, and the key that opens it for the custodian.
 #[derive(Clone, Debug)]
@@ -23,6 +23,30 @@ pub struct RecordRow {
     pub secret: SealSecret,
     /// Whether the context has this version.
     pub is_written: bool,
+}
+
+/// The custodian's key to a version of a record.
+pub(super) const RECORD_KEY: Private = Private("a record's key");
+
+/// Whose key it is.
+pub(super) fn record_key(context: ContextId, record: &str, version: i64) -> String {
+    format!("{context}/{record}/{version}")
+}
+
+/// Opens a sealing key.
+pub(super) fn secret(
+    store: &Store,
+    kind: Private,
+    of: &str,
+    sealed: &str,
+) -> Result<SealSecret, StoreError> {
+    let opened = kind.open(store, of, sealed)?;
+    let bytes = opened.as_slice().try_into();
+    let bytes = bytes.map_err(|_| StoreError::Corrupt {
+        what: kind.0,
+        why: "it has another length".into(),
+    })?;
+    Ok(SealSecret::from_bytes(bytes))
 }
 
 impl Store {
@@ -43,12 +67,12 @@ impl Store {
         .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let secret: Sha256Digest = read("a record's secret", row.try_get("custodian_secret")?)?;
+        let key = record_key(context, row.try_get("record")?, row.try_get("version")?);
         Ok(Some(RecordRow {
             record: read("a record", row.try_get("record")?)?,
             version: RecordVersion(row.try_get("version")?),
             payload: read("a digest", row.try_get("payload_sha256")?)?,
-            secret: SealSecret::from_bytes(secret.0),
+            secret: secret(self, RECORD_KEY, &key, row.try_get("custodian_secret")?)?,
             is_written: row.try_get::<Option<i64>, _>("written_at")?.is_some(),
         }))
     }
@@ -77,6 +101,7 @@ impl Store {
         .bind(row.payload.to_string())
         .execute(&mut *transaction)
         .await?;
+        let key = record_key(context, &row.record.to_string(), row.version.0.into());
         // The keys of earlier versions stay: what they open was not erased.
         sqlx::query(
             "INSERT INTO record_keys (context, record, version, custodian_secret) \
@@ -86,7 +111,7 @@ impl Store {
         .bind(context.to_string())
         .bind(row.record.to_string())
         .bind(row.version.0)
-        .bind(Sha256Digest(*row.secret.reveal()).to_string())
+        .bind(RECORD_KEY.seal(self, &key, row.secret.reveal())?)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;

@@ -115,7 +115,7 @@ impl Store {
         .bind(context.to_string())
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(consent).collect()
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Notes where a consent stands, or that it stands nowhere and may be sealed.

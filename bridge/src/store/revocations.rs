@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::source::Change;
 
-use super::{Store, StoreError, read, signed, unsigned};
+use super::{Private, Store, StoreError, read, signed, unsigned};
 
 /// A revocation that was seen in a circle or made here.
 #[derive(Clone, Debug)]
@@ -34,16 +34,22 @@ pub struct RevocationRow {
     pub landed: Option<RevokedOnChain>,
 }
 
-fn revocation(row: &SqliteRow) -> Result<RevocationRow, StoreError> {
-    let secret: &str = row.try_get("secret")?;
+/// What opens a handle, sealed under it until the chain shows it.
+const SECRET: Private = Private("a revocation's secret");
+
+fn revocation(store: &Store, row: &SqliteRow) -> Result<RevocationRow, StoreError> {
+    let handle: &str = row.try_get("handle")?;
+    let secret = SECRET.open(store, handle, row.try_get("secret")?)?;
     let transaction: Option<String> = row.try_get("transaction_hash")?;
     let revoked_at: Option<i64> = row.try_get("revoked_at")?;
     Ok(RevocationRow {
-        handle: read("a handle", row.try_get("handle")?)?,
+        handle: read("a handle", handle)?,
         context: read("a context", row.try_get("context")?)?,
-        secret: RevocationSecret::parse(secret).map_err(|why| StoreError::Corrupt {
-            what: "a secret",
-            why: why.to_string(),
+        secret: RevocationSecret::parse(&String::from_utf8_lossy(&secret)).map_err(|why| {
+            StoreError::Corrupt {
+                what: SECRET.0,
+                why: why.to_string(),
+            }
         })?,
         claim_key: read("a claim key", row.try_get("claim_key")?)?,
         seen_at: UnixSeconds(unsigned(row.try_get("seen_at")?)),
@@ -114,6 +120,8 @@ impl Store {
             Origin::Here => i64::MAX,
             Origin::Circle | Origin::Entry(_) => i64::from(UNKNOWN_RELAYED_MAX),
         };
+        let key = handle.to_string();
+        let sealed = SECRET.seal(self, &key, secret.reveal_text().as_bytes())?;
         let mut transaction = self.db.begin("keep_revocation").await?;
         if let Origin::Entry(entry) = origin {
             sqlx::query(
@@ -139,9 +147,9 @@ impl Store {
              WHERE TRUE ON CONFLICT (handle) DO UPDATE SET state = excluded.state \
              WHERE revocations.state = 'held'",
         )
-        .bind(handle.to_string())
+        .bind(key)
         .bind(context.to_string())
-        .bind(secret.reveal_text())
+        .bind(sealed)
         .bind(claim_key.to_string())
         .bind(signed(now.0))
         .bind(share)
@@ -169,7 +177,7 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(revocation).collect()
+        rows.iter().map(|row| revocation(self, row)).collect()
     }
 
     /// The handles of revocations that the chain has.
@@ -227,7 +235,7 @@ impl Store {
             .bind(handle.to_string())
             .fetch_optional(&self.db)
             .await?;
-        row.as_ref().map(revocation).transpose()
+        row.as_ref().map(|row| revocation(self, row)).transpose()
     }
 
     /// Keeps the intent to send one transaction for several revocations, before it is sent; with

@@ -32,7 +32,7 @@ use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, FakeCircle, FakeCircles, OTHER, custodian_author};
 use super::faults::{Fault, Faults, Plan};
-use super::{START, World, anchorer, consent_to, patient, row, run, world};
+use super::{START, World, anchorer, consent_to, patient, row, run, secret, world};
 use records::{add_record, add_record_of, resource};
 
 const EXCHANGE: ContextId = OTHER;
@@ -83,7 +83,7 @@ impl Study {
             add_record(&world, number).await;
         }
         let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path()).await.expect("a store");
+        let store = Store::open(home.path(), &secret()).await.expect("a store");
         let theirs_row = exchange_row_of_recipient();
         store.enter_circle(&theirs_row).await.expect("entered");
         let recipient = Recipient {
@@ -114,7 +114,7 @@ impl Study {
     /// The patient's own side of the circle, with a store that lives as long as its folder.
     async fn patients(&self) -> (Pipeline, tempfile::TempDir) {
         let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path()).await.expect("a store");
+        let store = Store::open(home.path(), &secret()).await.expect("a store");
         let theirs = CircleRow {
             member: MemberId([2; 32]),
             ..row()
@@ -446,11 +446,16 @@ async fn erased_records_are_released_no_more_and_no_file_has_their_keys() {
     };
     let secret = store.record_secret(CONTEXT, what).await.expect("the store");
     let secret = secret.expect("it is there");
-    let backup_before = files_of(study.world.home.path());
+    let home = study.world.home.path();
+    let sealed = sealed_key(home, erased).await;
+    let before = files_of(home);
     assert!(
-        holds(&backup_before, secret.reveal()),
+        holds(&before, sealed.as_bytes()),
         "the search finds what is there"
     );
+    // Nobody who has the files alone has the key, erased or not.
+    assert!(!holds(&before, secret.reveal()));
+    assert!(!holds(&before, hex::encode(secret.reveal()).as_bytes()));
     let now = UnixSeconds(START);
     let gone = store
         .erase_records(CONTEXT, Some(erased), now)
@@ -458,7 +463,7 @@ async fn erased_records_are_released_no_more_and_no_file_has_their_keys() {
         .expect("erased");
     assert_eq!(gone, 1);
     // The files as they are are also what a backup made from now on holds.
-    assert!(!holds(&files_of(study.world.home.path()), secret.reveal()));
+    assert!(!holds(&files_of(home), sealed.as_bytes()));
     assert!(
         store
             .record_secret(CONTEXT, what)
@@ -494,13 +499,21 @@ fn files_of(folder: &std::path::Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Whether a secret stands in any of these files, as bytes or as text.
-fn holds(files: &[Vec<u8>], secret: &[u8; 32]) -> bool {
-    let text = hex::encode(secret);
-    files.iter().any(|file| {
-        let has = |needle: &[u8]| file.windows(needle.len()).any(|part| part == needle);
-        has(secret) || has(text.as_bytes())
-    })
+/// Whether something stands in any of these files.
+fn holds(files: &[Vec<u8>], needle: &[u8]) -> bool {
+    let has = |file: &Vec<u8>| file.windows(needle.len()).any(|part| part == needle);
+    files.iter().any(has)
+}
+
+/// A record's key as it lies in the store.
+async fn sealed_key(home: &std::path::Path, record: RecordId) -> String {
+    let file = home.join("medsync.db");
+    let pool = sqlx::SqlitePool::connect(&file.display().to_string()).await;
+    sqlx::query_scalar("SELECT custodian_secret FROM record_keys WHERE record = $1")
+        .bind(record.to_string())
+        .fetch_one(&pool.expect("a store"))
+        .await
+        .expect("the key")
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use medsync::at_rest::HomeSecret;
 use medsync::audit::{self, AuditError, Fault as Broken, Report};
 use medsync::commands::Cli;
-use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, Role, block_age_s_max};
+use medsync::config::{
+    BatchConfig, ChainConfig, Config, NodeConfig, RetentionConfig, Role, block_age_s_max,
+};
 use medsync::daemon;
 use medsync::files;
 use medsync::pipeline::Pipeline;
@@ -22,7 +25,7 @@ use tokio::sync::OnceCell;
 
 use super::circle::{CONTEXT, FakeCircles, Refuses, custodian_author};
 use super::faults::{Fault, Faults, Plan};
-use super::{START, World, patient, registry, row, run, world};
+use super::{START, World, patient, registry, row, run, secret, world};
 
 const NOW: UnixSeconds = UnixSeconds(START);
 /// No fault.
@@ -159,7 +162,9 @@ async fn hostile_author_forks_a_log_and_it_is_kept_and_told() {
     run_with_log(&mut world).await;
     // The same author signs another entry with the same number, elsewhere.
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let other_store = Store::open(elsewhere.path()).await.expect("a store");
+    let other_store = Store::open(elsewhere.path(), &secret())
+        .await
+        .expect("a store");
     let other = append(&other_store, 2).await;
     assert_eq!(first.entry.seq, other.entry.seq);
     world
@@ -185,7 +190,9 @@ async fn a_restored_store_takes_over_what_it_signed_before() {
     append(&world.pipeline.store, 2).await;
     run_with_log(&mut world).await;
     let restored = tempfile::tempdir().expect("a folder");
-    let store = Store::open(restored.path()).await.expect("a store");
+    let store = Store::open(restored.path(), &secret())
+        .await
+        .expect("a store");
     audit::catch_up(&store, &world.circle, &patient(), NOW)
         .await
         .expect("read");
@@ -255,7 +262,9 @@ async fn hostile_log_that_is_refused_keeps_no_other_author_out() {
 /// Three entries of the patient's that follow each other, in no store of the test.
 async fn three() -> Vec<LogEntry> {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
     let mut entries = Vec::new();
     for number in 1..=3 {
         entries.push(append(&store, number).await);
@@ -365,7 +374,9 @@ async fn hostile_tail_that_was_cut_ends_the_check_with_2_whoever_has_it() {
     assert!(found.iter().all(vanished), "{found:?}");
     // Whoever never had them sees by the batch that they were there.
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     store.keep_head(CONTEXT, &head, NOW).await.expect("kept");
     let pipeline = Pipeline {
@@ -407,17 +418,20 @@ async fn a_circle_that_cannot_be_read_ends_the_check_with_3_unless_what_was_kept
 
 /// The home of somebody whose node and endpoint are both down.
 async fn home_without_a_node() -> (tempfile::TempDir, Store) {
-    let home = tempfile::tempdir().expect("a folder");
-    let credential = home.path().join("credential.json");
-    let secret = br#"{"username": "medsync", "password": "of no node"}"#;
-    files::write_new_secret(&credential, secret).expect("written");
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    files::private_folder(&home).expect("made");
+    let credential = home.join("credential.json");
+    let login = br#"{"username": "medsync", "password": "of no node"}"#;
+    files::write_new_secret(&credential, login).expect("written");
     let config = Config {
         role: Role::Patient,
         node: NodeConfig {
             api: "http://127.0.0.1:9".parse().expect("an address"),
             credential,
             peer: None,
-            app: home.path().join("app.wasm"),
+            app: home.join("app.wasm"),
+            run: None,
         },
         chain: ChainConfig {
             rpc: vec!["http://127.0.0.1:9/rpc".parse().expect("an address")],
@@ -430,17 +444,20 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
         revoke_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
+        retention: RetentionConfig::default(),
     };
-    config.save(home.path()).expect("written");
-    let store = Store::open(home.path()).await.expect("a store");
+    config.save(&home).expect("written");
+    let secret = HomeSecret::of_new(&home, &mut system_random()).expect("a secret");
+    let store = Store::open(&home, &secret).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
-    (home, store)
+    (folder, store)
 }
 
 #[tokio::test]
 async fn the_command_ends_with_3_without_a_node_and_with_2_on_a_broken_log() {
-    let (home, store) = home_without_a_node().await;
-    let home = home.path().to_str().expect("a path");
+    let (folder, store) = home_without_a_node().await;
+    let home = folder.path().join("home");
+    let home = home.to_str().expect("a path");
     let entries = three().await;
     let verify = async || {
         let line = ["medsync", "audit", "verify", "--home", home, "--json"];

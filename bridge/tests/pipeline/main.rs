@@ -11,6 +11,7 @@ mod devices;
 mod endpoints;
 mod fairness;
 mod faults;
+mod kept;
 mod keys;
 mod log;
 mod restored;
@@ -24,6 +25,7 @@ mod writes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use medsync::at_rest::HomeSecret;
 use medsync::daemon;
 use medsync::pipeline::ingest::{Readings, Round};
 use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay};
@@ -55,6 +57,8 @@ const ROUNDS_MAX: u32 = 40;
 /// When the tests begin, and how long a round takes, in seconds.
 const START: u64 = 5_000;
 const ROUND_S: u64 = 20;
+/// How long what is needed no more is kept, in seconds.
+const RETENTION_S: u64 = 90 * 24 * 60 * 60;
 /// How long what the chain said has to hold, in seconds.
 const SETTLED_S: u64 = 10 * 60;
 
@@ -79,6 +83,11 @@ fn registry() -> Registry {
     }
 }
 
+/// What seals every home of these tests.
+fn secret() -> HomeSecret {
+    HomeSecret::from_bytes(&[7; 32])
+}
+
 fn anchorer() -> Anchorer {
     Anchorer::from_felt(Felt::from(100))
 }
@@ -98,7 +107,7 @@ impl World {
     /// A new process over the same store, whose writes go wrong as planned too.
     async fn restart(&mut self) {
         let faults = Arc::new(self.faults.clone());
-        let store = Store::open_with(self.home.path(), Some(faults)).await;
+        let store = Store::open_with(self.home.path(), &secret(), Some(faults)).await;
         self.pipeline.store = store.expect("the store");
         self.pipeline.readings = Readings::default();
     }
@@ -127,7 +136,7 @@ fn folder() -> tempfile::TempDir {
 async fn world(plans: Vec<Plan>) -> World {
     let faults = Faults::planned(plans);
     let home = folder();
-    let store = Store::open(home.path()).await.expect("a store");
+    let store = Store::open(home.path(), &secret()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     let chain = FakeChain::new(faults.clone());
     let [circle, other] = [CONTEXT, OTHER]
@@ -155,6 +164,7 @@ async fn world(plans: Vec<Plan>) -> World {
         block_age_s_max: u64::MAX,
         clock_behind_s_max: u64::MAX,
         clock_behind_s: Arc::default(),
+        retention_s: RETENTION_S,
         batch: BatchBounds {
             age_s_max: 0,
             consents_max: 2,

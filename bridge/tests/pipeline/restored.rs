@@ -16,7 +16,7 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::secrets::Counter;
 
 use super::circle::{CONTEXT, custodian_author};
-use super::{SETTLED_S, START, World, check, consent, fill, revocation_of, run, world};
+use super::{SETTLED_S, START, World, check, consent, fill, revocation_of, run, secret, world};
 
 struct Silent;
 
@@ -24,7 +24,7 @@ impl Progress for Silent {
     fn at(&self, _: &'static str, _: usize, _: usize) {}
 }
 
-async fn found(world: &World) -> Vec<Discrepancy> {
+pub(super) async fn found(world: &World) -> Vec<Discrepancy> {
     fsck(&world.pipeline, &Silent).await.expect("looked")
 }
 
@@ -54,8 +54,8 @@ async fn restored() -> (World, tempfile::TempDir) {
     world.circle.add_consent(consent(2).0);
     world.circle.add_revocation(revocation_of(&consent(0).1));
     run(&mut world).await;
-    restore(&out, &home, now).await.expect("a home");
-    world.pipeline.store = Store::open(&home).await.expect("a store");
+    restore(&out, &home, &secret(), now).await.expect("a home");
+    world.pipeline.store = Store::open(&home, &secret()).await.expect("a store");
     world.pipeline.readings = Readings::default();
     (world, folder)
 }
@@ -119,7 +119,10 @@ async fn a_folder_that_is_no_whole_backup_makes_no_home() {
         ),
     ] {
         spoil().expect("spoilt");
-        assert!(restore(&out, &home, now).await.is_err(), "{what}");
+        assert!(
+            restore(&out, &home, &secret(), now).await.is_err(),
+            "{what}"
+        );
         assert!(!home.exists(), "{what}");
     }
 }
@@ -195,7 +198,9 @@ async fn a_home_that_was_restored_signs_nothing_before_it_read_its_own_log() {
 #[tokio::test]
 async fn a_patient_that_was_restored_spends_no_counter_twice() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
     let mut spent = Vec::new();
     // The same backup, from before the first grant, is restored three times.
     for restored in 0..3 {
@@ -232,12 +237,12 @@ async fn a_restore_that_was_cut_off_is_done_again_and_no_old_journal_is_read() {
         .expect("a backup");
     std::fs::create_dir(&home).expect("made");
     std::fs::write(home.join("medsync.db-wal"), "of another store").expect("written");
-    let refused = restore(&out, &home, now).await;
+    let refused = restore(&out, &home, &secret(), now).await;
     assert!(matches!(refused, Err(BackupError::NotEmpty(_))));
     std::fs::write(home.join("restoring"), "").expect("written");
-    restore(&out, &home, now).await.expect("a home");
+    restore(&out, &home, &secret(), now).await.expect("a home");
     assert!(!home.join("restoring").exists());
-    let restored = Store::open(&home).await.expect("a store");
+    let restored = Store::open(&home, &secret()).await.expect("a store");
     assert_eq!(restored.circles().await.expect("circles").len(), 1);
 }
 

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use medsync::party::Party;
 use medsync::source::{CalimeroNode, EntryKind, all_changes};
+use medsync::store::log::LogFilter;
 use medsync_protocol::ids::parse_bytes32;
 use serde_json::Value;
 
@@ -161,10 +163,11 @@ impl Story {
     /// search finds every record that it does cover.
     pub(super) fn look_what_else_is_there(&mut self) -> anyhow::Result<()> {
         let (circle, request) = (self.circle()?, self.request()?);
-        let node = self.researcher_node.as_ref().context("no researcher")?;
-        let (credential, api) = (node.credential(), node.api().to_owned());
+        let node = self.researcher.as_ref().context("no researcher")?;
+        let (credential, api) = (node.credential()?, node.api()?.to_owned());
         let (patient, researcher) = (self.path_text("patient"), self.path_text("researcher"));
         let (home, node_home) = (self.path("researcher"), self.path("researcher-node"));
+        let unsealed = self.path("researcher-unsealed");
         self.report.step(
             "researcher",
             "look what else is there: nothing",
@@ -183,21 +186,27 @@ impl Story {
                     contents.push(Needle::text(&text(&resource, "id")?));
                 }
                 let found = tokio::runtime::Runtime::new()?
-                    .block_on(contexts_and_kinds(&api, credential))?;
+                    .block_on(contexts_and_kinds(&api, &credential))?;
                 ensure!(found.contexts == 1, "{found:?}");
                 for kind in [EntryKind::Consent, EntryKind::Record, EntryKind::Anchor] {
                     ensure!(!found.kinds.contains(&kind), "{found:?}");
                 }
-                // Whatever files there are: no name of other records. The node has those that are
-                // covered, sealed, and the home what was opened.
+                // Whatever files there are: no name of other records. The node and the log have
+                // those that are covered; the home has what was opened, and its log is sealed.
+                tokio::runtime::Runtime::new()?.block_on(unseal_log(&home, &unsealed))?;
                 let needles = [&others[..], &covered[..], &contents[..]].concat();
                 let mut bytes = 0;
-                for (folder, opened) in [(home, contents.len()), (node_home, 0)] {
+                for (folder, named, opened) in [
+                    (home, 0, contents.len()),
+                    (unsealed, covered.len(), 0),
+                    (node_home, covered.len(), 0),
+                ] {
                     let searched = search(&folder, &needles)?;
                     let counts = [&others, &covered, &contents].map(|some| searched.count(some));
                     ensure!(
-                        counts == [0, covered.len(), opened],
-                        "{counts:?}: {:?}",
+                        counts == [0, named, opened],
+                        "{}: {counts:?}: {:?}",
+                        folder.display(),
                         searched.found
                     );
                     bytes += searched.bytes;
@@ -239,4 +248,17 @@ impl Story {
             },
         )
     }
+}
+
+/// Writes what the log in a home says into a folder, as it is.
+async fn unseal_log(home: &Path, folder: &Path) -> anyhow::Result<()> {
+    let party = Party::open(home).await?;
+    let mut said = Vec::new();
+    for row in party.store.circles().await? {
+        for entry in party.store.log(row.context, &LogFilter::default()).await? {
+            said.extend(entry.body.encode()?);
+        }
+    }
+    fs::create_dir_all(folder)?;
+    Ok(fs::write(folder.join("log"), said)?)
 }

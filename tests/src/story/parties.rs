@@ -1,12 +1,10 @@
-//! The parties come together: two nodes, two daemons, a circle, an enrolment, records.
+//! The parties come together: `medsync up` for each, a circle, an enrolment, records.
 
 use std::path::Path;
 
-use anyhow::Context;
-
 use super::{APP, BUNDLE, Story, insist, wait_for};
-use crate::medsync::{Daemon, medsync};
-use crate::node::Node;
+use crate::medsync::medsync;
+use crate::up::{Up, node_home};
 
 impl Story {
     /// Where other nodes reach the hospital's.
@@ -14,122 +12,75 @@ impl Story {
     /// # Errors
     /// A story without a hospital yet.
     pub fn hospital_peer(&self) -> anyhow::Result<String> {
-        let node = self.hospital_node.as_ref().context("no hospital")?;
-        Ok(node.swarm().to_owned())
+        Ok(self.hospital()?.swarm()?.to_owned())
     }
 
     pub(super) fn start_hospital(&mut self) -> anyhow::Result<()> {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let (anchor, anchor_key) = self.account(1, "anchor.key")?;
         let (revoke, revoke_key) = self.account(2, "revoke.key")?;
-        let (node_home, home) = (self.path("hospital-node"), self.path_text("hospital"));
-        let (node, daemon) = self
+        let (node_path, home) = (self.path("hospital-node"), self.path_text("hospital"));
+        let up = self
             .report
-            .step("hospital", "start node and medsync", |figures| {
-                let node = Node::start(&node_home)?;
-                let credential = node.credential().display().to_string();
-                let answer = medsync(&[
-                    "hospital",
-                    "init",
-                    "--home",
-                    &home,
-                    "--node-api",
-                    node.api(),
-                    "--node-credential",
-                    &credential,
-                    "--peer",
-                    node.swarm(),
-                    "--app",
-                    APP,
-                    "--rpc",
-                    &rpc,
-                    "--deployment",
-                    &deployment,
-                    "--anchor-account",
-                    &anchor,
-                    "--anchor-key",
-                    &anchor_key,
-                    "--revoke-account",
-                    &revoke,
-                    "--revoke-key",
-                    &revoke_key,
-                    "--batch-age-s",
-                    "2",
-                ])?;
-                figures.insert("custodian".into(), answer.json()?["custodian"].clone());
-                Ok((node, Daemon::start(Path::new(&home))?))
+            .step("hospital", "set up a home, medsync up", |figures| {
+                let node = node_home(&node_path, None)?;
+                let mut init = vec!["hospital", "init", "--home", &home];
+                init.extend(node.arguments());
+                init.extend(["--peer", &node.swarm, "--app", APP, "--rpc", &rpc]);
+                init.extend(["--deployment", &deployment, "--batch-age-s", "2"]);
+                init.extend(["--anchor-account", &anchor, "--anchor-key", &anchor_key]);
+                init.extend(["--revoke-account", &revoke, "--revoke-key", &revoke_key]);
+                let made = medsync(&init)?.json()?;
+                figures.insert("custodian".into(), made["custodian"].clone());
+                // They are sealed in the home now.
+                for key in [&anchor_key, &revoke_key] {
+                    std::fs::remove_file(key)?;
+                }
+                Up::start(Path::new(&home))
             })?;
-        (self.hospital_node, self.hospital_daemon) = (Some(node), Some(daemon));
+        self.hospital = Some(up);
         Ok(())
     }
 
     pub(super) fn start_patient(&mut self) -> anyhow::Result<()> {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
-        let (node_home, home) = (self.path("patient-node"), self.path_text("patient"));
+        let (node_path, home) = (self.path("patient-node"), self.path_text("patient"));
         let recovery = self.path_text("recovery.json");
         let peer = self.hospital_peer()?;
-        let (node, daemon) = self
+        let up = self
             .report
-            .step("patient", "start node and medsync", |figures| {
-                let node = Node::start_with_peer(&node_home, &peer)?;
-                let credential = node.credential().display().to_string();
-                let answer = medsync(&[
-                    "patient",
-                    "init",
-                    "--home",
-                    &home,
-                    "--node-api",
-                    node.api(),
-                    "--node-credential",
-                    &credential,
-                    "--app",
-                    APP,
-                    "--rpc",
-                    &rpc,
-                    "--deployment",
-                    &deployment,
-                    "--recovery",
-                    &recovery,
-                ])?;
-                figures.insert("patient key".into(), answer.json()?["patient_key"].clone());
-                Ok((node, Daemon::start(Path::new(&home))?))
+            .step("patient", "set up a home, medsync up", |figures| {
+                let node = node_home(&node_path, Some(&peer))?;
+                let mut init = vec!["patient", "init", "--home", &home];
+                init.extend(node.arguments());
+                init.extend(["--app", APP, "--rpc", &rpc, "--deployment", &deployment]);
+                init.extend(["--recovery", &recovery]);
+                let made = medsync(&init)?.json()?;
+                figures.insert("patient key".into(), made["patient_key"].clone());
+                Up::start(Path::new(&home))
             })?;
-        (self.patient_node, self.patient_daemon) = (Some(node), Some(daemon));
+        self.patient = Some(up);
         Ok(())
     }
 
     pub(super) fn start_researcher(&mut self) -> anyhow::Result<()> {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let custodian = self.devnet()?.accounts()[1].address.clone();
-        let (node_home, home) = (self.path("researcher-node"), self.path_text("researcher"));
+        let (node_path, home) = (self.path("researcher-node"), self.path_text("researcher"));
         let peer = self.hospital_peer()?;
-        let (node, daemon) =
-            self.report
-                .step("researcher", "start node and medsync", |figures| {
-                    let node = Node::start_with_peer(&node_home, &peer)?;
-                    let credential = node.credential().display().to_string();
-                    let answer = medsync(&[
-                        "researcher",
-                        "init",
-                        "--home",
-                        &home,
-                        "--node-api",
-                        node.api(),
-                        "--node-credential",
-                        &credential,
-                        "--app",
-                        APP,
-                        "--deployment",
-                        &deployment,
-                        "--rpc",
-                        &rpc,
-                        "--custodian",
-                        &custodian,
-                    ])?;
-                    figures.insert("grantee".into(), answer.json()?["grantee"].clone());
-                    Ok((node, Daemon::start(Path::new(&home))?))
-                })?;
-        (self.researcher_node, self.researcher_daemon) = (Some(node), Some(daemon));
+        let up = self
+            .report
+            .step("researcher", "set up a home, medsync up", |figures| {
+                let node = node_home(&node_path, Some(&peer))?;
+                let mut init = vec!["researcher", "init", "--home", &home];
+                init.extend(node.arguments());
+                init.extend(["--app", APP, "--rpc", &rpc, "--deployment", &deployment]);
+                init.extend(["--custodian", &custodian]);
+                let made = medsync(&init)?.json()?;
+                figures.insert("grantee".into(), made["grantee"].clone());
+                Up::start(Path::new(&home))
+            })?;
+        self.researcher = Some(up);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What `medsync audit` says of the logs.
 
 use anyhow::{Context, ensure};
+use medsync::at_rest::HomeSecret;
 use medsync::store::Store;
 use medsync::store::log::LogFilter;
 use medsync_tests::medsync::medsync;
@@ -57,7 +58,7 @@ impl Both<'_> {
     pub(super) fn verify_a_broken_log(&self) -> anyhow::Result<()> {
         let home = self.story.path("patient");
         tokio::runtime::Runtime::new()?.block_on(async {
-            let store = Store::open(&home).await?;
+            let store = Store::open(&home, &HomeSecret::of(&home)?).await?;
             let context = self.circle.parse()?;
             let log = store.log(context, &LogFilter::default()).await?;
             let mut forged = log.first().context("a log has entries")?.clone();

@@ -36,7 +36,7 @@ fn the_commands_do_what_they_say() {
         story.print_logs();
         panic!("{error:#}");
     }
-    assert!(story.daemons_run().expect("an answer"));
+    assert!(story.parties_run().expect("an answer"));
 }
 
 fn commands(story: &Story) -> anyhow::Result<()> {

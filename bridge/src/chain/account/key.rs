@@ -40,6 +40,12 @@ impl AccountKey {
         Ok(Self(secret))
     }
 
+    /// The key as [`AccountKey::parse`] reads it.
+    #[must_use]
+    pub fn reveal_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.0.reveal_text())
+    }
+
     /// Reads a key from a file that nobody but its owner may read.
     ///
     /// # Errors

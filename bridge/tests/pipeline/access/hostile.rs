@@ -20,7 +20,9 @@ use medsync_protocol::seal::{RecordVersion, SealSecret};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::super::circle::{CONTEXT, Refuses, custodian_author, recovery};
-use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
+use super::super::{
+    START, World, anchorer, consent_to, patient, revocation_of, row, secret, world,
+};
 use super::{EXCHANGE, RECORDS, Study, exchange_row, researcher};
 
 const NOW: UnixSeconds = UnixSeconds(START);
@@ -38,7 +40,9 @@ fn record_row(number: u8, version: u32) -> RecordRow {
 /// An entry of the custodian's that this store did not write.
 async fn said_elsewhere(says: Body) -> LogEntry {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
     let (author, mut random) = (custodian_author(), system_random());
     audit::append(&store, CONTEXT, &author, &says, NOW, &mut random)
         .await
@@ -291,7 +295,9 @@ async fn a_restored_custodian_orders_the_erasure_of_what_it_released_since() {
     let files = study.open(request).await;
     assert_eq!(files.len(), usize::from(RECORDS));
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
     for entered in [row(), exchange_row()] {
         store.enter_circle(&entered).await.expect("entered");
     }

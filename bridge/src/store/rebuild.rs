@@ -1,0 +1,44 @@
+//! The outbox and the queue, made anew from what the circles and the chain have.
+
+use medsync_protocol::ids::UnixSeconds;
+
+use super::batches::{BatchId, BatchState};
+use super::facts::ask_for_revocations;
+use super::{Store, StoreError};
+
+impl Store {
+    /// Gives up what the outbox and the queue hold, so that the daemon finds it anew: broken
+    /// batches and those of which nothing was sent are taken apart, no consent that waits is sealed before
+    /// its circle was asked where it stands, revocations on their way are asked about, and every
+    /// circle is read through. Keys, pins and evidence stay as they are.
+    ///
+    /// # Errors
+    /// A database that refuses; it is then done again.
+    pub async fn rebuild(&self, broken: &[BatchId], now: UnixSeconds) -> Result<(), StoreError> {
+        for id in broken {
+            self.dissolve_batch(*id, &[], now).await?;
+        }
+        for batch in self.open_batches().await? {
+            // One that was placed may be on its way, and the chain is asked about it.
+            if batch.state == BatchState::Sealed {
+                self.dissolve_batch(batch.id, &[], now).await?;
+            }
+        }
+        let circles = self.circles().await?;
+        let mut transaction = self.db.begin("rebuild").await?;
+        for statement in [
+            "UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL",
+            "UPDATE revocations SET state = 'waiting', intent = NULL, transaction_hash = NULL, \
+             sent_at = NULL WHERE state = 'submitted'",
+            "DELETE FROM outbox",
+            "UPDATE circles SET state_hash = NULL",
+        ] {
+            sqlx::query(statement).execute(&mut *transaction).await?;
+        }
+        for circle in circles {
+            ask_for_revocations(&mut transaction, circle.context, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! What a store keeps, what it gives up, and what is made anew of the rest.
+
+use medsync::fsck::{Discrepancy, rebuild};
+use medsync::pipeline::ingest;
+use medsync::pipeline::retention::retention_round;
+use medsync::pipeline::watch::watch_round;
+use medsync::store::batches::{BatchId, BatchRow};
+use sqlx::SqlitePool;
+
+use super::restored::{found, found_but_evidence};
+use super::{RETENTION_S, SETTLED_S, World, check, consent, fill, revocation_of, run, world};
+
+async fn anchored(world: &World) -> Vec<BatchRow> {
+    let batches = world.pipeline.store.anchored_batches(BatchId(0), 9).await;
+    batches.expect("the store")
+}
+
+/// Writes into the store past its own code.
+async fn spoil(world: &World, statement: &str) {
+    let file = world.home.path().join("medsync.db");
+    let pool = SqlitePool::connect(&file.display().to_string()).await;
+    let done = sqlx::query(statement)
+        .execute(&pool.expect("a store"))
+        .await;
+    assert!(done.expect("written").rows_affected() > 0);
+}
+
+#[tokio::test]
+async fn an_old_batch_gives_up_its_padding_and_keeps_its_receipts() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    retention_round(&world.pipeline).await.expect("a round");
+    assert!(
+        anchored(&world)
+            .await
+            .iter()
+            .all(|batch| !batch.leaves.is_empty())
+    );
+    world.chain.grow(RETENTION_S + SETTLED_S);
+    world.clock.advance(RETENTION_S + SETTLED_S);
+    // One whose circle was not told keeps its leaves.
+    spoil(&world, "UPDATE consents SET told_at = NULL").await;
+    retention_round(&world.pipeline).await.expect("a round");
+    assert!(
+        anchored(&world)
+            .await
+            .iter()
+            .all(|batch| !batch.leaves.is_empty())
+    );
+    run(&mut world).await;
+    retention_round(&world.pipeline).await.expect("a round");
+    let batches = anchored(&world).await;
+    assert!(!batches.is_empty() && batches.iter().all(|batch| batch.leaves.is_empty()));
+    for batch in &batches {
+        let consents = world.pipeline.store.consents_in(batch.id).await;
+        for consent in consents.expect("the store") {
+            let proof = consent.proof.expect("a path");
+            assert!(proof.includes(consent.leaf, batch.root));
+        }
+    }
+    watch_round(&world.pipeline).await.expect("a round");
+    run(&mut world).await;
+    check(&world, "compacted");
+    assert_eq!(found(&world).await, []);
+}
+
+#[tokio::test]
+async fn a_spoilt_queue_is_built_anew_and_doubles_nothing() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.batch.consents_max = 1;
+    world.circle.add_consent(consent(0).0);
+    world.circle.add_revocation(revocation_of(&consent(0).1));
+    run(&mut world).await;
+    world.pipeline.batch.consents_max = 2;
+    for number in [1, 2] {
+        world.circle.add_consent(consent(number).0);
+    }
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let before = world.chain.anchored().len();
+    spoil(&world, "UPDATE batches SET leaves = '[\"0x1\"]'").await;
+    spoil(
+        &world,
+        "UPDATE revocations SET state = 'submitted', intent = 'nonsense'",
+    )
+    .await;
+    let spoilt = found(&world).await;
+    let is_broken = |one: &Discrepancy| matches!(one, Discrepancy::BrokenBatch { .. });
+    assert!(spoilt.iter().any(is_broken), "{spoilt:?}");
+    rebuild(&world.pipeline, &spoilt).await.expect("rebuilt");
+    let left = found(&world).await;
+    assert!(!left.iter().any(is_broken), "{left:?}");
+    world.restart().await;
+    run(&mut world).await;
+    check(&world, "rebuilt");
+    assert_eq!(world.chain.anchored().len(), before + 1);
+    assert_eq!(found_but_evidence(&world).await, []);
+}
