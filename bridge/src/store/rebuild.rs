@@ -8,9 +8,9 @@ use super::{Store, StoreError};
 
 impl Store {
     /// Gives up what the outbox and the queue hold, so that the daemon finds it anew: broken
-    /// batches and those of which nothing was sent are taken apart, no consent that waits is sealed before
-    /// its circle was asked where it stands, revocations on their way are asked about, and every
-    /// circle is read through. Keys, pins and evidence stay as they are.
+    /// batches and those of which nothing was sent are taken apart, no consent that waits is sealed
+    /// before its circle was asked where it stands, revocations on their way are asked about, and
+    /// every circle is read through. Keys, pins and evidence stay as they are.
     ///
     /// # Errors
     /// A database that refuses; it is then done again.
