@@ -98,7 +98,10 @@ CREATE TABLE consents (
     tell_after BIGINT NOT NULL DEFAULT 0,
     tell_failures INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX consents_by_batch ON consents (batch);
+CREATE INDEX consents_by_batch ON consents (batch) WHERE batch IS NOT NULL;
+-- Looked at in every round of the lane that seals.
+CREATE INDEX consents_waiting ON consents (ingested_at, commitment, context)
+    WHERE batch IS NULL AND NOT place_is_unsure;
 CREATE INDEX consents_by_handle ON consents (handle);
 CREATE INDEX consents_by_context ON consents (context);
 CREATE INDEX consents_by_grantee ON consents (grantee);

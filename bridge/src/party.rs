@@ -16,6 +16,7 @@ use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::keys::{self, KeyError};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
+use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
@@ -202,6 +203,7 @@ impl Party {
             retention_s: self.config.retention.days * DAY_S,
             seen_max: SEEN_MAX,
             readings: Readings::default(),
+            last_tree: LastTree::default(),
             chain_is_right: Arc::default(),
         })
     }

@@ -7,15 +7,15 @@
 use std::collections::BTreeSet;
 
 use medsync_protocol::audit::Pseudonym;
-use medsync_protocol::consent::{Commitment, Registry};
+use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::{Receipt, Stage, StageTime};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::terms::Terms;
-use medsync_protocol::tree::Tree;
 
 use super::{Desk, only_store};
-use crate::pipeline::PipelineError;
+use crate::pipeline::place::tree_of;
+use crate::pipeline::{Pipeline, PipelineError};
 use crate::seams::random_bytes;
 use crate::store::batches::BatchRow;
 use crate::store::consents::ConsentRow;
@@ -97,7 +97,7 @@ async fn carry(
         return Err(broken("only what a custodian anchored has a receipt"));
     };
     let batch = store.batch(batch).await?;
-    let receipt = receipt(desk.pipeline.registry, anchorer, consent, &batch)
+    let receipt = receipt(&desk.pipeline, anchorer, consent, &batch)
         .ok_or_else(|| broken("its batch does not lead to a receipt"))?;
     let json = receipt
         .to_json()
@@ -113,14 +113,14 @@ async fn carry(
 
 /// The receipt of an anchored consent, from the store alone.
 fn receipt(
-    registry: Registry,
+    pipeline: &Pipeline,
     anchorer: Anchorer,
     consent: &ConsentRow,
     batch: &BatchRow,
 ) -> Option<Receipt> {
     let proof = match &consent.proof {
         Some(proof) => proof.clone(),
-        None => Tree::build(&batch.leaves).ok()?.proof(consent.position?)?,
+        None => tree_of(pipeline, batch).ok()?.proof(consent.position?)?,
     };
     let (block, time) = batch.block?;
     let reached = [
@@ -130,7 +130,7 @@ fn receipt(
         (Stage::Anchored, Some(time)),
     ];
     Some(Receipt {
-        registry,
+        registry: pipeline.registry,
         anchorer,
         terms: Terms::decode(&consent.terms).ok()?,
         opening: consent.opening,

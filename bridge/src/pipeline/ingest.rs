@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 mod take;
 
 pub use self::take::rewritten_fact;
-use self::take::{take_in, take_in_known_revocation};
+use self::take::{Taken, take_in, take_in_known_revocation};
 use super::{Pipeline, PipelineError};
 use crate::audit;
 use crate::guard::{self, GuardError};
@@ -349,6 +349,27 @@ async fn take_in_new(
         return Ok(true);
     }
     entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
+    let mut verified = Vec::new();
+    let reading = (walk, is_full);
+    let took_all = take_in_each(pipeline, row, circle, reading, entries, &mut verified).await;
+    // What was verified before something went wrong need not be verified again.
+    keep_verified(pipeline, &mut verified).await?;
+    took_all
+}
+
+/// Consents that were verified, with their entries, and are not kept yet.
+type Verified = Vec<(ConsentRow, Change)>;
+
+/// Takes in entries one after the other; answers whether that was all. The consents among them are
+/// kept together: what else is taken in finds those before it kept.
+async fn take_in_each(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    (walk, is_full): (&mut Walk, bool),
+    entries: Vec<Change>,
+    verified: &mut Verified,
+) -> Result<bool, PipelineError> {
     let began = pipeline.now();
     let (mut people, nobody) = (None, People::default());
     let (mut read, mut took_all) = (0, true);
@@ -358,16 +379,21 @@ async fn take_in_new(
             return Ok(false);
         }
         read += usize::from(is_taken_in(row, &entry));
+        if entry.kind != EntryKind::Consent {
+            keep_verified(pipeline, verified).await?;
+        }
         if entry.kind != EntryKind::Revocation && people.is_none() {
             people = Some(people_of(pipeline, row, circle).await?);
         }
         // Revocations count by their content alone.
         let counting = people.as_ref().unwrap_or(&nobody);
         let taken_in = match is_full {
-            true => take_in_known_revocation(pipeline, row, circle, &entry).await,
+            true => take_in_known_revocation(pipeline, row, circle, &entry)
+                .await
+                .map(Taken::of),
             false => take_in(pipeline, row, circle, counting, &entry).await,
         };
-        let settled = match taken_in {
+        let taken = match taken_in {
             // The node will say more later; a while of it does not keep the walk from its end.
             Err(PipelineError::Source(error))
                 if error.is_retry() && !is_node_down(&error) && walk.retries < RETRIES_MAX =>
@@ -380,18 +406,20 @@ async fn take_in_new(
             // What one entry is must not keep the others out.
             Err(PipelineError::Source(error)) if !is_node_down(&error) => {
                 tracing::warn!(context = %row.context, key = %entry.key, %error, "left out");
-                false
+                Taken::Unsettled
             }
             other => other?,
         };
         let kind = entry.kind;
-        if settled && !is_full {
-            pipeline
-                .store
-                .note_seen(row.context, &entry, &counting.carried, pipeline.now())
-                .await?;
-        } else {
-            walk.unsettled.insert(entry);
+        match taken {
+            Taken::Consent(consent) => verified.push((*consent, entry)),
+            Taken::Settled if !is_full => {
+                pipeline
+                    .store
+                    .note_seen(row.context, &entry, &counting.carried, pipeline.now())
+                    .await?;
+            }
+            Taken::Settled | Taken::Unsettled => drop(walk.unsettled.insert(entry)),
         }
         if matches!(kind, EntryKind::KeyChange | EntryKind::Device) {
             // Whose key counts is asked anew.
@@ -399,6 +427,15 @@ async fn take_in_new(
         }
     }
     Ok(took_all)
+}
+
+async fn keep_verified(pipeline: &Pipeline, verified: &mut Verified) -> Result<(), PipelineError> {
+    if verified.is_empty() {
+        return Ok(());
+    }
+    let (store, now) = (&pipeline.store, pipeline.now());
+    store.keep_consents(&std::mem::take(verified), now).await?;
+    Ok(())
 }
 
 /// Whose word counts in a circle.

@@ -86,6 +86,8 @@ pub struct Pipeline {
     pub seen_max: usize,
     /// Where the reading of each circle is; empty at the start.
     pub readings: ingest::Readings,
+    /// The tree of the batch that was last placed or told of; empty at the start.
+    pub last_tree: place::LastTree,
     /// Whether the endpoint was found to be the right one; empty at the start.
     pub chain_is_right: Arc<OnceCell<()>>,
 }

@@ -8,9 +8,10 @@
 //! are sealed anew at once, and that circle's consents are tried again later.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
-use medsync_protocol::tree::Tree;
+use medsync_protocol::tree::{Root, Tree};
 
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
@@ -87,7 +88,7 @@ async fn place_heads(
     pipeline: &Pipeline,
     batch: &BatchRow,
 ) -> Result<Vec<(ContextId, PipelineError)>, PipelineError> {
-    let tree = tree_of(batch)?;
+    let tree = tree_of(pipeline, batch)?;
     let mut untold: Vec<(ContextId, PipelineError)> = Vec::new();
     for leaf in pipeline.store.heads_in(batch.id).await? {
         let end = leaf.end;
@@ -134,7 +135,7 @@ async fn place_tickets(
     if tickets.is_empty() {
         return Ok(untold);
     }
-    let tree = tree_of(batch)?;
+    let tree = tree_of(pipeline, batch)?;
     for row in tickets {
         let proof = row.position.and_then(|position| tree.proof(position));
         let placed = PlacedTicket {
@@ -172,14 +173,40 @@ fn broken(batch: &BatchRow, what: &str) -> PipelineError {
     PipelineError::Broken(format!("batch {}: {what}", batch.id.0))
 }
 
-fn tree_of(batch: &BatchRow) -> Result<Tree, PipelineError> {
-    let tree = Tree::build(&batch.leaves).map_err(|error| broken(batch, &error.to_string()))?;
-    if tree.root() == batch.root {
-        Ok(tree)
-    } else {
-        let why = "its leaves do not lead to its root; restore the store's backup";
-        Err(broken(batch, why))
+/// The tree that was last built: a large batch is placed and told of in many steps, each of which
+/// needs the paths.
+#[derive(Clone, Default)]
+pub struct LastTree(Arc<Mutex<Option<Arc<Tree>>>>);
+
+impl LastTree {
+    fn of(&self, root: Root) -> Option<Arc<Tree>> {
+        let last = self.0.lock().ok()?.clone();
+        last.filter(|tree| tree.root() == root)
     }
+
+    fn keep(&self, tree: &Arc<Tree>) {
+        if let Ok(mut last) = self.0.lock() {
+            *last = Some(Arc::clone(tree));
+        }
+    }
+}
+
+/// The tree of a batch whose leaves are known here.
+///
+/// # Errors
+/// Leaves that do not lead to the batch's root.
+pub(crate) fn tree_of(pipeline: &Pipeline, batch: &BatchRow) -> Result<Arc<Tree>, PipelineError> {
+    if let Some(known) = pipeline.last_tree.of(batch.root) {
+        return Ok(known);
+    }
+    let tree = Tree::build(&batch.leaves).map_err(|error| broken(batch, &error.to_string()))?;
+    if tree.root() != batch.root {
+        let why = "its leaves do not lead to its root; restore the store's backup";
+        return Err(broken(batch, why));
+    }
+    let tree = Arc::new(tree);
+    pipeline.last_tree.keep(&tree);
+    Ok(tree)
 }
 
 /// Whether waiting is of no use: the circle is stopped, or its app refuses by name.
@@ -218,7 +245,7 @@ pub async fn report(
     // Of a batch that was taken over only the paths are known.
     let tree = match batch.leaves.is_empty() {
         true => None,
-        false => Some(tree_of(batch)?),
+        false => Some(tree_of(pipeline, batch)?),
     };
     let mut untold = Vec::new();
     let mut silent = BTreeSet::new();

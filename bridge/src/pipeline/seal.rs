@@ -31,17 +31,19 @@ const HEADS_LEN_MAX: u32 = 1 << 12;
 pub async fn seal_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), PipelineError> {
     let (bounds, now) = (pipeline.batch, pipeline.now());
     let store = &pipeline.store;
-    let (consents, first) = store.waiting_consents(bounds.consents_max, now).await?;
+    let (waiting, first) = store.waiting(now).await?;
     let (tickets, issued) = store.waiting_tickets(bounds.consents_max, now).await?;
     let (ends, began) = store.due_heads(HEADS_LEN_MAX, now).await?;
     let Some(since) = first.into_iter().chain(issued).chain(began).min() else {
         return Ok(());
     };
-    let is_full = consents.len().max(tickets.len()) >= bounds.consents_max as usize;
+    let is_full = waiting.max(tickets.len() as u64) >= u64::from(bounds.consents_max);
     let is_old = now.0.saturating_sub(since.0) >= bounds.age_s_max;
     if !is_full && !is_old {
         return Ok(());
     }
+    // Only now are they read: most rounds find that nothing is due.
+    let consents = store.waiting_consents(bounds.consents_max, now).await?;
     let slots = consents
         .into_iter()
         .map(|consent| Slot::Consent(Box::new(consent)))

@@ -10,7 +10,10 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
+use super::db::Tx;
+use super::seen::note;
 use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
+use crate::source::Change;
 
 /// A consent whose signature and terms were verified here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,49 +85,88 @@ pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, Stor
     })
 }
 
+async fn keep(
+    store: &Store,
+    transaction: &mut Tx,
+    row: &ConsentRow,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let commitment = row.commitment.to_string();
+    sqlx::query(
+        "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
+         signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
+         permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+         $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
+    )
+    .bind(&commitment)
+    .bind(row.context.to_string())
+    .bind(row.handle.to_string())
+    .bind(row.leaf.to_string())
+    .bind(TERMS.seal(store, &commitment, &row.terms)?)
+    .bind(seal_opening(store, &commitment, &row.opening)?)
+    .bind(json("a signature", &row.signature)?)
+    .bind(signed(row.recorded_at.0))
+    .bind(signed(now.0))
+    .bind(row.opening.grantee.to_string())
+    .bind(row.opening.patient_key.to_string())
+    .bind(signed(row.opening.not_before.0))
+    .bind(signed(row.opening.not_after.0))
+    .bind(Terms::decode(&row.terms).is_ok_and(|terms| terms.permits()))
+    .bind(row.place_is_unsure)
+    .execute(&mut **transaction)
+    .await?;
+    // A revocation of it may have come first, and was held as one of nobody's consent. It is looked
+    // up by its name: there may be very many that are held.
+    sqlx::query("UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'")
+        .bind(row.handle.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
 impl Store {
-    /// Keeps a consent; one that is known already is not kept again.
+    /// Keeps consents and that the entries with them were seen, all or nothing: together they are
+    /// one wait for the disk. One that is known already is not kept again.
     ///
     /// # Errors
-    /// A database that refuses.
-    pub async fn keep_consent(&self, row: &ConsentRow, now: UnixSeconds) -> Result<(), StoreError> {
-        let commitment = row.commitment.to_string();
-        sqlx::query(
-            "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
-             signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
-             permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-             $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
-        )
-        .bind(&commitment)
-        .bind(row.context.to_string())
-        .bind(row.handle.to_string())
-        .bind(row.leaf.to_string())
-        .bind(TERMS.seal(self, &commitment, &row.terms)?)
-        .bind(seal_opening(self, &commitment, &row.opening)?)
-        .bind(json("a signature", &row.signature)?)
-        .bind(signed(row.recorded_at.0))
-        .bind(signed(now.0))
-        .bind(row.opening.grantee.to_string())
-        .bind(row.opening.patient_key.to_string())
-        .bind(signed(row.opening.not_before.0))
-        .bind(signed(row.opening.not_after.0))
-        .bind(Terms::decode(&row.terms).is_ok_and(|terms| terms.permits()))
-        .bind(row.place_is_unsure)
-        .execute(&self.db)
-        .await?;
-        // A revocation of it may have come first, and was held as one of nobody's consent.
-        sqlx::query(
-            "UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'",
-        )
-        .bind(row.handle.to_string())
-        .execute(&self.db)
-        .await?;
+    /// A database that refuses; nothing is then kept.
+    pub async fn keep_consents(
+        &self,
+        consents: &[(ConsentRow, Change)],
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.db.begin("keep_consents").await?;
+        for (row, entry) in consents {
+            keep(self, &mut transaction, row, now).await?;
+            note(&mut transaction, row.context, entry, now).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
-    /// Consents that are in no batch yet and may be sealed, the oldest first, and since when the
-    /// oldest waits. Those of a circle that is stopped or held back may not: it could not be told
-    /// of their places.
+    /// How many consents are in no batch yet and may be sealed, and since when the oldest waits.
+    /// Those of a circle that is stopped or held back may not: it could not be told of their places.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn waiting(
+        &self,
+        now: UnixSeconds,
+    ) -> Result<(u64, Option<UnixSeconds>), StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n, MIN(ingested_at) AS since FROM consents \
+             WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
+             (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $1)",
+        )
+        .bind(signed(now.0))
+        .fetch_one(&self.db)
+        .await?;
+        let since: Option<i64> = row.try_get("since")?;
+        let since = since.map(|at| UnixSeconds(unsigned(at)));
+        Ok((unsigned(row.try_get("n")?), since))
+    }
+
+    /// The consents that may be sealed, the oldest first.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -132,7 +174,7 @@ impl Store {
         &self,
         len_max: u32,
         now: UnixSeconds,
-    ) -> Result<(Vec<ConsentRow>, Option<UnixSeconds>), StoreError> {
+    ) -> Result<Vec<ConsentRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM consents WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
@@ -142,15 +184,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        let since = rows
-            .first()
-            .map(|row| row.try_get("ingested_at"))
-            .transpose()?;
-        let consents = rows
-            .iter()
-            .map(|row| consent(self, row))
-            .collect::<Result<_, _>>()?;
-        Ok((consents, since.map(|at| UnixSeconds(unsigned(at)))))
+        rows.iter().map(|row| consent(self, row)).collect()
     }
 
     /// Every consent of a circle to a recipient that was ever seen.

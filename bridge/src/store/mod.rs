@@ -6,7 +6,8 @@
 //!
 //! | file | tables |
 //! |---|---|
-//! | [`circles`] | circles, pins, what was seen in them |
+//! | [`circles`] | circles, pins |
+//! | [`seen`] | what was seen in them |
 //! | [`consents`] | consents and grants |
 //! | [`batches`] | batches and their way to the chain |
 //! | [`revocations`] | revocations and their way to the chain |
@@ -52,6 +53,7 @@ pub mod releases;
 pub mod restored;
 mod retention;
 pub mod revocations;
+pub mod seen;
 pub mod tickets;
 pub mod versions;
 

@@ -11,7 +11,9 @@ use medsync_protocol::signature::PublicKey;
 
 use super::circle::{CONTEXT, OTHER, Refuses};
 use super::faults::{Fault, Plan};
-use super::{ROUNDS_MAX, anchorer, consent, consent_of, patient, revocation_of, round, world};
+use super::{
+    ROUNDS_MAX, START, anchorer, consent, consent_of, fill, patient, revocation_of, round, world,
+};
 
 /// A revocation of nothing: anybody can make them without end.
 fn rubbish(number: u64) -> Revocation {
@@ -24,6 +26,23 @@ fn rubbish(number: u64) -> Revocation {
         claim_key,
         recorded_at: UnixSeconds(1),
     }
+}
+
+#[tokio::test]
+async fn what_was_verified_before_a_node_fell_silent_is_kept() {
+    // The revocation is read first, then the consents.
+    let plan = Plan {
+        operation: "entry",
+        call: 4,
+        fault: Fault::Failed,
+    };
+    let world = world(vec![plan]).await;
+    fill(&world.circle);
+    let round = ingest::ingest_all(&world.pipeline).await.expect("a store");
+    assert_eq!(round.failed, 1);
+    let now = UnixSeconds(START);
+    let (waiting, since) = world.pipeline.store.waiting(now).await.expect("the store");
+    assert_eq!((waiting, since), (2, Some(now)));
 }
 
 #[tokio::test]

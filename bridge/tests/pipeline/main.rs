@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use medsync::at_rest::HomeSecret;
 use medsync::daemon;
 use medsync::pipeline::ingest::{Readings, Round};
+use medsync::pipeline::place::LastTree;
 use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay};
 use medsync::seams::{Clock, system_random};
 use medsync::source::{
@@ -110,6 +111,7 @@ impl World {
         let store = Store::open_with(self.home.path(), &secret(), Some(faults)).await;
         self.pipeline.store = store.expect("the store");
         self.pipeline.readings = Readings::default();
+        self.pipeline.last_tree = LastTree::default();
     }
 
     async fn enter_other(&self) {
@@ -171,6 +173,7 @@ async fn world(plans: Vec<Plan>) -> World {
         },
         seen_max: ingest::SEEN_MAX,
         readings: Readings::default(),
+        last_tree: LastTree::default(),
         chain_is_right: Arc::default(),
     };
     World {
@@ -362,7 +365,7 @@ async fn round(world: &World) -> bool {
         (Ok(round), Ok(false), Ok(false)) if *round == Round::default()
     );
     let later = UnixSeconds(1 << 40);
-    let (waiting, _) = pipeline
+    let waiting = pipeline
         .store
         .waiting_consents(1, later)
         .await

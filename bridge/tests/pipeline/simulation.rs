@@ -216,7 +216,7 @@ impl Run {
         let batches = store.open_batches().await.expect("the store");
         let revocations = store.open_revocations(1).await.expect("the store");
         let later = UnixSeconds(1 << 40);
-        let (waiting, _) = store.waiting_consents(1, later).await.expect("the store");
+        let waiting = store.waiting_consents(1, later).await.expect("the store");
         let untold = store.untold_consents(1, later).await.expect("the store");
         batches.is_empty() && revocations.is_empty() && waiting.is_empty() && untold.is_empty()
     }

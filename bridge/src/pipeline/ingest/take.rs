@@ -5,18 +5,53 @@ use medsync_protocol::keychange::KEY_CHANGES_MAX;
 
 use super::*;
 
-/// Takes an entry in; answers whether that is settled, so that it need not be read again.
+/// What came of an entry.
+pub(super) enum Taken {
+    /// It need not be read again.
+    Settled,
+    /// It is looked at again with the next walk.
+    Unsettled,
+    /// A consent that counts; it is settled once it is kept.
+    Consent(Box<ConsentRow>),
+}
+
+impl Taken {
+    pub(super) const fn of(is_settled: bool) -> Self {
+        match is_settled {
+            true => Self::Settled,
+            false => Self::Unsettled,
+        }
+    }
+}
+
+/// Takes an entry in, but for what is kept of a consent.
 pub(super) async fn take_in(
     pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
     people: &People,
     change: &Change,
-) -> Result<bool, PipelineError> {
+) -> Result<Taken, PipelineError> {
     if !is_taken_in(row, change) {
-        return Ok(true);
+        return Ok(Taken::Settled);
     }
-    match circle.entry(change.kind, change.key).await?.body {
+    let body = circle.entry(change.kind, change.key).await?.body;
+    if let Some(EntryBody::Consent(consent)) = &body {
+        return verify_consent(pipeline, row, people, consent).await;
+    }
+    let is_settled = take_in_other(pipeline, row, circle, (people, change), body).await?;
+    Ok(Taken::of(is_settled))
+}
+
+/// Takes in what is no consent; answers whether that is settled.
+async fn take_in_other(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+    (people, change): (&People, &Change),
+    body: Option<EntryBody>,
+) -> Result<bool, PipelineError> {
+    match body {
         Some(EntryBody::Revocation(revocation)) => {
             let (handle, opening) = (
                 revocation.handle,
@@ -33,9 +68,6 @@ pub(super) async fn take_in(
                 )
                 .await?;
             tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
-        }
-        Some(EntryBody::Consent(consent)) => {
-            return take_in_consent(pipeline, row, people, &consent).await;
         }
         Some(EntryBody::KeyChange(change)) => {
             return take_in_key_change(pipeline, row, circle, &change).await;
@@ -322,12 +354,12 @@ async fn take_over_release(
 
 /// Only what can become a valid receipt of this custodian is kept: the node's word that an entry
 /// counts is not enough to anchor it.
-async fn take_in_consent(
+async fn verify_consent(
     pipeline: &Pipeline,
     row: &CircleRow,
     people: &People,
     consent: &Consent,
-) -> Result<bool, PipelineError> {
+) -> Result<Taken, PipelineError> {
     let foreign_anchorer = pipeline
         .anchorer()
         .is_some_and(|own| consent.terms.custodian_address != AddressBytes::of(own));
@@ -342,7 +374,7 @@ async fn take_in_consent(
         );
         // The enrolment may be on its way, and a configuration can be put right: it is looked at
         // again with the next walk.
-        return Ok(false);
+        return Ok(Taken::Unsettled);
     }
     let key = consent.opening.patient_key;
     let is_old = people.patient.last() != Some(&key);
@@ -361,7 +393,7 @@ async fn take_in_consent(
             context = %row.context, commitment = %consent.commitment,
             "a consent under a key that was changed before is left out",
         );
-        return Ok(true);
+        return Ok(Taken::Settled);
     }
     let kept = ConsentRow {
         commitment: consent.commitment,
@@ -381,7 +413,6 @@ async fn take_in_consent(
                 && position.proof.includes(consent.leaf(), position.root)
         }),
     };
-    pipeline.store.keep_consent(&kept, pipeline.now()).await?;
     tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");
-    Ok(true)
+    Ok(Taken::Consent(Box::new(kept)))
 }

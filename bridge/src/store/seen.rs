@@ -1,0 +1,262 @@
+//! Everything that was ever seen in a circle: what vanishes from it or is replaced is noticed.
+
+use std::collections::{HashMap, HashSet};
+
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::signature::PublicKey;
+use sqlx::Row;
+
+use super::db::Tx;
+use super::facts::ask_for_revocations;
+use super::keychanges::ask_for_key_changes;
+use super::log::ask_for_log;
+use super::placed::ask_for_tickets;
+use super::{Store, StoreError, read, signed, unsigned};
+use crate::source::{Change, EntryKind, StateHash};
+
+/// What a walk shows that was not there before.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    /// Entries that are new.
+    pub new: Vec<Change>,
+    /// Entries that are known with another content.
+    pub replaced: Vec<Change>,
+    /// How many entries of the circle are known, also of those that are gone.
+    pub known: usize,
+}
+
+/// What somebody did to a circle's entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Entries that are gone; they stay in force here.
+    pub vanished: u64,
+    /// Entries that have another content than they had.
+    pub replaced: u64,
+}
+
+impl Evidence {
+    /// In words, if there is anything to say.
+    #[must_use]
+    pub fn describe(&self) -> Option<String> {
+        let Self { vanished, replaced } = self;
+        (*self != Self::default()).then(|| {
+            format!(
+                "{vanished} entries vanished and {replaced} were replaced; they stay in force here"
+            )
+        })
+    }
+}
+
+/// Notes that an entry was seen, as a part of what else is kept of it.
+pub(super) async fn note(
+    transaction: &mut Tx,
+    context: ContextId,
+    entry: &Change,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
+         DO UPDATE SET digest = excluded.digest, vanished_at = NULL, replaced_at = CASE \
+         WHEN seen.digest = excluded.digest THEN seen.replaced_at ELSE $5 END",
+    )
+    .bind(context.to_string())
+    .bind(entry.kind.name())
+    .bind(entry.key.to_string())
+    .bind(entry.digest.to_string())
+    .bind(signed(now.0))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Which of these entries are new, and which have another content than they had. Entries are
+    /// written once, so that the second is a replacement by somebody who should not.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unseen(
+        &self,
+        context: ContextId,
+        entries: &[Change],
+    ) -> Result<Unseen, StoreError> {
+        let known = self.seen(context).await?;
+        let known: HashMap<_, _> = known
+            .into_iter()
+            .map(|entry| ((entry.kind, entry.key), entry.digest))
+            .collect();
+        let mut unseen = Unseen {
+            known: known.len(),
+            ..Unseen::default()
+        };
+        for entry in entries {
+            match known.get(&(entry.kind, entry.key)) {
+                None => unseen.new.push(*entry),
+                Some(digest) if *digest != entry.digest => unseen.replaced.push(*entry),
+                Some(_) => {}
+            }
+        }
+        Ok(unseen)
+    }
+
+    /// How many entries of a circle are gone, and how many were replaced.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn evidence(&self, context: ContextId) -> Result<Evidence, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(vanished_at) AS vanished, COUNT(replaced_at) AS replaced FROM seen \
+             WHERE context = $1",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.db)
+        .await?;
+        Ok(Evidence {
+            vanished: unsigned(row.try_get("vanished")?),
+            replaced: unsigned(row.try_get("replaced")?),
+        })
+    }
+
+    async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
+        let rows = sqlx::query("SELECT kind, entry_key, digest FROM seen WHERE context = $1")
+            .bind(context.to_string())
+            .fetch_all(&self.db)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Change {
+                    kind: read("an entry's kind", row.try_get("kind")?)?,
+                    key: read("an entry's key", row.try_get("entry_key")?)?,
+                    digest: read("an entry's digest", row.try_get("digest")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that an entry was seen and dealt with; of a revocation, a log entry, a key change or a
+    /// ticket that was replaced, asks for it to be brought back; of log entries those by `carried`.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn note_seen(
+        &self,
+        context: ContextId,
+        entry: &Change,
+        carried: &[PublicKey],
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.db.begin("note_seen").await?;
+        let known: Option<String> = sqlx::query_scalar(
+            "SELECT digest FROM seen WHERE context = $1 AND kind = $2 AND entry_key = $3",
+        )
+        .bind(context.to_string())
+        .bind(entry.kind.name())
+        .bind(entry.key.to_string())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let is_replaced = known.is_some_and(|digest| digest != entry.digest.to_string());
+        if is_replaced && entry.kind == EntryKind::Revocation {
+            ask_for_revocations(&mut transaction, context, now).await?;
+        }
+        if is_replaced && entry.kind == EntryKind::Log {
+            ask_for_log(&mut transaction, context, carried, now).await?;
+        }
+        if is_replaced && entry.kind == EntryKind::KeyChange {
+            ask_for_key_changes(&mut transaction, context).await?;
+        }
+        if is_replaced && entry.kind == EntryKind::Ticket {
+            ask_for_tickets(&mut transaction, context, now).await?;
+        }
+        note(&mut transaction, context, entry, now).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// After a whole walk: notes what is no longer there; if that is a revocation, a log entry, a
+    /// key change or a ticket, asks for it to be brought back. Notes the state that was walked too,
+    /// if everything in it was taken in: a circle of that state is not read again for a while.
+    /// Answers the entries that vanished since the last walk. The logs of `carried` alone are
+    /// brought back: what is brought back takes up the room of whoever brings it.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn finish_walk(
+        &self,
+        context: ContextId,
+        present: &[Change],
+        (taken_in, carried): (Option<StateHash>, &[PublicKey]),
+        now: UnixSeconds,
+    ) -> Result<Vec<Change>, StoreError> {
+        let present: HashSet<_> = present
+            .iter()
+            .map(|entry| (entry.kind, entry.key))
+            .collect();
+        let mut vanished = self.seen(context).await?;
+        vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
+        let mut fresh = Vec::new();
+        let mut transaction = self.db.begin("finish_walk").await?;
+        let gone = sqlx::query(
+            "SELECT kind, entry_key FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
+        )
+        .bind(context.to_string())
+        .fetch_all(&mut *transaction)
+        .await?;
+        for row in gone {
+            let (kind, key): (String, String) = (row.try_get("kind")?, row.try_get("entry_key")?);
+            let entry = (
+                read("an entry's kind", &kind)?,
+                read("an entry's key", &key)?,
+            );
+            if !present.contains(&entry) {
+                continue;
+            }
+            sqlx::query(
+                "UPDATE seen SET vanished_at = NULL \
+                 WHERE context = $1 AND kind = $2 AND entry_key = $3",
+            )
+            .bind(context.to_string())
+            .bind(kind)
+            .bind(key)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        for entry in vanished {
+            let noted = sqlx::query(
+                "UPDATE seen SET vanished_at = $4 WHERE context = $1 AND kind = $2 \
+                 AND entry_key = $3 AND vanished_at IS NULL",
+            )
+            .bind(context.to_string())
+            .bind(entry.kind.name())
+            .bind(entry.key.to_string())
+            .bind(signed(now.0))
+            .execute(&mut *transaction)
+            .await?;
+            if noted.rows_affected() > 0 {
+                fresh.push(entry);
+            }
+        }
+        let lacks = |kind| fresh.iter().any(|entry| entry.kind == kind);
+        if lacks(EntryKind::Revocation) {
+            ask_for_revocations(&mut transaction, context, now).await?;
+        }
+        if lacks(EntryKind::KeyChange) {
+            ask_for_key_changes(&mut transaction, context).await?;
+        }
+        if lacks(EntryKind::Log) {
+            ask_for_log(&mut transaction, context, carried, now).await?;
+        }
+        if lacks(EntryKind::Ticket) {
+            ask_for_tickets(&mut transaction, context, now).await?;
+        }
+        if let Some(state_hash) = taken_in {
+            sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
+                .bind(context.to_string())
+                .bind(state_hash.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(fresh)
+    }
+}
