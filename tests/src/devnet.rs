@@ -40,6 +40,8 @@ pub enum Blocks {
     OnTransaction,
     /// When [`Devnet::close_block`] says so; until then, transactions are pre-confirmed.
     OnDemand,
+    /// Each time so many seconds have passed; until then, transactions are pre-confirmed.
+    EachSeconds(u32),
 }
 
 /// A running devnet.
@@ -162,8 +164,8 @@ impl Devnet {
     /// chain.
     ///
     /// # Errors
-    /// A devnet that does not come back; one whose blocks close on demand, or were aborted, is
-    /// not carried over.
+    /// A devnet that does not come back; one whose blocks close otherwise than on each transaction,
+    /// or were aborted, is not carried over.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         ensure!(
             self.blocks == Blocks::OnTransaction,
@@ -285,10 +287,11 @@ fn spawn(
     command.args(["--seed", "0", "--accounts", "10", "--host", "127.0.0.1"]);
     command.args(["--port", &port.to_string()]);
     let blocks = match blocks {
-        Blocks::OnTransaction => "transaction",
-        Blocks::OnDemand => "demand",
+        Blocks::OnTransaction => "transaction".to_owned(),
+        Blocks::OnDemand => "demand".to_owned(),
+        Blocks::EachSeconds(seconds) => seconds.to_string(),
     };
-    command.args(["--block-generation-on", blocks]);
+    command.args(["--block-generation-on", &blocks]);
     // Real nodes answer about recent blocks by their hash; devnet only with an archive.
     command.args(["--state-archive-capacity", "full", "--dump-on", "request"]);
     command.arg("--dump-path").arg(folder.join(HISTORY));

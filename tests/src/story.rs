@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::devnet::{Devnet, DevnetAccount};
+use crate::devnet::{Blocks, Devnet, DevnetAccount};
 use crate::medsync::{Answer, medsync};
 use crate::report::Report;
 use crate::up::Up;
@@ -57,6 +57,8 @@ pub enum Part {
 pub struct Story {
     /// What happened so far.
     pub report: Report,
+    /// When its chain closes a block; after every transaction unless told otherwise.
+    pub blocks: Blocks,
     folder: tempfile::TempDir,
     devnet: Option<Devnet>,
     hospital: Option<Up>,
@@ -148,6 +150,7 @@ impl Story {
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self {
             report: Report::default(),
+            blocks: Blocks::OnTransaction,
             folder: tempfile::Builder::new().prefix("medsync-story").tempdir()?,
             devnet: None,
             hospital: None,
@@ -374,12 +377,12 @@ impl Story {
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {
-        let folder = self.path("devnet");
+        let (folder, blocks) = (self.path("devnet"), self.blocks);
         fs::create_dir_all(&folder)?;
         self.devnet = Some(
             self.report
                 .step("Starknet devnet", "start devnet", |figures| {
-                    let devnet = Devnet::start(&folder)?;
+                    let devnet = Devnet::start_making(blocks, &folder)?;
                     figures.insert("rpc".into(), devnet.rpc().to_string().into());
                     Ok(devnet)
                 })?,
