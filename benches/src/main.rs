@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
 mod app;
+mod bridge;
 mod chain;
 mod circles;
 mod poseidon;
@@ -44,6 +45,8 @@ enum Part {
     App,
     /// One hospital's node with more and more circles. Takes long, and is measured only by name.
     Circles,
+    /// A hospital's pipeline: many consents at once, and how long one takes on real parts.
+    Bridge,
     /// The gas of the registry's transactions.
     Chain,
     /// The gas of reward pools, above all of a claim.
@@ -84,6 +87,7 @@ fn measure(part: Part, report: &mut Report) -> anyhow::Result<()> {
         }
         Part::App => app::measure(report),
         Part::Circles => circles::measure(report),
+        Part::Bridge => bridge::measure(report),
         Part::Chain => chain::measure(report),
         Part::Rewards => rewards::measure(report),
     }
