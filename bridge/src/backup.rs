@@ -64,6 +64,27 @@ pub struct Manifest {
     pub files: BTreeMap<String, Sha256Digest>,
 }
 
+impl Manifest {
+    /// Reads a manifest, and refuses one with a name that would lead out of the backup's folder.
+    ///
+    /// # Errors
+    /// What is wrong, for a person.
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if manifest.version != VERSION {
+            return Err(format!("it is of version {}", manifest.version));
+        }
+        // The last part of a path is the whole of it only for a name: neither for "/" nor for "x/".
+        let is_plain = |name: &str| {
+            Path::new(name).file_name() == Some(name.as_ref()) && !name.starts_with('.')
+        };
+        match manifest.files.keys().find(|name| !is_plain(name)) {
+            Some(name) => Err(format!("{name:?} is no name of a file in it")),
+            None => Ok(manifest),
+        }
+    }
+}
+
 /// Copies a home into a new folder.
 ///
 /// # Errors
@@ -131,14 +152,9 @@ pub async fn restore(
         why,
     };
     let json = files::read_bounded(&from.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&json).map_err(|error| no_backup(error.to_string()))?;
-    if manifest.version != VERSION {
-        return Err(no_backup(format!("it is of version {}", manifest.version)));
-    }
+    let manifest = Manifest::parse(&json).map_err(no_backup)?;
     for (name, digest) in &manifest.files {
-        let is_plain = Path::new(name).components().count() == 1 && !name.starts_with('.');
-        if !is_plain || files::digest(&from.join(name))? != *digest {
+        if files::digest(&from.join(name))? != *digest {
             return Err(no_backup(format!("{name} is not what was backed up")));
         }
     }
@@ -179,4 +195,24 @@ fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_manifest_names_files_of_its_own_folder_alone() {
+        let parse = |name: &str| {
+            let files = serde_json::json!({ name: Sha256Digest([1; 32]) });
+            let json = serde_json::json!({ "version": 1, "made_at": 0, "files": files });
+            Manifest::parse(json.to_string().as_bytes())
+        };
+        assert!(parse("medsync.db").is_ok());
+        for name in [
+            "", "/", "/x", "x/", "x/.", "x/y", "./x", ".", "..", "../x", ".x",
+        ] {
+            assert!(parse(name).is_err(), "{name:?}");
+        }
+    }
 }

@@ -196,9 +196,17 @@ impl PatientKeys {
     /// # Errors
     /// A file that is none of ours, and one that the passphrase does not open.
     pub fn open(path: &Path, passphrase: &str) -> Result<Self, KeyError> {
-        let name = path.display().to_string();
         let bytes = files::read_bounded(path, KEY_FILE_BYTES_MAX)?;
-        let file: Sealed = serde_json::from_slice(&bytes).map_err(malformed(&name))?;
+        Self::open_bytes(&path.display().to_string(), &bytes, passphrase)
+    }
+
+    /// Opens the bytes of a sealed file; errors call it by `name`.
+    ///
+    /// # Errors
+    /// As [`PatientKeys::open`].
+    pub fn open_bytes(name: &str, bytes: &[u8], passphrase: &str) -> Result<Self, KeyError> {
+        let name = name.to_owned();
+        let file: Sealed = serde_json::from_slice(bytes).map_err(malformed(&name))?;
         // Parameters from a file are bounded, so that a hostile file cannot exhaust memory.
         let sound = file.format == SEALED_FORMAT
             && file.kdf == "argon2id"
@@ -266,7 +274,16 @@ impl CustodianKeys {
     /// # Errors
     /// A file that is none of ours, that others may read, or that the secret does not open.
     pub fn read(path: &Path, secret: &HomeSecret) -> Result<Self, KeyError> {
-        let ([author], seal) = read(path, secret)?;
+        let bytes = read_sealed(path, secret)?;
+        Self::parse(&path.display().to_string(), &bytes)
+    }
+
+    /// Reads what a key file holds; errors call it by `name`.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`].
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, KeyError> {
+        let ([author], seal) = parse_plain(name, bytes)?;
         Ok(Self { author, seal })
     }
 }
@@ -298,7 +315,16 @@ impl ResearcherKeys {
     /// # Errors
     /// As [`CustodianKeys::read`].
     pub fn read(path: &Path, secret: &HomeSecret) -> Result<Self, KeyError> {
-        let ([recipient, recovery, login, author], seal) = read(path, secret)?;
+        let bytes = read_sealed(path, secret)?;
+        Self::parse(&path.display().to_string(), &bytes)
+    }
+
+    /// Reads what a key file holds; errors call it by `name`.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`].
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, KeyError> {
+        let ([recipient, recovery, login, author], seal) = parse_plain(name, bytes)?;
         Ok(Self {
             recipient,
             recovery,
@@ -369,17 +395,19 @@ fn write(
     write_sealed(path, secret, &bytes)
 }
 
-fn read<const N: usize>(
-    path: &Path,
-    secret: &HomeSecret,
+fn parse_plain<const N: usize>(
+    name: &str,
+    bytes: &[u8],
 ) -> Result<([SecretKey; N], SealSecret), KeyError> {
-    let name = path.display().to_string();
-    let bytes = read_sealed(path, secret)?;
-    let plain: Plain = serde_json::from_slice(&bytes).map_err(malformed(&name))?;
+    let plain: Plain = serde_json::from_slice(bytes).map_err(malformed(name))?;
+    // Keys of another role would be taken for these in silence.
+    if plain.keys.len() != N || plain.seed.is_some() {
+        return Err(KeyError::Malformed(name.to_owned()));
+    }
     let keys: Option<Vec<SecretKey>> = (0..N).map(|at| plain.key(at)).collect();
     keys.and_then(|keys| keys.try_into().ok())
         .zip(plain.seal())
-        .ok_or(KeyError::Malformed(name))
+        .ok_or_else(|| KeyError::Malformed(name.to_owned()))
 }
 
 /// A parser's own error may quote a secret, so that it is not passed on.
@@ -489,5 +517,24 @@ mod tests {
         let moved = folder.path().join("moved");
         std::fs::rename(&path, &moved).expect("moved");
         assert!(CustodianKeys::read(&moved, &secret).is_err());
+    }
+
+    #[test]
+    fn keys_of_another_role_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (custodians, researchers) = (folder.path().join("c"), folder.path().join("r"));
+        let secret = HomeSecret::from_bytes(&[1; 32]);
+        let random = &mut system_random();
+        CustodianKeys::create(&custodians, &secret, random).expect("new keys");
+        ResearcherKeys::create(&researchers, &secret, random).expect("new keys");
+        ResearcherKeys::read(&researchers, &secret).expect("the researcher's own");
+        assert!(matches!(
+            CustodianKeys::read(&researchers, &secret),
+            Err(KeyError::Malformed(_))
+        ));
+        assert!(matches!(
+            ResearcherKeys::read(&custodians, &secret),
+            Err(KeyError::Malformed(_))
+        ));
     }
 }

@@ -211,8 +211,12 @@ impl Receipt {
             block: self.block,
             stages: self.stages.clone(),
         };
-        serde_json::to_string_pretty(&wire)
-            .map_err(|error| ReceiptError::Malformed(alloc::format!("{error}")))
+        let json = serde_json::to_string_pretty(&wire)
+            .map_err(|error| ReceiptError::Malformed(alloc::format!("{error}")))?;
+        if json.len() > RECEIPT_BYTES_MAX {
+            return Err(ReceiptError::TooLong(json.len()));
+        }
+        Ok(json)
     }
 
     fn check(&self) -> Result<(), ReceiptError> {

@@ -68,6 +68,13 @@ fn a_receipt_reads_back_as_written_and_judges_valid() {
 }
 
 #[test]
+fn a_receipt_that_could_not_be_read_is_not_written() {
+    let mut receipt = receipt();
+    receipt.stages = alloc::vec![receipt.stages[0]; RECEIPT_BYTES_MAX / 32];
+    assert!(matches!(receipt.to_json(), Err(ReceiptError::TooLong(_))));
+}
+
+#[test]
 fn a_time_beyond_the_block_has_no_verdict() {
     let error = JudgeError::BeyondBlock {
         at: UnixSeconds(3_001),
