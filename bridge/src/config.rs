@@ -218,14 +218,11 @@ fn address_of(name: &str) -> Result<Option<Url>, ConfigError> {
     text.parse().map(Some).map_err(malformed)
 }
 
-fn load<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let bytes = files::read_bounded(path, CONFIG_BYTES_MAX)?;
-    let malformed = |why: String| ConfigError::Malformed {
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+    toml::from_slice(bytes).map_err(|error| ConfigError::Malformed {
         path: path.to_owned(),
-        why,
-    };
-    let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| malformed(error.to_string()))
+        why: error.to_string(),
+    })
 }
 
 fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), ConfigError> {
@@ -244,7 +241,7 @@ impl Config {
     /// A file that is absent or wrong; the error says where.
     pub fn load(home: &Path) -> Result<Self, ConfigError> {
         let path = home.join(CONFIG_FILE);
-        let mut config: Self = load(&path)?;
+        let mut config = Self::parse(&path, &files::read_bounded(&path, CONFIG_BYTES_MAX)?)?;
         if let Some(rpc) = address_of("MEDSYNC_RPC")? {
             config.chain.rpc = vec![rpc];
         }
@@ -260,6 +257,14 @@ impl Config {
             return Err(ConfigError::Malformed { path, why });
         }
         Ok(config)
+    }
+
+    /// Reads the bytes of a file, as it stands there; errors name it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        parse(path, bytes)
     }
 
     /// Refuses a home that is set up; the configuration is the last thing that a set-up writes.
@@ -314,7 +319,15 @@ impl VerifierConfig {
     /// # Errors
     /// A file that is absent or wrong, or names no endpoint.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = load(path)?;
+        Self::parse(path, &files::read_bounded(path, CONFIG_BYTES_MAX)?)
+    }
+
+    /// Reads the bytes of a file; errors name it.
+    ///
+    /// # Errors
+    /// As [`VerifierConfig::load`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let config: Self = parse(path, bytes)?;
         if config.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
             return Err(ConfigError::Malformed {

@@ -158,7 +158,11 @@ impl Invitation {
         Self::parse(&bytes, now)
     }
 
-    fn parse(bytes: &[u8], now: UnixSeconds) -> Result<Self, InvitationError> {
+    /// Reads the bytes of a file, as [`Invitation::read`].
+    ///
+    /// # Errors
+    /// See [`InvitationError`].
+    pub fn parse(bytes: &[u8], now: UnixSeconds) -> Result<Self, InvitationError> {
         let invitation: Self = serde_json::from_slice(bytes).map_err(|error| {
             // The parser's own text may quote the secret; its place is enough.
             let (line, column) = (error.line(), error.column());

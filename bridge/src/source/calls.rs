@@ -1,25 +1,22 @@
 //! The real [`Circle`]: calls of the app on one node.
 //!
-//! A node answers a call of the app with status 200 whatever became of it. What an error means is
-//! told apart here, because a daemon treats a refusal, a context that is still on its way and a
-//! broken node differently.
+//! Here is what is sent; what comes back is read by [`Answer`].
 
 use async_trait::async_trait;
 use medsync_protocol::audit::{Pseudonym, Seq};
-use medsync_protocol::consent::{Commitment, Opening};
+use medsync_protocol::consent::Opening;
 use medsync_protocol::ids::{ContextId, MemberId, RecordId, Sha256Digest, to_base64};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::{PAYLOAD_BYTES_MAX, PAYLOAD_OVERHEAD_BYTES, RecordVersion};
 use medsync_protocol::secrets::RevocationSecret;
 use medsync_protocol::signature::{PublicKey, Signature};
-use medsync_protocol::terms::{TERMS_BYTES_MAX, Terms};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use medsync_protocol::terms::TERMS_BYTES_MAX;
+use serde_json::json;
 
 use super::abi::{self, Call};
-use super::convert::{self, ConvertError};
-use super::error::{SourceError, printable};
+use super::answer::{Answer, Envelope};
+use super::convert;
+use super::error::SourceError;
 use super::model::{
     AnchorReport, ChangePage, CircleState, ConsentPage, Device, Entry, FullRecord, FullRelease,
     Granted, Head, LogEntry, LogPage, NewRecord, NewRelease, Pin, PlacedTicket, Pool, ReceiptPage,
@@ -41,16 +38,7 @@ impl NodeCircle {
         Self { node, context }
     }
 
-    async fn call<T: DeserializeOwned>(&self, Call { method, args }: Call) -> SourceResult<T> {
-        #[derive(Deserialize)]
-        struct Answer {
-            result: Option<Output>,
-            error: Option<Failure>,
-        }
-        #[derive(Deserialize)]
-        struct Output {
-            output: Value,
-        }
+    async fn call(&self, Call { method, args }: Call) -> SourceResult<Answer> {
         let body = json!({
             "jsonrpc": "2.0",
             "id": 1,
@@ -61,103 +49,9 @@ impl NodeCircle {
                 "argsJson": args,
             },
         });
-        let answer: Answer = self.node.http().post("/jsonrpc", &body).await?;
-        match answer {
-            Answer {
-                result: Some(Output { output }),
-                error: None,
-            } => T::deserialize(output).map_err(|error| SourceError::malformed(method, error)),
-            Answer {
-                result: None,
-                error: Some(failure),
-            } => Err(failure.into_error(self.context, method)),
-            _ => Err(SourceError::malformed(
-                method,
-                "neither a result nor an error",
-            )),
-        }
+        let envelope: Envelope = self.node.http().post("/jsonrpc", &body).await?;
+        Answer::of(self.context, method, envelope)
     }
-}
-
-/// An error inside an answer.
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    data: Value,
-}
-
-/// What the app's own refusals are wrapped in: the bytes of its JSON, as a list of numbers.
-const APP_REFUSES: &str = "the method call returned an error: ";
-/// What the node says if it has no member key for the context.
-const NO_IDENTITY: &str = "No owned identity found";
-
-impl Failure {
-    fn into_error(self, context: ContextId, method: &'static str) -> SourceError {
-        let text = match &self.data {
-            Value::Null => self.kind.clone(),
-            Value::String(text) => text.clone(),
-            data => format!("{}: {data}", self.kind),
-        };
-        let call = || method.to_owned();
-        match self.kind.as_str() {
-            "ContextNotFound" => SourceError::UnknownContext(context),
-            "Unauthorized" => SourceError::NotMember {
-                call: call(),
-                reason: printable(&text),
-            },
-            "Uninitialized"
-            | "GroupKeyPending"
-            | "UpgradeInProgress"
-            | "ApplicationNotInstalled" => SourceError::NotReady {
-                call: call(),
-                reason: printable(&text),
-            },
-            "FunctionCallError" if text.contains(NO_IDENTITY) => SourceError::NotMember {
-                call: call(),
-                reason: printable(&text),
-            },
-            "FunctionCallError" => refused(method, &text),
-            "ParseError" => SourceError::Node {
-                call: call(),
-                status: 400,
-                reason: printable(&text),
-            },
-            _ => SourceError::Node {
-                call: call(),
-                status: 200,
-                reason: printable(&text),
-            },
-        }
-    }
-}
-
-/// The app's refusal; a text that is none (the app panicked) is a refusal without a name.
-fn refused(method: &'static str, text: &str) -> SourceError {
-    #[derive(Deserialize)]
-    struct Refusal {
-        error: String,
-        message: String,
-    }
-    let bytes = text.strip_prefix(APP_REFUSES);
-    let bytes = bytes.and_then(|list| serde_json::from_str::<Vec<u8>>(list).ok());
-    match bytes.and_then(|bytes| serde_json::from_slice::<Refusal>(&bytes).ok()) {
-        Some(refusal) => SourceError::Refused {
-            method,
-            code: printable(&refusal.error),
-            reason: printable(&refusal.message),
-        },
-        None => SourceError::Refused {
-            method,
-            code: "failed".into(),
-            reason: printable(text),
-        },
-    }
-}
-
-fn told<T>(method: &'static str, converted: Result<T, ConvertError>) -> SourceResult<T> {
-    converted.map_err(|error| SourceError::malformed(method, error))
 }
 
 /// Refuses what the app would refuse too, before it is sent.
@@ -184,8 +78,7 @@ impl Circle for NodeCircle {
     }
 
     async fn circle(&self) -> SourceResult<CircleState> {
-        let view: abi::CircleView = self.call(Call::circle()).await?;
-        told("circle", convert::circle(self.context, &view))
+        self.call(Call::circle()).await?.circle()
     }
 
     async fn add_member(&self, member: MemberId) -> SourceResult<()> {
@@ -196,20 +89,19 @@ impl Circle for NodeCircle {
     }
 
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written> {
-        let view: abi::Written = self.call(Call::enrol(enrolment, signature)).await?;
-        Ok(convert::written(&view))
+        self.call(Call::enrol(enrolment, signature))
+            .await?
+            .written()
     }
 
     async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written> {
         let call = Call::change_key(&convert::key_change_to_abi(change));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn admit(&self, device: &Device) -> SourceResult<Written> {
         let call = Call::admit(&convert::device_to_abi(device), &device.signature);
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn grant(
@@ -220,15 +112,7 @@ impl Circle for NodeCircle {
     ) -> SourceResult<Granted> {
         bounded("terms", terms.len(), TERMS_BYTES_MAX)?;
         let call = Call::grant(&to_base64(terms), opening, signature);
-        let view: abi::Granted = self.call(call).await?;
-        // The app took these terms, so that they can be read; else it lies.
-        let anchorer = Terms::decode(terms).map_err(ConvertError::from);
-        let anchorer = told(
-            "grant",
-            anchorer.and_then(|terms| convert::anchorer(&terms)),
-        )?;
-        let commitment = Commitment::of(Sha256Digest::of(terms), anchorer, opening);
-        told("grant", convert::granted(commitment, &view))
+        self.call(call).await?.granted(terms, opening)
     }
 
     async fn revoke(
@@ -236,10 +120,9 @@ impl Circle for NodeCircle {
         secret: &RevocationSecret,
         claim_key: PublicKey,
     ) -> SourceResult<Written> {
-        let view: abi::Written = self
-            .call(Call::revoke(&secret.reveal_text(), claim_key))
-            .await?;
-        Ok(convert::written(&view))
+        self.call(Call::revoke(&secret.reveal_text(), claim_key))
+            .await?
+            .written()
     }
 
     async fn consents(
@@ -247,8 +130,7 @@ impl Circle for NodeCircle {
         cursor: Option<&Cursor>,
         limit: PageLimit,
     ) -> SourceResult<ConsentPage> {
-        let page: abi::ConsentPage = self.call(Call::consents(cursor, limit)).await?;
-        told("consents", convert::consents(self.context, page))
+        self.call(Call::consents(cursor, limit)).await?.consents()
     }
 
     async fn put_record(&self, record: &NewRecord) -> SourceResult<Written> {
@@ -258,8 +140,7 @@ impl Circle for NodeCircle {
             PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES,
         )?;
         let call = Call::put_record(&convert::record_to_abi(record));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn records(
@@ -269,8 +150,7 @@ impl Circle for NodeCircle {
         resource_type: Option<&str>,
     ) -> SourceResult<RecordPage> {
         let call = Call::records(cursor, limit, resource_type);
-        let page: abi::RecordPage = self.call(call).await?;
-        told("records", convert::records(page))
+        self.call(call).await?.records()
     }
 
     async fn record(
@@ -279,8 +159,7 @@ impl Circle for NodeCircle {
         version: Option<RecordVersion>,
     ) -> SourceResult<FullRecord> {
         let call = Call::record(record, version.map(|RecordVersion(version)| version));
-        let view: abi::FullRecord = self.call(call).await?;
-        told("record", convert::full_record((record, version), &view))
+        self.call(call).await?.record((record, version))
     }
 
     async fn put_part(&self, part: &[u8]) -> SourceResult<Written> {
@@ -290,25 +169,23 @@ impl Circle for NodeCircle {
             PAYLOAD_BYTES_MAX + PAYLOAD_OVERHEAD_BYTES,
         )?;
         let call = Call::put_part(&to_base64(part));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn part(&self, digest: Sha256Digest) -> SourceResult<Option<Vec<u8>>> {
-        let view: abi::FullPart = self.call(Call::part(digest)).await?;
-        told("part", convert::part(digest, &view))
+        self.call(Call::part(digest)).await?.part(digest)
     }
 
     async fn record_anchor(&self, report: &AnchorReport) -> SourceResult<Written> {
         let call = Call::record_anchor(&convert::anchor_to_abi(report));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn append_log(&self, entry: &LogEntry) -> SourceResult<Written> {
-        let call = Call::append_log(&told("append_log", convert::log_to_abi(entry))?);
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        let said = convert::log_to_abi(entry);
+        let said = said.map_err(|error| SourceError::malformed("append_log", error))?;
+        let call = Call::append_log(&said);
+        self.call(call).await?.written()
     }
 
     async fn log(
@@ -317,34 +194,30 @@ impl Circle for NodeCircle {
         from: Seq,
         limit: PageLimit,
     ) -> SourceResult<LogPage> {
-        let page: abi::LogPage = self.call(Call::log_page(author_key, from, limit)).await?;
-        told("log_page", convert::log_page(self.context, from, &page))
+        let call = Call::log_page(author_key, from, limit);
+        self.call(call).await?.log(from)
     }
 
     async fn record_head(&self, head: &Head) -> SourceResult<Written> {
         let call = Call::record_head(&convert::head_to_abi(head));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn put_pool(&self, pool: &Pool) -> SourceResult<Written> {
         let call = Call::put_pool(&convert::pool_to_abi(pool));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn put_ticket(&self, ticket: &PlacedTicket) -> SourceResult<Written> {
         let call = Call::put_ticket(&convert::ticket_to_abi(ticket));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn put_receipt(&self, patient: Pseudonym, receipt: &[u8]) -> SourceResult<Written> {
         bounded("receipt", receipt.len(), convert::RECEIPT_BYTES_MAX)?;
         let receipt = to_base64(receipt);
         let call = Call::put_receipt(&abi::ReceiptInput { patient, receipt });
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn receipts(
@@ -352,14 +225,12 @@ impl Circle for NodeCircle {
         cursor: Option<&Cursor>,
         limit: PageLimit,
     ) -> SourceResult<ReceiptPage> {
-        let page: abi::ReceiptPage = self.call(Call::receipts(cursor, limit)).await?;
-        told("receipts", convert::receipts(page))
+        self.call(Call::receipts(cursor, limit)).await?.receipts()
     }
 
     async fn put_release(&self, release: &NewRelease) -> SourceResult<Written> {
         let call = Call::put_release(&convert::release_to_abi(release));
-        let view: abi::Written = self.call(call).await?;
-        Ok(convert::written(&view))
+        self.call(call).await?.written()
     }
 
     async fn releases(
@@ -367,23 +238,20 @@ impl Circle for NodeCircle {
         cursor: Option<&Cursor>,
         limit: PageLimit,
     ) -> SourceResult<ReleasePage> {
-        let page: abi::ReleasePage = self.call(Call::releases(cursor, limit)).await?;
-        told("releases", convert::releases(page))
+        self.call(Call::releases(cursor, limit)).await?.releases()
     }
 
     async fn release(&self, key: EntryKey) -> SourceResult<FullRelease> {
-        let view: abi::FullRelease = self.call(Call::release(key)).await?;
-        told("release", convert::full_release(key, &view))
+        self.call(Call::release(key)).await?.release(key)
     }
 
     async fn changes(&self, cursor: Option<&Cursor>, limit: PageLimit) -> SourceResult<ChangePage> {
-        let page: abi::ChangePage = self.call(Call::changes(cursor, limit)).await?;
-        told("changes", convert::changes(page))
+        self.call(Call::changes(cursor, limit)).await?.changes()
     }
 
     async fn entry(&self, kind: EntryKind, key: EntryKey) -> SourceResult<Entry> {
-        let view: abi::EntryView = self.call(Call::entry(kind, key)).await?;
-        told("entry", convert::entry(self.context, (kind, key), &view))
+        let call = Call::entry(kind, key);
+        self.call(call).await?.entry((kind, key))
     }
 }
 

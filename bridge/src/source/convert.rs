@@ -78,8 +78,11 @@ fn same<T: PartialEq>(what: &'static str, left: &T, right: &T) -> Converted<()> 
 }
 
 fn bytes(what: &'static str, text: &str, bytes_max: usize) -> Converted<Vec<u8>> {
+    // A text that is longer is not even decoded; the last digits may still hold too much.
     bounded(what, text.len(), bytes_max.div_ceil(3) * 4)?;
-    parse_base64(text).map_err(|_| ConvertError::Base64(what))
+    let bytes = parse_base64(text).map_err(|_| ConvertError::Base64(what))?;
+    bounded(what, bytes.len(), bytes_max)?;
+    Ok(bytes)
 }
 
 fn next(text: Option<String>) -> Converted<Option<Cursor>> {
@@ -357,7 +360,7 @@ pub(super) fn consents(context: ContextId, page: abi::ConsentPage) -> Converted<
         .filter_map(|view| consent(context, view).ok())
         .collect();
     Ok(ConsentPage {
-        ignored: page.ignored + (shown - consents.len()) as u64,
+        ignored: page.ignored.saturating_add((shown - consents.len()) as u64),
         consents,
         next: next(page.next)?,
     })

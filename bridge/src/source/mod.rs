@@ -17,6 +17,7 @@
 //! This module must not know the chain, the store, or any secret but the node's credential.
 
 mod abi;
+mod answer;
 mod calls;
 mod convert;
 mod error;
@@ -39,6 +40,7 @@ use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::RevocationSecret;
 use medsync_protocol::signature::{PublicKey, Signature};
 
+pub use answer::Answer;
 pub use calls::NodeCircle;
 pub use error::SourceError;
 pub use look::NodeContext;

@@ -52,31 +52,46 @@ impl SignedClaim {
         }
     }
 
-    /// The claim of a file, if it is for these pools and signed by its claim key: a copy that pays
-    /// to somebody else must not stand for the patient's own.
-    fn read_for(pools: &Pools, path: &Path) -> anyhow::Result<Claim> {
-        let bytes = files::read_bounded(path, CLAIM_BYTES_MAX)?;
-        let Self {
-            format,
-            chain_id,
-            contract,
-            claim,
-        } = serde_json::from_slice(&bytes).context("it is no signed claim")?;
+    /// Reads a claim. Who signed it is [`SignedClaim::claim`]'s to say.
+    ///
+    /// # Errors
+    /// Bytes that are no claim.
+    pub fn parse(json: &[u8]) -> anyhow::Result<Self> {
+        let signed: Self = serde_json::from_slice(json).context("it is no signed claim")?;
         ensure!(
-            format == CLAIM_FORMAT,
-            "it is of format {format}, not {CLAIM_FORMAT}"
+            signed.format == CLAIM_FORMAT,
+            "it is of format {}, not {CLAIM_FORMAT}",
+            signed.format
         );
-        ensure!(
-            (chain_id, contract) == (pools.deployed.chain_id, pools.contract()),
-            "it is for {contract} on {chain_id}"
-        );
-        claim.proof.check()?;
-        let message = claim_message(chain_id, contract, claim.pool, claim.handle(), claim.pay_to);
+        signed.claim.proof.check()?;
+        Ok(signed)
+    }
+
+    /// The claim, if its claim key signed it: a copy that pays to somebody else must not stand for
+    /// the patient's own.
+    ///
+    /// # Errors
+    /// A claim that its key did not sign so, for this chain and contract.
+    pub fn claim(self) -> anyhow::Result<Claim> {
+        let claim = self.claim;
+        let (pool, handle, pay_to) = (claim.pool, claim.handle(), claim.pay_to);
+        let message = claim_message(self.chain_id, self.contract, pool, handle, pay_to);
         ensure!(
             claim.claim_key.verifies(message, &claim.signature),
             "it is not signed by its claim key; ask the patient for the file again"
         );
         Ok(claim)
+    }
+
+    /// The claim of a file, if it is for these pools and signed.
+    fn read_for(pools: &Pools, path: &Path) -> anyhow::Result<Claim> {
+        let signed = Self::parse(&files::read_bounded(path, CLAIM_BYTES_MAX)?)?;
+        let (chain_id, contract) = (signed.chain_id, signed.contract);
+        ensure!(
+            (chain_id, contract) == (pools.deployed.chain_id, pools.contract()),
+            "it is for {contract} on {chain_id}"
+        );
+        signed.claim()
     }
 }
 

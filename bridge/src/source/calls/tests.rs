@@ -5,11 +5,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::super::answer::APP_REFUSES;
 use super::super::http::Limits;
 use super::super::sample;
 use super::*;
@@ -362,45 +364,6 @@ async fn too_large_a_payload_is_not_sent() {
         "{error}"
     );
     assert!(fake.lines().is_empty());
-}
-
-/// What a node says in an answer, each with what a caller has to know.
-#[test]
-fn every_failure_of_a_node_has_its_meaning() {
-    let told = |kind: &str, data: Value| {
-        Failure {
-            kind: kind.into(),
-            data,
-        }
-        .into_error(sample::CONTEXT, "circle")
-    };
-    assert!(matches!(
-        told("ContextNotFound", Value::Null),
-        SourceError::UnknownContext(_)
-    ));
-    for kind in [
-        "Uninitialized",
-        "GroupKeyPending",
-        "ApplicationNotInstalled",
-    ] {
-        let error = told(kind, json!({ "context_id": "x" }));
-        assert!(matches!(error, SourceError::NotReady { .. }), "{error}");
-        assert!(error.is_retry());
-    }
-    let nobody = json!("No owned identity found for this context");
-    assert!(matches!(
-        told("FunctionCallError", nobody),
-        SourceError::NotMember { .. }
-    ));
-    let panicked = told("FunctionCallError", json!("guest panicked: \"CIRCLE\""));
-    assert_eq!(panicked.refusal(), Some("failed"));
-    let broken = told(
-        "FunctionCallError",
-        json!(format!("{APP_REFUSES}[1, 2, 999]")),
-    );
-    assert_eq!(broken.refusal(), Some("failed"));
-    assert!(!told("ParseError", json!("missing field")).is_retry());
-    assert!(told("InternalError", Value::Null).is_retry());
 }
 
 #[tokio::test]

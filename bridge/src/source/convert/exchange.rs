@@ -30,7 +30,7 @@ pub(in crate::source) fn receipts(page: abi::ReceiptPage) -> Converted<ReceiptPa
         .filter_map(|view| receipt(view).ok())
         .collect();
     Ok(ReceiptPage {
-        ignored: page.ignored + (shown - receipts.len()) as u64,
+        ignored: page.ignored.saturating_add((shown - receipts.len()) as u64),
         receipts,
         next: next(page.next)?,
     })
@@ -74,7 +74,7 @@ pub(in crate::source) fn releases(page: abi::ReleasePage) -> Converted<ReleasePa
         .filter_map(|view| release(view).ok())
         .collect();
     Ok(ReleasePage {
-        ignored: page.ignored + (shown - releases.len()) as u64,
+        ignored: page.ignored.saturating_add((shown - releases.len()) as u64),
         releases,
         next: next(page.next)?,
     })

@@ -145,6 +145,31 @@ fn a_record_beyond_its_bounds_is_left_out_and_counted() {
 }
 
 #[test]
+fn hostile_count_of_what_was_ignored_overflows_nothing() {
+    let mut consent = sample::consent_view();
+    consent["terms"] = json!("*");
+    let mut receipt = sample::receipt_view();
+    receipt["receipt"] = json!("*");
+    let mut release = sample::release_view();
+    release["sealed_key"] = json!("*");
+    let page = |of: &str, view: &Value| json!({ of: [view], "ignored": u64::MAX, "next": null });
+    let read = serde_json::from_value(page("consents", &consent)).expect("the mirror takes it");
+    let ignored = consents(sample::CONTEXT, read).expect("sound").ignored;
+    assert_eq!(ignored, u64::MAX);
+    let read = serde_json::from_value(page("receipts", &receipt)).expect("the mirror takes it");
+    assert_eq!(receipts(read).expect("sound").ignored, u64::MAX);
+    let read = serde_json::from_value(page("releases", &release)).expect("the mirror takes it");
+    assert_eq!(releases(read).expect("sound").ignored, u64::MAX);
+}
+
+#[test]
+fn a_bound_is_of_the_bytes_and_not_of_their_text() {
+    // Both texts have the same length.
+    assert!(bytes("x", &to_base64(&[0; 80]), 80).is_ok());
+    assert!(bytes("x", &to_base64(&[0; 81]), 80).is_err());
+}
+
+#[test]
 fn an_entry_is_the_one_that_was_asked_for() {
     let key = EntryKey([1; 32]);
     let read = |kind: EntryKind, key, valid: bool| {
