@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use medsync::at_rest::HomeSecret;
 use medsync::chain::{Account, Chain};
 use medsync::config::BatchConfig;
 use medsync::guard::Circles;
@@ -243,7 +244,7 @@ struct Bridge {
 impl Bridge {
     async fn of(hospital: &Arc<Hospital>) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let store = Store::open(home.path()).await?;
+        let store = Store::open(home.path(), &HomeSecret::from_bytes(&[7; 32])).await?;
         for row in hospital.rows() {
             store.enter_circle(&row).await?;
         }
@@ -370,6 +371,7 @@ fn pipeline(
             age_s_max: bounds.age_s_max,
             consents_max: bounds.consents_max,
         },
+        retention_s: u64::MAX,
         seen_max: ingest::SEEN_MAX,
         readings: Readings::default(),
         last_tree: LastTree::default(),
