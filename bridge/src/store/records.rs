@@ -173,7 +173,8 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// Destroys the keys of records that were erased before, if they are here again.
+    /// Destroys the keys of records that were erased before, if they are here again, and scrubs the
+    /// file and its journal in any case.
     ///
     /// # Errors
     /// As [`Store::erase_records`].
@@ -183,7 +184,6 @@ impl Store {
         records: &[RecordRef],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut is_here = false;
         let mut transaction = self.db.begin("stay_erased").await?;
         for what in records {
             sqlx::query(
@@ -197,7 +197,7 @@ impl Store {
             .bind(signed(now.0))
             .execute(&mut *transaction)
             .await?;
-            let gone = sqlx::query(
+            sqlx::query(
                 "DELETE FROM record_keys WHERE context = $1 AND record = $2 AND version = $3",
             )
             .bind(context.to_string())
@@ -205,13 +205,10 @@ impl Store {
             .bind(what.version)
             .execute(&mut *transaction)
             .await?;
-            is_here |= gone.rows_affected() > 0;
         }
         transaction.commit().await?;
-        if is_here {
-            self.scrub().await?;
-        }
-        Ok(())
+        // Also if none was here: whoever destroyed them may have died before this.
+        self.scrub().await
     }
 
     /// Whether a resource was imported and then erased.
