@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use medsync_protocol::ids::{Sha256Digest, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::at_rest::HomeSecret;
 use crate::config::{CONFIG_FILE, Config, ConfigError};
 use crate::files::{self, FileError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WriteFaults};
 
 /// The list of what a backup holds.
 const MANIFEST: &str = "backup.json";
@@ -141,6 +142,19 @@ pub async fn restore(
     secret: &HomeSecret,
     now: UnixSeconds,
 ) -> Result<Manifest, BackupError> {
+    restore_with((from, home), secret, now, None).await
+}
+
+/// The same for a test, in which the store's writes go wrong.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn restore_with(
+    (from, home): (&Path, &Path),
+    secret: &HomeSecret,
+    now: UnixSeconds,
+    faults: Option<Arc<dyn WriteFaults>>,
+) -> Result<Manifest, BackupError> {
     Config::check_absent(home)?;
     // What a restore that was cut off left behind is no home.
     let restoring = home.join(RESTORING);
@@ -169,9 +183,11 @@ pub async fn restore(
     for name in manifest.files.keys().filter(|name| *name != CONFIG_FILE) {
         files::copy_private(&from.join(name), &home.join(name))?;
     }
-    let store = Store::open(home, secret).await?;
-    store.was_restored(now).await?;
+    let store = Store::open_with(home, secret, faults).await?;
+    let noted = store.was_restored(now).await;
+    // Also if that failed: what is open would touch the files of the store that takes its place.
     store.close().await;
+    noted?;
     // A home with a configuration is whole.
     if manifest.files.contains_key(CONFIG_FILE) {
         files::copy_private(&from.join(CONFIG_FILE), &home.join(CONFIG_FILE))?;

@@ -72,6 +72,8 @@ pub struct Party {
     pub store: Store,
     /// Its node.
     pub node: Arc<CalimeroNode>,
+    /// The circles on it, behind the guard.
+    pub circles: Arc<dyn Circles>,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,12 +95,14 @@ impl Party {
     pub async fn open(home: &Path) -> Result<Self, PartyError> {
         let config = Config::load(home)?;
         let node = CalimeroNode::new(&config.node.api, &config.node.credential)?;
+        let node = Arc::new(node);
         let secret = HomeSecret::of(home)?;
         Ok(Self {
             home: home.to_owned(),
             store: Store::open(home, &secret).await?,
             secret,
-            node: Arc::new(node),
+            circles: Arc::new(NodeCircles(Arc::clone(&node))),
+            node,
             clock: Arc::new(SystemClock),
             config,
         })
@@ -110,7 +114,7 @@ impl Party {
     /// A circle that is unknown, changed, or not answering.
     pub async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PartyError> {
         let row = self.store.circle(context).await?;
-        Ok(guard::enter(&self.circles(), &self.store, &row, self.clock.now()).await?)
+        Ok(guard::enter(&*self.circles, &self.store, &row, self.clock.now()).await?)
     }
 
     /// Enters a circle for revocations alone; see [`guard::enter_for_revocations`].
@@ -122,7 +126,7 @@ impl Party {
         context: ContextId,
     ) -> Result<Box<dyn Circle>, PartyError> {
         let row = self.store.circle(context).await?;
-        let circle = guard::enter_for_revocations(&self.circles(), &row).await?;
+        let circle = guard::enter_for_revocations(&*self.circles, &row).await?;
         circle.ok_or_else(|| {
             PartyError::Guard(GuardError::Alarm {
                 context,
@@ -137,11 +141,7 @@ impl Party {
     /// What still differs; a circle that is unknown or not answering.
     pub async fn resume(&self, context: ContextId) -> Result<(), PartyError> {
         let row = self.store.circle(context).await?;
-        Ok(guard::resume(&self.circles(), &self.store, &row).await?)
-    }
-
-    fn circles(&self) -> NodeCircles {
-        NodeCircles(Arc::clone(&self.node))
+        Ok(guard::resume(&*self.circles, &self.store, &row).await?)
     }
 
     /// SHA-256 of this party's copy of the app.
@@ -181,7 +181,7 @@ impl Party {
         let chain = SeveralChains::new(chains.collect(), Arc::clone(&health));
         Ok(Pipeline {
             store: self.store.clone(),
-            circles: Arc::new(self.circles()),
+            circles: Arc::clone(&self.circles),
             clock: Arc::clone(&self.clock),
             random: Arc::new(Mutex::new(system_random())),
             registry: believed.registry(),

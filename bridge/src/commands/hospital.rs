@@ -10,7 +10,7 @@ use medsync_protocol::ids::{
     Anchorer, ContextId, ContextKind, ContractAddress, MemberId, RecordId, UnixSeconds,
 };
 use medsync_protocol::secrets::DeviceNumber;
-use medsync_protocol::signature::PublicKey;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::init::{InitParts, KeepAccountKey, keep_account_key};
 use super::join::log_once;
@@ -451,6 +451,24 @@ async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyh
     let party = Party::open(&home.home).await?;
     let _alone = HomeLock::of_records(&home.home)?;
     let author = keys(&party)?.author;
+    let (destroyed, logged) = erase_records(&party, &author, circle, record).await?;
+    print_json(&serde_json::json!({ "keys_destroyed": destroyed, "logged": logged }))
+}
+
+/// Destroys the keys of a record, or of every record of a circle, and says so in its log. A run
+/// that was cut off is completed by the next.
+///
+/// # Returns
+/// How many keys were destroyed, and of how many versions the log says so now.
+///
+/// # Errors
+/// A circle that is unknown; a store that does not answer.
+pub async fn erase_records(
+    party: &Party,
+    author: &SecretKey,
+    circle: ContextId,
+    record: Option<RecordId>,
+) -> anyhow::Result<(u64, usize)> {
     let (store, now) = (&party.store, party.clock.now());
     store.circle(circle).await?;
     let destroyed = store.erase_records(circle, record, now).await?;
@@ -466,10 +484,10 @@ async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyh
             said_by: None,
             records: some.to_vec(),
         };
-        log_once(&party, circle, &author, &says).await?;
+        log_once(party, circle, author, &says).await?;
         store.erasure_logged(circle, some, now).await?;
     }
-    print_json(&serde_json::json!({ "keys_destroyed": destroyed, "logged": unsaid.len() }))
+    Ok((destroyed, unsaid.len()))
 }
 
 impl Status {

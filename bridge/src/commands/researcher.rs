@@ -323,10 +323,23 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
 impl Request {
     async fn run(self) -> anyhow::Result<()> {
         let (party, row) = self.which.open().await?;
+        let keys = keys(&party.home)?;
+        self.ask(&party, &row, &keys).await
+    }
+
+    /// The same with keys that were read.
+    ///
+    /// # Errors
+    /// An exchange that is stopped; a request that makes no sense; a store that does not answer.
+    pub async fn ask(
+        self,
+        party: &Party,
+        row: &CircleRow,
+        keys: &ResearcherKeys,
+    ) -> anyhow::Result<()> {
         if let Some(why) = &row.alarm {
             bail!("the exchange is stopped, and nobody would see the request: {why}");
         }
-        let keys = keys(&party)?;
         let mut purposes = self.purpose;
         if self.break_glass {
             purposes.push(break_glass_code());
@@ -349,7 +362,7 @@ impl Request {
             break_glass: self.break_glass,
             reply_key: reply.public_key(),
         });
-        let request = log_once(&party, row.context, &keys.author, &says).await?;
+        let request = log_once(party, row.context, &keys.author, &says).await?;
         print_json(&json!({ "request": request }))
     }
 }

@@ -74,8 +74,21 @@ impl Grant {
     /// Whatever keeps it from being granted; the same `--request` may be tried again.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
-        let (context, invitation) = own_circle(&party).await?;
+        let (context, _) = own_circle(&party).await?;
         let (keys, device) = deciding(&party, context).await?;
+        self.grant(&party, (&keys, device)).await
+    }
+
+    /// The same with keys that are open.
+    ///
+    /// # Errors
+    /// As [`Grant::run`].
+    pub async fn grant(
+        &self,
+        party: &Party,
+        (keys, device): (&PatientKeys, DeviceNumber),
+    ) -> anyhow::Result<()> {
+        let (context, invitation) = own_circle(party).await?;
         let request = match &self.request {
             Some(name) => name.clone(),
             None => hex::encode(random_bytes(&mut system_random())),
@@ -84,7 +97,7 @@ impl Grant {
             Some(kept) if self.is_same(&kept, context, &invitation)? => kept,
             Some(_) => bail!("the request {request:?} granted something else; take another name"),
             None => {
-                self.sign(&party, (&keys, device), context, &invitation, &request)
+                self.sign(party, (keys, device), context, &invitation, &request)
                     .await?
             }
         };
@@ -97,10 +110,10 @@ impl Grant {
             .await
             .with_context(again)?;
         let consent = granted.commitment;
-        log_once(&party, context, &keys.author, &Body::Granted { consent }).await?;
+        log_once(party, context, &keys.author, &Body::Granted { consent }).await?;
         let replaced = match self.replaces {
             // Run again with the same --request this goes on where it was.
-            Some(old) => Some(revoke(&party, &keys, context, old, Some(consent)).await?),
+            Some(old) => Some(revoke(party, keys, context, old, Some(consent)).await?),
             None => None,
         };
         print_json(&serde_json::json!({
@@ -188,9 +201,17 @@ impl Revoke {
     /// brings it into the circle when it can.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
-        let (context, _) = own_circle(&party).await?;
         let keys = open_keys(&self.home.home)?;
-        print_json(&revoke(&party, &keys, context, self.consent, None).await?)
+        self.revoke(&party, &keys).await
+    }
+
+    /// The same with keys that are open.
+    ///
+    /// # Errors
+    /// As [`Revoke::run`].
+    pub async fn revoke(&self, party: &Party, keys: &PatientKeys) -> anyhow::Result<()> {
+        let (context, _) = own_circle(party).await?;
+        print_json(&revoke(party, keys, context, self.consent, None).await?)
     }
 }
 
