@@ -323,7 +323,7 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
 impl Request {
     async fn run(self) -> anyhow::Result<()> {
         let (party, row) = self.which.open().await?;
-        let keys = keys(&party.home)?;
+        let keys = keys(&party)?;
         self.ask(&party, &row, &keys).await
     }
 

@@ -155,13 +155,15 @@ async fn check_secret(pool: &SqlitePool, secret: &HomeSecret) -> Result<(), Stor
         what: "the store",
         of: "",
     };
+    let mut laid_out = pool.begin().await?;
     sqlx::query("INSERT INTO facts (name, value) VALUES ('sealed', $1) ON CONFLICT DO NOTHING")
         .bind(secret.seal(WITNESS, &[])?)
-        .execute(pool)
+        .execute(&mut *laid_out)
         .await?;
     let sealed: String = sqlx::query_scalar("SELECT value FROM facts WHERE name = 'sealed'")
-        .fetch_one(pool)
+        .fetch_one(&mut *laid_out)
         .await?;
+    laid_out.commit().await?;
     secret.open(WITNESS, &sealed)?;
     Ok(())
 }

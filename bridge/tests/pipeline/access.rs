@@ -8,7 +8,7 @@ mod ended;
 mod hostile;
 mod parts;
 mod preview;
-mod records;
+pub(super) mod records;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use super::faults::{Fault, Faults, Plan};
 use super::{START, World, anchorer, consent_to, patient, row, run, secret, world};
 use records::{add_record, add_record_of, resource};
 
-const EXCHANGE: ContextId = OTHER;
+pub(super) const EXCHANGE: ContextId = OTHER;
 pub(super) const RECORDS: u8 = 3;
 
 /// The recipient: one key for everything that is signed.
@@ -132,14 +132,7 @@ impl Study {
     /// Rounds of every lane on both sides until nothing is left to do.
     pub(super) async fn settle(&mut self) {
         for _ in 0..6 {
-            run(&mut self.world).await;
-            // Failures are what the daemons would log.
-            let _ = daemon::publish_log(&self.world.pipeline).await;
-            self.desk.pipeline = self.world.pipeline.clone();
-            let _ = self.desk.round().await;
-            if self.world.faults.revive() {
-                self.world.restart().await;
-            }
+            self.custodians_round().await;
             ingest::ingest_all(&self.recipient.pipeline)
                 .await
                 .expect("read");
@@ -151,8 +144,20 @@ impl Study {
         }
     }
 
+    /// Rounds of the custodian's lanes until nothing is left to do, and one of its desk.
+    pub(super) async fn custodians_round(&mut self) {
+        run(&mut self.world).await;
+        // Failures are what the daemon would log.
+        let _ = daemon::publish_log(&self.world.pipeline).await;
+        self.desk.pipeline = self.world.pipeline.clone();
+        let _ = self.desk.round().await;
+        if self.world.faults.revive() {
+            self.world.restart().await;
+        }
+    }
+
     /// No key is out there whose release the circle's log does not name.
-    fn no_key_without_entry(&self) {
+    pub(super) fn no_key_without_entry(&self) {
         let log = self.world.circle.log_entries();
         for release in self.exchange.released() {
             let named = log.iter().any(|entry| {
@@ -227,7 +232,7 @@ impl Study {
     }
 }
 
-fn exchange_row() -> CircleRow {
+pub(super) fn exchange_row() -> CircleRow {
     CircleRow {
         kind: ContextKind::Exchange,
         context: EXCHANGE,
@@ -236,7 +241,7 @@ fn exchange_row() -> CircleRow {
     }
 }
 
-fn exchange_row_of_recipient() -> CircleRow {
+pub(super) fn exchange_row_of_recipient() -> CircleRow {
     CircleRow {
         member: MemberId([2; 32]),
         recipient_key: None,
@@ -492,28 +497,35 @@ async fn erased_records_are_released_no_more_and_no_file_has_their_keys() {
 }
 
 /// Every file of a folder.
-fn files_of(folder: &std::path::Path) -> Vec<Vec<u8>> {
+pub(super) fn files_of(folder: &std::path::Path) -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(folder).expect("a folder");
-    entries
-        .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file"))
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .filter(|path| path.is_file())
+        .map(|path| std::fs::read(path).expect("a file"))
         .collect()
 }
 
 /// Whether something stands in any of these files.
-fn holds(files: &[Vec<u8>], needle: &[u8]) -> bool {
+pub(super) fn holds(files: &[Vec<u8>], needle: &[u8]) -> bool {
     let has = |file: &Vec<u8>| file.windows(needle.len()).any(|part| part == needle);
     files.iter().any(has)
 }
 
-/// A record's key as it lies in the store.
-async fn sealed_key(home: &std::path::Path, record: RecordId) -> String {
+/// A record's key as it lies in a store.
+pub(super) async fn sealed_key(home: &std::path::Path, record: RecordId) -> String {
+    let query = "SELECT custodian_secret FROM record_keys WHERE record = $1";
+    at_rest(home, query, &record.to_string()).await
+}
+
+/// A private value of a name as it lies in a store.
+pub(super) async fn at_rest(home: &std::path::Path, query: &str, name: &str) -> String {
     let file = home.join("medsync.db");
     let pool = sqlx::SqlitePool::connect(&file.display().to_string()).await;
-    sqlx::query_scalar("SELECT custodian_secret FROM record_keys WHERE record = $1")
-        .bind(record.to_string())
-        .fetch_one(&pool.expect("a store"))
-        .await
-        .expect("the key")
+    let pool = pool.expect("a store");
+    let found = sqlx::query_scalar(query).bind(name).fetch_one(&pool).await;
+    pool.close().await;
+    found.expect("a value")
 }
 
 #[tokio::test]

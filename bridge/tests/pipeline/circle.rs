@@ -5,16 +5,21 @@ mod answers;
 use super::TestClock;
 use super::faults::Faults;
 use medsync::source::{
-    AnchorReport, Change, ChangeDigest, Consent, Device, Enrolled, EntryBody, EntryKey, EntryKind,
-    Head, LogEntry, PlacedTicket, Pool, Record, Release, Revocation, SharedReceipt,
-    SignedKeyChange, SourceError, SourceResult, StageReport,
+    AnchorReport, Change, ChangeDigest, Consent, ConsentState, Device, Enrolled, EntryBody,
+    EntryKey, EntryKind, Granted, Head, LogEntry, NewRecord, PlacedTicket, Pool, Record, Release,
+    Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult, StageReport, Written,
 };
 use medsync_protocol::audit::RecordRef;
-use medsync_protocol::ids::{ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds};
+use medsync_protocol::consent::{Commitment, Opening};
+use medsync_protocol::decide::Attributes;
+use medsync_protocol::ids::{
+    Anchorer, ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::secrets::Handle;
-use medsync_protocol::signature::{PublicKey, SecretKey};
+use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
+use medsync_protocol::terms::Terms;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -208,6 +213,84 @@ impl FakeCircle {
         self.add(EntryKind::Record, body);
         let mut state = self.state.lock().expect("one test");
         state.records.push((record, payload));
+    }
+
+    /// Takes a record as the app does: the same version a second time changes nothing.
+    fn take_record(&self, new: &NewRecord) -> Written {
+        let known = {
+            let state = self.state.lock().expect("one test");
+            let mut records = state.records.iter().map(|(record, _)| record);
+            let is_same =
+                |known: &&Record| (known.record, known.version) == (new.record, new.version);
+            records.find(is_same).map(|known| known.key)
+        };
+        let existing = known.is_some();
+        let key = known.unwrap_or(EntryKey(Sha256Digest::of(&new.key_for_custodian).0));
+        if !existing {
+            let attributes = Attributes {
+                record: Some(new.record),
+                ..new.attributes.clone()
+            };
+            let described = Record {
+                key,
+                record: new.record,
+                version: new.version,
+                resource_type: new.resource_type.clone(),
+                attributes,
+                payload_sha256: Sha256Digest::of(&new.payload),
+                payload_bytes: new.payload.len() as u64,
+                key_for_patient: new.key_for_patient.clone(),
+                key_for_custodian: new.key_for_custodian.clone(),
+                recorded_at: UnixSeconds(13),
+            };
+            self.add_record(described, new.payload.clone());
+        }
+        Written { key, existing }
+    }
+
+    /// Takes a consent as the app does: the same one a second time changes nothing.
+    fn take_grant(&self, terms: &[u8], opening: &Opening, signature: &Signature) -> Granted {
+        let said = Terms::decode(terms).expect("sound");
+        let anchorer = Anchorer::from_bytes(&said.custodian_address.0).expect("an address");
+        let commitment = Commitment::of(Sha256Digest::of(terms), anchorer, opening);
+        let key = EntryKey(commitment.felt().to_bytes_be());
+        let existing = self.granted().contains(&commitment);
+        if !existing {
+            self.add_consent(Consent {
+                key,
+                commitment,
+                terms: said,
+                terms_bytes: terms.to_vec(),
+                opening: *opening,
+                signature: *signature,
+                state: ConsentState::InForce,
+                recorded_at: UnixSeconds(14),
+                revoked_at: None,
+                anchors: Vec::new(),
+            });
+        }
+        Granted {
+            key,
+            commitment,
+            existing,
+        }
+    }
+
+    /// The consents that it has.
+    pub fn granted(&self) -> Vec<Commitment> {
+        let state = self.state.lock().expect("one test");
+        let consents = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Consent(consent) => Some(consent.commitment),
+            _ => None,
+        });
+        consents.collect()
+    }
+
+    /// The records that it has, in every version.
+    pub fn all_records(&self) -> Vec<Record> {
+        let state = self.state.lock().expect("one test");
+        let records = state.records.iter();
+        records.map(|(record, _)| record.clone()).collect()
     }
 
     /// A version of a record is gone.

@@ -27,7 +27,7 @@ use super::circle::{CONTEXT, Refuses, recovery};
 use super::faults::{Fault, Plan};
 use super::{World, patient, run, secret, world};
 
-const PHONE: MemberId = MemberId([77; 32]);
+pub(super) const PHONE: MemberId = MemberId([77; 32]);
 /// Another member.
 const AUNT: MemberId = MemberId([79; 32]);
 /// The first number of a relative, and of a guardian.
@@ -39,7 +39,7 @@ fn next() -> SecretKey {
     SecretKey::from_scalar(&[4; 32]).expect("a scalar")
 }
 
-fn admission(member: MemberId, device: u32, signer: &SecretKey) -> Device {
+pub(super) fn admission(member: MemberId, device: u32, signer: &SecretKey) -> Device {
     let admission = Admission {
         member,
         device: DeviceNumber(device),

@@ -7,7 +7,7 @@ use medsync::pipeline::watch::watch_round;
 use medsync::store::batches::{BatchId, BatchRow};
 use sqlx::SqlitePool;
 
-use super::restored::{found, found_but_evidence};
+use super::restored::found;
 use super::{RETENTION_S, SETTLED_S, World, check, consent, fill, revocation_of, run, world};
 
 async fn anchored(world: &World) -> Vec<BatchRow> {
@@ -94,5 +94,5 @@ async fn a_spoilt_queue_is_built_anew_and_doubles_nothing() {
     run(&mut world).await;
     check(&world, "rebuilt");
     assert_eq!(world.chain.anchored().len(), before + 1);
-    assert_eq!(found_but_evidence(&world).await, []);
+    assert_eq!(found(&world).await, []);
 }

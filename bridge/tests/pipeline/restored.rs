@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use medsync::audit::{AuditError, append, catch_up};
 use medsync::backup::{BackupError, backup, restore};
 use medsync::fsck::{Discrepancy, Progress, fsck};
+use medsync::pipeline::Pipeline;
 use medsync::pipeline::ingest::{self, Readings};
 use medsync::pipeline::watch::watch_round;
 use medsync::seams::system_random;
@@ -25,12 +26,16 @@ impl Progress for Silent {
 }
 
 pub(super) async fn found(world: &World) -> Vec<Discrepancy> {
-    fsck(&world.pipeline, &Silent).await.expect("looked")
+    found_by(&world.pipeline).await
+}
+
+async fn found_by(pipeline: &Pipeline) -> Vec<Discrepancy> {
+    fsck(pipeline, &Silent).await.expect("looked")
 }
 
 /// What somebody did to a circle is said for ever; everything else has to fit together.
-pub(super) async fn found_but_evidence(world: &World) -> Vec<Discrepancy> {
-    let mut found = found(world).await;
+pub(super) async fn found_but_evidence(pipeline: &Pipeline) -> Vec<Discrepancy> {
+    let mut found = found_by(pipeline).await;
     found.retain(|one| !matches!(one, Discrepancy::Evidence { .. }));
     found
 }

@@ -253,7 +253,7 @@ impl Run {
                 "revocation {number} is on chain"
             );
         }
-        assert_eq!(found_but_evidence(&self.world).await, []);
+        assert_eq!(found_but_evidence(&self.world.pipeline).await, []);
     }
 }
 

@@ -26,7 +26,7 @@ fn recipient() -> PublicKey {
         .public_key()
 }
 
-fn pool() -> Pool {
+pub(super) fn pool() -> Pool {
     Pool {
         contract: ContractAddress::from_felt(Felt::from(61)),
         funder: ContractAddress::from_felt(Felt::from(62)),
@@ -37,12 +37,12 @@ fn pool() -> Pool {
     }
 }
 
-fn pool_id() -> PoolId {
+pub(super) fn pool_id() -> PoolId {
     pool().id(registry().chain_id)
 }
 
 /// A custodian that issues up to `quota` tickets, with both patients' circles.
-async fn custodian(plans: Vec<Plan>, quota: u64) -> World {
+pub(super) async fn custodian(plans: Vec<Plan>, quota: u64) -> World {
     let world = world(plans).await;
     world.enter_other().await;
     let store = &world.pipeline.store;
@@ -58,7 +58,7 @@ async fn custodian(plans: Vec<Plan>, quota: u64) -> World {
     world
 }
 
-fn to_recipient(number: u64, context: ContextId) -> (Consent, SignedGrant) {
+pub(super) fn to_recipient(number: u64, context: ContextId) -> (Consent, SignedGrant) {
     consent_to(recipient(), &patient(), number, context, anchorer())
 }
 
@@ -86,7 +86,7 @@ async fn lose_the_store(world: &mut World, quota: u64) -> tempfile::TempDir {
 }
 
 /// The handles that the circle's tickets are for.
-fn handles(circle: &FakeCircle) -> BTreeSet<Handle> {
+pub(super) fn handles(circle: &FakeCircle) -> BTreeSet<Handle> {
     let tickets = circle.tickets();
     tickets.iter().map(|placed| placed.ticket.handle).collect()
 }

@@ -1,191 +1,128 @@
-//! The store's part of the fault table: a custodian's day, in which every write fails once in each
-//! way. Whoever died starts again over the same store.
+//! The store's part of the fault table: days in which every write fails once in each way. Whoever
+//! died starts again over the same store; whoever ran a command that failed runs it again.
 //!
-//! A write that is neither part of that day nor named below fails the test: it has no row. Of what
-//! is named below the simulation fails what has to do with batches, revocations and their circles.
+//! A day has rows for what is written in it and in no day before it. A write that no day has fails
+//! the test: it has no row.
 
-use std::collections::BTreeSet;
+mod custodian;
+mod drops;
+mod exchange;
+mod hospital;
+mod kept;
+mod members;
+mod party;
+mod patient;
+mod recipient;
+mod refusals;
+mod restored;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use medsync::daemon;
+use medsync::pipeline::Pipeline;
+use medsync::pipeline::tickets::bring_back;
 use medsync::pipeline::watch::watch_round;
-use medsync::source::{EntryKind, Pool};
-use medsync_protocol::audit::{Body, EntryKind as Kind};
-use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{ContractAddress, UnixSeconds};
-use medsync_protocol::ticket::PoolNonce;
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::tree::Root;
+use tokio::sync::OnceCell;
 
-use super::access::{RECORDS, Study, researcher};
-use super::circle::CONTEXT;
-use super::faults::{Fault, Plan};
+use self::custodian::Custodian;
+use self::drops::Drops;
+use self::exchange::Exchange;
+use self::hospital::Hospital;
+use self::kept::Kept;
+use self::members::Members;
+use self::patient::Patient;
+use self::recipient::Recipient;
+use self::refusals::Refusals;
+use self::restored::Restored;
+use super::faults::{Fault, Faults, Plan};
 use super::restored::found_but_evidence;
-use super::{SETTLED_S, START, anchorer, consent_to, patient, registry, revocation_of, run};
+use super::{World, round};
 
-/// Writes that are no part of that day, by what they begin with: what a command writes, which a
-/// person runs again; and what is written on worse days, which the next round writes again.
-const OTHERS: [&str; 38] = [
-    // Commands, and a recipient's daemon.
-    "DELETE FROM reply_keys",
-    "INSERT INTO circles",
-    "INSERT INTO grants",
-    "INSERT INTO outbox",
-    "INSERT INTO reply_keys",
-    "UPDATE circles SET alarm = NULL",
-    "UPDATE circles SET recipient_key",
-    "UPDATE erased SET logged_at",
-    "UPDATE grants",
-    "UPDATE pools",
-    "UPDATE records SET written_at",
-    "erase_records",
-    "plan_record",
-    "was_restored",
-    // An endpoint that takes something back, or a chain that drops blocks.
-    "DELETE FROM revoked_elsewhere",
-    "UPDATE revocations SET is_settled",
-    "UPDATE revocations SET state = 'waiting', revoked_at",
-    "UPDATE tickets SET replaced_at",
-    "batch_lost",
-    "forget_batch",
-    "place_is",
-    // A circle or an exchange that is stopped, refuses, or loses something.
-    "INSERT INTO carry_waits",
-    "UPDATE circles SET alarm = $2",
-    "UPDATE circles SET suspected_at = $2",
-    "UPDATE circles SET suspected_at = NULL",
-    "UPDATE consents SET tell_failures",
-    "UPDATE outbox SET asked_at",
-    "UPDATE placed_tickets SET put_again_at = $2",
-    "UPDATE placed_tickets SET put_again_at = NULL",
-    "UPDATE releases SET rests_until",
-    "UPDATE requests SET hindrance",
-    "dissolve_batch",
-    "stay_erased",
-    // A key that is changed, a member who is admitted, a large record, another's records.
-    "INSERT INTO carried_parts",
-    "INSERT INTO key_changes",
-    "INSERT INTO let_in",
-    "INSERT INTO seen_versions",
-    "UPDATE key_changes",
-];
+/// How often a command that failed is run at most: one write fails.
+const RUNS_MAX: u32 = 3;
 
-/// What came of a day.
-struct Day {
-    study: Study,
-    /// The releases that were opened.
-    files: usize,
+/// A day of a party's, in which writes of its store go wrong as planned.
+trait Day: Sized {
+    /// What the day is called.
+    const NAME: &'static str;
+
+    /// Lives the day.
+    async fn live(plans: Vec<Plan>) -> Self;
+
+    /// Whose writes go wrong.
+    fn faults(&self) -> &Faults;
+
+    /// The parties whose store, circles and chain have to fit together in the evening.
+    fn parties(&self) -> Vec<&Pipeline>;
+
+    /// What else has to be true in the evening.
+    async fn check(&self, plan: &str);
 }
 
-/// A consent is anchored, asked for, released, promised a reward, revoked and erased; another is
-/// revoked past everybody; a node loses its revocations once.
-async fn day(plans: Vec<Plan>) -> Day {
-    let mut study = Study::begin(Vec::new()).await;
-    let store = &study.world.pipeline.store;
-    let pool = Pool {
-        contract: ContractAddress::from_felt(Felt::from(61)),
-        funder: ContractAddress::from_felt(Felt::from(62)),
-        nonce: PoolNonce::from_felt(Felt::from(63)),
-        recipient: researcher().public_key(),
-        claim_end: UnixSeconds(1_000_000),
-        label: "asthma".into(),
-    };
-    let chain_id = registry().chain_id;
-    store.keep_pool(chain_id, &pool).await.expect("kept");
-    let issued = store.issue_from(pool.id(chain_id), Some(9), UnixSeconds(START));
-    issued.await.expect("a pool that is kept");
-    let recipient = researcher().public_key();
-    let (second, signed_second) = consent_to(recipient, &patient(), 2, CONTEXT, anchorer());
-    study.world.circle.add_consent(second);
-    study.world.circle.add_enrolment(patient().public_key());
-    study.world.faults.plan(plans);
-    study.world.restart().await;
-    settle(&mut study).await;
-    let request = study.ask("HRESCH", |_| ()).await;
-    settle(&mut study).await;
-    let files = study.open(request).await;
-    let second = signed_second.secrets.handle();
-    study.world.chain.grow(3 * START);
-    let at = UnixSeconds(START);
-    study.world.chain.revoke_past_everybody(second, at);
-    settle(&mut study).await;
-    let revocation = revocation_of(&study.signed);
-    study.world.circle.add_revocation(revocation);
-    settle(&mut study).await;
-    study.world.circle.forget(EntryKind::Revocation);
-    settle(&mut study).await;
-    assert!(files.iter().all(|file| !file.exists()));
-    let files = files.len();
-    Day { study, files }
+/// A day's writes, by name, and how often each is made.
+type Writes = BTreeMap<&'static str, u32>;
+
+/// A day, and in the evening what has to be true; answers what was written.
+async fn evening<D: Day>(plans: Vec<Plan>, name: &str) -> Writes {
+    let day = D::live(plans).await;
+    let writes = all_writes();
+    let made: Writes = day
+        .faults()
+        .all_calls()
+        .into_iter()
+        .filter(|(call, _)| is_write(call, &writes))
+        .collect();
+    day.check(name).await;
+    for pipeline in day.parties() {
+        let found = found_but_evidence(pipeline).await;
+        assert_eq!(found, [], "{} {name}", D::NAME);
+    }
+    made
 }
 
-/// Rounds of every lane until everything that rests or settles has done so.
-async fn settle(study: &mut Study) {
-    for _ in 0..3 {
-        study.settle().await;
-        // A failure is what the daemon would log.
-        let _ = watch_round(&study.world.pipeline).await;
-        let _ = medsync::daemon::publish_revocations(&study.world.pipeline).await;
-        if study.world.faults.revive() {
-            study.world.restart().await;
+/// What every day writes when nothing goes wrong, in the order in which they take their rows.
+async fn calm_days() -> &'static [(&'static str, Writes)] {
+    static CALM: OnceCell<Vec<(&'static str, Writes)>> = OnceCell::const_new();
+    async fn calm<D: Day>() -> (&'static str, Writes) {
+        (D::NAME, evening::<D>(Vec::new(), "no fault").await)
+    }
+    let lived = CALM.get_or_init(|| async {
+        vec![
+            calm::<Custodian>().await,
+            calm::<Restored>().await,
+            calm::<Hospital>().await,
+            calm::<Patient>().await,
+            calm::<Recipient>().await,
+            calm::<Drops>().await,
+            calm::<Refusals>().await,
+            calm::<Members>().await,
+            calm::<Exchange>().await,
+            calm::<Kept>().await,
+        ]
+    });
+    lived.await
+}
+
+/// The rows of a day: each write that no day before it has fails in each way.
+async fn rows<D: Day>() {
+    let days = calm_days().await.iter();
+    let mut before: BTreeSet<&str> = BTreeSet::new();
+    let mut own = Writes::new();
+    for (name, writes) in days {
+        if *name == D::NAME {
+            own.clone_from(writes);
+            break;
         }
-        study.world.clock.advance(SETTLED_S);
+        before.extend(writes.keys());
     }
-    run(&mut study.world).await;
-}
-
-/// What has to be true in the evening.
-fn check(day: &Day, plan: &str) {
-    let (study, world) = (&day.study, &day.study.world);
-    assert_eq!(day.files, usize::from(RECORDS), "{plan}: all were opened");
-    let released = study.exchange.released();
-    assert_eq!(released.len(), usize::from(RECORDS), "{plan}: each once");
-    let anchored = world.chain.anchored();
-    for consent in [1, 2] {
-        let recipient = researcher().public_key();
-        let (_, signed) = consent_to(recipient, &patient(), consent, CONTEXT, anchorer());
-        let reports = world.circle.reports();
-        let own = reports
-            .iter()
-            .filter(|told| told.commitment == signed.commitment);
-        let roots: BTreeSet<_> = own.map(|told| told.root.felt().to_bytes_be()).collect();
-        assert_eq!(roots.len(), 1, "{plan}: consent {consent} is in one batch");
-        let in_chain = |root: &[u8; 32]| anchored.iter().any(|a| a.felt().to_bytes_be() == *root);
-        assert!(roots.iter().all(in_chain), "{plan}: and that is anchored");
-        let revoked = world.chain.revoked();
-        assert!(revoked.contains(&signed.secrets.handle()), "{plan}");
-    }
-    let tickets = world.circle.tickets();
-    assert_eq!(tickets.len(), 1, "{plan}: one ticket");
-    assert_eq!(world.circle.revocations(), 1, "{plan}: it was brought back");
-    let log = world.circle.log_entries();
-    for (kind, expected) in [
-        (Kind::Requested, 1),
-        (Kind::Permitted, 1),
-        (Kind::Released, 1),
-        (Kind::EraseOrdered, 1),
-        (Kind::Erased, 1),
-    ] {
-        let count = log.iter().filter(|entry| entry.entry.kind == kind).count();
-        assert_eq!(count, expected, "{plan}: {kind:?} is said once");
-    }
-    let numbers: Vec<u64> = log.iter().map(|entry| entry.entry.seq.0).collect();
-    let whole: Vec<u64> = (0..log.len() as u64).collect();
-    assert_eq!(numbers, whole, "{plan}: the log has no gap and no fork");
-    let said = log
-        .iter()
-        .any(|entry| matches!(entry.body, Body::Erased { order: Some(_), .. }));
-    assert!(said, "{plan}: the recipient's answer is copied");
-}
-
-#[tokio::test]
-async fn hostile_disk_every_write_of_a_day_fails_once_in_each_way() {
-    let calm = day(Vec::new()).await;
-    check(&calm, "no fault");
-    assert_eq!(found_but_evidence(&calm.study.world).await, []);
-    let mut writes: Vec<_> = calm.study.world.faults.all_calls().into_iter().collect();
-    writes.retain(|(name, _)| is_write(name));
-    writes.sort_unstable();
+    own.retain(|write, _| !before.contains(*write));
+    assert!(!own.is_empty(), "{}: it has no rows", D::NAME);
     let mut rows = 0;
     let is_full = std::env::var_os("MEDSYNC_FULL").is_some();
-    for (operation, calls) in writes {
+    for (operation, calls) in own {
         let mut which: Vec<u32> = (1..=calls).collect();
         if !is_full {
             which.truncate(1);
@@ -198,20 +135,82 @@ async fn hostile_disk_every_write_of_a_day_fails_once_in_each_way() {
                     fault,
                 };
                 let name = format!("{plan:?}");
-                let stormy = day(vec![plan]).await;
-                assert!(stormy.study.world.faults.calls(operation) >= call, "{name}");
-                check(&stormy, &name);
-                assert_eq!(found_but_evidence(&stormy.study.world).await, [], "{name}");
+                let made = evening::<D>(vec![plan], &name).await;
+                assert!(made.get(operation) >= Some(&call), "{name}");
                 rows += 1;
             }
         }
     }
-    println!("{rows} rows of the store's fault table hold");
+    println!("{}: {rows} rows of the store's fault table hold", D::NAME);
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_a_custodians_day_fails_once_in_each_way() {
+    rows::<Custodian>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_a_hospitals_commands_fails_once_in_each_way() {
+    rows::<Hospital>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_a_patients_day_fails_once_in_each_way() {
+    rows::<Patient>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_a_recipients_day_fails_once_in_each_way() {
+    rows::<Recipient>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_after_dropped_blocks_fails_once_in_each_way() {
+    rows::<Drops>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_beside_a_refusing_circle_fails_once_in_each_way() {
+    rows::<Refusals>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_about_members_fails_once_in_each_way() {
+    rows::<Members>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_beside_a_slow_exchange_fails_once_in_each_way() {
+    rows::<Exchange>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_a_restored_custodian_fails_once_in_each_way() {
+    rows::<Restored>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_long_after_fails_once_in_each_way() {
+    rows::<Kept>().await;
+}
+
+#[tokio::test]
+async fn every_write_has_its_row() {
+    let mut without = all_writes();
+    for (_, made) in calm_days().await {
+        without.retain(|write| !made.contains_key(write.as_str()));
+    }
+    assert!(without.is_empty(), "without a row: {without:#?}");
 }
 
 /// Whether an operation is the store's: a statement, or a transaction by the name of its method.
-fn is_write(name: &str) -> bool {
-    all_writes().contains(name)
+/// Every statement has to be one of those that are found in the source.
+fn is_write(name: &str, writes: &BTreeSet<String>) -> bool {
+    let is_found = writes.contains(name);
+    let mut verbs = ["INSERT ", "UPDATE ", "DELETE "].into_iter();
+    let is_statement = verbs.any(|verb| name.starts_with(verb));
+    assert!(is_found || !is_statement, "not in the source: {name}");
+    is_found
 }
 
 /// Every write in the store's source: statements that stand for themselves, and transactions.
@@ -254,13 +253,48 @@ fn unfolded(literal: &str) -> String {
     lines.fold(first, |text, line| text + line.trim_start())
 }
 
-#[tokio::test]
-async fn every_write_has_its_row() {
-    let calm = day(Vec::new()).await;
-    let made = calm.study.world.faults.all_calls();
-    let mut without: Vec<String> = all_writes().into_iter().collect();
-    without.retain(|write| {
-        !made.contains_key(write.as_str()) && !OTHERS.iter().any(|begins| write.starts_with(begins))
-    });
-    assert!(without.is_empty(), "without a row: {without:#?}");
+/// A person runs a command until it succeeds; a process that died is started again.
+async fn again<T>(world: &mut World, command: impl AsyncFn(&World) -> anyhow::Result<T>) -> T {
+    let mut failed = Vec::new();
+    for _ in 0..RUNS_MAX {
+        let done = command(world).await;
+        let has_died = world.faults.revive();
+        if has_died {
+            world.restart().await;
+        }
+        match done {
+            Ok(done) if !has_died => return done,
+            Ok(_) => {}
+            Err(error) => failed.push(error),
+        }
+    }
+    panic!("a command goes on failing: {failed:?}")
+}
+
+/// Rounds of a daemon's lanes; a process that died is started again. Errors are what it would log.
+async fn rounds(world: &mut World, count: u32) {
+    for _ in 0..count {
+        let _ = round(world).await;
+        let pipeline = &world.pipeline;
+        let _ = daemon::publish_revocations(pipeline).await;
+        let _ = daemon::publish_key_changes(pipeline).await;
+        let _ = daemon::publish_log(pipeline).await;
+        let _ = bring_back(pipeline).await;
+        let _ = watch_round(pipeline).await;
+        if world.faults.revive() {
+            world.restart().await;
+        }
+    }
+}
+
+/// In which batches on chain a circle shows a consent.
+fn anchored_in(world: &World, consent: Commitment) -> BTreeSet<[u8; 32]> {
+    let bytes = |root: Root| root.felt().to_bytes_be();
+    let anchored: BTreeSet<_> = world.chain.anchored().into_iter().map(bytes).collect();
+    let reports = [&world.circle, &world.other].map(super::circle::FakeCircle::reports);
+    let own = reports.into_iter().flatten();
+    let roots = own
+        .filter(|told| told.commitment == consent)
+        .map(|told| bytes(told.root));
+    roots.filter(|root| anchored.contains(root)).collect()
 }

@@ -32,7 +32,7 @@ pub(super) fn observation() -> Attributes {
 }
 
 /// The first version of the record with a number.
-pub(super) fn first_version(number: u8) -> RecordRef {
+pub(crate) fn first_version(number: u8) -> RecordRef {
     RecordRef {
         record: RecordId([number; 32]),
         version: 1,
@@ -40,12 +40,12 @@ pub(super) fn first_version(number: u8) -> RecordRef {
 }
 
 /// A sealed Observation whose custodian's key is in the store.
-pub(super) async fn add_record(world: &World, number: u8) {
+pub(crate) async fn add_record(world: &World, number: u8) {
     add_record_of(world, number, resource(number).as_bytes()).await;
 }
 
 /// The same with a payload of one's choice; one that is too large for an entry is cut.
-pub(super) async fn add_record_of(world: &World, number: u8, resource: &[u8]) {
+pub(crate) async fn add_record_of(world: &World, number: u8, resource: &[u8]) {
     add_described(world, first_version(number), observation(), resource).await;
 }
 

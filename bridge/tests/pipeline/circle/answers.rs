@@ -217,8 +217,18 @@ impl Circle for FakeCircle {
         self.write_once("admit", EntryKind::Device, body)
     }
 
-    async fn grant(&self, _: &[u8], _: &Opening, _: &Signature) -> SourceResult<Granted> {
-        unused("grant")
+    async fn grant(
+        &self,
+        terms: &[u8],
+        opening: &Opening,
+        signature: &Signature,
+    ) -> SourceResult<Granted> {
+        let fault = self.faults.take("grant");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("grant"));
+        }
+        let granted = self.take_grant(terms, opening, signature);
+        fault.map_or(Ok(granted), |_| Err(broken("grant")))
     }
 
     async fn revoke(
@@ -264,8 +274,13 @@ impl Circle for FakeCircle {
         })
     }
 
-    async fn put_record(&self, _: &NewRecord) -> SourceResult<Written> {
-        unused("put_record")
+    async fn put_record(&self, record: &NewRecord) -> SourceResult<Written> {
+        let fault = self.faults.take("put_record");
+        if fault == Some(Fault::Failed) {
+            return Err(broken("put_record"));
+        }
+        let written = self.take_record(record);
+        fault.map_or(Ok(written), |_| Err(broken("put_record")))
     }
 
     async fn records(

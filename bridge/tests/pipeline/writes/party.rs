@@ -1,0 +1,113 @@
+//! Parties for commands: the circles and the chain are those of a world.
+
+use std::sync::Arc;
+
+use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, RetentionConfig, Role};
+use medsync::files;
+use medsync::invitation::{Invitation, Parts};
+use medsync::party::Party;
+use medsync::pipeline::Pipeline;
+use medsync::pipeline::ingest::Readings;
+use medsync::source::{CalimeroNode, GroupId};
+use medsync::store::Store;
+use medsync_protocol::felt::Felt;
+use medsync_protocol::ids::{
+    ClassHash, ContextKind, ContractAddress, SealKey, Sha256Digest, UnixSeconds,
+};
+
+use super::super::chain::FakeAccount;
+use super::super::circle::{CONTEXT, CUSTODIAN, FakeCircles, custodian_author};
+use super::super::faults::Faults;
+use super::super::{World, anchorer, folder, patient, registry, secret};
+
+/// The party of a world; its node is never asked.
+pub(super) fn party(world: &World, role: Role) -> Party {
+    let home = world.home.path();
+    let credential = home.join("credential.json");
+    let said = br#"{"username":"a test","password":"a test"}"#;
+    files::write_whole(&credential, said, true).expect("written");
+    let api: url::Url = "http://127.0.0.1:1/".parse().expect("an address");
+    let node = CalimeroNode::new(&api, &credential).expect("a node that is not asked");
+    let config = Config {
+        role,
+        node: NodeConfig {
+            api,
+            credential,
+            peer: None,
+            app: home.join("app.wasm"),
+            run: None,
+        },
+        chain: ChainConfig {
+            rpc: Vec::new(),
+            chain_id: registry().chain_id,
+            registry: registry().registry,
+            class_hash: ClassHash::from_felt(Felt::ONE),
+            block_age_s_max: u64::MAX,
+        },
+        anchor_account: None,
+        revoke_account: None,
+        relay_after_s: 0,
+        batch: BatchConfig::default(),
+        retention: RetentionConfig::default(),
+    };
+    Party {
+        home: home.to_owned(),
+        config,
+        secret: secret(),
+        store: world.pipeline.store.clone(),
+        node: Arc::new(node),
+        circles: Arc::clone(&world.pipeline.circles),
+        clock: Arc::clone(&world.pipeline.clock),
+    }
+}
+
+/// Another party over the circles and the chain of a world, with a store and faults of its own.
+pub(super) async fn beside(world: &World) -> World {
+    let (home, faults) = (folder(), Faults::default());
+    let store = Store::open_with(home.path(), &secret(), Some(Arc::new(faults.clone()))).await;
+    let [circle, other] = [&world.circle, &world.other].map(|it| it.with_faults(faults.clone()));
+    let chain = world.chain.with_faults(faults.clone());
+    let revoker = FakeAccount {
+        chain: chain.clone(),
+        address: ContractAddress::from_felt(Felt::from(300)),
+    };
+    let pipeline = Pipeline {
+        store: store.expect("a store"),
+        circles: Arc::new(FakeCircles(vec![circle.clone(), other.clone()])),
+        chain: Arc::new(chain.clone()),
+        anchor_account: None,
+        revoke_account: Some(Arc::new(revoker)),
+        readings: Readings::default(),
+        ..world.pipeline.clone()
+    };
+    World {
+        home,
+        clock: Arc::clone(&world.clock),
+        pipeline,
+        chain,
+        circle,
+        other,
+        faults,
+    }
+}
+
+/// What a patient was invited by.
+pub(super) fn invitation() -> Invitation {
+    let says = Parts {
+        kind: ContextKind::Circle,
+        group_invitation: serde_json::Value::Null,
+        group: GroupId([6; 32]),
+        context: CONTEXT,
+        peer: "/ip4/127.0.0.1/tcp/1".into(),
+        wasm_sha256: Sha256Digest([3; 32]),
+        invitation_key: patient().public_key(),
+        custodian_member: CUSTODIAN,
+        custodian_address: anchorer(),
+        author_key: custodian_author().public_key(),
+        seal_key: SealKey([1; 32]),
+        registry: registry(),
+        class_hash: ClassHash::from_felt(Felt::ONE),
+        expires_at: UnixSeconds(1 << 40),
+    };
+    Invitation::new(says, &patient())
+}
