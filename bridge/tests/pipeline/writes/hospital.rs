@@ -13,7 +13,7 @@ use medsync_protocol::ids::RecordId;
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
 use medsync_protocol::signature::SecretKey;
 
-use super::super::access::{EXCHANGE, exchange_row, files_of, holds, researcher};
+use super::super::access::{EXCHANGE, exchange_row, files_of, holds, researcher, sealed_key};
 use super::super::circle::{CONTEXT, custodian_author};
 use super::super::faults::{Faults, Plan};
 use super::super::tickets::{pool, pool_id};
@@ -80,7 +80,10 @@ impl Day for Hospital {
             assert_eq!(opens, record.record != self.erased, "{plan}");
         }
         let files = files_of(world.home.path());
-        assert!(!holds(&files, self.key.as_bytes()), "{plan}: nor in its journal");
+        assert!(
+            !holds(&files, self.key.as_bytes()),
+            "{plan}: nor in its journal"
+        );
         let erased: Vec<_> = world
             .circle
             .log_entries()

@@ -12,7 +12,7 @@ use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind};
 use medsync_protocol::seal::SealSecret;
 
 use super::super::access::{
-    EXCHANGE, RECORDS, Study, exchange_row_of_recipient, files_of, holds, researcher,
+    EXCHANGE, RECORDS, Study, at_rest, exchange_row_of_recipient, files_of, holds, researcher,
 };
 use super::super::circle::FakeCircles;
 use super::super::faults::{Faults, Plan};
@@ -82,7 +82,10 @@ impl Day for Recipient {
         let key = reply_key(study, &self.home).await;
         assert!(key.is_none(), "{plan}: what lies there opens no more");
         let kept = files_of(self.home.home.path());
-        assert!(!holds(&kept, self.key.as_bytes()), "{plan}: nor in its journal");
+        assert!(
+            !holds(&kept, self.key.as_bytes()),
+            "{plan}: nor in its journal"
+        );
         assert!(study.open(request(study)).await.is_empty(), "{plan}");
         for log in [
             study.exchange.log_entries(),

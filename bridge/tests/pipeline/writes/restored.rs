@@ -14,9 +14,7 @@ use super::super::access::records::{add_record, first_version};
 use super::super::access::{files_of, holds, sealed_key};
 use super::super::circle::{CONTEXT, custodian_author};
 use super::super::faults::{Fault, Faults, Plan};
-use super::super::{
-    SETTLED_S, World, consent, folder, patient, revocation_of, secret, world,
-};
+use super::super::{SETTLED_S, World, consent, folder, patient, revocation_of, secret, world};
 use super::party::party;
 use super::{Day, RUNS_MAX, anchored_in, rounds};
 
@@ -92,7 +90,10 @@ impl Day for Restored {
             assert_eq!(key.expect("the store").is_some(), is_here, "{plan}");
         }
         let files = files_of(world.home.path());
-        assert!(!holds(&files, self.erased.as_bytes()), "{plan}: nor in its journal");
+        assert!(
+            !holds(&files, self.erased.as_bytes()),
+            "{plan}: nor in its journal"
+        );
         let log = world.circle.log_entries();
         let kinds: Vec<Kind> = log.iter().map(|entry| entry.entry.kind).collect();
         assert_eq!(kinds, [Kind::Erased], "{plan}: it is said once");
