@@ -134,6 +134,15 @@ impl Devnet {
         time.context("a block has a timestamp")
     }
 
+    /// The number of its newest block.
+    ///
+    /// # Errors
+    /// As [`Devnet::ask`].
+    pub fn number(&self) -> anyhow::Result<u64> {
+        let number = self.ask("starknet_blockNumber", &json!({}))?;
+        number.as_u64().context("a block has a number")
+    }
+
     /// Closes a block now.
     ///
     /// # Errors
@@ -164,8 +173,8 @@ impl Devnet {
     /// chain.
     ///
     /// # Errors
-    /// A devnet that does not come back; one whose blocks close otherwise than on each transaction,
-    /// or were aborted, is not carried over.
+    /// A devnet that does not come back; one whose blocks close otherwise than on each transaction
+    /// is not carried over.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         ensure!(
             self.blocks == Blocks::OnTransaction,
@@ -195,15 +204,15 @@ impl Devnet {
     fn history(&self) -> anyhow::Result<History> {
         let events = self.ask("devnet_dump", &json!({}))?;
         let events = events.as_array().context("devnet_dump gives a list")?;
-        let mut number = 0;
+        let blocks = blocks_of(events)?;
+        let tip = self.number()?;
+        ensure!(
+            tip == blocks.len() as u64,
+            "devnet has {tip} blocks and a history of {}",
+            blocks.len()
+        );
         let mut timed = Vec::new();
-        for event in events {
-            let makes_block = event["method"] != "devnet_setTime"
-                || event["params"]["generate_block"].as_bool() == Some(true);
-            if !makes_block {
-                continue;
-            }
-            number += 1;
+        for (number, event) in (1..).zip(blocks) {
             let time = self.time_of(number)?;
             if event["method"] == "devnet_setTime" {
                 timed.push(set_time(time, true));
@@ -212,18 +221,17 @@ impl Devnet {
                 timed.push(event.clone());
             }
         }
-        let tip = self.ask("starknet_blockNumber", &json!({}))?;
-        ensure!(
-            tip == json!(number),
-            "devnet has {tip} blocks and a history of {number}"
-        );
         Ok(History {
             start_time: self.time_of(0)?,
             events: timed,
         })
     }
 
-    fn time_of(&self, block: u64) -> anyhow::Result<u64> {
+    /// The time of a block, in unix seconds.
+    ///
+    /// # Errors
+    /// As [`Devnet::ask`].
+    pub fn time_of(&self, block: u64) -> anyhow::Result<u64> {
         let params = json!({"block_id": {"block_number": block}});
         let header = self.ask("starknet_getBlockWithTxHashes", &params)?;
         header["timestamp"]
@@ -235,6 +243,25 @@ impl Devnet {
 struct History {
     start_time: u64,
     events: Vec<Value>,
+}
+
+/// Of what was done, what made each block that is there, from the first on.
+fn blocks_of(events: &[Value]) -> anyhow::Result<Vec<&Value>> {
+    let mut blocks = Vec::new();
+    for event in events {
+        let params = &event["params"];
+        match event["method"].as_str() {
+            Some("devnet_abortBlocks") => {
+                let from = params["starting_block_id"]["block_number"].as_u64();
+                let from = usize::try_from(from.context("blocks are aborted by their number")?)?;
+                // The first is number 1.
+                blocks.truncate(from.saturating_sub(1));
+            }
+            Some("devnet_setTime") if params["generate_block"].as_bool() != Some(true) => {}
+            _ => blocks.push(event),
+        }
+    }
+    Ok(blocks)
 }
 
 fn set_time(time: u64, generate_block: bool) -> Value {

@@ -3,7 +3,7 @@
 //! - [`story`]: the whole story on real parts, played by the demo and by the tests; [`report`]
 //!   notes its steps;
 //! - [`devnet`], [`up`], [`medsync`]: the processes of the story; [`node`]: a node alone;
-//! - [`lossy`]: an endpoint before a devnet; [`hand`]: contracts called past `medsync`;
+//! - [`endpoint`]: a bad endpoint before a devnet; [`hand`]: contracts called past `medsync`;
 //! - [`replica`]: the built app in Calimero's runtime, on stores in memory;
 //! - [`party`]: parties on real nodes, without `medsync` beside them;
 //! - [`seeds`]: random cases that can be played again;
@@ -12,8 +12,8 @@
 
 pub mod circle;
 pub mod devnet;
+pub mod endpoint;
 pub mod hand;
-pub mod lossy;
 pub mod medsync;
 pub mod node;
 pub mod party;

@@ -1,4 +1,5 @@
-//! Soak: a stream of grants and revocations on real parts, while their processes are killed.
+//! Soak: a stream of grants and revocations on real parts, while their processes are killed and
+//! everything around them goes wrong.
 //!
 //! What the patient's command said was granted or revoked counts. In the end each of it has to be
 //! on chain, once, and `fsck` has to find nothing on either side.
@@ -8,16 +9,24 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use medsync::seams::{random_bytes, system_random};
+use rand::rngs::ChaCha20Rng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use crate::medsync::{Answer, Running, medsync};
+use crate::seeds::random_seed;
 use crate::story::{Part, Story, wait_for};
+
+use disturb::Disturbances;
+pub use disturb::Tally;
+
+mod disturb;
 
 /// How far the story goes before: a circle with its patient.
 const ENROLLED: usize = 8;
 /// One in so many commands revokes.
-const REVOKES_EACH: u64 = 3;
+const REVOKES_EACH: u32 = 3;
 /// What may be killed at any moment.
 const PARTS: [Part; 5] = [
     Part::Hospital,
@@ -27,11 +36,24 @@ const PARTS: [Part; 5] = [
     Part::Devnet,
 ];
 
+/// What a soak is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How long it takes at least.
+    pub length: Duration,
+    /// How many processes are killed.
+    pub kills: u32,
+    /// What everything random follows from, as far as real processes allow; any, if there is none.
+    pub seed: Option<u64>,
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// How many processes were killed.
     pub kills: u32,
+    /// What else happened.
+    pub tally: Tally,
     /// How many consents were granted.
     pub grants: usize,
     /// How many of them were revoked.
@@ -54,31 +76,40 @@ impl Outcome {
     /// In one line.
     #[must_use]
     pub fn summary(&self) -> String {
+        let Tally {
+            endpoint_faults,
+            reorganisations,
+            clock_jumps,
+            full_disks,
+        } = self.tally;
+        let fsck = match &self.found[..] {
+            [] => "clean".to_owned(),
+            found => format!("found {}", found.join("; ")),
+        };
+        let counted = [
+            (self.kills, "kill"),
+            (endpoint_faults, "endpoint fault"),
+            (reorganisations, "reorganisation"),
+            (clock_jumps, "clock jump"),
+            (full_disks, "full disk"),
+        ];
+        let counted = counted.map(|(count, what)| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        });
         let Self {
-            kills,
             grants,
             revocations,
             lost,
             doubled,
-            found,
+            ..
         } = self;
-        let fsck = if found.is_empty() {
-            "clean".to_owned()
-        } else {
-            found.join("; ")
-        };
         format!(
-            "soak: {kills} kills, {grants} grants, {revocations} revocations, {lost} lost, \
-             {doubled} doubled, fsck: {fsck}"
+            "soak: {}; {grants} grants, {revocations} revocations; lost {lost}, doubled {doubled}, \
+             fsck {fsck}",
+            counted.join(", ")
         )
     }
-}
-
-/// A number below another.
-fn below(bound: u64) -> u64 {
-    let bytes = random_bytes(&mut system_random());
-    let number = bytes.into_iter().take(8);
-    number.fold(0, |number, byte| number << 8 | u64::from(byte)) % bound
 }
 
 /// The stream, and what was said of it.
@@ -108,15 +139,16 @@ impl Stream {
     }
 
     /// What the patient does next. One that failed is asked for again, and is the same then.
-    fn next(&self) -> Vec<String> {
+    fn next(&self, random: &mut ChaCha20Rng) -> Vec<String> {
         let in_force: Vec<&String> = self
             .granted
             .iter()
             .filter(|consent| !self.revoked.contains(*consent))
             .collect();
-        let words = if !in_force.is_empty() && below(REVOKES_EACH) == 0 {
-            let which = below(in_force.len() as u64) as usize;
-            vec!["revoke", "--home", &self.home, in_force[which]]
+        let revokes = random.random_ratio(1, REVOKES_EACH);
+        let which = in_force.choose(random).filter(|_| revokes);
+        let words = if let Some(which) = which {
+            vec!["revoke", "--home", &self.home, which]
         } else {
             let mut grant = vec!["grant", "--home", &self.home, "--to", &self.grantee];
             grant.extend([
@@ -151,38 +183,73 @@ impl Stream {
     }
 }
 
-/// Runs for a while and kills processes at even times, each while a command is at work.
+/// Runs for a while; kills processes at even times, each while a command is at work, and disturbs
+/// what is around them.
 ///
 /// # Errors
-/// A process that does not come back, or a command that says what it should not.
-pub fn soak(length: Duration, kills: u32) -> anyhow::Result<Outcome> {
+/// A process that does not come back, a disturbance that does not end, or a command that says what
+/// it should not.
+pub fn soak(asked: Asked) -> anyhow::Result<Outcome> {
+    let seed = asked.seed.unwrap_or_else(random_seed);
+    println!("soak: seed {seed}");
     let mut stream = Stream::begin()?;
+    let random = ChaCha20Rng::seed_from_u64(seed);
+    let mut disturbances = Disturbances::begin(&mut stream.story, asked.length, random)?;
+    if let Err(error) = run(&mut stream, &mut disturbances, asked) {
+        stream.story.print_logs();
+        return Err(error);
+    }
+    disturbances.endpoint.set(None);
+    settle(&stream, asked.kills, &disturbances.tally)
+}
+
+fn run(stream: &mut Stream, disturbances: &mut Disturbances, asked: Asked) -> anyhow::Result<()> {
+    let Asked { length, kills, .. } = asked;
     let (began, pause) = (Instant::now(), length / (kills + 1));
     let mut killed = 0;
     let bar = indicatif::ProgressBar::new(length.as_secs());
-    while began.elapsed() < length || killed < kills {
+    while began.elapsed() < length || killed < kills || !disturbances.are_over() {
         bar.set_position(began.elapsed().as_secs());
         bar.set_message(format!("{killed} kills, {} grants", stream.granted.len()));
-        let words = stream.next();
+        disturbances.look(&mut stream.story)?;
+        let words = stream.next(disturbances.random());
         let running = Running::start(&words)?;
         if killed < kills && began.elapsed() >= pause * (killed + 1) {
-            let part = PARTS[below(PARTS.len() as u64) as usize];
-            println!("{:4} s: kill {part:?}", began.elapsed().as_secs());
-            stream.story.kill_and_restart(part)?;
+            kill(&mut stream.story, disturbances)?;
             killed += 1;
         }
         let answer = running.end()?;
         stream.note(&words, &answer)?;
     }
     bar.finish_and_clear();
-    settle(&stream, killed)
+    Ok(())
+}
+
+fn kill(story: &mut Story, disturbances: &mut Disturbances) -> anyhow::Result<()> {
+    let part = if disturbances.wait_for_a_look() {
+        Part::Hospital
+    } else {
+        let parts = PARTS.choose(disturbances.random());
+        *parts.context("there are parts")?
+    };
+    disturbances.say(&format!("kill {part:?}"));
+    if part == Part::Devnet {
+        // What it took after its history was written down would be lost without being counted.
+        let endpoint = &disturbances.endpoint;
+        return endpoint.closed_while(|| story.kill_and_restart(part));
+    }
+    story.kill_and_restart(part)
 }
 
 /// Waits until nothing is under way, and counts.
-fn settle(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
+fn settle(stream: &Stream, kills: u32, tally: &Tally) -> anyhow::Result<Outcome> {
     let mut last = Outcome::default();
     let sound = wait_for("everything to be on chain", || {
-        last = count(stream, kills)?;
+        last = Outcome {
+            kills,
+            tally: tally.clone(),
+            ..count(stream)?
+        };
         Ok(last.is_sound().then_some(()))
     });
     if sound.is_err() {
@@ -191,7 +258,7 @@ fn settle(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
     Ok(last)
 }
 
-fn count(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
+fn count(stream: &Stream) -> anyhow::Result<Outcome> {
     let show = ["patient", "show", "--home", &stream.home, "--json"];
     let shown = wait_for("the patient's circle", || Ok(medsync(&show)?.json().ok()))?;
     let consents = shown["consents"].as_array().context("consents")?;
@@ -215,7 +282,6 @@ fn count(stream: &Stream, kills: u32) -> anyhow::Result<Outcome> {
         .iter()
         .filter(|one| !revoked.contains(one.as_str()));
     let mut outcome = Outcome {
-        kills,
         grants: stream.granted.len(),
         revocations: stream.revoked.len(),
         lost: missing.count() + going_on.count(),

@@ -296,6 +296,14 @@ impl Story {
         self.patient.as_ref().context("no patient runs")
     }
 
+    /// The hospital, to be disturbed.
+    ///
+    /// # Errors
+    /// A story without one.
+    pub fn hospital_mut(&mut self) -> anyhow::Result<&mut Up> {
+        self.hospital.as_mut().context("no hospital runs")
+    }
+
     /// Whether no party has ended by itself.
     ///
     /// # Errors
@@ -347,7 +355,11 @@ impl Story {
         }
     }
 
-    fn devnet(&self) -> anyhow::Result<&Devnet> {
+    /// The chain.
+    ///
+    /// # Errors
+    /// A story without a chain yet.
+    pub fn devnet(&self) -> anyhow::Result<&Devnet> {
         self.devnet.as_ref().context("the devnet is not started")
     }
 

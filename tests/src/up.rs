@@ -70,6 +70,12 @@ impl Up {
         Ok(self.child.try_wait()?.is_none())
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where the node's API answers.
     ///
     /// # Errors
@@ -209,7 +215,12 @@ fn spawn(home: &Path, rpc: Option<&str>) -> anyhow::Result<(Child, Receiver<Read
         .create(true)
         .append(true)
         .open(home.join("daemon.log"))?;
-    let mut child = Command::new(program("medsync")?)
+    // A write beyond a limit on the size of files fails then, as on a full disk, instead of ending
+    // the process.
+    const UNSIGNALLED: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", UNSIGNALLED])
+        .arg(program("medsync")?)
         .args(["up", "--config"])
         .arg(home.join(CONFIG_FILE))
         .envs(rpc.map(|rpc| ("MEDSYNC_RPC", rpc)))

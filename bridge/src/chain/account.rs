@@ -4,6 +4,7 @@
 //! stored is the only trace; from [`Account::send`] on, the chain may have the transaction even
 //! if no answer came, and the hash in the stored [`Prepared`] is how to find out.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -209,13 +210,17 @@ impl RpcAccount {
 
     fn wrong_nonce(&self, nonce: AccountNonce, next: AccountNonce) -> ChainError {
         let account = self.address();
-        if next > nonce {
-            return ChainError::NonceTaken { account, nonce };
-        }
-        ChainError::NonceAhead {
-            account,
-            nonce,
-            next,
+        match next.cmp(&nonce) {
+            Ordering::Greater => ChainError::NonceTaken { account, nonce },
+            Ordering::Less => ChainError::NonceAhead {
+                account,
+                nonce,
+                next,
+            },
+            Ordering::Equal => ChainError::Contradiction(format!(
+                "it refuses nonce {} of account {account}, and says that it is the next",
+                nonce.0
+            )),
         }
     }
 

@@ -140,17 +140,17 @@ async fn serve(
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
         let method = request["method"].as_str().unwrap_or_default().to_owned();
-        let params = request["params"].clone();
+        let (params, id) = (request["params"].clone(), &request["id"]);
         let answer = answer(&method, &params);
         log.lock().expect("not poisoned").push((method, params));
         let (status, body) = match answer {
             Answer::Result(result) => {
-                let body = json!({"jsonrpc": "2.0", "id": 1, "result": result});
+                let body = json!({"jsonrpc": "2.0", "id": id, "result": result});
                 ("200 OK", body.to_string().into_bytes())
             }
             Answer::Error(code, data) => {
                 let error = json!({"code": code, "message": "an error", "data": data});
-                let body = json!({"jsonrpc": "2.0", "id": 1, "error": error});
+                let body = json!({"jsonrpc": "2.0", "id": id, "error": error});
                 ("200 OK", body.to_string().into_bytes())
             }
             Answer::Body(body) => ("200 OK", body),

@@ -1,6 +1,7 @@
 //! The command line, a file a role. What a command prints is for people; `--json` is for
 //! programs.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -102,6 +103,6 @@ pub(crate) async fn resume(home: &Home, circle: ContextId) -> anyhow::Result<()>
 
 /// Prints a value as JSON on one line, for programs.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    let line = serde_json::to_string(value)?;
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }

@@ -41,7 +41,9 @@ impl Up {
             }
             stop.send_replace(true);
         });
-        print_json(&json!({ "medsync": "up", "home": home }))?;
+        // Nobody may be listening, and a full disk behind standard output hinders nothing.
+        let say = |line| print_json(&line).ok();
+        say(json!({ "medsync": "up", "home": home }));
         let (node, api) = (party.config.node.run.clone(), party.config.node.api.clone());
         let node_stops = stopped.clone();
         let node = async move {
@@ -53,14 +55,14 @@ impl Up {
                     "api": ready.api,
                     "swarm": ready.swarm,
                 });
-                // Nobody may be reading; the node runs all the same.
-                let _ = print_json(&line);
+                say(line);
             })
             .await;
         };
         let ((), ended) = tokio::join!(node, crate::daemon::run(party, stopped));
         ended?;
-        print_json(&json!({ "medsync": "stopped" }))
+        say(json!({ "medsync": "stopped" }));
+        Ok(())
     }
 }
 

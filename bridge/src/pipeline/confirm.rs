@@ -2,10 +2,10 @@
 //!
 //! The chain is asked before anything is sent again. A transaction that the chain does not know is
 //! sent unchanged: it has the same hash and nonce, so that it can take effect only once. One that
-//! can no longer land sends the batch back to `placed`. One that is out for long without landing is
-//! replaced under its nonce, for more: at most one of both lands, and if that is the first, the
-//! chain says so. Where that would cost too much, the first goes on: it is sent again where it is
-//! not known.
+//! can no longer land, or whose predecessor the chain dropped, sends the batch back to `placed`. One
+//! that is out for long without landing is replaced under its nonce, for more: at most one of both
+//! lands, and if that is the first, the chain says so. Where that would cost too much, the first
+//! goes on: it is sent again where it is not known.
 
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 
@@ -126,9 +126,15 @@ pub(super) fn is_stuck(sent_at: Option<UnixSeconds>, now: UnixSeconds) -> bool {
     sent_at.is_some_and(|at| now.0.saturating_sub(at.0) >= STUCK_AFTER_S)
 }
 
-/// Whether a transaction that was sent before can never land, so that a new one has to be made. An
+/// Whether a transaction that was sent before cannot land, so that a new one has to be made. An
 /// account that refuses it has another key by now; the new one has the same nonce, so that at most
-/// one of both takes effect.
+/// one of both takes effect. Of one whose nonce is ahead the chain dropped the predecessor, which
+/// landed before and is sent by nobody until the watch misses it; should both land after all, the
+/// contract takes only the first.
 pub(super) fn is_dead(error: &ChainError) -> bool {
-    error.class() == Class::FailBatch || matches!(error, ChainError::AccountRefuses { .. })
+    let of_the_account = matches!(
+        error,
+        ChainError::AccountRefuses { .. } | ChainError::NonceAhead { .. }
+    );
+    of_the_account || error.class() == Class::FailBatch
 }

@@ -8,26 +8,28 @@
 //!
 //! And what an endpoint said once is not for ever true: it may have lied, or the chain may have
 //! dropped a block. So revocations and batches that landed are asked about too, and go out again
-//! if the chain does not have them.
+//! if the chain does not have them; of the batches first the newest, which a chain drops first.
 //!
 //! It compares this machine's clock with the newest block, too.
 //!
 //! Each round asks about a few and goes on from there in the next, so that the watch costs the same
 //! however much there is.
 
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
 use medsync_protocol::secrets::Handle;
 
 use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
-use crate::store::batches::BatchId;
+use crate::store::batches::{BatchId, BatchRow};
 use crate::store::revocations::RevokedOnChain;
 
 /// How many handles of which the chain said something once are asked about first: they do not wait
 /// until the others had their turn.
 const UNSETTLED_PER_ROUND: usize = 16;
-/// How many batches one round asks about.
+/// How many batches one round asks about in their turn.
 const BATCHES_PER_ROUND: u32 = 4;
+/// How many of the newest one round finds to be gone at most.
+const DROPPED_PER_ROUND: u32 = 64;
 /// How old a batch's block is before it is asked about, and what the chain said before it settles,
 /// in seconds: an endpoint may answer two questions from two backends of which one is behind.
 const SETTLED_S: u64 = 10 * 60;
@@ -164,31 +166,46 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let Some(anchorer) = pipeline.anchorer() else {
         return Ok(());
     };
-    let store = &pipeline.store;
+    let (store, tip) = (&pipeline.store, pipeline.chain.tip().await?);
+    let covered = UnixSeconds(tip.time.0.saturating_sub(SETTLED_S));
+    // Each follows on the head that the one before made: where one is there, all before it are.
+    for _ in 0..DROPPED_PER_ROUND {
+        match store.newest_anchored(covered).await? {
+            Some(newest) if !is_still_there(pipeline, anchorer, &newest).await? => {}
+            _ => break,
+        }
+    }
+    // An endpoint that lied said so of any.
     let cursor = store.fact(BATCHES_CURSOR).await?;
     let cursor = BatchId(cursor.and_then(|id| id.parse().ok()).unwrap_or_default());
     let batches = store.anchored_batches(cursor, BATCHES_PER_ROUND).await?;
-    if !batches.is_empty() {
-        let tip = pipeline.chain.tip().await?;
-        for batch in &batches {
-            let registry = pipeline.registry.registry;
-            let root = batch.root;
-            let on_chain = pipeline.chain.anchored_at(registry, anchorer, root).await?;
-            let is_covered = batch
-                .block
-                .is_some_and(|(_, at)| at.0 + SETTLED_S <= tip.time.0);
-            if on_chain.is_none() && is_covered {
-                match batch.leaves.is_empty() {
-                    true => store.dissolve_batch(batch.id, &[], pipeline.now()).await?,
-                    false => store.batch_lost(batch.id).await?,
-                }
-                tracing::error!(
-                    batch = batch.id.0,
-                    "the chain no longer has a batch; it goes out again"
-                );
-            }
+    for batch in &batches {
+        if batch.block.is_some_and(|(_, at)| at <= covered) {
+            is_still_there(pipeline, anchorer, batch).await?;
         }
     }
     let next = batches.last().map_or(0, |batch| batch.id.0);
     Ok(store.state_fact(BATCHES_CURSOR, &next.to_string()).await?)
+}
+
+/// Whether the chain still has a batch; one that it has not goes out again.
+async fn is_still_there(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<bool, PipelineError> {
+    let (store, registry) = (&pipeline.store, pipeline.registry.registry);
+    let on_chain = pipeline.chain.anchored_at(registry, anchorer, batch.root);
+    if on_chain.await?.is_some() {
+        return Ok(true);
+    }
+    match batch.leaves.is_empty() {
+        true => store.dissolve_batch(batch.id, &[], pipeline.now()).await?,
+        false => store.batch_lost(batch.id).await?,
+    }
+    tracing::error!(
+        batch = batch.id.0,
+        "the chain no longer has a batch; it goes out again"
+    );
+    Ok(false)
 }

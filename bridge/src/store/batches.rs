@@ -403,6 +403,24 @@ impl Store {
         rows.iter().map(batch).collect()
     }
 
+    /// The batch that landed last, of those in blocks up to a time.
+    ///
+    /// # Errors
+    /// As [`Store::anchored_batches`].
+    pub async fn newest_anchored(
+        &self,
+        until: UnixSeconds,
+    ) -> Result<Option<BatchRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM batches WHERE state = 'anchored' AND block_time <= $1 \
+             ORDER BY block_time DESC, block_number DESC, id DESC LIMIT 1",
+        )
+        .bind(signed(until.0))
+        .fetch_optional(&self.db)
+        .await?;
+        row.as_ref().map(batch).transpose()
+    }
+
     /// How many batches are in each state, and how many consents wait for one.
     ///
     /// # Errors

@@ -48,7 +48,8 @@ impl Db {
 
     /// Begins a transaction of this name.
     pub(crate) async fn begin(&self, name: &'static str) -> Result<Tx, sqlx::Error> {
-        let inner = self.pool.begin().await?;
+        // SQLite waits for another writer here alone: who read before it writes is refused at once.
+        let inner = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Tx {
             inner,
             fault: self.fault_of(name),

@@ -363,6 +363,34 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_reads_before_it_writes_waits_for_another_writer() {
+        let home = tempfile::tempdir().expect("a folder");
+        let secret = HomeSecret::from_bytes(&[7; 32]);
+        let store = Store::open(home.path(), &secret).await.expect("a store");
+        let write = |who: usize| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    let mut transaction = store.db.begin("test").await?;
+                    sqlx::query("SELECT COUNT(*) FROM facts")
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                    sqlx::query("INSERT INTO facts (name, value) VALUES ($1, '')")
+                        .bind(format!("{who} {number}"))
+                        .execute(&mut *transaction)
+                        .await?;
+                    transaction.commit().await?;
+                }
+                Ok::<_, sqlx::Error>(())
+            })
+        };
+        let writers: Vec<_> = (0..4).map(write).collect();
+        for writer in writers {
+            writer.await.expect("no panic").expect("written");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn many_may_open_a_new_store_at_once() {
         for _ in 0..8 {
             let home = tempfile::tempdir().expect("a folder");

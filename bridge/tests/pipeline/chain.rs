@@ -142,6 +142,15 @@ impl FakeChain {
         state.height += 1_000;
     }
 
+    /// The blocks since it was as in `before` are dropped, and others without a transaction are
+    /// made.
+    pub fn go_back_to(&self, before: &Self) {
+        let before = before.state.lock().expect("one test").clone();
+        let mut state = self.state.lock().expect("one test");
+        let height = state.height + 1_000;
+        *state = State { height, ..before };
+    }
+
     /// From now on what is sent stays out of all blocks.
     pub fn get_stuck(&self) {
         self.state.lock().expect("one test").is_stuck = true;
@@ -446,9 +455,17 @@ impl Account for FakeAccount {
         if state.transactions.contains_key(&transaction.hash) {
             return Ok(Sent::AlreadyThere);
         }
-        if transaction.nonce.0 != FakeChain::next_nonce(&state, self.address) {
-            let (account, nonce) = (self.address, transaction.nonce);
+        let (account, nonce) = (self.address, transaction.nonce);
+        let next = AccountNonce(FakeChain::next_nonce(&state, account));
+        if nonce < next {
             return Err(ChainError::NonceTaken { account, nonce });
+        }
+        if nonce > next {
+            return Err(ChainError::NonceAhead {
+                account,
+                nonce,
+                next,
+            });
         }
         if state.is_stuck {
             let (hash, status) = (transaction.hash, TransactionStatus::Received);

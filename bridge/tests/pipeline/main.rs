@@ -11,6 +11,7 @@ mod devices;
 mod endpoints;
 mod fairness;
 mod faults;
+mod full_disk;
 mod kept;
 mod keys;
 mod log;

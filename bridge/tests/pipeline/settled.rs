@@ -1,6 +1,7 @@
 //! What was believed to be settled and is not.
 
 use medsync::pipeline::{PipelineError, ingest, relay, watch};
+use medsync::store::batches::BatchId;
 use medsync_protocol::ids::UnixSeconds;
 
 use super::{SETTLED_S, START, check, consent, fill, revocation_of, run, world};
@@ -19,6 +20,33 @@ async fn hostile_endpoint_said_that_it_landed_and_it_goes_out_again() {
     }
     run(&mut world).await;
     check(&world, "the chain forgot everything once");
+}
+
+#[tokio::test]
+async fn of_the_batches_the_newest_are_looked_at_first() {
+    const CONSENTS: u64 = 20;
+    let mut world = world(Vec::new()).await;
+    for number in 0..CONSENTS / 2 {
+        world.circle.add_consent(consent(number).0);
+    }
+    run(&mut world).await;
+    let before = world.chain.fork();
+    for number in CONSENTS / 2..CONSENTS {
+        world.circle.add_consent(consent(number).0);
+    }
+    run(&mut world).await;
+    world.chain.go_back_to(&before);
+    let store = world.pipeline.store.clone();
+    let anchored = async || {
+        let batches = store.anchored_batches(BatchId(0), u32::MAX).await;
+        batches.expect("the store").len()
+    };
+    let kept = world.chain.anchored().len();
+    assert_eq!((anchored().await, kept), (10, 5));
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    assert_eq!(anchored().await, kept);
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 10);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Transactions that stay out of all blocks, and batches that cannot be sent.
 
-use medsync::pipeline::{ingest, relay};
+use medsync::pipeline::{ingest, relay, watch};
+use medsync::source::{EntryKey, Revocation};
 
 use super::faults::Plan;
 use super::{Fault, World, check, consent, fill, revocation_of, round, run, world};
@@ -69,6 +70,35 @@ async fn a_revocation_is_sent_while_a_batch_is_stuck() {
     ingest::ingest_all(&world.pipeline).await.expect("read");
     relay::relay_round(&world.pipeline).await.expect("sent");
     assert_eq!(world.chain.pool(), 2);
+}
+
+/// The chain drops what a transaction that is out follows on.
+#[tokio::test]
+async fn a_transaction_whose_predecessor_was_dropped_is_made_anew() {
+    let mut world = world(Vec::new()).await;
+    let before = world.chain.fork();
+    world.circle.add_consent(consent(1).0);
+    world.circle.add_revocation(revocation_of(&consent(1).1));
+    run(&mut world).await;
+    world.chain.get_stuck();
+    world.circle.add_consent(consent(2).0);
+    let second = Revocation {
+        key: EntryKey([98; 32]),
+        ..revocation_of(&consent(2).1)
+    };
+    world.circle.add_revocation(second);
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.pool(), 2, "the second batch and revocation");
+    world.chain.go_back_to(&before);
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 1, "the second is there");
+    assert_eq!(world.chain.revoked().len(), 1);
+    watch::watch_round(&world.pipeline).await.expect("asked");
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 2, "and the first again");
+    assert_eq!(world.chain.revoked().len(), 2);
 }
 
 /// A price that nobody pays does not keep what was sent before from landing.

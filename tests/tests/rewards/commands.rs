@@ -10,8 +10,8 @@ use medsync::commands::rewards::SignedClaim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::ContractAddress;
 use medsync_tests::devnet::Blocks;
+use medsync_tests::endpoint::{Endpoint, Fault};
 use medsync_tests::hand::{Hand, TokenDouble};
-use medsync_tests::lossy::Lossy;
 use medsync_tests::medsync::{Answer, Running, medsync};
 use serde_json::{Value, json};
 
@@ -87,21 +87,21 @@ impl World {
 }
 
 /// Runs a command whose answer is lost, and says what it finds when it is run again.
-fn run_again(lossy: &Lossy, what: &str, options: &[String], payer: &[String]) -> Value {
-    lossy.lose(true);
+fn run_again(endpoint: &Endpoint, what: &str, options: &[String], payer: &[String]) -> Value {
+    endpoint.set(Some(Fault::LosesAnswers));
     let lost = rewards(what, options, payer);
     assert_ne!(lost.code, 0, "{lost:?}");
-    lossy.lose(false);
+    endpoint.set(None);
     rewards(what, options, payer).json().expect("an answer")
 }
 
 #[tokio::test]
 async fn a_lost_answer_opens_and_promises_nothing_twice() {
     let world = World::start().await;
-    let lossy = Lossy::before(&world.devnet).expect("a port");
-    let payer = world.payer(FUNDER, lossy.rpc());
+    let endpoint = Endpoint::before(&world.devnet).expect("a port");
+    let payer = world.payer(FUNDER, endpoint.rpc());
     let opening = world.opening().await;
-    let again = run_again(&lossy, "open", &opening, &payer);
+    let again = run_again(&endpoint, "open", &opening, &payer);
     assert_eq!(again["state"], "was open");
     let pool = world.pool_id(world.pools, FUNDER, 1);
     let deposit = u128::from(CLAIMS) * PRICE;
@@ -110,7 +110,7 @@ async fn a_lost_answer_opens_and_promises_nothing_twice() {
     let quota = format!("{}={}", world.anchorer(CUSTODIAN), CLAIMS + 1);
     let more = [pool.to_string(), "--quota".into(), quota];
     let more = [&more[..], &["--deposit".into(), PRICE.to_string()]].concat();
-    let again = run_again(&lossy, "top-up", &more, &payer);
+    let again = run_again(&endpoint, "top-up", &more, &payer);
     assert_eq!(again["state"], "was promised");
     assert_eq!(world.used(pool).await[0].promised, CLAIMS + 1);
     assert_eq!(world.state(pool).await.escrow, deposit + PRICE);

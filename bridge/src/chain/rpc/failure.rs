@@ -58,6 +58,10 @@ fn transport(method: &'static str, limits: &RpcLimits, error: &TransportError) -
             method,
             detail: detail(&error.to_string()),
         },
+        TransportError::OtherRequest { .. } => ChainError::Malformed {
+            method,
+            detail: error.to_string(),
+        },
         TransportError::Request(_) | TransportError::Batch => ChainError::Refused {
             method,
             detail: detail(&error.to_string()),

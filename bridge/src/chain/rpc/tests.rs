@@ -86,7 +86,11 @@ async fn an_endpoint_of_another_chain_is_refused_at_every_read() {
 #[tokio::test]
 async fn nonsense_is_malformed() {
     let deep = || Answer::Body("[".repeat(60_000).into_bytes());
-    let cases: [fn() -> Answer; 7] = [
+    let to_another = || {
+        let body = json!({"jsonrpc": "2.0", "id": 77, "result": chain_id().to_string()});
+        Answer::Body(body.to_string().into_bytes())
+    };
+    let cases: [fn() -> Answer; 8] = [
         || Answer::Body(Vec::new()),
         || Answer::Body(b"<html>".to_vec()),
         || Answer::Body(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":".to_vec()),
@@ -94,6 +98,7 @@ async fn nonsense_is_malformed() {
         || Answer::Result(json!({"result": "SN_SEPOLIA"})),
         || Answer::Result(json!("0xz")),
         deep,
+        to_another,
     ];
     for answer in cases {
         let error = tip_of(answer).await;

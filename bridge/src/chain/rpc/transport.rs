@@ -1,6 +1,8 @@
 //! JSON-RPC over HTTP with a time-out and a bound on the answer, because an endpoint is somebody
 //! else's machine. It neither logs nor repeats: what is sent may be a patient's revocation.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
@@ -18,6 +20,8 @@ pub(in crate::chain) struct BoundedTransport {
     client: Client,
     address: RpcAddress,
     limits: RpcLimits,
+    /// The number of the next request.
+    next: AtomicU64,
 }
 
 /// What went wrong below JSON-RPC.
@@ -33,6 +37,8 @@ pub(in crate::chain) enum TransportError {
     TooLong,
     #[error("the answer is not JSON-RPC: {0}")]
     Json(#[source] serde_json::Error),
+    #[error("the answer is to request {found}, not {expected}")]
+    OtherRequest { expected: u64, found: u64 },
     #[error("the request cannot be written: {0}")]
     Request(#[source] serde_json::Error),
     #[error("batches of requests are not sent")]
@@ -63,6 +69,7 @@ impl BoundedTransport {
             client,
             address,
             limits,
+            next: AtomicU64::new(1),
         })
     }
 
@@ -106,13 +113,24 @@ impl JsonRpcTransport for BoundedTransport {
     {
         let request = Request {
             jsonrpc: "2.0",
-            id: 1,
+            id: self.next.fetch_add(1, Ordering::Relaxed),
             method,
             params,
         };
         let body = serde_json::to_vec(&request).map_err(TransportError::Request)?;
         let answer = self.post(body).await?;
-        serde_json::from_slice(&answer).map_err(TransportError::Json)
+        let answer = serde_json::from_slice(&answer).map_err(TransportError::Json)?;
+        let id = match &answer {
+            JsonRpcResponse::Success { id, .. } | JsonRpcResponse::Error { id, .. } => *id,
+        };
+        match id {
+            // Something in between may mix up the answers of two requests.
+            Some(found) if found != request.id => Err(TransportError::OtherRequest {
+                expected: request.id,
+                found,
+            }),
+            _ => Ok(answer),
+        }
     }
 
     async fn send_requests<R>(
