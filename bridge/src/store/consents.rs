@@ -145,7 +145,8 @@ impl Store {
     }
 
     /// How many consents are in no batch yet and may be sealed, and since when the oldest waits.
-    /// Those of a circle that is stopped or held back may not: it could not be told of their places.
+    /// Those of a circle that is stopped or held back may not: it could not be told of their
+    /// places.
     ///
     /// # Errors
     /// A database that refuses.
@@ -176,7 +177,8 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<Vec<ConsentRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM consents WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
+            "SELECT * FROM consents \
+             WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
              ORDER BY ingested_at, commitment LIMIT $1",
         )
