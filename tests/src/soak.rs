@@ -229,8 +229,13 @@ fn kill(story: &mut Story, disturbances: &mut Disturbances) -> anyhow::Result<()
     let part = if disturbances.wait_for_a_look() {
         Part::Hospital
     } else {
-        let parts = PARTS.choose(disturbances.random());
-        *parts.context("there are parts")?
+        // A node that starts while the disk is full would have no room for ever: the limit is its
+        // process's own.
+        let is_full = disturbances.disk_is_full();
+        let mut parts = PARTS.to_vec();
+        parts.retain(|part| !(is_full && *part == Part::HospitalNode));
+        let part = parts.choose(disturbances.random());
+        *part.context("there are parts")?
     };
     disturbances.say(&format!("kill {part:?}"));
     if part == Part::Devnet {

@@ -75,8 +75,11 @@ impl RunNode {
             Some(program) => absolute(program)?,
             None => {
                 let beside = std::env::current_exe()?.with_file_name(NODE_PROGRAM);
-                let is_there = beside.is_file();
-                is_there.then_some(beside).unwrap_or(NODE_PROGRAM.into())
+                if beside.is_file() {
+                    beside
+                } else {
+                    NODE_PROGRAM.into()
+                }
             }
         };
         Ok(Some(NodeRun {

@@ -2,10 +2,10 @@
 //!
 //! The chain is asked before anything is sent again. A transaction that the chain does not know is
 //! sent unchanged: it has the same hash and nonce, so that it can take effect only once. One that
-//! can no longer land, or whose predecessor the chain dropped, sends the batch back to `placed`. One
-//! that is out for long without landing is replaced under its nonce, for more: at most one of both
-//! lands, and if that is the first, the chain says so. Where that would cost too much, the first
-//! goes on: it is sent again where it is not known.
+//! can no longer land, or whose predecessor the chain dropped, sends the batch back to `placed`.
+//! One that is out for long without landing is replaced under its nonce, for more: at most one of
+//! both lands, and if that is the first, the chain says so. Where that would cost too much, the
+//! first goes on: it is sent again where it is not known.
 
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 

@@ -30,8 +30,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqlitePool};
 use zeroize::Zeroizing;
 
 use self::db::Db;
@@ -289,6 +289,12 @@ impl Store {
         let guard = lock(home).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
+            // SQLite itself rolls back where the disk is full, and the roll-back that follows
+            // fails: such a connection counts a transaction that there is not, and begins no other.
+            .after_release(|connection, _| {
+                let is_free = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_free) })
+            })
             .connect_with(options)
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
@@ -360,6 +366,28 @@ mod tests {
         assert!(matches!(second, Err(StoreError::Taken(_))));
         drop(lock);
         assert!(HomeLock::of_records(home.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_found_no_room_spoils_no_connection() {
+        let home = tempfile::tempdir().expect("a folder");
+        let secret = HomeSecret::from_bytes(&[7; 32]);
+        let store = Store::open(home.path(), &secret).await.expect("a store");
+        for _ in 0..8 {
+            let mut transaction = store.db.begin("test").await.expect("it begins");
+            let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+                .fetch_one(&mut *transaction)
+                .await
+                .expect("a number");
+            let full = format!("PRAGMA max_page_count = {pages}");
+            let limited = sqlx::query(&full).execute(&mut *transaction).await;
+            limited.expect("a limit of this connection");
+            let written = sqlx::query("INSERT INTO facts (name, value) VALUES ('test', $1)")
+                .bind("x".repeat(1 << 20))
+                .execute(&mut *transaction)
+                .await;
+            assert!(written.is_err(), "there is no room");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

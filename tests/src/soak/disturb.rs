@@ -219,6 +219,11 @@ impl Disturbances {
         )
     }
 
+    /// Whether the hospital's disk has no room.
+    pub(super) fn disk_is_full(&self) -> bool {
+        matches!(self.phase, Some((_, Phase::FullDisk)))
+    }
+
     pub(super) fn say(&self, what: &str) {
         println!("{:4} s: {what}", self.began.elapsed().as_secs());
     }
