@@ -28,7 +28,7 @@ const DOMAIN: &str = "medsync/at-rest/v1";
 #[derive(Debug, thiserror::Error)]
 pub enum AtRestError {
     /// There is no secret where one should be, or others may read it.
-    #[error("the home's secret, without which nothing in it opens: {0}")]
+    #[error("the home's secret, without which nothing in it opens, is not to be had")]
     File(#[from] FileError),
     /// The file holds something else.
     #[error("{0} is no secret of a home: that is 64 hexadecimal digits")]
