@@ -1,6 +1,8 @@
 //! One target under libFuzzer: the one that `MEDSYNC_FUZZ_TARGET` names. `scripts/fuzz` runs it.
 
-#![no_main]
+// `cargo test --all-targets` builds examples as tests too: that one has a harness and no test.
+#![cfg_attr(not(test), no_main)]
+#![cfg(not(test))]
 
 use std::sync::LazyLock;
 
