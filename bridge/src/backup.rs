@@ -174,9 +174,10 @@ pub async fn restore_with(
     }
     files::private_folder(home)?;
     files::write_whole(&restoring, b"", true)?;
-    // A journal would be taken for that of the store which takes its place.
+    // A journal would be taken for that of the store which takes its place, and a draft that was
+    // left holds what is erased later.
     for name in names_in(home)? {
-        if name.starts_with(STORE) {
+        if name.starts_with(STORE) || name.starts_with('.') {
             files::remove_file(&home.join(name))?;
         }
     }

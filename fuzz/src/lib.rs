@@ -10,6 +10,7 @@
 //! | [`consents`] | receipts, terms, and what `decide` meets |
 //! | [`seals`] | sealed keys, payloads, lists of parts |
 //! | [`answers`] | log entries, and what a Calimero node answers |
+//! | [`chains`] | what a Starknet RPC answers |
 //! | [`files`] | invitations, configurations, keys, claims, deployments, backups |
 //! | [`bundles`] | FHIR |
 //!
@@ -19,6 +20,7 @@
 
 pub mod answers;
 pub mod bundles;
+pub mod chains;
 pub mod consents;
 pub mod files;
 pub mod seals;
@@ -38,7 +40,7 @@ const fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
 }
 
 /// Every parser.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     target("answer", answers::answer),
     target("bundle", bundles::bundle),
     target("claim", files::claim),
@@ -51,6 +53,7 @@ pub const TARGETS: [Target; 16] = [
     target("manifest", files::manifest),
     target("parts", seals::parts),
     target("receipt", consents::receipt),
+    target("rpc", chains::rpc),
     target("sealed-key", seals::sealed_key),
     target("sealed-key-file", files::sealed_key_file),
     target("terms", consents::terms),

@@ -96,6 +96,18 @@ impl RpcChain {
         })
     }
 
+    /// No endpoint: each request gets the next of these answers, and none after the last. For
+    /// tests of what is made of answers.
+    #[must_use]
+    pub fn of_answers(answers: impl IntoIterator<Item = Vec<u8>>, expected: ChainId) -> Self {
+        let transport = BoundedTransport::given(answers.into_iter().collect());
+        Self {
+            client: Arc::new(JsonRpcClient::new(transport)),
+            expected,
+            limits: RpcLimits::default(),
+        }
+    }
+
     /// An endpoint of whatever chain it serves now, and must serve from now on.
     ///
     /// # Errors

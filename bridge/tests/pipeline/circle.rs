@@ -97,13 +97,6 @@ fn refusal(method: &'static str) -> SourceError {
     }
 }
 
-fn unused<T>(call: &str) -> SourceResult<T> {
-    Err(SourceError::Malformed {
-        call: call.into(),
-        reason: "the pipeline asks this".into(),
-    })
-}
-
 impl FakeCircle {
     pub fn new(context: ContextId, faults: Faults, patient: PublicKey) -> Self {
         let members = [CUSTODIAN, MemberId([2; 32])].into();
@@ -384,6 +377,11 @@ impl FakeCircle {
     /// A hostile member's node drops everything.
     pub fn drop_entries(&self) {
         self.state.lock().expect("one test").entries.clear();
+    }
+
+    /// Nobody has used the invitation yet.
+    pub fn enrol_nobody(&self) {
+        self.state.lock().expect("one test").patient_keys.clear();
     }
 
     /// Another patient's circle.

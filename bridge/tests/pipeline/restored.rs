@@ -132,6 +132,51 @@ async fn a_folder_that_is_no_whole_backup_makes_no_home() {
     }
 }
 
+/// The marker comes first and the configuration last; what is under way lies in a draft.
+#[tokio::test]
+async fn a_restore_that_died_at_any_step_is_done_again() {
+    let world = world(Vec::new()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, now) = (folder.path().join("backup"), UnixSeconds(START));
+    for name in ["anchor-account.key", "keys.json", "medsync.toml"] {
+        std::fs::write(world.home.path().join(name), name).expect("written");
+    }
+    let store = &world.pipeline.store;
+    let made = backup(world.home.path(), store, &out, now).await;
+    let steps = ["anchor-account.key", "keys.json", "medsync.db"];
+    assert!(
+        made.expect("a backup")
+            .files
+            .keys()
+            .eq(steps.iter().chain(&["medsync.toml"]))
+    );
+    for done in 0..=steps.len() {
+        let home = folder.path().join(format!("home-{done}"));
+        std::fs::create_dir(&home).expect("a folder");
+        let write = |name: &str, content: &[u8]| {
+            std::fs::write(home.join(name), content).expect("written");
+        };
+        write("restoring", b"");
+        for name in &steps[..done] {
+            write(name, &std::fs::read(out.join(name)).expect("its content"));
+        }
+        write(".tmpAbCdEf", b"half a file");
+        write("medsync.db-wal", b"of a store that was being opened");
+        assert!(!home.join("medsync.toml").exists(), "it is no home yet");
+        restore(&out, &home, &secret(), now).await.expect("a home");
+        for name in ["anchor-account.key", "keys.json", "medsync.toml"] {
+            let restored = std::fs::read(home.join(name)).expect("it is there");
+            assert_eq!(restored, name.as_bytes(), "{done} steps");
+        }
+        Store::open(&home, &secret()).await.expect("a sound store");
+        for name in ["restoring", ".tmpAbCdEf"] {
+            assert!(!home.join(name).exists(), "{name} after {done} steps");
+        }
+        let again = restore(&out, &home, &secret(), now).await;
+        assert!(matches!(again, Err(BackupError::Config(_))), "it is whole");
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_fit_together_is_named() {
     let mut world = world(Vec::new()).await;

@@ -38,6 +38,7 @@ pub fn all() -> Vec<Example> {
     all.extend(files());
     all.extend(keys());
     all.push(bundle());
+    all.extend(super::rpc::all());
     all
 }
 

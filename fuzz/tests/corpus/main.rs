@@ -1,6 +1,7 @@
 //! Every example is read as its target says, and is what the code writes today.
 
 mod examples;
+mod rpc;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,9 @@
 //! JSON-RPC over HTTP with a time-out and a bound on the answer, because an endpoint is somebody
 //! else's machine. It neither logs nor repeats: what is sent may be a patient's revocation.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
@@ -17,11 +19,21 @@ use crate::chain::ChainError;
 
 #[derive(Debug)]
 pub(in crate::chain) struct BoundedTransport {
-    client: Client,
-    address: RpcAddress,
+    wire: Wire,
     limits: RpcLimits,
     /// The number of the next request.
     next: AtomicU64,
+}
+
+/// Where answers come from.
+#[derive(Debug)]
+enum Wire {
+    Http {
+        client: Client,
+        address: RpcAddress,
+    },
+    /// One a request, in order; then the endpoint is silent.
+    Given(Mutex<VecDeque<Vec<u8>>>),
 }
 
 /// What went wrong below JSON-RPC.
@@ -65,16 +77,31 @@ impl BoundedTransport {
         let client = client
             .build()
             .map_err(|error| ChainError::Unreachable(error.without_url().to_string()))?;
-        Ok(Self {
-            client,
-            address,
+        Ok(Self::over(Wire::Http { client, address }, limits))
+    }
+
+    /// An endpoint whose answers are given.
+    pub(super) fn given(answers: VecDeque<Vec<u8>>) -> Self {
+        Self::over(Wire::Given(Mutex::new(answers)), RpcLimits::default())
+    }
+
+    fn over(wire: Wire, limits: RpcLimits) -> Self {
+        Self {
+            wire,
             limits,
             next: AtomicU64::new(1),
-        })
+        }
     }
 
     async fn post(&self, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let request = self.client.post(self.address.url().clone()).body(body);
+        let (client, address) = match &self.wire {
+            Wire::Http { client, address } => (client, address),
+            Wire::Given(answers) => {
+                let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                return answers.pop_front().ok_or(TransportError::Slow);
+            }
+        };
+        let request = client.post(address.url().clone()).body(body);
         let request = request.header(CONTENT_TYPE, "application/json");
         let mut response = request.send().await.map_err(without_address)?;
         if !response.status().is_success() {

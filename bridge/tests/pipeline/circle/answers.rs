@@ -3,7 +3,7 @@
 use super::super::faults::Fault;
 use super::{
     CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
-    refusal, unused,
+    refusal,
 };
 use async_trait::async_trait;
 use medsync::guard::Circles;
@@ -186,8 +186,16 @@ impl Circle for FakeCircle {
         fault.map_or(Ok(()), |_| Err(broken("add_member")))
     }
 
-    async fn enrol(&self, _: &Enrolment, _: &Signature) -> SourceResult<Written> {
-        unused("enrol")
+    /// An enrolment is known by its key alone.
+    async fn enrol(&self, enrolment: &Enrolment, _: &Signature) -> SourceResult<Written> {
+        let known = enrolled(enrolment.party_key);
+        assert_eq!(*enrolment, known.enrolment, "the test's own");
+        let body = EntryBody::Enrolment(known);
+        let written = self.write_once("enrol", EntryKind::Enrolment, body.clone());
+        if self.has(&body) {
+            self.enrol_instead(enrolment.party_key);
+        }
+        written
     }
 
     async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written> {

@@ -1,9 +1,10 @@
-//! A patient's day: it joins, grants, revokes and changes its key, by commands, with its daemon
+//! A patient's day: it joins, enrols, grants, revokes and changes its key, by commands, with its daemon
 //! and the hospital's.
 
 use std::collections::BTreeMap;
 
 use clap::Parser;
+use medsync::commands::join::{self, Bring};
 use medsync::commands::{Cli, Command, patient as commands};
 use medsync::config::Role;
 use medsync::files;
@@ -15,7 +16,7 @@ use medsync::store::circles::CircleRow;
 use medsync::store::facts::PUBLISH_REVOCATION;
 use medsync_protocol::audit::EntryKind as Kind;
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::MemberId;
+use medsync_protocol::ids::{MemberId, SealKey};
 use medsync_protocol::keychange::ChangedBy;
 use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::{DeviceNumber, Seed};
@@ -43,7 +44,7 @@ impl Day for Patient {
 
     async fn live(plans: Vec<Plan>) -> Self {
         let mut hospital = world(Vec::new()).await;
-        hospital.circle.add_enrolment(patient().public_key());
+        hospital.circle.enrol_nobody();
         add_record(&hospital, 1).await;
         let mut home = beside(&hospital).await;
         home.faults.plan(plans);
@@ -58,6 +59,7 @@ impl Day for Patient {
             Ok(home.pipeline.store.enter_circle(&joined).await?)
         })
         .await;
+        enrol(&mut home).await;
         rounds(&mut home, 2).await;
         let first = grant(&mut home, "monday").await;
         let second = grant(&mut home, "tuesday").await;
@@ -130,8 +132,8 @@ impl Day for Patient {
             .collect();
         assert_eq!(
             kinds,
-            [Kind::Granted, Kind::Granted, Kind::Revoked],
-            "{plan}"
+            [Kind::Enrolled, Kind::Granted, Kind::Granted, Kind::Revoked],
+            "{plan}: each was said once"
         );
     }
 }
@@ -159,6 +161,23 @@ fn said(words: &[&str]) -> commands::Patient {
         Command::Patient(command) => command,
         other => panic!("{other:?}"),
     }
+}
+
+/// Enrols under the invitation that it joined by.
+async fn enrol(home: &mut World) {
+    let key = patient();
+    let brought = Bring {
+        party: key.public_key(),
+        recovery: recovery().public_key(),
+        login: key.public_key(),
+        author: key,
+        seal: SealKey([2; 32]),
+    };
+    again(home, async |home| {
+        let place = (CONTEXT, &invitation());
+        join::enrol(&party(home, Role::Patient), place, &brought, false).await
+    })
+    .await;
 }
 
 /// Grants to the researcher under a name of a request.
