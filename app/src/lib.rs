@@ -172,13 +172,15 @@ impl MedSync {
     }
 
     /// Revokes what goes by the handle that `secret` and `claim_key` open, known here or not. A
-    /// `handle` that is passed must be that one.
+    /// `handle` that is passed must be that one. With `copies`, at most 8, it is written down until
+    /// there are so many.
     pub fn revoke(
         secret: String,
         claim_key: String,
         handle: Option<String>,
+        copies: Option<u32>,
     ) -> Result<Written, Refusal> {
-        revocations::revoke(&secret, &claim_key, handle.as_deref())
+        revocations::revoke(&secret, &claim_key, handle.as_deref(), copies)
             .map(|written| done(Kind::Revocations, written))
     }
 

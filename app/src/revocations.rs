@@ -50,13 +50,17 @@ fn load_revocation(shard: Shard, key: Key) -> Option<Found> {
 }
 
 /// The handles of a shard that are revoked.
-pub struct Revoked(BTreeMap<Handle, (UnixSeconds, Key)>);
+pub struct Revoked {
+    first: BTreeMap<Handle, (UnixSeconds, Key)>,
+    /// How many entries say so.
+    len: usize,
+}
 
 impl Revoked {
     /// Since when a handle is revoked, if it is: the first time counts.
     #[must_use]
     pub fn at(&self, handle: Handle) -> Option<UnixSeconds> {
-        self.0.get(&handle).map(|(at, _)| *at)
+        self.first.get(&handle).map(|(at, _)| *at)
     }
 }
 
@@ -75,20 +79,34 @@ pub fn of_handle(handle: Handle) -> Revoked {
 }
 
 fn collect(shard: Shard, is_wanted: impl Fn(Key) -> bool) -> Revoked {
-    let mut revoked: BTreeMap<Handle, (UnixSeconds, Key)> = BTreeMap::new();
+    let mut revoked = Revoked {
+        first: BTreeMap::new(),
+        len: 0,
+    };
     let keys = store::keys(Kind::Revocations, shard).into_iter();
     for key in keys.map(|(key, _)| key).filter(|key| is_wanted(*key)) {
         if let Some(found) = load_revocation(shard, key) {
             let this = (UnixSeconds(found.body.recorded_at), key);
-            let first = revoked.entry(found.handle).or_insert(this);
+            let first = revoked.first.entry(found.handle).or_insert(this);
             *first = this.min(*first);
+            revoked.len += 1;
         }
     }
-    Revoked(revoked)
+    revoked
 }
 
-/// Revokes what goes by the handle that these open; a `handle` that is named must be that one.
-pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Written, Refusal> {
+/// How many entries of one handle a call may ask for.
+const COPIES_MAX: u32 = 8;
+
+/// Revokes what goes by the handle that these open; a `handle` that is named must be that one. It
+/// is written down once, or until there are so many `copies`: whoever heard of one first can keep
+/// it from a node that had not, by an entry in its place.
+pub fn revoke(
+    secret: &str,
+    claim_key: &str,
+    handle: Option<&str>,
+    copies: Option<u32>,
+) -> Result<Written, Refusal> {
     // The secret is about to be published, but no error text and no log repeats it.
     let secret =
         RevocationSecret::parse(secret).map_err(|error| Refusal::malformed("secret", error))?;
@@ -99,7 +117,10 @@ pub fn revoke(secret: &str, claim_key: &str, handle: Option<&str>) -> Result<Wri
         return Err(Refusal::DoesNotOpen);
     }
     let shard = shard_of(Kind::Revocations, opened);
-    if let Some((_, key)) = of_handle(opened).0.get(&opened) {
+    let there = of_handle(opened);
+    let copies = copies.unwrap_or(1).clamp(1, COPIES_MAX);
+    let first = there.first.get(&opened);
+    if let Some((_, key)) = first.filter(|_| there.len >= copies as usize) {
         return Ok(Written::there(*key));
     }
     let body = RevocationBody {

@@ -93,6 +93,9 @@ CREATE TABLE consents (
     -- Whether it may stand in a batch of which a restored store does not know: not sealed before that
     -- was looked up.
     place_is_unsure BOOLEAN NOT NULL DEFAULT FALSE,
+    -- Since when it is found to stand nowhere, and when it is looked up again.
+    nowhere_since BIGINT,
+    look_up_at BIGINT NOT NULL DEFAULT 0,
     -- When its circle heard that the batch is on chain, or is told next and after how many failures.
     told_at BIGINT,
     tell_after BIGINT NOT NULL DEFAULT 0,
@@ -121,6 +124,8 @@ CREATE TABLE batches (
     block_number BIGINT,
     block_hash TEXT,
     block_time BIGINT,
+    -- Since when the chain says that it no longer has it, where it cannot be sent again.
+    missing_since BIGINT,
     last_error TEXT
 );
 

@@ -1,16 +1,20 @@
 //! What lies in a home is sealed: private columns of the store, and key files.
 //!
 //! A home has a secret of 32 random bytes in a file outside of it, so that a home or a backup that
-//! is stolen opens nothing. XChaCha20-Poly1305 seals under it, with a random nonce, bound to what
-//! the value is and to whose: a value that was moved elsewhere does not open.
+//! is stolen opens nothing. Two keys are derived from it with HKDF-SHA256. Under the one
+//! XChaCha20-Poly1305 seals, with a random nonce, bound to what the value is and to whose: a value
+//! that was moved elsewhere does not open. Under the other, what has to be found again by its
+//! content gets a name that tells nothing of it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use medsync_protocol::ids::{parse_base64, to_base64};
+use hkdf::Hkdf;
+use medsync_protocol::ids::{Sha256Digest, parse_base64, to_base64};
 use rand_core::{CryptoRng, Rng};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
@@ -65,7 +69,10 @@ impl Place<'_> {
 
 /// The secret of a home.
 #[derive(Clone)]
-pub struct HomeSecret(XChaCha20Poly1305);
+pub struct HomeSecret {
+    cipher: XChaCha20Poly1305,
+    names: Hkdf<Sha256>,
+}
 
 impl std::fmt::Debug for HomeSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -77,7 +84,28 @@ impl HomeSecret {
     /// The secret of these bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; SECRET_BYTES]) -> Self {
-        Self(XChaCha20Poly1305::new(bytes.into()))
+        let extracted = Hkdf::<Sha256>::new(Some(DOMAIN.as_bytes()), bytes);
+        let [sealing, naming] = ["sealing", "naming"].map(|purpose| {
+            let mut key = Zeroizing::new([0; SECRET_BYTES]);
+            let derived = extracted.expand(purpose.as_bytes(), key.as_mut_slice());
+            // The length of one hash is never too long.
+            debug_assert!(derived.is_ok());
+            key
+        });
+        Self {
+            cipher: XChaCha20Poly1305::new(sealing.as_slice().into()),
+            names: Hkdf::new(None, naming.as_slice()),
+        }
+    }
+
+    /// A name for a value, the same each time, which tells nothing of it without the secret.
+    #[must_use]
+    pub fn name_of(&self, what: &'static str, value: &[u8]) -> Sha256Digest {
+        let mut name = [0; SECRET_BYTES];
+        let place = Place { what, of: "" }.bytes();
+        let derived = self.names.expand_multi_info(&[&place, value], &mut name);
+        debug_assert!(derived.is_ok());
+        Sha256Digest(name)
     }
 
     /// The secret of a home that is set up.
@@ -119,7 +147,7 @@ impl HomeSecret {
             msg: value,
             aad: &aad,
         };
-        let sealed = self.0.encrypt(XNonce::from_slice(&nonce), message);
+        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), message);
         let sealed = sealed.map_err(|_| AtRestError::TooLong(place.what))?;
         Ok(to_base64(&[&nonce[..], &sealed].concat()))
     }
@@ -137,7 +165,7 @@ impl HomeSecret {
             msg: sealed,
             aad: &aad,
         };
-        let opened = self.0.decrypt(XNonce::from_slice(nonce), message);
+        let opened = self.cipher.decrypt(XNonce::from_slice(nonce), message);
         opened.map(Zeroizing::new).map_err(|_| closed())
     }
 }
@@ -190,6 +218,16 @@ mod tests {
         for changed in ["", "AAAA", &sealed[4..], "no base64"] {
             assert!(secret.open(HERE, changed).is_err(), "{changed}");
         }
+    }
+
+    #[test]
+    fn a_name_is_the_same_each_time_and_another_homes_is_not() {
+        let [one, two] = [[1; 32], [2; 32]].map(|bytes| HomeSecret::from_bytes(&bytes));
+        let name = one.name_of("a thing", b"value");
+        assert_eq!(name, one.name_of("a thing", b"value"));
+        assert_ne!(name, one.name_of("a thing", b"other"));
+        assert_ne!(name, one.name_of("a key", b"value"));
+        assert_ne!(name, two.name_of("a thing", b"value"));
     }
 
     #[test]

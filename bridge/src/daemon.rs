@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::access::recipient::Recipient;
 use crate::access::{Desk, Turns};
 use crate::audit::{self, AuditError, Judged};
+use crate::chain::REVOCATIONS_MAX;
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
 use crate::guard;
@@ -47,6 +48,10 @@ pub const LANES: [&str; 7] = [
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
+/// After how long a revocation that is not on chain is written down once more, in seconds, and how
+/// often at most.
+const UNHEARD_S: u64 = 10 * 60;
+const COPIES_MAX: u32 = 8;
 /// How long the lanes have to come to the end of their rounds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -66,6 +71,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         |p| async move {
             ingest::ingest_all(&p).await?;
             publish_revocations(&p).await?;
+            copy_unheard(&p).await?;
             publish_key_changes(&p).await?;
             publish_log(&p).await?;
             tickets::bring_back(&p).await?;
@@ -253,6 +259,43 @@ pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineErro
     Ok(())
 }
 
+/// Writes revocations down once more that the chain does not have for long, ever more seldom:
+/// whoever heard of one first may have kept it from the custodian's node, which shows nothing here.
+/// The custodian itself brings them to the chain.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    if pipeline.anchorer().is_some() {
+        return Ok(());
+    }
+    let (store, now) = (&pipeline.store, pipeline.clock.now());
+    for revocation in store.open_revocations(REVOCATIONS_MAX as u32).await? {
+        let unheard_s = now.0.saturating_sub(revocation.seen_at.0);
+        // One more after ten minutes, and each time that the wait has doubled.
+        let due = 1 + (unheard_s / UNHEARD_S).checked_ilog2().map_or(0, |n| n + 1);
+        let fact = format!("copies:{}", revocation.handle);
+        let there: Option<u32> = store.fact(&fact).await?.and_then(|text| text.parse().ok());
+        let copies = there.unwrap_or(1) + 1;
+        if copies > due.min(COPIES_MAX) {
+            continue;
+        }
+        let row = store.circle(revocation.context).await?;
+        let opening = (&revocation.secret, revocation.claim_key);
+        let copied = async {
+            if let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? {
+                circle.revoke(opening.0, opening.1, copies).await?;
+            }
+            Ok::<(), PipelineError>(())
+        };
+        match copied.await {
+            Ok(()) => store.state_fact(&fact, &copies.to_string()).await?,
+            Err(error) => tracing::warn!(handle = %revocation.handle, %error, "not copied yet"),
+        }
+    }
+    Ok(())
+}
+
 /// Brings key changes into their contexts that are not there, or not any more.
 ///
 /// # Errors
@@ -332,7 +375,7 @@ async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError
         return Ok(put_off.await?);
     };
     circle
-        .revoke(&revocation.secret, revocation.claim_key)
+        .revoke(&revocation.secret, revocation.claim_key, 1)
         .await?;
     Ok(pipeline
         .store

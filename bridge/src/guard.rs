@@ -1,8 +1,9 @@
 //! The way into a circle: every call goes through here.
 //!
 //! A group's admin can push other code to a context and add readers to it, and a member's node
-//! would follow. So before each call the circle is compared with what was pinned when it was
-//! entered; a difference stops the circle with an alarm, until a person has looked.
+//! would follow; and its custodian can write anew what it says of itself there. So before each call
+//! the circle is compared with what was pinned when it was entered; a difference stops the circle
+//! with an alarm, until a person has looked.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,9 @@ use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
 use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::secrets::DeviceNumber;
 
+use crate::invitation::Invitation;
 use crate::source::{
-    Circle, CircleState, Device, EntryBody, EntryKind, Pin, SourceError, all_changes,
+    Circle, CircleState, Device, Enrolled, EntryBody, EntryKind, Pin, SourceError, all_changes,
 };
 use crate::store::circles::CircleRow;
 use crate::store::{Store, StoreError};
@@ -129,6 +131,15 @@ async fn compare(
     row: &CircleRow,
 ) -> Result<Option<Difference>, GuardError> {
     let pin = circle.pin().await?;
+    if replaced(row, &pin).is_none()
+        && let Some(why) = described_anew(circle, row).await?
+    {
+        return Ok(Some(Difference {
+            why,
+            may_be_explained: false,
+            strangers: BTreeSet::new(),
+        }));
+    }
     let found = difference(row, &pin, &BTreeSet::new());
     let was_admitted = row.device != DeviceNumber::FIRST;
     if found.is_none() && !was_admitted {
@@ -152,6 +163,26 @@ async fn compare(
         may_be_explained: true,
         strangers: strangers(row, &pin, &admitted),
     }))
+}
+
+/// Whether a circle says other things of itself than the invitation by which it was entered, in
+/// words for a person: by these its enrolments, its custodian's log and its anchors count.
+async fn described_anew(
+    circle: &dyn Circle,
+    row: &CircleRow,
+) -> Result<Option<String>, GuardError> {
+    let is_custodian = row.member == row.custodian_member;
+    let Some(invitation) = row.invitation.as_ref().filter(|_| !is_custodian) else {
+        return Ok(None);
+    };
+    let invitation: Result<Invitation, _> = serde_json::from_str(invitation);
+    let invitation = invitation.map_err(|_| StoreError::Corrupt {
+        what: "an invitation",
+        why: "it is none".into(),
+    })?;
+    let state = circle.circle().await?;
+    let differs = !invitation.says.describes(&state);
+    Ok(differs.then(|| "its custodian changed what the invitation says of it".into()))
 }
 
 /// Whom the patient admitted, as a circle of the pinned code shows it. A change of the patient's
@@ -221,6 +252,12 @@ pub fn admitted(row: &CircleRow, state: &CircleState, history: &KeyHistory) -> B
         history.may_admit(device.admission.admitted_by)
             && device.admission.is_signed(row.context, &device.signature)
     };
+    // Who was invited to enrol knows who the patient is, and nobody else's word counts for that.
+    let is_own = |patient: &Enrolled| patient.enrolment.member == row.member;
+    let is_invited = row.device == DeviceNumber::FIRST && row.member != row.custodian_member;
+    if is_invited && !state.only().is_some_and(is_own) {
+        return BTreeSet::new();
+    }
     let devices = state.devices.iter().filter(counts);
     let mut admitted: BTreeSet<MemberId> = devices.map(|device| device.admission.member).collect();
     // Whoever was invited as the patient takes nobody else for the patient.

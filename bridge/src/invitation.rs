@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
-use crate::source::GroupId;
+use crate::source::{CircleState, GroupId};
 
 const INVITATION_FORMAT: &str = "medsync/invitation/v1";
 const INVITATION_BYTES_MAX: u64 = 64 * 1024;
@@ -214,6 +214,20 @@ impl Invitation {
 }
 
 impl Parts {
+    /// Whether a circle says of itself what the invitation says of it.
+    #[must_use]
+    pub fn describes(&self, state: &CircleState) -> bool {
+        let pins = &state.custodian;
+        state.context == self.context
+            && pins.kind == self.kind
+            && state.custodian_member == self.custodian_member
+            && pins.invitation_key == self.invitation_key
+            && pins.anchorer == self.custodian_address
+            && pins.author_key == self.author_key
+            && pins.seal_key == self.seal_key
+            && pins.registry == self.registry
+    }
+
     /// Whether this party may join: the chain that it believes in, and the code that it has.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::config::NodeRun;
@@ -23,6 +23,8 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 /// How long a node that died rests; doubles up to the other.
 const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
+/// How long a node has run if its death is not the next of a row.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// What a node says of itself once it answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -64,9 +66,12 @@ pub async fn keep_running(
 ) {
     let mut rest = REST;
     while !*stop.borrow() {
-        match run_once(run, api, &mut stop, &heard).await {
-            Ok(()) => rest = REST,
-            Err(error) => tracing::warn!(%error, "the node does not run; it is started again"),
+        let started = Instant::now();
+        if let Err(error) = run_once(run, api, &mut stop, &heard).await {
+            tracing::warn!(%error, "the node does not run; it is started again");
+        }
+        if started.elapsed() >= STEADY {
+            rest = REST;
         }
         // Both ends of the wait mean the same: look at the flag.
         let _ = timeout(rest, stop.wait_for(|stop| *stop)).await;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use medsync::chain::{
-    AccountKey, Chain, ChainError, RpcAccount, RpcChain, Seen, TransactionStatus,
+    AccountKey, AccountNonce, Chain, ChainError, RpcAccount, RpcChain, Seen, TransactionStatus,
 };
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ContractAddress};
@@ -32,7 +32,7 @@ pub fn rpc(bytes: &[u8]) -> bool {
     let Some(Ok(read)) = lines.next().map(str::from_utf8) else {
         return false;
     };
-    let Ok(expected) = ChainId::named("SN_SEPOLIA") else {
+    let Some(expected) = ChainId::named("SN_SEPOLIA") else {
         return false;
     };
     let chain = RpcChain::of_answers(lines.map(<[u8]>::to_vec), expected);
@@ -55,6 +55,11 @@ async fn answered(read: &str, chain: &RpcChain) -> Result<bool, ChainError> {
         "class" => drop(chain.class_hash_at(contract).await?),
         "head" => drop(chain.head_of(contract, anchorer).await?),
         "anchored" => drop(chain.anchored_at(contract, anchorer, root).await?),
+        "roots" => drop(
+            chain
+                .anchored_roots(contract, anchorer, BlockNumber(0))
+                .await?,
+        ),
         "facts" => {
             let facts = chain.facts(contract, anchorer, root, handle).await?;
             let said = facts.chain;
@@ -89,7 +94,7 @@ async fn answered(read: &str, chain: &RpcChain) -> Result<bool, ChainError> {
         "nonce" => {
             let key = AccountKey::parse("0x1").expect("a key");
             let account = RpcAccount::new(Arc::new(chain.clone()), contract, key);
-            drop(account.settled_nonce().await?);
+            let AccountNonce(_) = account.settled_nonce().await?;
         }
         _ => return Ok(false),
     }

@@ -372,7 +372,7 @@ async fn hostile_medsync_writes_in_the_patients_name_and_is_refused(
     grant(&world.circle, &consent).await?;
     let secrets = &consent.signed.secrets;
     let claim_key = secrets.claim_key.public_key();
-    world.circle.revoke(&secrets.secret, claim_key).await?;
+    world.circle.revoke(&secrets.secret, claim_key, 1).await?;
     eventually("the revocation", || async {
         let consents = all_consents(&hospital).await?;
         let is_revoked = |c: &medsync::source::Consent| c.state == ConsentState::Revoked;

@@ -299,13 +299,13 @@ impl Both {
         assert!(
             !self
                 .patient
-                .revoke(&secrets.secret, claim_key)
+                .revoke(&secrets.secret, claim_key, 1)
                 .await?
                 .existing
         );
         assert!(
             self.patient
-                .revoke(&secrets.secret, claim_key)
+                .revoke(&secrets.secret, claim_key, 1)
                 .await?
                 .existing
         );

@@ -1,7 +1,7 @@
 //! A chain in memory that anchors: each transaction is a block, and the head moves as in the
 //! registry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -86,6 +86,15 @@ impl Chain for MemoryChain {
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError> {
         Ok(self.state().anchored.get(&root).copied())
+    }
+
+    async fn anchored_roots(
+        &self,
+        _: ContractAddress,
+        _: Anchorer,
+        _: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError> {
+        unused()
     }
 
     async fn facts(

@@ -375,7 +375,7 @@ impl Circle for MemoryCircle {
         unused("grant")
     }
 
-    async fn revoke(&self, _: &RevocationSecret, _: PublicKey) -> SourceResult<Written> {
+    async fn revoke(&self, _: &RevocationSecret, _: PublicKey, _: u32) -> SourceResult<Written> {
         unused("revoke")
     }
 

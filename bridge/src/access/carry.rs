@@ -13,6 +13,7 @@ use medsync_protocol::receipt::{Receipt, Stage, StageTime};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::terms::Terms;
 
+use super::release::is_no_place;
 use super::{Desk, only_store};
 use crate::pipeline::place::tree_of;
 use crate::pipeline::{Pipeline, PipelineError};
@@ -26,7 +27,8 @@ const CARRIED_PER_ROUND: u32 = 64;
 /// How long rests what an exchange could not be given.
 const CARRIED_AGAIN_AFTER_S: u64 = 60;
 
-/// Carries what is due. What one exchange does not take rests, and keeps nothing else waiting.
+/// Carries what is due, of each circle and exchange in turns. What an exchange refuses rests, and
+/// keeps nothing else waiting; one that does not answer waits as a whole.
 ///
 /// # Errors
 /// A store that does not answer.
@@ -38,7 +40,7 @@ pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
             continue;
         }
         let carried = carry(desk, exchange, &consent).await;
-        if carried.is_err() {
+        if carried.as_ref().is_err_and(hinders_all) {
             hindered.insert(exchange);
         }
         rests_if_hindered(desk, (exchange, consent.commitment), carried).await?;
@@ -49,12 +51,18 @@ pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
             continue;
         }
         let carried = carry_revocation(desk, exchange, (consent, handle)).await;
-        if carried.is_err() {
+        if carried.as_ref().is_err_and(hinders_all) {
             hindered.insert(exchange);
         }
         rests_if_hindered(desk, (exchange, consent), carried).await?;
     }
     Ok(())
+}
+
+/// Whether an error is of the exchange as a whole, and not of what it was given.
+fn hinders_all(error: &PipelineError) -> bool {
+    let refused = matches!(error, PipelineError::Source(error) if error.refusal().is_some());
+    !refused && !matches!(error, PipelineError::Broken(_))
 }
 
 async fn rests_if_hindered(
@@ -81,7 +89,7 @@ async fn carry_revocation(
     };
     let circle = desk.enter(exchange).await?;
     circle
-        .revoke(&revocation.secret, revocation.claim_key)
+        .revoke(&revocation.secret, revocation.claim_key, 1)
         .await?;
     Ok(store.carried(exchange, consent, true).await?)
 }
@@ -105,7 +113,13 @@ async fn carry(
     let fresh = Pseudonym(random_bytes(&mut *desk.pipeline.random.lock().await));
     let patient = store.pseudonym(exchange, consent.context, fresh).await?;
     let circle = desk.enter(exchange).await?;
-    circle.put_receipt(patient, json.as_bytes()).await?;
+    match circle.put_receipt(patient, json.as_bytes()).await {
+        // The patient can still hand it over.
+        Err(error) if is_no_place(&error) => {
+            tracing::error!(%exchange, %error, "the exchange has no place for a receipt");
+        }
+        put => drop(put?),
+    }
     store.carried(exchange, consent.commitment, false).await?;
     tracing::info!(%exchange, consent = %consent.commitment, "receipt carried");
     Ok(())

@@ -305,6 +305,6 @@ impl Handover<'_> {
 }
 
 /// Whether an exchange will never take this: it is full, or somebody else's entry stands there.
-fn is_no_place(error: &SourceError) -> bool {
+pub(super) fn is_no_place(error: &SourceError) -> bool {
     matches!(error.refusal(), Some("full" | "taken"))
 }

@@ -1,10 +1,13 @@
-//! What happened in reward pools: the contract's events, oldest first.
+//! What the contracts' events tell: what happened in reward pools, and which roots were anchored.
+
+use std::collections::BTreeSet;
 
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockNumber, TransactionHash};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::PoolId;
+use medsync_protocol::tree::Root;
 use serde::{Serialize, Serializer};
 use starknet::core::types::{AddressFilter, BlockId, EmittedEvent, EventFilter};
 use starknet::core::utils::starknet_keccak;
@@ -178,29 +181,71 @@ impl RpcChain {
         from: BlockNumber,
         of: Seen,
     ) -> Result<PoolHistory, ChainError> {
+        let mut events = Vec::new();
+        let is_cut = self
+            .events(contract, from, of.keys(), |event| {
+                // A pool's identifier may stand where another event has an owner, and a hostile
+                // token's amount may be beyond any that is read: neither hides the others.
+                events.extend(read(event).ok().flatten());
+                events.len()
+            })
+            .await?;
+        events.truncate(EVENTS_MAX);
+        Ok(PoolHistory { events, is_cut })
+    }
+
+    /// The roots that an anchorer anchored since a block, up to the tip; nothing if there are more
+    /// than 10,000.
+    pub(super) async fn roots_since(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        from: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError> {
+        let keys = vec![
+            vec![starknet_keccak(b"BatchAnchored")],
+            vec![anchorer.felt()],
+        ];
+        let mut roots = BTreeSet::new();
+        let is_cut = self
+            .events(registry, from, keys, |event| {
+                if let [_, _, root] = event.keys[..] {
+                    roots.insert(Root::from_felt(root));
+                }
+                roots.len()
+            })
+            .await?;
+        Ok((!is_cut).then_some(roots))
+    }
+
+    /// Takes a contract's events since a block, oldest first, up to the tip or until so many are
+    /// kept as may be. Answers whether there may be more.
+    async fn events(
+        &self,
+        contract: ContractAddress,
+        from: BlockNumber,
+        keys: Vec<Vec<Felt>>,
+        mut keep: impl FnMut(&EmittedEvent) -> usize + Send,
+    ) -> Result<bool, ChainError> {
         let tip = super::Chain::tip(self).await?;
         let filter = EventFilter {
             from_block: Some(BlockId::Number(from.0)),
             to_block: Some(BlockId::Number(tip.number.0)),
             address: Some(AddressFilter::Single(contract.felt())),
-            keys: Some(of.keys()),
+            keys: Some(keys),
         };
-        let mut events = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let page = self.client().get_events(filter.clone(), next.take(), PAGE);
             let page = page.await;
             let page = page.map_err(|error| self.failure("starknet_getEvents", error))?;
+            let mut kept = 0;
             for event in page.events {
-                // A pool's identifier may stand where another event has an owner, and a hostile
-                // token's amount may be beyond any that is read: neither hides the others.
-                events.extend(read(&event).ok().flatten());
+                kept = keep(&event);
             }
             next = page.continuation_token;
-            if next.is_none() || events.len() >= EVENTS_MAX {
-                let is_cut = next.is_some() || events.len() > EVENTS_MAX;
-                events.truncate(EVENTS_MAX);
-                return Ok(PoolHistory { events, is_cut });
+            if next.is_none() || kept >= EVENTS_MAX {
+                return Ok(next.is_some() || kept > EVENTS_MAX);
             }
         }
         Err(ChainError::Malformed {

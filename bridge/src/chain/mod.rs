@@ -8,6 +8,8 @@
 //!
 //! This module keeps no state on disk, knows no batch and no context, and decides on no retry.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
@@ -181,6 +183,12 @@ pub trait Chain: Send + Sync {
     /// The newest closed block.
     async fn tip(&self) -> Result<BlockAt, ChainError>;
 
+    /// The same; of several endpoints that of the one that says the earliest time, so that none
+    /// alone can call a clock wrong.
+    async fn tip_by_all(&self) -> Result<BlockAt, ChainError> {
+        self.tip().await
+    }
+
     /// The class of a contract at the tip, or nothing where there is no contract.
     async fn class_hash_at(
         &self,
@@ -201,6 +209,25 @@ pub trait Chain: Send + Sync {
         anchorer: Anchorer,
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError>;
+
+    /// The same, where what follows from a root that is not there is not undone: of several
+    /// endpoints each has to answer, and one that has it is believed.
+    async fn anchored_at_by_any(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        self.anchored_at(registry, anchorer, root).await
+    }
+
+    /// Every root that an anchorer anchored since a block; nothing if they are too many to read.
+    async fn anchored_roots(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        from: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError>;
 
     /// Everything that a receipt is checked against, read at one block by its hash. The block's
     /// time bounds the times that a verdict may be asked for.

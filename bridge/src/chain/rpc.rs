@@ -4,6 +4,7 @@
 //! that two values never come from two blocks. What comes back is checked for form; whether the
 //! block is recent enough is for the caller, who knows which blocks it has seen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -283,6 +284,15 @@ impl Chain for RpcChain {
         let view = self.view(registry, "anchored_at", calldata, block.hash);
         let [at] = view.await?;
         time_by(block, at)
+    }
+
+    async fn anchored_roots(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        from: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError> {
+        self.roots_since(registry, anchorer, from).await
     }
 
     async fn facts(

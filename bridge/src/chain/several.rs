@@ -1,19 +1,21 @@
 //! Several endpoints of one chain: one that fails is passed over, and none is believed alone.
 //!
 //! They are asked in the order of the configuration; one that failed rests and is asked last
-//! meanwhile. About revocations two are asked: what either of them has denies, and only what both
-//! have counts as landed; one that lacks what it should have, or is far behind, rests from other
-//! questions. What the endpoints say of themselves is for people to see; an address may hold an
-//! access key and is never shown.
+//! meanwhile. A refusal is believed if no other endpoint answers, and a transaction goes to all of
+//! them: one may take it and forget it. About revocations two are asked: what either of them has
+//! denies, and only what both have counts as landed; one that lacks what it should have, or is far
+//! behind, rests from other questions. What the endpoints say of themselves is for people to see;
+//! an address may hold an access key and is never shown.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{BoxFuture, join};
+use futures_util::future::{BoxFuture, join, join_all};
 use medsync_protocol::anchor::AnchorHead;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
-use medsync_protocol::receipt::TransactionHash;
+use medsync_protocol::receipt::{BlockNumber, TransactionHash};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
@@ -111,28 +113,64 @@ impl Health {
         states.filter_map(said).collect()
     }
 
-    /// Asks one endpoint after the other until one answers.
+    /// Asks one endpoint after the other until one answers. One that refused what another answers
+    /// rests.
     async fn first<'e, E: ?Sized + Send + Sync, T>(
         &self,
         endpoints: &'e [Arc<E>],
         ask: impl Fn(&'e E) -> BoxFuture<'e, Result<T, ChainError>> + Send,
     ) -> Result<T, ChainError> {
-        let mut outcome = None;
+        let (mut refused, mut failed) = (Vec::new(), None);
         for at in self.order() {
             match ask(&endpoints[at]).await {
+                Ok(answer) => {
+                    for (other, error) in refused {
+                        let error: ChainError = error;
+                        self.differs(other, &error.to_string());
+                    }
+                    self.answers(at);
+                    return Ok(answer);
+                }
                 Err(error) if is_the_endpoints(&error) => {
                     self.falls_silent(at, &error.to_string());
-                    outcome.get_or_insert(Err(error));
+                    failed.get_or_insert(error);
                 }
-                answer => {
-                    if !self.rests(at) {
-                        self.is_well(at);
-                    }
-                    return answer;
-                }
+                Err(error) => refused.push((at, error)),
             }
         }
-        outcome.unwrap_or_else(|| Err(no_endpoint()))
+        let refusal = refused.into_iter().next().map(|(_, error)| error);
+        Err(refusal.or(failed).unwrap_or_else(no_endpoint))
+    }
+
+    /// Asks all endpoints at once, but for those that are silent while others are not. Answers
+    /// what each said, by its place.
+    async fn all<'e, E: ?Sized + Send + Sync, T>(
+        &self,
+        endpoints: &'e [Arc<E>],
+        ask: impl Fn(&'e E) -> BoxFuture<'e, Result<T, ChainError>> + Send,
+    ) -> Vec<(usize, Result<T, ChainError>)> {
+        let mut order = self.order();
+        if order.iter().any(|at| !self.is_silent(*at)) {
+            order.retain(|at| !self.is_silent(*at));
+        }
+        let asked = order.iter().map(|at| ask(&endpoints[*at]));
+        let answers = join_all(asked).await;
+        for (at, answer) in order.iter().zip(&answers) {
+            match answer {
+                Err(error) if is_the_endpoints(error) => {
+                    self.falls_silent(*at, &error.to_string());
+                }
+                _ => self.answers(*at),
+            }
+        }
+        order.into_iter().zip(answers).collect()
+    }
+
+    /// Notes that an endpoint answered; one that rests goes on resting.
+    fn answers(&self, at: usize) {
+        if !self.rests(at) {
+            self.is_well(at);
+        }
     }
 }
 
@@ -255,8 +293,28 @@ impl Chain for SeveralChains {
         self.first(|chain| chain.chain_id()).await
     }
 
+    async fn block_at(&self, number: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
+        self.first(|chain| chain.block_at(number)).await
+    }
+
     async fn tip(&self) -> Result<BlockAt, ChainError> {
         self.first(|chain| chain.tip()).await
+    }
+
+    async fn tip_by_all(&self) -> Result<BlockAt, ChainError> {
+        let said = self.health.all(&self.endpoints, |chain| chain.tip()).await;
+        let (tips, mut errors): (Vec<_>, Vec<_>) = said
+            .into_iter()
+            .map(|(_, tip)| tip)
+            .partition(Result::is_ok);
+        let tips = tips.into_iter().flatten();
+        let earliest = tips.min_by_key(|tip| tip.time);
+        earliest.ok_or_else(|| {
+            errors
+                .pop()
+                .and_then(Result::err)
+                .unwrap_or_else(no_endpoint)
+        })
     }
 
     async fn class_hash_at(
@@ -281,6 +339,45 @@ impl Chain for SeveralChains {
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError> {
         self.first(|chain| chain.anchored_at(registry, anchorer, root))
+            .await
+    }
+
+    /// One that does not answer is waited for: what follows from this answer is not undone.
+    async fn anchored_at_by_any(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        let asked = self.endpoints.iter();
+        let asked = asked.map(|chain| chain.anchored_at(registry, anchorer, root));
+        let mut earliest: Option<UnixSeconds> = None;
+        let mut lacking = Vec::new();
+        for (at, answer) in join_all(asked).await.into_iter().enumerate() {
+            match answer {
+                Ok(Some(time)) => earliest = Some(earliest.map_or(time, |known| known.min(time))),
+                Ok(None) => lacking.push(at),
+                Err(error) => {
+                    self.health.falls_silent(at, &error.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        if earliest.is_some() {
+            for at in lacking {
+                self.health.differs(at, "it lacks a batch that another has");
+            }
+        }
+        Ok(earliest)
+    }
+
+    async fn anchored_roots(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        from: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError> {
+        self.first(|chain| chain.anchored_roots(registry, anchorer, from))
             .await
     }
 
@@ -377,6 +474,20 @@ impl Account for SeveralAccounts {
 
     /// One and the same transaction lands at most once, whoever is given it.
     async fn send(&self, transaction: &Prepared) -> Result<Sent, ChainError> {
-        self.first(|account| account.send(transaction)).await
+        let given = self
+            .health
+            .all(&self.endpoints, |account| account.send(transaction));
+        let (mut refused, mut failed) = (None, None);
+        let mut sent = None;
+        for (_, answer) in given.await {
+            match answer {
+                Ok(Sent::Accepted) => sent = Some(Sent::Accepted),
+                Ok(Sent::AlreadyThere) => sent = sent.or(Some(Sent::AlreadyThere)),
+                Err(error) if is_the_endpoints(&error) => failed = failed.or(Some(error)),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        let error = refused.or(failed);
+        sent.ok_or_else(|| error.unwrap_or_else(no_endpoint))
     }
 }

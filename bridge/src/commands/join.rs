@@ -63,7 +63,9 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
     let Some(state) = state else {
         bail!("the context runs other code than the invitation says; it is not entered");
     };
-    check_pins(&invitation, &state)?;
+    if !says.describes(&state) {
+        bail!("the context is not the one that the invitation describes; it is not entered");
+    }
     let history = take_key_changes(&party.store, &circle, &state).await?;
     let row = CircleRow {
         kind,
@@ -114,24 +116,6 @@ fn own_device(
         )
     })?;
     Ok(admitted.device)
-}
-
-/// What the circle says of its custodian has to be what the invitation says.
-fn check_pins(invitation: &Invitation, state: &CircleState) -> anyhow::Result<()> {
-    let says = &invitation.says;
-    let pins = &state.custodian;
-    let same = state.context == says.context
-        && pins.kind == says.kind
-        && state.custodian_member == says.custodian_member
-        && pins.invitation_key == says.invitation_key
-        && pins.anchorer == says.custodian_address
-        && pins.author_key == says.author_key
-        && pins.seal_key == says.seal_key
-        && pins.registry == says.registry;
-    if !same {
-        bail!("the context is not the one that the invitation describes; it is not entered");
-    }
-    Ok(())
 }
 
 /// The keys that a party brings into a context.

@@ -26,7 +26,7 @@ impl Up {
     /// Runs until it is told to stop.
     ///
     /// # Errors
-    /// A home that cannot be opened.
+    /// A home that cannot be opened, or lacks a key.
     pub async fn run(self) -> anyhow::Result<()> {
         let home = home_of(&self.config)?;
         let _alone = HomeLock::of_daemon(&home)?;
@@ -45,7 +45,8 @@ impl Up {
         let say = |line| print_json(&line).ok();
         say(json!({ "medsync": "up", "home": home }));
         let (node, api) = (party.config.node.run.clone(), party.config.node.api.clone());
-        let node_stops = stopped.clone();
+        // The node goes last: the rounds that come to their end still need it.
+        let (end_node, node_stops) = watch::channel(false);
         let node = async move {
             let Some(run) = node else { return };
             node_process::keep_running(&run, &api, node_stops, |process, ready| {
@@ -59,7 +60,12 @@ impl Up {
             })
             .await;
         };
-        let ((), ended) = tokio::join!(node, crate::daemon::run(party, stopped));
+        let daemon = async move {
+            let ended = crate::daemon::run(party, stopped).await;
+            end_node.send_replace(true);
+            ended
+        };
+        let ((), ended) = tokio::join!(node, daemon);
         ended?;
         say(json!({ "medsync": "stopped" }));
         Ok(())

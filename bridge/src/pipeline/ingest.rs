@@ -451,6 +451,8 @@ struct People {
     custodian: Option<PublicKey>,
     /// Those whose logs this party brings back.
     carried: Vec<PublicKey>,
+    /// When this store was restored from a backup, if it was.
+    restored_at: Option<UnixSeconds>,
 }
 
 /// Who custodian and patient are. A circle with two different enrolments has no patient any more,
@@ -481,6 +483,7 @@ async fn people_of(
         authors,
         custodian,
         carried,
+        restored_at: None,
     };
     let Some(party) = state.party() else {
         return Ok(nobody(authors, carried));
@@ -504,6 +507,7 @@ async fn people_of(
         authors,
         custodian,
         carried,
+        restored_at: pipeline.store.restored_at().await?,
     })
 }
 

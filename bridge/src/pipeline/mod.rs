@@ -227,15 +227,16 @@ impl Pipeline {
             return Ok(false);
         };
         self.check_clock()?;
-        take_over::take_over_places(self, anchorer).await?;
-        tickets::issue_due(self).await?;
-        seal::seal_due(self, anchorer).await?;
-        // What hinders one batch must not keep the others.
+        // What hinders one step or one batch must not keep the others.
+        let taken_over = take_over::take_over_places(self, anchorer).await;
+        let issued = tickets::issue_due(self).await;
+        let sealed = seal::seal_due(self, anchorer).await;
         let placed = place::place_sealed(self, anchorer).await;
         let submitted = submit::submit_next(self, &*account, anchorer).await;
         let confirmed = confirm::confirm_submitted(self, &*account, anchorer).await;
         let told = tell::tell_due(self, anchorer).await;
-        placed.and(submitted).and(confirmed).and(told)?;
+        let made = taken_over.and(issued).and(sealed);
+        made.and(placed).and(submitted).and(confirmed).and(told)?;
         Ok(!self.store.open_batches().await?.is_empty())
     }
 }

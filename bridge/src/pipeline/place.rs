@@ -16,7 +16,7 @@ use medsync_protocol::tree::{Root, Tree};
 use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
 use crate::source::{AnchorReport, Head, PlacedTicket, SourceError, StageReport};
-use crate::store::batches::{BatchRow, BatchState};
+use crate::store::batches::{Afterwards, BatchRow, BatchState};
 use crate::store::consents::ConsentRow;
 
 /// How long a sealed batch waits for a circle that does not answer, in seconds.
@@ -66,7 +66,7 @@ async fn place(
         let until = UnixSeconds(now.0 + HELD_BACK_S);
         pipeline
             .store
-            .dissolve_batch(batch.id, &held_back, until)
+            .dissolve_batch(batch.id, Afterwards::Sealed, (&held_back, until))
             .await?;
         tracing::warn!(
             batch = batch.id.0,

@@ -3,15 +3,22 @@
 //!
 //! A store that was restored from a backup does not know what was anchored since. None of the
 //! consents in question is sealed before the circle was asked where it stands, and the chain
-//! whether it has that batch.
+//! whether it has that batch. That one stands nowhere has to be found twice, since its batch may
+//! just be on its way; and as long as the chain has batches that no circle on this node shows, the
+//! node may not have heard yet of the one that it is in.
 
-use medsync_protocol::ids::{Anchorer, ContextId};
+use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::Block;
 
+use super::watch::SETTLED_S;
 use super::{Pipeline, PipelineError, place};
 use crate::guard;
 use crate::source::{Consent, Position, all_consents};
 use crate::store::restored::Place;
+
+/// How long a consent is held back for a batch that no circle here shows, in seconds: whoever knew
+/// of it may be gone for good.
+const UNHEARD_S: u64 = 7 * 24 * 60 * 60;
 
 /// Looks up where consents stand. A circle that does not answer keeps its own waiting, and one that
 /// is stopped is not asked.
@@ -22,7 +29,8 @@ pub async fn take_over_places(
     pipeline: &Pipeline,
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
-    for context in pipeline.store.contexts_with_unsure_places().await? {
+    let now = pipeline.now();
+    for context in pipeline.store.contexts_with_unsure_places(now).await? {
         match look_up(pipeline, anchorer, context).await {
             Err(error) if place::is_node_down(&error) => return Err(error),
             Err(error) => tracing::warn!(%context, %error, "places are looked up later"),
@@ -37,23 +45,52 @@ async fn look_up(
     anchorer: Anchorer,
     context: ContextId,
 ) -> Result<(), PipelineError> {
-    let store = &pipeline.store;
+    let (store, now) = (&pipeline.store, pipeline.now());
     let row = store.circle(context).await?;
-    let circle = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await?;
+    let circle = guard::enter(&*pipeline.circles, store, &row, now).await?;
     let shown = all_consents(&*circle).await?;
-    for kept in store.unsure_consents(context).await? {
-        let commitment = kept.commitment;
+    let mut nowhere = Vec::new();
+    for (commitment, since) in store.unsure_consents(context, now).await? {
         let place = match shown.iter().find(|shown| shown.commitment == commitment) {
             Some(consent) => place_of(pipeline, anchorer, consent).await?,
             None => None,
         };
-        if let Some(place) = &place {
-            tracing::warn!(consent = %commitment, root = %place.root, "it was anchored before");
+        match place {
+            Some(place) => {
+                tracing::warn!(consent = %commitment, root = %place.root, "it was anchored before");
+                store.place_is(commitment, Some(&place), now).await?;
+            }
+            None => nowhere.push((commitment, since)),
         }
-        let now = pipeline.now();
-        store.place_is(commitment, place.as_ref(), now).await?;
+    }
+    let is_second = nowhere.iter().any(|(_, since)| since.is_some());
+    let are_all_known = is_second && are_all_known(pipeline, anchorer).await?;
+    let again = UnixSeconds(now.0 + SETTLED_S);
+    for (commitment, since) in nowhere {
+        let is_sure = |since: UnixSeconds| are_all_known || since.0 + UNHEARD_S <= now.0;
+        if since.is_some_and(is_sure) {
+            store.place_is(commitment, None, now).await?;
+        } else {
+            store.stands_nowhere(commitment, now, again).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether every batch on chain is known here.
+async fn are_all_known(pipeline: &Pipeline, anchorer: Anchorer) -> Result<bool, PipelineError> {
+    let (store, registry) = (&pipeline.store, pipeline.registry.registry);
+    let first = store.first_anchored_block().await?;
+    let anchored = pipeline.chain.anchored_roots(registry, anchorer, first);
+    let Some(anchored) = anchored.await? else {
+        tracing::warn!("the chain has more batches than are read");
+        return Ok(false);
+    };
+    let unknown = anchored.difference(&store.known_roots().await?).count();
+    if unknown > 0 {
+        tracing::warn!(unknown, "the chain has batches that no circle here shows");
+    }
+    Ok(unknown == 0)
 }
 
 /// Where a consent stands on chain, if it does.
@@ -68,8 +105,8 @@ async fn place_of(
         if position.anchorer != anchorer || !proof.includes(leaf, root) {
             continue;
         }
-        let anchored = pipeline.chain.anchored_at(registry, anchorer, root).await?;
-        let Some(anchored_at) = anchored else {
+        let anchored = pipeline.chain.anchored_at_by_any(registry, anchorer, root);
+        let Some(anchored_at) = anchored.await? else {
             continue;
         };
         pipeline.check_not_ahead(anchored_at)?;

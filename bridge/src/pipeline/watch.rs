@@ -20,7 +20,7 @@ use medsync_protocol::secrets::Handle;
 
 use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
-use crate::store::batches::{BatchId, BatchRow};
+use crate::store::batches::{Afterwards, BatchId, BatchRow};
 use crate::store::revocations::RevokedOnChain;
 
 /// How many handles of which the chain said something once are asked about first: they do not wait
@@ -32,7 +32,7 @@ const BATCHES_PER_ROUND: u32 = 4;
 const DROPPED_PER_ROUND: u32 = 64;
 /// How old a batch's block is before it is asked about, and what the chain said before it settles,
 /// in seconds: an endpoint may answer two questions from two backends of which one is behind.
-const SETTLED_S: u64 = 10 * 60;
+pub(super) const SETTLED_S: u64 = 10 * 60;
 const HANDLES_CURSOR: &str = "watch_handles";
 const BATCHES_CURSOR: &str = "watch_batches";
 
@@ -41,7 +41,7 @@ const BATCHES_CURSOR: &str = "watch_batches";
 /// # Errors
 /// A chain or store that does not answer; the next round asks again.
 pub async fn watch_round(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    pipeline.note_block(pipeline.chain.tip().await?);
+    pipeline.note_block(pipeline.chain.tip_by_all().await?);
     watch_handles(pipeline).await?;
     watch_batches(pipeline).await
 }
@@ -188,7 +188,8 @@ async fn watch_batches(pipeline: &Pipeline) -> Result<(), PipelineError> {
     Ok(store.state_fact(BATCHES_CURSOR, &next.to_string()).await?)
 }
 
-/// Whether the chain still has a batch; one that it has not goes out again.
+/// Whether the chain still has a batch; one that it has not goes out again. One of which not all is
+/// known here cannot: it is taken apart, but only if every endpoint says so, and again long after.
 async fn is_still_there(
     pipeline: &Pipeline,
     anchorer: Anchorer,
@@ -196,16 +197,40 @@ async fn is_still_there(
 ) -> Result<bool, PipelineError> {
     let (store, registry) = (&pipeline.store, pipeline.registry.registry);
     let on_chain = pipeline.chain.anchored_at(registry, anchorer, batch.root);
-    if on_chain.await?.is_some() {
-        return Ok(true);
+    let mut is_there = on_chain.await?.is_some();
+    if !is_there && batch.leaves.is_empty() {
+        let by_any = pipeline
+            .chain
+            .anchored_at_by_any(registry, anchorer, batch.root);
+        is_there = by_any.await?.is_some();
     }
-    match batch.leaves.is_empty() {
-        true => store.dissolve_batch(batch.id, &[], pipeline.now()).await?,
-        false => store.batch_lost(batch.id).await?,
+    let (id, now) = (batch.id, pipeline.now());
+    match (is_there, batch.missing_since) {
+        (true, None) => {}
+        (true, Some(_)) => store.batch_is_missing(id, None).await?,
+        (false, _) if !batch.leaves.is_empty() => {
+            store.batch_lost(id).await?;
+            tracing::error!(
+                batch = id.0,
+                "the chain no longer has a batch; it goes out again"
+            );
+        }
+        (false, None) => {
+            store.batch_is_missing(id, Some(now)).await?;
+            tracing::error!(
+                batch = id.0,
+                "the chain no longer has a batch; it is asked again"
+            );
+        }
+        (false, Some(since)) if since.0 + SETTLED_S <= now.0 => {
+            let afterwards = Afterwards::LookedUp;
+            store.dissolve_batch(id, afterwards, (&[], now)).await?;
+            tracing::error!(
+                batch = id.0,
+                "the chain no longer has a batch; it is sealed anew"
+            );
+        }
+        (false, Some(_)) => {}
     }
-    tracing::error!(
-        batch = batch.id.0,
-        "the chain no longer has a batch; it goes out again"
-    );
-    Ok(false)
+    Ok(is_there)
 }

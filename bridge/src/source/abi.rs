@@ -70,8 +70,13 @@ impl Call {
     }
 
     /// The secret becomes public by this call, which is its purpose.
-    pub(super) fn revoke(secret: &str, claim_key: PublicKey) -> Self {
-        let args = json!({ "secret": secret, "claim_key": claim_key, "handle": null });
+    pub(super) fn revoke(secret: &str, claim_key: PublicKey, copies: u32) -> Self {
+        let args = json!({
+            "secret": secret,
+            "claim_key": claim_key,
+            "handle": null,
+            "copies": copies,
+        });
         Self {
             method: "revoke",
             args,

@@ -119,8 +119,9 @@ impl Circle for NodeCircle {
         &self,
         secret: &RevocationSecret,
         claim_key: PublicKey,
+        copies: u32,
     ) -> SourceResult<Written> {
-        self.call(Call::revoke(&secret.reveal_text(), claim_key))
+        self.call(Call::revoke(&secret.reveal_text(), claim_key, copies))
             .await?
             .written()
     }

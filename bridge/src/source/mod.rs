@@ -104,11 +104,13 @@ pub trait Circle: Send + Sync {
         signature: &Signature,
     ) -> SourceResult<Granted>;
 
-    /// Revokes whatever goes by the handle that these two open, known here or not.
+    /// Revokes whatever goes by the handle that these two open, known here or not. It is written
+    /// down until there are so many `copies`, at most 8.
     async fn revoke(
         &self,
         secret: &RevocationSecret,
         claim_key: PublicKey,
+        copies: u32,
     ) -> SourceResult<Written>;
 
     /// The consents that count, in the order of the walk.

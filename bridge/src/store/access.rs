@@ -115,7 +115,9 @@ impl Store {
         len_max: u32,
     ) -> Result<Vec<(ContextId, ConsentRow)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT consents.*, circles.context AS exchange FROM consents \
+            "SELECT consents.*, circles.context AS exchange, ROW_NUMBER() OVER \
+             (PARTITION BY circles.context, consents.context \
+             ORDER BY consents.ingested_at, consents.commitment) AS turn FROM consents \
              JOIN batches ON consents.batch = batches.id AND batches.state = 'anchored' \
              JOIN circles ON circles.kind = 'exchange' AND circles.alarm IS NULL \
              AND circles.party_key = consents.grantee \
@@ -125,7 +127,7 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM carry_waits WHERE not_before > $2 \
              AND carry_waits.exchange = circles.context \
              AND carry_waits.commitment = consents.commitment) \
-             ORDER BY consents.ingested_at, consents.commitment LIMIT $1",
+             ORDER BY turn, consents.ingested_at, consents.commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))
@@ -149,14 +151,16 @@ impl Store {
         len_max: u32,
     ) -> Result<Vec<(ContextId, Commitment, Handle)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT carried.exchange, carried.commitment, consents.handle FROM carried \
+            "SELECT carried.exchange, carried.commitment, consents.handle, ROW_NUMBER() OVER \
+             (PARTITION BY carried.exchange, consents.context \
+             ORDER BY revocations.seen_at, carried.commitment) AS turn FROM carried \
              JOIN consents ON consents.commitment = carried.commitment \
              JOIN revocations ON revocations.handle = consents.handle \
              JOIN circles ON circles.context = carried.exchange AND circles.alarm IS NULL \
              WHERE carried.revocation_too = 0 AND NOT EXISTS (SELECT 1 FROM carry_waits \
              WHERE not_before > $2 AND carry_waits.exchange = carried.exchange \
              AND carry_waits.commitment = carried.commitment) \
-             ORDER BY revocations.seen_at LIMIT $1",
+             ORDER BY turn, revocations.seen_at, carried.commitment LIMIT $1",
         )
         .bind(i64::from(len_max))
         .bind(signed(now.0))

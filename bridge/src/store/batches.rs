@@ -78,8 +78,19 @@ pub struct BatchRow {
     pub transaction: Option<TransactionHash>,
     /// The block that has it.
     pub block: Option<(Block, UnixSeconds)>,
+    /// Since when the chain says that it no longer has it, where it cannot be sent again.
+    pub missing_since: Option<UnixSeconds>,
     /// What last went wrong.
     pub last_error: Option<String>,
+}
+
+/// What becomes of the consents of a batch that is taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// They are sealed again.
+    Sealed,
+    /// The same, once it was looked up where they stand.
+    LookedUp,
 }
 
 pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
@@ -113,6 +124,10 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
             .map(|text| read("a transaction hash", &text))
             .transpose()?,
         block,
+        missing_since: row
+            .try_get::<Option<i64>, _>("missing_since")?
+            .map(unsigned)
+            .map(UnixSeconds),
         last_error: row.try_get("last_error")?,
     })
 }
@@ -337,17 +352,34 @@ impl Store {
         Ok(())
     }
 
+    /// Notes since when the chain says that it no longer has a batch that cannot be sent again;
+    /// with nothing, that it has it.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn batch_is_missing(
+        &self,
+        id: BatchId,
+        since: Option<UnixSeconds>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE batches SET missing_since = $2 WHERE id = $1")
+            .bind(id.0)
+            .bind(since.map(|at| signed(at.0)))
+            .execute(&self.db)
+            .await?;
+        Ok(())
+    }
+
     /// Takes a batch apart that is not on chain and never will be: nothing was sent of it, or its
-    /// leaves are not known here. What is in it is sealed again, that of `held_back` not before a
-    /// time.
+    /// leaves are not known here. That of `held_back` is not sealed again before a time.
     ///
     /// # Errors
     /// A database that refuses; nothing is then changed.
     pub async fn dissolve_batch(
         &self,
         id: BatchId,
-        held_back: &[ContextId],
-        until: UnixSeconds,
+        afterwards: Afterwards,
+        (held_back, until): (&[ContextId], UnixSeconds),
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("dissolve_batch").await?;
         for context in held_back {
@@ -358,10 +390,11 @@ impl Store {
                 .await?;
         }
         sqlx::query(
-            "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL \
-             WHERE batch = $1",
+            "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL, \
+             place_is_unsure = $2 WHERE batch = $1",
         )
         .bind(id.0)
+        .bind(afterwards == Afterwards::LookedUp)
         .execute(&mut *transaction)
         .await?;
         sqlx::query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
@@ -403,7 +436,7 @@ impl Store {
         rows.iter().map(batch).collect()
     }
 
-    /// The batch that landed last, of those in blocks up to a time.
+    /// The batch that landed last, of those in blocks up to a time that are not missed already.
     ///
     /// # Errors
     /// As [`Store::anchored_batches`].
@@ -413,6 +446,7 @@ impl Store {
     ) -> Result<Option<BatchRow>, StoreError> {
         let row = sqlx::query(
             "SELECT * FROM batches WHERE state = 'anchored' AND block_time <= $1 \
+             AND missing_since IS NULL \
              ORDER BY block_time DESC, block_number DESC, id DESC LIMIT 1",
         )
         .bind(signed(until.0))

@@ -278,6 +278,25 @@ impl Store {
         Ok(known.is_some())
     }
 
+    /// How often this custodian let somebody in by a key of the patient's.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn let_in_by(
+        &self,
+        context: ContextId,
+        admitted_by: PublicKey,
+    ) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM let_in WHERE context = $1 AND admitted_by = $2",
+        )
+        .bind(context.to_string())
+        .bind(admitted_by.to_string())
+        .fetch_one(&self.db)
+        .await?;
+        Ok(unsigned(count))
+    }
+
     /// Notes that this custodian let a member in by this admission; again changes nothing.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use medsync_protocol::ids::UnixSeconds;
 
-use super::batches::{BatchId, BatchState};
+use super::batches::{Afterwards, BatchId, BatchState};
 use super::facts::ask_for_revocations;
 use super::{Store, StoreError};
 
@@ -16,12 +16,12 @@ impl Store {
     /// A database that refuses; it is then done again.
     pub async fn rebuild(&self, broken: &[BatchId], now: UnixSeconds) -> Result<(), StoreError> {
         for id in broken {
-            self.dissolve_batch(*id, &[], now).await?;
+            self.take_apart(*id, now).await?;
         }
         for batch in self.open_batches().await? {
             // One that was placed may be on its way, and the chain is asked about it.
             if batch.state == BatchState::Sealed {
-                self.dissolve_batch(batch.id, &[], now).await?;
+                self.take_apart(batch.id, now).await?;
             }
         }
         let circles = self.circles().await?;
@@ -40,5 +40,12 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Takes a batch apart that may be on chain: none of its consents is sealed again before it
+    /// was looked up, also if this process dies now.
+    pub(super) async fn take_apart(&self, id: BatchId, now: UnixSeconds) -> Result<(), StoreError> {
+        self.dissolve_batch(id, Afterwards::LookedUp, (&[], now))
+            .await
     }
 }

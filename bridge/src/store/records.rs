@@ -28,6 +28,14 @@ pub struct RecordRow {
 /// The custodian's key to a version of a record.
 pub(super) const RECORD_KEY: Private = Private("a record's key");
 
+/// What was imported, under its name here: digests of health data can be guessed at.
+const PAYLOAD: Private = Private("a resource's digest");
+
+/// By what a resource is found again.
+fn name_of(store: &Store, local_key: Sha256Digest) -> String {
+    store.secret.name_of("a resource", &local_key.0).to_string()
+}
+
 /// Whose key it is.
 pub(super) fn record_key(context: ContextId, record: &str, version: i64) -> String {
     format!("{context}/{record}/{version}")
@@ -59,11 +67,12 @@ impl Store {
         context: ContextId,
         local_key: Sha256Digest,
     ) -> Result<Option<RecordRow>, StoreError> {
+        let name = name_of(self, local_key);
         let row = sqlx::query(
             "SELECT * FROM records NATURAL JOIN record_keys WHERE context = $1 AND local_key = $2",
         )
         .bind(context.to_string())
-        .bind(local_key.to_string())
+        .bind(&name)
         .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -71,7 +80,7 @@ impl Store {
         Ok(Some(RecordRow {
             record: read("a record", row.try_get("record")?)?,
             version: RecordVersion(row.try_get("version")?),
-            payload: read("a digest", row.try_get("payload_sha256")?)?,
+            payload: PAYLOAD.read(self, &name, row.try_get("payload_sha256")?)?,
             secret: secret(self, RECORD_KEY, &key, row.try_get("custodian_secret")?)?,
             is_written: row.try_get::<Option<i64>, _>("written_at")?.is_some(),
         }))
@@ -87,6 +96,8 @@ impl Store {
         local_key: Sha256Digest,
         row: &RecordRow,
     ) -> Result<(), StoreError> {
+        let name = name_of(self, local_key);
+        let payload = PAYLOAD.seal(self, &name, row.payload.to_string().as_bytes())?;
         let mut transaction = self.db.begin("plan_record").await?;
         sqlx::query(
             "INSERT INTO records (context, local_key, record, version, payload_sha256) \
@@ -95,10 +106,10 @@ impl Store {
              payload_sha256 = excluded.payload_sha256, written_at = NULL",
         )
         .bind(context.to_string())
-        .bind(local_key.to_string())
+        .bind(name)
         .bind(row.record.to_string())
         .bind(row.version.0)
-        .bind(row.payload.to_string())
+        .bind(payload)
         .execute(&mut *transaction)
         .await?;
         let key = record_key(context, &row.record.to_string(), row.version.0.into());
@@ -130,7 +141,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query("UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2")
             .bind(context.to_string())
-            .bind(local_key.to_string())
+            .bind(name_of(self, local_key))
             .bind(signed(now.0))
             .execute(&self.db)
             .await?;
@@ -159,6 +170,14 @@ impl Store {
         .bind(context.to_string())
         .bind(&record)
         .bind(signed(now.0))
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "UPDATE records SET payload_sha256 = '' \
+             WHERE context = $1 AND ($2 IS NULL OR record = $2)",
+        )
+        .bind(context.to_string())
+        .bind(&record)
         .execute(&mut *transaction)
         .await?;
         let gone = sqlx::query(
@@ -225,7 +244,7 @@ impl Store {
              WHERE context = $1 AND local_key = $2",
         )
         .bind(context.to_string())
-        .bind(local_key.to_string())
+        .bind(name_of(self, local_key))
         .fetch_one(&self.db)
         .await?;
         Ok(count > 0)

@@ -1,14 +1,17 @@
 //! What a store does not know that was restored from a backup: which counters were spent since,
 //! what its own logs say, and where its consents stand on chain.
 
+use std::collections::BTreeSet;
+
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
-use medsync_protocol::receipt::Block;
+use medsync_protocol::receipt::{Block, BlockNumber};
 use medsync_protocol::tree::{Proof, Root};
+use sqlx::Row;
 
 use super::batches::BatchState;
-use super::consents::{COUNTER_STEP, ConsentRow, consent};
-use super::{Store, StoreError, json, read, signed};
+use super::consents::COUNTER_STEP;
+use super::{Store, StoreError, json, read, signed, unsigned};
 
 /// The fact below which no counter is spent.
 const COUNTER_FLOOR: &str = "counter_floor";
@@ -48,7 +51,7 @@ impl Store {
         for batch in self.open_batches().await? {
             // It may have been taken apart since; one that was placed never is.
             if batch.state == BatchState::Sealed {
-                self.dissolve_batch(batch.id, &[], now).await?;
+                self.take_apart(batch.id, now).await?;
             }
         }
         let mut transaction = self.db.begin("was_restored").await?;
@@ -60,6 +63,15 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// When this store was restored, if it was.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn restored_at(&self) -> Result<Option<UnixSeconds>, StoreError> {
+        let floor = self.counter_floor().await?;
+        Ok((floor > 0).then_some(UnixSeconds(floor / COUNTER_STEP)))
     }
 
     /// Below which number no counter is spent.
@@ -89,33 +101,98 @@ impl Store {
         Ok(())
     }
 
-    /// Circles that go on, with consents of which it is not known where they stand.
+    /// Circles that go on, with consents of which it is not known where they stand and that are
+    /// looked up now.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn contexts_with_unsure_places(&self) -> Result<Vec<ContextId>, StoreError> {
+    pub async fn contexts_with_unsure_places(
+        &self,
+        now: UnixSeconds,
+    ) -> Result<Vec<ContextId>, StoreError> {
         let contexts: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT context FROM consents WHERE place_is_unsure AND context NOT IN \
-                 (SELECT context FROM circles WHERE alarm IS NOT NULL)",
+            "SELECT DISTINCT context FROM consents WHERE place_is_unsure AND look_up_at <= $1 \
+             AND context NOT IN (SELECT context FROM circles WHERE alarm IS NOT NULL)",
         )
+        .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
         let contexts = contexts.iter();
         contexts.map(|text| read("a context", text)).collect()
     }
 
-    /// Those consents of a circle.
+    /// Those consents of a circle, and since when each is found to stand nowhere.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn unsure_consents(&self, context: ContextId) -> Result<Vec<ConsentRow>, StoreError> {
+    pub async fn unsure_consents(
+        &self,
+        context: ContextId,
+        now: UnixSeconds,
+    ) -> Result<Vec<(Commitment, Option<UnixSeconds>)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM consents WHERE context = $1 AND place_is_unsure ORDER BY commitment",
+            "SELECT commitment, nowhere_since FROM consents WHERE context = $1 \
+             AND place_is_unsure AND look_up_at <= $2 ORDER BY commitment",
         )
         .bind(context.to_string())
+        .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(|row| consent(self, row)).collect()
+        let unsure = rows.iter().map(|row| {
+            let since: Option<i64> = row.try_get("nowhere_since")?;
+            let commitment = read("a commitment", row.try_get("commitment")?)?;
+            Ok((commitment, since.map(unsigned).map(UnixSeconds)))
+        });
+        unsure.collect()
+    }
+
+    /// Notes that a consent was found to stand nowhere, and when it is looked up again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn stands_nowhere(
+        &self,
+        commitment: Commitment,
+        now: UnixSeconds,
+        again: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE consents SET nowhere_since = COALESCE(nowhere_since, $2), look_up_at = $3 \
+             WHERE commitment = $1",
+        )
+        .bind(commitment.to_string())
+        .bind(signed(now.0))
+        .bind(signed(again.0))
+        .execute(&self.db)
+        .await?;
+        Ok(())
+    }
+
+    /// The roots of all batches that are known to be this party's: its own, and those in which its
+    /// circles show logs and tickets.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn known_roots(&self) -> Result<BTreeSet<Root>, StoreError> {
+        let roots: Vec<String> = sqlx::query_scalar(
+            "SELECT root FROM batches UNION SELECT root FROM heads \
+             UNION SELECT root FROM placed_tickets",
+        )
+        .fetch_all(&self.db)
+        .await?;
+        roots.iter().map(|text| read("a root", text)).collect()
+    }
+
+    /// The first block that is known to have a batch.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn first_anchored_block(&self) -> Result<BlockNumber, StoreError> {
+        let first: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(block_number) FROM batches WHERE state = 'anchored'")
+                .fetch_one(&self.db)
+                .await?;
+        Ok(BlockNumber(first.map_or(0, unsigned)))
     }
 
     /// Notes where a consent stands, or that it stands nowhere and may be sealed.
@@ -153,10 +230,13 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        sqlx::query("UPDATE consents SET place_is_unsure = FALSE WHERE commitment = $1")
-            .bind(commitment.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE consents SET place_is_unsure = FALSE, nowhere_since = NULL, look_up_at = 0 \
+             WHERE commitment = $1",
+        )
+        .bind(commitment.to_string())
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         Ok(())
     }

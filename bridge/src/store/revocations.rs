@@ -36,10 +36,14 @@ pub struct RevocationRow {
 
 /// What opens a handle, sealed under it until the chain shows it.
 const SECRET: Private = Private("a revocation's secret");
+/// The prepared transaction, which carries it.
+const INTENT: Private = Private("a revocation's transaction");
 
 fn revocation(store: &Store, row: &SqliteRow) -> Result<RevocationRow, StoreError> {
     let handle: &str = row.try_get("handle")?;
     let secret = SECRET.open(store, handle, row.try_get("secret")?)?;
+    let intent: Option<&str> = row.try_get("intent")?;
+    let intent = intent.map(|sealed| INTENT.read(store, handle, sealed));
     let transaction: Option<String> = row.try_get("transaction_hash")?;
     let revoked_at: Option<i64> = row.try_get("revoked_at")?;
     Ok(RevocationRow {
@@ -53,7 +57,7 @@ fn revocation(store: &Store, row: &SqliteRow) -> Result<RevocationRow, StoreErro
         })?,
         claim_key: read("a claim key", row.try_get("claim_key")?)?,
         seen_at: UnixSeconds(unsigned(row.try_get("seen_at")?)),
-        intent: row.try_get("intent")?,
+        intent: intent.transpose()?,
         transaction: transaction
             .map(|text| read("a transaction hash", &text))
             .transpose()?,
@@ -251,17 +255,19 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("intend_revocations").await?;
         for handle in handles {
+            let key = handle.to_string();
+            let sealed = intent.map(|(payload, _)| INTENT.seal(self, &key, payload.as_bytes()));
             sqlx::query(
                 "UPDATE revocations SET state = $2, intent = $3, transaction_hash = $4, \
                  sent_at = $5 WHERE handle = $1",
             )
-            .bind(handle.to_string())
+            .bind(key)
             .bind(if intent.is_some() {
                 "submitted"
             } else {
                 "waiting"
             })
-            .bind(intent.map(|(payload, _)| payload))
+            .bind(sealed.transpose()?)
             .bind(intent.map(|(_, hash)| hash.to_string()))
             .bind(intent.map(|_| signed(now.0)))
             .execute(&mut *transaction)

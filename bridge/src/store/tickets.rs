@@ -12,7 +12,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
-use super::{Store, StoreError, read, signed, unsigned};
+use super::{Private, Store, StoreError, read, signed, unsigned};
 use crate::source::Pool;
 
 const DAY_S: i64 = 24 * 60 * 60;
@@ -114,17 +114,21 @@ pub struct RevokedTicket {
     pub handle: Handle,
 }
 
-fn pool(row: &SqliteRow) -> Result<PoolRow, StoreError> {
+/// What a funder calls its pool.
+const LABEL: Private = Private("a pool's label");
+
+fn pool(store: &Store, row: &SqliteRow) -> Result<PoolRow, StoreError> {
     let number = |column| row.try_get::<Option<i64>, _>(column);
+    let id: &str = row.try_get("pool_id")?;
     Ok(PoolRow {
-        id: read("a pool", row.try_get("pool_id")?)?,
+        id: read("a pool", id)?,
         pool: Pool {
             contract: read("a contract", row.try_get("contract")?)?,
             funder: read("a funder", row.try_get("funder")?)?,
             nonce: read("a pool's number", row.try_get("nonce")?)?,
             recipient: read("a recipient", row.try_get("recipient")?)?,
             claim_end: UnixSeconds(unsigned(row.try_get("claim_end")?)),
-            label: row.try_get("label")?,
+            label: LABEL.read(store, id, row.try_get("label")?)?,
         },
         quota: number("quota")?.map(unsigned),
         closed_at: number("closed_at")?.map(unsigned).map(UnixSeconds),
@@ -149,17 +153,19 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn keep_pool(&self, chain_id: ChainId, pool: &Pool) -> Result<(), StoreError> {
+        let id = pool.id(chain_id).to_string();
+        let label = LABEL.seal(self, &id, pool.label.as_bytes())?;
         sqlx::query(
             "INSERT INTO pools (pool_id, contract, funder, nonce, recipient, claim_end, label) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (pool_id) DO NOTHING",
         )
-        .bind(pool.id(chain_id).to_string())
+        .bind(id)
         .bind(pool.contract.to_string())
         .bind(pool.funder.to_string())
         .bind(pool.nonce.to_string())
         .bind(pool.recipient.to_string())
         .bind(signed(pool.claim_end.0))
-        .bind(&pool.label)
+        .bind(label)
         .execute(&self.db)
         .await?;
         Ok(())
@@ -205,7 +211,7 @@ impl Store {
         )
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(pool).collect()
+        rows.iter().map(|row| pool(self, row)).collect()
     }
 
     /// Circles that do not know an open pool of this custodian yet, those that are due.
@@ -232,7 +238,7 @@ impl Store {
         .await?;
         let read_row = |row: &SqliteRow| {
             let context = read("a context", row.try_get("context")?)?;
-            Ok((context, pool(row)?))
+            Ok((context, pool(self, row)?))
         };
         rows.iter().map(read_row).collect()
     }

@@ -32,6 +32,7 @@ use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, FakeCircle, FakeCircles, OTHER, custodian_author};
 use super::faults::{Fault, Faults, Plan};
+use super::writes::party::invitation;
 use super::{START, World, anchorer, consent_to, patient, row, run, secret, world};
 use records::{add_record, add_record_of, resource};
 
@@ -115,8 +116,10 @@ impl Study {
     async fn patients(&self) -> (Pipeline, tempfile::TempDir) {
         let home = tempfile::tempdir().expect("a folder");
         let store = Store::open(home.path(), &secret()).await.expect("a store");
+        let invitation = serde_json::to_string(&invitation()).expect("JSON");
         let theirs = CircleRow {
             member: MemberId([2; 32]),
+            invitation: Some(invitation),
             ..row()
         };
         store.enter_circle(&theirs).await.expect("entered");

@@ -1,6 +1,6 @@
 //! A chain in memory with the registry's rules, and faults on demand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -311,6 +311,18 @@ impl Chain for FakeChain {
             .anchored
             .get(&root)
             .copied())
+    }
+
+    async fn anchored_roots(
+        &self,
+        _: ContractAddress,
+        _: Anchorer,
+        _: BlockNumber,
+    ) -> Result<Option<BTreeSet<Root>>, ChainError> {
+        self.faults
+            .before("anchored_roots")
+            .map_err(|()| broken())?;
+        Ok(Some(self.anchored().into_iter().collect()))
     }
 
     async fn facts(

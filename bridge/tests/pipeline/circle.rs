@@ -7,9 +7,9 @@ use super::faults::Faults;
 use medsync::source::{
     AnchorReport, Change, ChangeDigest, Consent, ConsentState, Device, Enrolled, EntryBody,
     EntryKey, EntryKind, Granted, Head, LogEntry, NewRecord, PlacedTicket, Pool, Record, Release,
-    Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult, StageReport, Written,
+    Revocation, SharedReceipt, SignedKeyChange, SourceError, StageReport, Written,
 };
-use medsync_protocol::audit::RecordRef;
+use medsync_protocol::audit::{Pseudonym, RecordRef};
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::decide::Attributes;
 use medsync_protocol::ids::{
@@ -35,6 +35,8 @@ struct State {
     members: BTreeSet<MemberId>,
     /// Of each valid enrolment; two freeze the circle.
     patient_keys: Vec<PublicKey>,
+    /// By what enrolments count, where its custodian wrote that anew.
+    other_invitation_key: Option<PublicKey>,
     pushed_code: bool,
     refuses: Refuses,
     /// How long it takes to read an entry, in seconds of this clock.
@@ -69,6 +71,8 @@ pub enum Refuses {
     AdmissionOf(MemberId),
     /// Parts of payloads: somebody else's entries have their places.
     Parts,
+    /// A patient's receipts: there are too many.
+    ReceiptsOf(Pseudonym),
     Everything,
 }
 
@@ -174,11 +178,13 @@ impl FakeCircle {
         state.entries.iter().any(|(_, body)| body == wanted)
     }
 
-    fn has_revoked(&self, handle: Handle) -> bool {
+    fn copies_of(&self, handle: Handle) -> usize {
         let state = self.state.lock().expect("one test");
-        state.entries.iter().any(|(_, body)| {
-            matches!(body, EntryBody::Revocation(revocation) if revocation.handle == handle)
-        })
+        let revocations = state.entries.iter().filter_map(|(_, body)| match body {
+            EntryBody::Revocation(revocation) => Some(revocation.handle),
+            _ => None,
+        });
+        revocations.filter(|revoked| *revoked == handle).count()
     }
 
     /// The same context on another node, whose calls fail in their own way.
@@ -387,6 +393,21 @@ impl FakeCircle {
     /// Another patient's circle.
     pub fn enrol_instead(&self, key: PublicKey) {
         self.state.lock().expect("one test").patient_keys = vec![key];
+    }
+
+    /// Its custodian says that other enrolments count than those of the invitation.
+    pub fn describe_anew(&self, invitation_key: Option<PublicKey>) {
+        self.state.lock().expect("one test").other_invitation_key = invitation_key;
+    }
+
+    /// Its node does not show where consents stand, until it is given what this answers again.
+    pub fn lose_reports(&self) -> Vec<AnchorReport> {
+        std::mem::take(&mut self.state.lock().expect("one test").reports)
+    }
+
+    /// Its node has heard where consents stand.
+    pub fn hear_reports(&self, reports: Vec<AnchorReport>) {
+        self.state.lock().expect("one test").reports.extend(reports);
     }
 
     /// Somebody else uses the invitation too.

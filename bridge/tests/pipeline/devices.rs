@@ -213,6 +213,18 @@ async fn the_custodian_lets_in_whom_the_patient_admits_whatever_fails() {
 }
 
 #[tokio::test]
+async fn hostile_patient_admits_without_end_and_is_heeded_so_far() {
+    let mut world = enrolled().await;
+    for number in 100..=170 {
+        let member = MemberId([number; 32]);
+        let device = admission(member, number.into(), &patient());
+        world.circle.add_device(device);
+    }
+    run(&mut world).await;
+    assert_eq!(world.faults.calls("add_member"), 64);
+}
+
+#[tokio::test]
 async fn hostile_reader_that_comes_and_goes_is_not_forgotten() {
     let world = enrolled().await;
     let stranger = MemberId([78; 32]);

@@ -1,9 +1,15 @@
 //! Several endpoints of one chain, of which some fail, lag or lie.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use medsync::chain::{Account, Chain, Health, SeveralAccounts, SeveralChains};
+use async_trait::async_trait;
+use medsync::chain::{
+    Account, AccountNonce, Call, Chain, ChainError, Health, Prepared, Sent, SeveralAccounts,
+    SeveralChains,
+};
 use medsync::pipeline::relay;
+use medsync::pipeline::watch::watch_round;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, UnixSeconds};
 
@@ -44,6 +50,72 @@ async fn an_endpoint_that_is_dead_is_passed_over_by_reads_and_writes() {
     let complaints = health.complaints();
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].starts_with("endpoint 1: "), "{complaints:?}");
+}
+
+/// An account by an endpoint that wants to harm.
+struct Hostile {
+    inner: FakeAccount,
+    does: Harm,
+}
+
+#[derive(Clone, Copy)]
+enum Harm {
+    /// It takes transactions and passes none on.
+    Forgets,
+    /// It says that the account has nothing.
+    Refuses,
+}
+
+#[async_trait]
+impl Account for Hostile {
+    fn address(&self) -> ContractAddress {
+        self.inner.address()
+    }
+
+    async fn nonce(&self) -> Result<AccountNonce, ChainError> {
+        self.inner.nonce().await
+    }
+
+    async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
+        match self.does {
+            Harm::Forgets => self.inner.prepare(call, nonce).await,
+            Harm::Refuses => Err(ChainError::NoAccount(self.address())),
+        }
+    }
+
+    async fn replace(&self, call: &Call, stuck: &Prepared) -> Result<Prepared, ChainError> {
+        self.inner.replace(call, stuck).await
+    }
+
+    async fn send(&self, _: &Prepared) -> Result<Sent, ChainError> {
+        match self.does {
+            Harm::Forgets => Ok(Sent::Accepted),
+            Harm::Refuses => Err(ChainError::NoAccount(self.address())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_endpoint_forgets_or_refuses_transactions_and_they_land() {
+    for does in [Harm::Forgets, Harm::Refuses] {
+        let mut world = world(Vec::new()).await;
+        fill(&world.circle);
+        let account = |address: u64| -> Option<Arc<dyn Account>> {
+            let address = ContractAddress::from_felt(Felt::from(address));
+            let chain = world.chain.clone();
+            let [inner, honest] = [(); 2].map(|()| FakeAccount {
+                chain: chain.clone(),
+                address,
+            });
+            let by: Vec<Arc<dyn Account>> =
+                vec![Arc::new(Hostile { inner, does }), Arc::new(honest)];
+            Some(Arc::new(SeveralAccounts::new(by, Health::of(2))))
+        };
+        world.pipeline.anchor_account = account(100);
+        world.pipeline.revoke_account = account(200);
+        run(&mut world).await;
+        check(&world, "the first endpoint is hostile");
+    }
 }
 
 #[tokio::test]
@@ -130,6 +202,21 @@ async fn hostile_endpoint_says_that_a_revocation_landed_and_it_goes_out_all_the_
         waits = relay::relay_round(&world.pipeline).await.expect("asked");
     }
     assert!(!waits);
+}
+
+#[tokio::test]
+async fn hostile_endpoint_lives_in_the_future_and_calls_no_clock_wrong() {
+    let mut world = world(Vec::new()).await;
+    let lying = world.chain.fork();
+    lying.grow(1 << 20);
+    let right = world.chain.time();
+    let (chain, _) = behind(&world, &lying);
+    assert!(chain.tip().await.expect("a tip").time > right);
+    assert_eq!(chain.tip_by_all().await.expect("a tip").time, right);
+    world.clock.advance(right.0);
+    world.pipeline.chain = Arc::new(chain);
+    watch_round(&world.pipeline).await.expect("asked");
+    assert_eq!(world.pipeline.clock_behind_s.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

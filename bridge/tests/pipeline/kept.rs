@@ -1,5 +1,8 @@
 //! What a store keeps, what it gives up, and what is made anew of the rest.
 
+use std::sync::Arc;
+
+use medsync::chain::{Chain, Health, SeveralChains};
 use medsync::fsck::{Discrepancy, rebuild};
 use medsync::pipeline::ingest;
 use medsync::pipeline::retention::retention_round;
@@ -7,6 +10,7 @@ use medsync::pipeline::watch::watch_round;
 use medsync::store::batches::{BatchId, BatchRow};
 use sqlx::SqlitePool;
 
+use super::faults::Fault;
 use super::restored::found;
 use super::{RETENTION_S, SETTLED_S, World, check, consent, fill, revocation_of, run, world};
 
@@ -63,6 +67,57 @@ async fn an_old_batch_gives_up_its_padding_and_keeps_its_receipts() {
     run(&mut world).await;
     check(&world, "compacted");
     assert_eq!(found(&world).await, []);
+}
+
+/// Its leaves are not known any more: it cannot be sent again.
+#[tokio::test]
+async fn hostile_endpoint_says_that_an_old_batch_is_gone_and_nothing_is_doubled() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let lying = world.chain.fork();
+    run(&mut world).await;
+    for chain in [&world.chain, &lying] {
+        chain.grow(RETENTION_S + SETTLED_S);
+    }
+    world.clock.advance(RETENTION_S + SETTLED_S);
+    retention_round(&world.pipeline).await.expect("a round");
+    let honest = Arc::clone(&world.pipeline.chain);
+    let endpoints: Vec<Arc<dyn Chain>> = vec![Arc::new(lying.clone()), Arc::clone(&honest)];
+    world.pipeline.chain = Arc::new(SeveralChains::new(endpoints, Health::of(2)));
+    for _ in 0..4 {
+        let _ = watch_round(&world.pipeline).await;
+        world.clock.advance(SETTLED_S);
+        run(&mut world).await;
+    }
+    check(&world, "one says so for long");
+    // The only one says so once.
+    world.pipeline.chain = Arc::new(lying);
+    let _ = watch_round(&world.pipeline).await;
+    world.pipeline.chain = honest;
+    world.clock.advance(SETTLED_S);
+    watch_round(&world.pipeline).await.expect("asked");
+    run(&mut world).await;
+    check(&world, "the only one said so once");
+    assert_eq!(found(&world).await, []);
+}
+
+/// The store is half rebuilt when the daemon starts again, and nobody rebuilds it once more.
+#[tokio::test]
+async fn a_rebuild_that_dies_doubles_nothing() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    spoil(&world, "UPDATE batches SET leaves = '[\"0x1\"]'").await;
+    let spoilt = found(&world).await;
+    world.restart().await;
+    for fault in [Fault::Failed, Fault::Died] {
+        world.faults.plan_next("rebuild", fault);
+        assert!(rebuild(&world.pipeline, &spoilt).await.is_err());
+        world.faults.revive();
+        world.restart().await;
+        run(&mut world).await;
+        check(&world, "half rebuilt");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod keys;
 mod log;
 mod restored;
 mod settled;
+mod signed;
 mod simulation;
 mod stuck;
 mod tickets;
@@ -32,26 +33,23 @@ use medsync::pipeline::ingest::{Readings, Round};
 use medsync::pipeline::place::LastTree;
 use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay};
 use medsync::seams::{Clock, system_random};
-use medsync::source::{
-    ApplicationId, BlobId, Consent, ConsentState, EntryKey, GroupId, Revocation, StageReport,
-};
+use medsync::source::{ApplicationId, BlobId, Consent, EntryKey, GroupId, Revocation, StageReport};
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
-use medsync_protocol::codes::{Code, CodeSet};
-use medsync_protocol::consent::{Grant, Registry, SignedGrant};
+use medsync_protocol::consent::{Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
-    AddressBytes, Anchorer, ChainId, ClassHash, ContextId, ContextKind, ContractAddress, MemberId,
-    Nonce, Sha256Digest, UnixSeconds,
+    Anchorer, ChainId, ClassHash, ContextId, ContextKind, ContractAddress, MemberId, UnixSeconds,
 };
-use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
-use medsync_protocol::signature::{PublicKey, SecretKey};
-use medsync_protocol::terms::{Provision, ProvisionKind, TERMS_VERSION, Terms};
+use medsync_protocol::secrets::DeviceNumber;
+use medsync_protocol::signature::SecretKey;
+use medsync_protocol::terms::{Provision, ProvisionKind};
 use tokio::sync::Mutex;
 
 use chain::{FakeAccount, FakeChain};
 use circle::{CONTEXT, CUSTODIAN, FakeCircle, FakeCircles, OTHER};
 use faults::{Fault, Faults, Plan};
+use signed::{consent, consent_of, consent_to, consent_until, sign_between, sign_terms};
 
 const CONSENTS: u64 = 3;
 const ROUNDS_MAX: u32 = 40;
@@ -213,114 +211,6 @@ fn patient() -> SecretKey {
     SecretKey::from_scalar(&[3; 32]).expect("a scalar")
 }
 
-fn consent(number: u64) -> (Consent, SignedGrant) {
-    consent_of(&patient(), number, CONTEXT, anchorer())
-}
-
-/// A consent that `patient` signed, for a circle and a custodian of one's choice.
-fn consent_of(
-    patient: &SecretKey,
-    number: u64,
-    context: ContextId,
-    anchorer: Anchorer,
-) -> (Consent, SignedGrant) {
-    consent_to(patient.public_key(), patient, number, context, anchorer)
-}
-
-/// The same, to a recipient of one's choice.
-fn consent_to(
-    grantee: PublicKey,
-    patient: &SecretKey,
-    number: u64,
-    context: ContextId,
-    anchorer: Anchorer,
-) -> (Consent, SignedGrant) {
-    let purposes = CodeSet::collect([Code::new("act", "HRESCH")]).expect("short");
-    let terms = Terms {
-        version: TERMS_VERSION,
-        nonce: Nonce([number as u8; 32]),
-        context,
-        custodian_member: CUSTODIAN,
-        custodian_address: AddressBytes::of(anchorer),
-        policy_uri: "https://example.org".into(),
-        policy_sha256: Sha256Digest([0; 32]),
-        provision: Provision {
-            purposes,
-            ..Provision::everything(ProvisionKind::Permit)
-        },
-        exceptions: Vec::new(),
-    };
-    sign_terms(grantee, patient, number, terms)
-}
-
-/// The first consent to a recipient, with an end.
-fn consent_until(
-    not_after: UnixSeconds,
-    grantee: PublicKey,
-    patient: &SecretKey,
-    context: ContextId,
-    anchorer: Anchorer,
-) -> (Consent, SignedGrant) {
-    let (consent, _) = consent_to(grantee, patient, 1, context, anchorer);
-    sign_until(not_after, grantee, patient, 1, consent.terms)
-}
-
-/// A consent with these terms.
-fn sign_terms(
-    grantee: PublicKey,
-    patient: &SecretKey,
-    number: u64,
-    terms: Terms,
-) -> (Consent, SignedGrant) {
-    sign_until(UnixSeconds(0), grantee, patient, number, terms)
-}
-
-/// The same, with an end.
-fn sign_until(
-    not_after: UnixSeconds,
-    grantee: PublicKey,
-    patient: &SecretKey,
-    number: u64,
-    terms: Terms,
-) -> (Consent, SignedGrant) {
-    let times = (UnixSeconds(0), not_after);
-    sign_between(times, grantee, patient, number, terms)
-}
-
-/// The same, with a beginning too.
-fn sign_between(
-    (not_before, not_after): (UnixSeconds, UnixSeconds),
-    grantee: PublicKey,
-    patient: &SecretKey,
-    number: u64,
-    terms: Terms,
-) -> (Consent, SignedGrant) {
-    let grant = Grant {
-        terms: terms.digest().expect("sound"),
-        anchorer: Anchorer::from_bytes(&terms.custodian_address.0).expect("an address"),
-        grantee,
-        not_before,
-        not_after,
-    };
-    let seed = Seed::from_bytes(&[5; 32]).expect("a felt");
-    let signed = grant
-        .sign(registry(), patient, &seed, DeviceNumber(0), Counter(number))
-        .expect("sound");
-    let consent = Consent {
-        key: EntryKey([number as u8; 32]),
-        commitment: signed.commitment,
-        terms_bytes: terms.encode().expect("sound"),
-        terms,
-        opening: signed.opening,
-        signature: signed.signature,
-        state: ConsentState::InForce,
-        recorded_at: UnixSeconds(10),
-        revoked_at: None,
-        anchors: Vec::new(),
-    };
-    (consent, signed)
-}
-
 fn fill(circle: &FakeCircle) {
     for number in 0..CONSENTS {
         let (consent, signed) = consent(number);
@@ -366,18 +256,13 @@ async fn round(world: &World) -> bool {
         (Ok(round), Ok(false), Ok(false)) if *round == Round::default()
     );
     let later = UnixSeconds(1 << 40);
-    let waiting = pipeline
-        .store
-        .waiting_consents(1, later)
-        .await
-        .expect("the store");
-    let untold = pipeline
-        .store
-        .untold_consents(1, later)
-        .await
-        .expect("the store");
+    let store = &pipeline.store;
+    let waiting = store.waiting_consents(1, later).await;
+    let untold = store.untold_consents(1, later).await;
+    let unsure = store.contexts_with_unsure_places(later).await;
     world.clock.advance(ROUND_S);
-    idle && waiting.is_empty() && untold.is_empty()
+    let is_sealed = waiting.expect("the store").is_empty() && untold.expect("the store").is_empty();
+    idle && is_sealed && unsure.expect("the store").is_empty()
 }
 
 /// What has to be true at rest.

@@ -17,7 +17,11 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::secrets::Counter;
 
 use super::circle::{CONTEXT, custodian_author};
-use super::{SETTLED_S, START, World, check, consent, fill, revocation_of, run, secret, world};
+use super::writes::anchored_in;
+use super::{
+    CONSENTS, SETTLED_S, START, World, check, consent, fill, revocation_of, round, run, secret,
+    world,
+};
 
 struct Silent;
 
@@ -83,12 +87,74 @@ async fn a_batch_that_was_taken_over_and_is_dropped_is_sealed_anew() {
     world.chain.forget_everything();
     world.chain.grow(2 * SETTLED_S);
     world.clock.advance(SETTLED_S);
-    for _ in 0..4 {
-        watch_round(&world.pipeline).await.expect("asked");
+    for _ in 0..2 {
+        for _ in 0..4 {
+            watch_round(&world.pipeline).await.expect("asked");
+        }
+        world.clock.advance(SETTLED_S);
     }
     run(&mut world).await;
     assert_eq!(world.chain.anchored().len(), 2);
     assert_eq!(found(&world).await, []);
+}
+
+/// The home's machine was lost, and its node with it: nobody here has heard yet of what was
+/// anchored since the backup.
+#[tokio::test]
+async fn a_restored_node_that_shows_no_places_anchors_nothing_twice() {
+    let (mut world, _folder) = restored().await;
+    let anchored = world.chain.anchored().len();
+    let reports = world.circle.lose_reports();
+    for _ in 0..4 {
+        world.clock.advance(SETTLED_S);
+        round(&world).await;
+    }
+    assert_eq!(world.chain.anchored().len(), anchored, "it waits");
+    world.circle.hear_reports(reports);
+    run(&mut world).await;
+    check(&world, "heard");
+    assert_eq!(world.chain.anchored().len(), anchored);
+}
+
+/// Whoever knew of them is gone for good.
+#[tokio::test]
+async fn places_that_nobody_shows_are_waited_for_a_week() {
+    let (mut world, _folder) = restored().await;
+    let anchored = world.chain.anchored().len();
+    drop(world.circle.lose_reports());
+    round(&world).await;
+    world.clock.advance(7 * 24 * 60 * 60);
+    run(&mut world).await;
+    assert!(world.chain.anchored().len() > anchored);
+}
+
+/// It is in no block yet when it is looked for.
+#[tokio::test]
+async fn a_batch_that_was_on_its_way_at_a_restore_is_anchored_once() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, home) = (folder.path().join("backup"), folder.path().join("home"));
+    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
+    let made = backup(world.home.path(), store, &out, now).await;
+    made.expect("a backup");
+    world.chain.get_stuck();
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    restore(&out, &home, &secret(), now).await.expect("a home");
+    world.pipeline.store = Store::open(&home, &secret()).await.expect("a store");
+    world.pipeline.readings = Readings::default();
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    world.chain.go_on(true);
+    run(&mut world).await;
+    for number in 0..CONSENTS {
+        let roots = anchored_in(&world, consent(number).1.commitment);
+        assert_eq!(roots.len(), 1, "consent {number} is anchored once");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Transactions that stay out of all blocks, and batches that cannot be sent.
 
-use medsync::pipeline::{ingest, relay, watch};
+use medsync::daemon;
+use medsync::pipeline::{Pipeline, ingest, relay, watch};
 use medsync::source::{EntryKey, Revocation};
 
+use super::access::{files_of, holds};
 use super::faults::Plan;
 use super::{Fault, World, check, consent, fill, revocation_of, round, run, world};
 
@@ -33,6 +35,43 @@ async fn a_transaction_that_does_not_land_is_replaced_and_either_of_both_lands_o
         world.chain.go_on(is_oldest_first);
         run(&mut world).await;
         check(&world, &format!("oldest first: {is_oldest_first}"));
+    }
+}
+
+/// A hostile member may have kept it from the custodian's node, and nothing here shows that.
+#[tokio::test]
+async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
+    let world = world(Vec::new()).await;
+    let pipeline = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    fill(&world.circle);
+    ingest::ingest_all(&pipeline).await.expect("read");
+    for (after, copies) in [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4), (1 << 20, 8)] {
+        world.clock.advance(after);
+        for _ in 0..8 {
+            daemon::copy_unheard(&pipeline).await.expect("asked");
+        }
+        assert_eq!(world.circle.revocations(), copies, "after {after} s more");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_on_its_way_lies_sealed() {
+    let world = stuck_twice().await;
+    let handle = consent(0).1.secrets.handle();
+    let kept = world.pipeline.store.revocation(handle).await;
+    let intent = kept.expect("the store").and_then(|kept| kept.intent);
+    let intent = intent.expect("a transaction is out");
+    let files = files_of(world.home.path());
+    assert!(holds(&files, handle.to_string().as_bytes()));
+    for private in [
+        intent,
+        consent(0).1.secrets.secret.reveal_text().to_string(),
+    ] {
+        assert!(!holds(&files, private.as_bytes()), "{private}");
     }
 }
 

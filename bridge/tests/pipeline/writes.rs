@@ -10,7 +10,7 @@ mod exchange;
 mod hospital;
 mod kept;
 mod members;
-mod party;
+pub(super) mod party;
 mod patient;
 mod recipient;
 mod refusals;
@@ -318,7 +318,7 @@ async fn rounds(world: &mut World, count: u32) {
 }
 
 /// In which batches on chain a circle shows a consent.
-fn anchored_in(world: &World, consent: Commitment) -> BTreeSet<[u8; 32]> {
+pub(super) fn anchored_in(world: &World, consent: Commitment) -> BTreeSet<[u8; 32]> {
     let bytes = |root: Root| root.felt().to_bytes_be();
     let anchored: BTreeSet<_> = world.chain.anchored().into_iter().map(bytes).collect();
     let reports = [&world.circle, &world.other].map(super::circle::FakeCircle::reports);

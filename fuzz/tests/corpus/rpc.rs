@@ -19,7 +19,8 @@ pub fn all() -> Vec<Example> {
         read("pool", [felts(&POOL)]),
         read("quotas", [felts(&["0x1", "0x7", "0x5", "0x2"])]),
         read("balance", [felts(&["0x5", "0x0"])]),
-        read("history", [events()]),
+        read("history", [events("Claimed", &["0x1", "0x7", "0x9"])]),
+        read("roots", [events("BatchAnchored", &["0x1", "0xb"])]),
         read("nonce", [json!("0x7")]),
         written(
             "status",
@@ -121,11 +122,14 @@ fn receipt() -> Value {
     })
 }
 
-fn events() -> Value {
-    let claimed = format!("{:#x}", starknet_keccak(b"Claimed"));
+/// A page with one event of this name.
+fn events(name: &str, keys: &[&str]) -> Value {
+    let name = format!("{:#x}", starknet_keccak(name.as_bytes()));
+    let mut named = vec![name.as_str()];
+    named.extend(keys);
     let event = json!({
         "from_address": "0x1",
-        "keys": [claimed, "0x1", "0x7", "0x9"],
+        "keys": named,
         "data": ["0x8", "0x384"],
         "block_hash": "0xb10c7",
         "block_number": 7,

@@ -5,10 +5,12 @@ mod logs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
+use medsync::config::{CONFIG_FILE, Config, NodeRun};
 use medsync_protocol::ids::{AuthorId, MemberId, Sha256Digest};
-use medsync_tests::medsync::{Answer, medsync};
+use medsync_tests::medsync::{Answer, medsync, program};
 use medsync_tests::story::{Story, wait_for};
 use serde_json::{Value, json};
 
@@ -53,7 +55,35 @@ fn commands(story: &Story) -> anyhow::Result<()> {
     both.filter_the_log().context("audit list")?;
     both.verify_the_log().context("audit verify")?;
     both.verify_a_broken_log().context("a broken log")?;
-    both.leave(&second).context("leave")
+    both.leave(&second).context("leave")?;
+    up_without_a_key(story).context("up")
+}
+
+/// A supervisor has to hear of it: `up` ends, though its node would be started again for ever.
+fn up_without_a_key(story: &Story) -> anyhow::Result<()> {
+    let home = story.path("keyless");
+    fs::create_dir(&home)?;
+    fs::copy(story.path("hospital.secret"), story.path("keyless.secret"))?;
+    let mut config = Config::load(&story.path("hospital"))?;
+    config.node.run = Some(NodeRun {
+        program: "/bin/false".into(),
+        home: home.join("node"),
+    });
+    config.save(&home)?;
+    let ended = Command::new("timeout")
+        .arg("60")
+        .arg(program("medsync")?)
+        .args(["up", "--config"])
+        .arg(home.join(CONFIG_FILE))
+        .output()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(
+        ended.status.code() == Some(FAILED),
+        "{}: {said}",
+        ended.status
+    );
+    ensure!(said.contains("anchor-account.key"), "{said}");
+    Ok(())
 }
 
 /// A hospital and its patient, with records between them.

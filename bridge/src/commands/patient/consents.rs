@@ -339,7 +339,7 @@ async fn publish(
     claim_key: PublicKey,
 ) -> anyhow::Result<()> {
     let circle = party.enter_for_revocations(context).await?;
-    circle.revoke(&secrets.secret, claim_key).await?;
+    circle.revoke(&secrets.secret, claim_key, 1).await?;
     Ok(())
 }
 

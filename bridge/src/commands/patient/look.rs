@@ -1,14 +1,15 @@
 //! Looking: consents with their stages, records, receipts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Root;
 use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
@@ -20,7 +21,7 @@ use crate::files;
 use crate::party::Party;
 use crate::pipeline::ingest::rewritten_fact;
 use crate::preview::{Question, obligations_on, preview};
-use crate::source::{CircleState, Consent, ConsentState, all_consents};
+use crate::source::{CircleState, Consent, ConsentState, Position, all_consents};
 
 /// Show the circle and every consent in it.
 pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
@@ -41,10 +42,11 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     };
     let state = circle.circle().await?;
     let all = all_consents(&*circle).await?;
-    let usual = Usual::of(&all);
+    let on_chain = OnChain::ask(&party, &all).await?;
+    let usual = Usual::of(&all, &on_chain);
     let mut consents = Vec::new();
     for consent in &all {
-        consents.push(describe(&party, consent, &usual).await?);
+        consents.push(describe(&party, consent, &usual, &on_chain).await?);
     }
     let custodian = state.custodian.author_key;
     let broken_glass = broken_glass(&party.store, context, custodian).await?;
@@ -111,10 +113,12 @@ async fn describe(
     party: &Party,
     consent: &Consent,
     usual: &Usual,
+    on_chain: &OnChain,
 ) -> anyhow::Result<serde_json::Value> {
+    let anchored = on_chain.of(consent);
     let handle = consent.opening.handle;
     let kept = party.store.revocation(handle).await?;
-    let on_chain = match kept.as_ref().and_then(|revocation| revocation.landed) {
+    let revoked_on_chain = match kept.as_ref().and_then(|revocation| revocation.landed) {
         Some(landed) => Some(landed.revoked_at),
         None => {
             let elsewhere = party.store.revoked_elsewhere(handle).await?;
@@ -123,7 +127,7 @@ async fn describe(
     };
     // Whoever revoked it: what is known here counts at once, in the circle or not.
     let state = match consent.state {
-        _ if kept.is_some() || on_chain.is_some() => "revoked",
+        _ if kept.is_some() || revoked_on_chain.is_some() => "revoked",
         ConsentState::Revoked => "revoked",
         ConsentState::Frozen => "frozen",
         ConsentState::OldKey => "old_key",
@@ -131,12 +135,12 @@ async fn describe(
         ConsentState::Expired => "expired",
         ConsentState::InForce => "in_force",
     };
-    let mut stages = stages(consent);
-    stages.extend(on_chain.map(|at| StageTime {
+    let mut stages = stages(consent, anchored.ok().flatten());
+    stages.extend(revoked_on_chain.map(|at| StageTime {
         stage: Stage::Revoked,
         at,
     }));
-    let unsent = kept.filter(|_| on_chain.is_none());
+    let unsent = kept.filter(|_| revoked_on_chain.is_none());
     let stage = match &unsent {
         Some(_) => json!("denied here, not yet on chain"),
         None => json!(stages.last().map(|last| last.stage)),
@@ -154,13 +158,80 @@ async fn describe(
         "exceptions": consent.terms.exceptions,
         "denied_since": unsent.as_ref().map(|kept| kept.seen_at).or(consent.revoked_at),
         "stages": stages,
+        "unproven": anchored.err(),
         "anyone_can_send": unsent
             .map(|kept| anyone_can_send(party, &kept.secret, kept.claim_key)),
     }))
 }
 
+/// What the chain has of the batches that a circle shows as anchored: a custodian that lies about
+/// it is not believed.
+struct OnChain {
+    anchored: BTreeMap<Root, UnixSeconds>,
+    /// Why the others were not asked about, if they were not.
+    unasked: Option<String>,
+}
+
+impl OnChain {
+    const NOT_THERE: &'static str = "the hospital says that it is anchored; the chain has nothing";
+
+    /// Asks the chain about each batch once; what it has is kept.
+    async fn ask(party: &Party, consents: &[Consent]) -> anyhow::Result<Self> {
+        let chain = party.pipeline()?.chain;
+        let registry = party.config.chain.registry;
+        let mut on_chain = Self {
+            anchored: BTreeMap::new(),
+            unasked: None,
+        };
+        let shown = consents.iter().filter_map(said_anchored);
+        let shown: BTreeMap<Root, Anchorer> = shown.map(|it| (it.root, it.anchorer)).collect();
+        for (root, anchorer) in shown {
+            let fact = format!("on_chain:{anchorer}:{root}");
+            let kept = party.store.fact(&fact).await?;
+            if let Some(at) = kept.and_then(|text| text.parse().ok()) {
+                on_chain.anchored.insert(root, UnixSeconds(at));
+                continue;
+            }
+            if on_chain.unasked.is_some() {
+                continue;
+            }
+            match chain.anchored_at(registry, anchorer, root).await {
+                Ok(Some(at)) => {
+                    party.store.state_fact(&fact, &at.0.to_string()).await?;
+                    on_chain.anchored.insert(root, at);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let why = format!("the hospital says that it is anchored; {error}");
+                    on_chain.unasked = Some(why);
+                }
+            }
+        }
+        Ok(on_chain)
+    }
+
+    /// When the chain had a consent's batch; why that is not known, where the circle says that it
+    /// is anchored.
+    fn of(&self, consent: &Consent) -> Result<Option<UnixSeconds>, &str> {
+        let Some(position) = said_anchored(consent) else {
+            return Ok(None);
+        };
+        let anchored = self.anchored.get(&position.root).copied().map(Some);
+        anchored.ok_or(self.unasked.as_deref().unwrap_or(Self::NOT_THERE))
+    }
+}
+
+/// Where a consent stands, if its circle says that this is anchored.
+fn said_anchored(consent: &Consent) -> Option<&Position> {
+    let position = consent.anchors.first()?;
+    position
+        .submission
+        .and_then(|out| out.block)
+        .map(|_| position)
+}
+
 /// The stages that a consent has reached, with their times.
-fn stages(consent: &Consent) -> Vec<StageTime> {
+fn stages(consent: &Consent, anchored_at: Option<UnixSeconds>) -> Vec<StageTime> {
     let mut stages = vec![StageTime {
         stage: Stage::Recorded,
         at: consent.recorded_at,
@@ -174,10 +245,9 @@ fn stages(consent: &Consent) -> Vec<StageTime> {
             stage: Stage::Submitted,
             at,
         }));
-        let block = position.submission.and_then(|submission| submission.block);
-        stages.extend(block.map(|block| StageTime {
+        stages.extend(anchored_at.map(|at| StageTime {
             stage: Stage::Anchored,
-            at: block.time,
+            at,
         }));
     }
     stages
@@ -194,8 +264,10 @@ impl Usual {
         (Stage::Submitted, Stage::Anchored, 60),
     ];
 
-    fn of(consents: &[Consent]) -> Self {
-        let all: Vec<Vec<StageTime>> = consents.iter().map(stages).collect();
+    fn of(consents: &[Consent], on_chain: &OnChain) -> Self {
+        let all = consents.iter();
+        let all = all.map(|consent| stages(consent, on_chain.of(consent).ok().flatten()));
+        let all: Vec<Vec<StageTime>> = all.collect();
         let usual = Self::STEPS.map(|(from, to, otherwise)| {
             let time = |stages: &[StageTime], stage| {
                 let reached = stages.iter().find(|reached| reached.stage == stage);
@@ -293,12 +365,18 @@ impl WriteReceipt {
     /// Makes the receipt from the circle alone and writes it.
     ///
     /// # Errors
-    /// A consent that is not anchored yet.
+    /// A consent that is not anchored yet, also if the hospital says that it is.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
         let circle = party.enter(context).await?;
         let consent = find(&all_consents(&*circle).await?, self.consent)?;
+        let on_chain = OnChain::ask(&party, std::slice::from_ref(&consent)).await?;
+        match on_chain.of(&consent) {
+            Err(OnChain::NOT_THERE) => bail!("{}; there is no receipt", OnChain::NOT_THERE),
+            Err(why) => eprintln!("nobody looked whether this holds: {why}"),
+            Ok(_) => {}
+        }
         let receipt = receipt(&party, &consent)?;
         files::write_whole(&self.out, receipt.to_json()?.as_bytes(), true)?;
         print_json(&json!({ "consent": self.consent, "receipt": self.out }))
@@ -325,6 +403,6 @@ pub(super) fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receip
             number: block.number,
             hash: block.hash,
         },
-        stages: stages(consent),
+        stages: stages(consent, Some(block.time)),
     })
 }

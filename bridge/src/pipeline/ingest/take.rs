@@ -1,6 +1,7 @@
 //! What one entry of a circle becomes in the store.
 
 use medsync_protocol::audit::{RecordRef, Requested};
+use medsync_protocol::device::DEVICES_MAX;
 use medsync_protocol::keychange::KEY_CHANGES_MAX;
 
 use super::*;
@@ -194,6 +195,10 @@ async fn take_in_device(
     }
     let store = &pipeline.store;
     if row.member == row.custodian_member && !store.was_let_in(row.context, admission).await? {
+        if store.let_in_by(row.context, admission.admitted_by).await? >= LET_IN_MAX {
+            tracing::error!(context = %row.context, "its patient admits without end; not let in");
+            return Ok(true);
+        }
         circle.add_member(admission.member).await?;
         // A crash in between lets the same member in once more.
         let now = pipeline.now();
@@ -205,6 +210,9 @@ async fn take_in_device(
     );
     Ok(true)
 }
+
+/// How often a custodian lets somebody in by one key of a patient's.
+const LET_IN_MAX: u64 = 4 * DEVICES_MAX as u64;
 
 /// A key that was changed stays changed: who changes it is checked here too.
 async fn take_in_key_change(
@@ -407,11 +415,13 @@ async fn verify_consent(
         batch: None,
         position: None,
         proof: None,
-        // This custodian anchored it before its store was restored, or somebody says so.
-        place_is_unsure: consent.anchors.iter().any(|position| {
-            pipeline.anchorer() == Some(position.anchorer)
-                && position.proof.includes(consent.leaf(), position.root)
-        }),
+        // This custodian anchored it before its store was restored, or somebody says so; or it may
+        // have, and its node has not heard of it yet.
+        place_is_unsure: people.restored_at >= Some(consent.recorded_at)
+            || consent.anchors.iter().any(|position| {
+                pipeline.anchorer() == Some(position.anchorer)
+                    && position.proof.includes(consent.leaf(), position.root)
+            }),
     };
     tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");
     Ok(Taken::Consent(Box::new(kept)))

@@ -84,7 +84,7 @@ fn methods() -> Vec<(Call, Value)> {
     let written = || mirrored::<Written>(json!({ "key": sample::key(1), "existing": false }));
     let (cursor, limit) = (sample::cursor(), PageLimit::MAX);
     let record = sample::record_view();
-    let mut revoke = Call::revoke("0x1", PublicKey::from_felt(sample::felt(2)));
+    let mut revoke = Call::revoke("0x1", PublicKey::from_felt(sample::felt(2)), 1);
     revoke.args["handle"] = json!("0x3");
     vec![
         (

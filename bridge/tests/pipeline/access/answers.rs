@@ -205,7 +205,7 @@ async fn hostile_release_of_what_was_said_to_be_erased_is_seen() {
 }
 
 #[tokio::test]
-async fn hostile_release_that_nobody_asked_for_is_seen() {
+async fn hostile_release_without_a_request_of_its_circle_is_seen() {
     let (study, ..) = Study::answered().await;
     let nothing = EntryDigest::from_felt(Felt::from(5));
     study.releases(nothing, vec![first_record()], START).await;
@@ -320,6 +320,26 @@ async fn hostile_hospital_pushes_code_and_the_patients_side_stops_for_good() {
         };
         assert_eq!(why.contains("replaced the code"), stops, "{why}");
     }
+}
+
+/// By an invitation key of its own it would enrol a patient of its own making.
+#[tokio::test]
+async fn hostile_hospital_describes_its_circle_anew_and_the_patients_side_stops() {
+    let (study, ..) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let row = patients.store.circle(CONTEXT).await.expect("a row");
+    let now = UnixSeconds(START);
+    let entered = guard::enter(&*patients.circles, &patients.store, &row, now).await;
+    entered.expect("it is as the invitation says");
+    let other = Some(researcher().public_key());
+    study.world.circle.describe_anew(other);
+    let entered = guard::enter(&*patients.circles, &patients.store, &row, now).await;
+    let Err(GuardError::Alarm { why, .. }) = entered else {
+        panic!("it was entered");
+    };
+    assert!(why.contains("what the invitation says"), "{why}");
+    let resumed = guard::resume(&*patients.circles, &patients.store, &row).await;
+    assert!(matches!(resumed, Err(GuardError::Alarm { .. })));
 }
 
 /// The secret is everybody's once it was published.

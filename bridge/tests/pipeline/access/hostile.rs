@@ -380,3 +380,27 @@ async fn hostile_recipient_that_says_anothers_key_is_served_nothing() {
         assert_eq!(study.exchange.shared_receipts().len(), 1);
     }
 }
+
+/// What does not fit is the patient's to hand over, and keeps nothing else waiting.
+#[tokio::test]
+async fn hostile_patient_fills_an_exchange_and_its_revocation_is_carried_all_the_same() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let shared = study.exchange.shared_receipts()[0].patient;
+    study.exchange.refuse(Refuses::ReceiptsOf(shared));
+    let to = researcher().public_key();
+    for number in 2..5 {
+        let (consent, _) = consent_to(to, &patient(), number, CONTEXT, anchorer());
+        study.world.circle.add_consent(consent);
+    }
+    study.settle().await;
+    let tried = study.world.faults.calls("put_receipt");
+    assert_eq!(tried, 1 + 3, "each once");
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    study.settle().await;
+    assert_eq!(study.world.faults.calls("put_receipt"), tried);
+    assert_eq!(study.exchange.revocations(), 1);
+}

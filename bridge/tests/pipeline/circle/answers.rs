@@ -1,6 +1,7 @@
 //! What the circle in memory answers.
 
 use super::super::faults::Fault;
+use super::super::{anchorer, patient, registry};
 use super::{
     CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
     refusal,
@@ -16,11 +17,9 @@ use medsync::source::{
     StageReport, StateHash, Submission, Written,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
-use medsync_protocol::consent::{Opening, Registry};
-use medsync_protocol::felt::Felt;
+use medsync_protocol::consent::Opening;
 use medsync_protocol::ids::{
-    Anchorer, ChainId, ContextId, ContextKind, ContractAddress, MemberId, RecordId, SealKey,
-    Sha256Digest, UnixSeconds,
+    ContextId, ContextKind, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::keychange::KeyHistory;
 use medsync_protocol::messages::Enrolment;
@@ -138,6 +137,7 @@ impl Circle for FakeCircle {
             .map_err(|()| broken("circle"))?;
         let (devices, changes) = (self.devices(), self.key_changes());
         let state = self.state.lock().expect("one test");
+        let invitation_key = state.other_invitation_key;
         let enrolments: Vec<Enrolled> = state
             .patient_keys
             .iter()
@@ -158,14 +158,11 @@ impl Circle for FakeCircle {
             custodian_member: CUSTODIAN,
             custodian: CustodianPins {
                 kind: ContextKind::Circle,
-                invitation_key: PublicKey::from_felt(Felt::ONE),
-                anchorer: Anchorer::from_felt(Felt::ONE),
+                invitation_key: invitation_key.unwrap_or(patient().public_key()),
+                anchorer: anchorer(),
                 author_key: custodian_author().public_key(),
                 seal_key: SealKey([1; 32]),
-                registry: Registry {
-                    chain_id: ChainId::from_felt(Felt::ONE),
-                    registry: ContractAddress::from_felt(Felt::ONE),
-                },
+                registry: registry(),
             },
             patient: enrolments.first().filter(|_| !frozen).cloned(),
             keys: histories.into_iter().flat_map(|keys| keys.keys).collect(),
@@ -243,6 +240,7 @@ impl Circle for FakeCircle {
         &self,
         secret: &RevocationSecret,
         claim_key: PublicKey,
+        copies: u32,
     ) -> SourceResult<Written> {
         let fault = self.faults.take("revoke");
         if fault == Some(Fault::Failed) {
@@ -250,7 +248,7 @@ impl Circle for FakeCircle {
         }
         let key = EntryKey([98; 32]);
         let handle = Handle::of(secret.hash(), claim_key);
-        let existing = self.has_revoked(handle);
+        let existing = self.copies_of(handle) >= copies as usize;
         if !existing {
             self.add_revocation(Revocation {
                 key,
@@ -410,6 +408,9 @@ impl Circle for FakeCircle {
             return Err(broken("put_receipt"));
         }
         let mut state = self.state.lock().expect("one test");
+        if state.refuses == Refuses::ReceiptsOf(patient) {
+            return Err(refusal("put_receipt"));
+        }
         let key = EntryKey([95; 32]);
         let shared = SharedReceipt {
             key,

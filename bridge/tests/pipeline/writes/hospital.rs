@@ -13,7 +13,9 @@ use medsync_protocol::ids::RecordId;
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
 use medsync_protocol::signature::SecretKey;
 
-use super::super::access::{EXCHANGE, exchange_row, files_of, holds, researcher, sealed_key};
+use super::super::access::{
+    EXCHANGE, at_rest, exchange_row, files_of, holds, researcher, sealed_key,
+};
 use super::super::circle::{CONTEXT, custodian_author};
 use super::super::faults::{Faults, Plan};
 use super::super::tickets::{pool, pool_id};
@@ -78,6 +80,10 @@ impl Day for Hospital {
         for record in &records {
             let opens = opens(world, record).await;
             assert_eq!(opens, record.record != self.erased, "{plan}");
+            let query = "SELECT payload_sha256 FROM records WHERE record = $1";
+            let digest = at_rest(world.home.path(), query, &record.record.to_string()).await;
+            assert!(!digest.starts_with("0x"), "{plan}: it lies sealed");
+            assert_eq!(digest.is_empty(), !opens, "{plan}: or not at all");
         }
         let files = files_of(world.home.path());
         assert!(

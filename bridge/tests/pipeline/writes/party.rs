@@ -92,7 +92,7 @@ pub(super) async fn beside(world: &World) -> World {
 }
 
 /// What a patient was invited by.
-pub(super) fn invitation() -> Invitation {
+pub(in super::super) fn invitation() -> Invitation {
     let says = Parts {
         kind: ContextKind::Circle,
         group_invitation: serde_json::Value::Null,

@@ -1,5 +1,5 @@
-//! A patient's day: it joins, enrols, grants, revokes and changes its key, by commands, with its daemon
-//! and the hospital's.
+//! A patient's day: it joins, enrols, grants, revokes and changes its key, by commands, with its
+//! daemon and the hospital's.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ use medsync_protocol::signature::SecretKey;
 use super::super::access::records::{add_record, first_version};
 use super::super::access::researcher;
 use super::super::circle::{CONTEXT, recovery};
+use super::super::devices::{PHONE, admission};
 use super::super::faults::{Faults, Plan};
 use super::super::keys::change;
 use super::super::{World, patient, row, world};
@@ -119,6 +120,7 @@ impl Day for Patient {
             assert_eq!(unpublished.expect("the store"), [], "{plan}");
         }
         assert_eq!(circle.key_changes().len(), 1, "{plan}");
+        assert_eq!(circle.devices().len(), 1, "{plan}: the phone goes along");
         let seen = store.seen_versions(CONTEXT).await.expect("the store");
         let what = first_version(1);
         let first = BTreeMap::from([(what.record, what.version)]);
@@ -231,7 +233,8 @@ async fn revoke(home: &mut World, consent: Commitment) {
     .await;
 }
 
-/// Changes the key as the command does, which keeps the next one in a file until it is used.
+/// Changes the key as the command does, which keeps the next one in a file until it is used; a
+/// phone goes along.
 async fn change_key(home: &mut World) {
     again(home, async |home| {
         let circle = party(home, Role::Patient)
@@ -242,7 +245,7 @@ async fn change_key(home: &mut World) {
         let next = NextKey {
             change: change(&patient(), &next(), 0, &patient()),
             by: ChangedBy::Old,
-            admits: Vec::new(),
+            admits: vec![admission(PHONE, 1, &next())],
         };
         let (store, now) = (&home.pipeline.store, home.pipeline.clock.now());
         let left = members::change_key(&*circle, store, &enrolment, &next, now).await?;

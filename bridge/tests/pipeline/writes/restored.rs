@@ -61,11 +61,16 @@ impl Day for Restored {
         world.faults.plan(plans);
         restore_until_whole(&world, &out).await;
         world.restart().await;
+        // What stands nowhere is looked up twice, and so is what the chain has no more.
+        rounds(&mut world, 4).await;
+        world.clock.advance(SETTLED_S);
         rounds(&mut world, 5).await;
         world.chain.forget_everything();
         world.chain.grow(2 * SETTLED_S);
-        world.clock.advance(2 * SETTLED_S);
-        rounds(&mut world, 8).await;
+        for _ in 0..4 {
+            world.clock.advance(SETTLED_S);
+            rounds(&mut world, 6).await;
+        }
         Self { world, erased }
     }
 
