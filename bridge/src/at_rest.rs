@@ -88,8 +88,7 @@ impl HomeSecret {
         let [sealing, naming] = ["sealing", "naming"].map(|purpose| {
             let mut key = Zeroizing::new([0; SECRET_BYTES]);
             let derived = extracted.expand(purpose.as_bytes(), key.as_mut_slice());
-            // The length of one hash is never too long.
-            debug_assert!(derived.is_ok());
+            derived.expect("the length of one hash is never too long");
             key
         });
         Self {
@@ -104,7 +103,7 @@ impl HomeSecret {
         let mut name = [0; SECRET_BYTES];
         let place = Place { what, of: "" }.bytes();
         let derived = self.names.expand_multi_info(&[&place, value], &mut name);
-        debug_assert!(derived.is_ok());
+        derived.expect("the length of one hash is never too long");
         Sha256Digest(name)
     }
 

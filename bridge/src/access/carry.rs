@@ -118,11 +118,12 @@ async fn carry(
         Err(error) if is_no_place(&error) => {
             tracing::error!(%exchange, %error, "the exchange has no place for a receipt");
         }
-        put => drop(put?),
+        put => {
+            put?;
+            tracing::info!(%exchange, consent = %consent.commitment, "receipt carried");
+        }
     }
-    store.carried(exchange, consent.commitment, false).await?;
-    tracing::info!(%exchange, consent = %consent.commitment, "receipt carried");
-    Ok(())
+    Ok(store.carried(exchange, consent.commitment, false).await?)
 }
 
 /// The receipt of an anchored consent, from the store alone.
