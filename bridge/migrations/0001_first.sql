@@ -52,6 +52,8 @@ CREATE TABLE seen (
     first_seen_at BIGINT NOT NULL,
     vanished_at BIGINT,
     replaced_at BIGINT,
+    -- Of a revocation: what it opens.
+    handle TEXT,
     PRIMARY KEY (context, kind, entry_key)
 );
 

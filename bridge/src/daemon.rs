@@ -246,7 +246,8 @@ async fn note(pipeline: &Pipeline, lane: &str, why: &str) {
 /// # Errors
 /// A store that does not answer.
 pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    for subject in pipeline.store.asked(PUBLISH_REVOCATION).await? {
+    let asked = pipeline.store.asked(PUBLISH_REVOCATION, pipeline.now());
+    for subject in asked.await? {
         if let Err(error) = publish(pipeline, &subject).await {
             tracing::warn!(handle = subject, %error, "a revocation is not in its circle yet");
             let now = pipeline.clock.now();
@@ -379,6 +380,6 @@ async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError
         .await?;
     Ok(pipeline
         .store
-        .answer(PUBLISH_REVOCATION, subject, now)
+        .was_written(PUBLISH_REVOCATION, subject, now)
         .await?)
 }

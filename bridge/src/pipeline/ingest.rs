@@ -35,6 +35,7 @@ use crate::store::circles::CircleRow;
 use crate::store::consents::ConsentRow;
 use crate::store::releases::{ReleaseRow, ReleaseState};
 use crate::store::revocations::Origin;
+use crate::store::seen::Walked;
 
 /// How many pages of a circle's walk one round reads.
 const PAGES_PER_ROUND: usize = 50;
@@ -94,6 +95,8 @@ impl Reading {
 struct Walk {
     /// The circle's state when it began.
     state: StateHash,
+    /// It is the first of this process, or the last one is long ago.
+    is_thorough: bool,
     changes: ChangeWalk,
     /// What was looked at and left unsettled; the next walk looks again.
     unsettled: HashSet<Change>,
@@ -224,6 +227,7 @@ async fn ingest(
         }
         reading.walk = Some(Walk {
             state,
+            is_thorough: !is_recent,
             changes: ChangeWalk::default(),
             unsettled: HashSet::new(),
             retries: 0,
@@ -260,8 +264,12 @@ async fn ingest(
         .store
         .finish_walk(
             row.context,
-            &walk.changes.entries,
-            ((!is_stopped).then_some(walk.state), &carried),
+            Walked {
+                entries: &walk.changes.entries,
+                taken_in: (!is_stopped).then_some(walk.state),
+                is_thorough: walk.is_thorough,
+                carried: &carried,
+            },
             pipeline.now(),
         )
         .await?;

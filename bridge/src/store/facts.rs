@@ -1,5 +1,7 @@
 //! The outbox, by which the command line asks the daemon, and what the daemon last said.
 
+use std::collections::BTreeMap;
+
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use sqlx::Row;
 use sqlx::SqliteConnection;
@@ -10,6 +12,9 @@ use super::{Store, StoreError, signed};
 pub const PUBLISH_REVOCATION: &str = "publish_revocation";
 /// How much of what was asked for is done in one round.
 const ASKED_AT_ONCE: i64 = 16;
+/// How long a revocation that was written has to be seen in its circle, before it is written again,
+/// in seconds.
+const SEEN_WITHIN_S: u64 = 60;
 /// The fact under which the daemon says when it last completed a round.
 pub const LAST_ROUND: &str = "last_round_at";
 /// The fact under which the daemon says what is wrong with Starknet endpoints, empty if nothing is.
@@ -18,24 +23,6 @@ pub const ENDPOINTS: &str = "endpoints";
 pub const HINDRANCE: &str = "hindrance";
 
 impl Store {
-    /// Asks the daemon for something; asking twice is asking once, and asking for what was done
-    /// is asking anew.
-    ///
-    /// # Errors
-    /// A database that refuses.
-    pub async fn ask(&self, kind: &str, subject: &str, now: UnixSeconds) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO outbox (kind, subject, asked_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (kind, subject) DO UPDATE SET done_at = NULL",
-        )
-        .bind(kind)
-        .bind(subject)
-        .bind(signed(now.0))
-        .execute(&self.db)
-        .await?;
-        Ok(())
-    }
-
     /// Puts off what could not be done, behind everything else that was asked for.
     ///
     /// # Errors
@@ -46,48 +33,56 @@ impl Store {
         subject: &str,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE outbox SET asked_at = $3 WHERE kind = $1 AND subject = $2")
-            .bind(kind)
-            .bind(subject)
-            .bind(signed(now.0))
-            .execute(&self.db)
-            .await?;
-        Ok(())
+        self.try_again(kind, subject, now).await
     }
 
-    /// What was asked for and is not done, the oldest first, a few at a time.
+    /// Notes that something that was asked for was written: it is done once a walk shows it, and
+    /// written again if none does.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn asked(&self, kind: &str) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT subject FROM outbox WHERE kind = $1 AND done_at IS NULL \
-             ORDER BY asked_at, id LIMIT $2",
-        )
-        .bind(kind)
-        .bind(ASKED_AT_ONCE)
-        .fetch_all(&self.db)
-        .await?;
-        rows.iter().map(|row| Ok(row.try_get("subject")?)).collect()
-    }
-
-    /// Notes that something that was asked for is done.
-    ///
-    /// # Errors
-    /// A database that refuses.
-    pub async fn answer(
+    pub async fn was_written(
         &self,
         kind: &str,
         subject: &str,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE outbox SET done_at = $3 WHERE kind = $1 AND subject = $2")
+        let until = UnixSeconds(now.0 + SEEN_WITHIN_S);
+        self.try_again(kind, subject, until).await
+    }
+
+    async fn try_again(
+        &self,
+        kind: &str,
+        subject: &str,
+        at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE outbox SET asked_at = $3 WHERE kind = $1 AND subject = $2")
             .bind(kind)
             .bind(subject)
-            .bind(signed(now.0))
+            .bind(signed(at.0))
             .execute(&self.db)
             .await?;
         Ok(())
+    }
+
+    /// What was asked for and is due, the oldest first, a few at a time. A wait that is longer than
+    /// any began before the clock was set back.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn asked(&self, kind: &str, now: UnixSeconds) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT subject FROM outbox WHERE kind = $1 AND done_at IS NULL \
+             AND (asked_at <= $3 OR asked_at > $4) ORDER BY asked_at, id LIMIT $2",
+        )
+        .bind(kind)
+        .bind(ASKED_AT_ONCE)
+        .bind(signed(now.0))
+        .bind(signed(now.0 + SEEN_WITHIN_S))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get("subject")?)).collect()
     }
 
     /// Keeps a fact for the command line to show.
@@ -136,5 +131,60 @@ pub(super) async fn ask_for_revocations(
     .bind(signed(now.0))
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Asks the daemon to bring one revocation into its circle, as part of a transaction; asking for
+/// what was done is asking anew.
+pub(super) async fn ask_for_revocation(
+    connection: &mut SqliteConnection,
+    handle: &str,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO outbox (kind, subject, asked_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (kind, subject) DO UPDATE SET asked_at = excluded.asked_at, done_at = NULL",
+    )
+    .bind(PUBLISH_REVOCATION)
+    .bind(handle)
+    .bind(signed(now.0))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Settles what was asked for by a whole walk, as part of a transaction: `seen` says of each handle
+/// that its circle ever had a revocation of whether it has one now. What is there is done, and what
+/// is gone is asked for.
+pub(super) async fn settle_revocations(
+    connection: &mut SqliteConnection,
+    context: ContextId,
+    seen: &BTreeMap<String, bool>,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT handle, outbox.id IS NOT NULL AND outbox.done_at IS NULL AS is_asked \
+         FROM revocations LEFT JOIN outbox ON outbox.kind = $2 AND outbox.subject = handle \
+         WHERE context = $1 AND state <> 'held'",
+    )
+    .bind(context.to_string())
+    .bind(PUBLISH_REVOCATION)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let handle: String = row.try_get("handle")?;
+        match (seen.get(&handle), row.try_get("is_asked")?) {
+            (Some(true), true) => {
+                sqlx::query("UPDATE outbox SET done_at = $3 WHERE kind = $1 AND subject = $2")
+                    .bind(PUBLISH_REVOCATION)
+                    .bind(handle)
+                    .bind(signed(now.0))
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            (Some(false), false) => ask_for_revocation(connection, &handle, now).await?,
+            _ => {}
+        }
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::source::Change;
 
+use super::facts::ask_for_revocation;
 use super::{Private, Store, StoreError, read, signed, unsigned};
 
 /// A revocation that was seen in a circle or made here.
@@ -108,7 +109,7 @@ pub struct RevokedOnChain {
 
 impl Store {
     /// Keeps a revocation for ever; one that is known changes nothing, unless it was held and is
-    /// made here now.
+    /// made here now. One that is made here is asked for in its circle.
     ///
     /// # Errors
     /// A database that refuses.
@@ -129,14 +130,16 @@ impl Store {
         let mut transaction = self.db.begin("keep_revocation").await?;
         if let Origin::Entry(entry) = origin {
             sqlx::query(
-                "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, handle) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (context, kind, entry_key) \
+                 DO UPDATE SET handle = excluded.handle",
             )
             .bind(context.to_string())
             .bind(entry.kind.name())
             .bind(entry.key.to_string())
             .bind(entry.digest.to_string())
             .bind(signed(now.0))
+            .bind(&key)
             .execute(&mut *transaction)
             .await?;
         }
@@ -151,7 +154,7 @@ impl Store {
              WHERE TRUE ON CONFLICT (handle) DO UPDATE SET state = excluded.state \
              WHERE revocations.state = 'held'",
         )
-        .bind(key)
+        .bind(&key)
         .bind(context.to_string())
         .bind(sealed)
         .bind(claim_key.to_string())
@@ -159,6 +162,9 @@ impl Store {
         .bind(share)
         .execute(&mut *transaction)
         .await?;
+        if matches!(origin, Origin::Here) {
+            ask_for_revocation(&mut transaction, &key, now).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }

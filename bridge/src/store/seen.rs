@@ -1,18 +1,42 @@
 //! Everything that was ever seen in a circle: what vanishes from it or is replaced is noticed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
 use super::db::Tx;
-use super::facts::ask_for_revocations;
+use super::facts::settle_revocations;
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::placed::ask_for_tickets;
 use super::{Store, StoreError, read, signed, unsigned};
 use crate::source::{Change, EntryKind, StateHash};
+
+/// An entry that was seen.
+struct Seen {
+    entry: Change,
+    /// The last walk did not show it.
+    is_gone: bool,
+    /// Of a revocation: what it opens.
+    handle: Option<String>,
+}
+
+/// A whole walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Walked<'a> {
+    /// What the circle has.
+    pub entries: &'a [Change],
+    /// The state that was walked, if everything in it was taken in: a circle of that state is not
+    /// read again for a while.
+    pub taken_in: Option<StateHash>,
+    /// Also what earlier walks missed, and is missing still, is asked for: it may have come back
+    /// and been lost again in between.
+    pub is_thorough: bool,
+    /// Whose logs are brought back: what is brought back takes up the room of whoever brings it.
+    pub carried: &'a [PublicKey],
+}
 
 /// What a walk shows that was not there before.
 #[derive(Debug, Default)]
@@ -84,7 +108,7 @@ impl Store {
         let known = self.seen(context).await?;
         let known: HashMap<_, _> = known
             .into_iter()
-            .map(|entry| ((entry.kind, entry.key), entry.digest))
+            .map(|Seen { entry, .. }| ((entry.kind, entry.key), entry.digest))
             .collect();
         let mut unseen = Unseen {
             known: known.len(),
@@ -118,24 +142,29 @@ impl Store {
         })
     }
 
-    async fn seen(&self, context: ContextId) -> Result<Vec<Change>, StoreError> {
-        let rows = sqlx::query("SELECT kind, entry_key, digest FROM seen WHERE context = $1")
+    async fn seen(&self, context: ContextId) -> Result<Vec<Seen>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM seen WHERE context = $1")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
         rows.iter()
             .map(|row| {
-                Ok(Change {
+                let entry = Change {
                     kind: read("an entry's kind", row.try_get("kind")?)?,
                     key: read("an entry's key", row.try_get("entry_key")?)?,
                     digest: read("an entry's digest", row.try_get("digest")?)?,
+                };
+                Ok(Seen {
+                    entry,
+                    is_gone: row.try_get::<Option<i64>, _>("vanished_at")?.is_some(),
+                    handle: row.try_get("handle")?,
                 })
             })
             .collect()
     }
 
-    /// Notes that an entry was seen and dealt with; of a revocation, a log entry, a key change or a
-    /// ticket that was replaced, asks for it to be brought back; of log entries those by `carried`.
+    /// Notes that an entry was seen and dealt with; of a log entry, a key change or a ticket that
+    /// was replaced, asks for it to be brought back; of log entries those by `carried`.
     ///
     /// # Errors
     /// A database that refuses.
@@ -156,9 +185,6 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let is_replaced = known.is_some_and(|digest| digest != entry.digest.to_string());
-        if is_replaced && entry.kind == EntryKind::Revocation {
-            ask_for_revocations(&mut transaction, context, now).await?;
-        }
         if is_replaced && entry.kind == EntryKind::Log {
             ask_for_log(&mut transaction, context, carried, now).await?;
         }
@@ -174,82 +200,68 @@ impl Store {
     }
 
     /// After a whole walk: notes what is no longer there; if that is a revocation, a log entry, a
-    /// key change or a ticket, asks for it to be brought back. Notes the state that was walked too,
-    /// if everything in it was taken in: a circle of that state is not read again for a while.
-    /// Answers the entries that vanished since the last walk. The logs of `carried` alone are
-    /// brought back: what is brought back takes up the room of whoever brings it.
+    /// key change or a ticket, asks for it to be brought back. Answers the entries that vanished
+    /// since the last walk.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn finish_walk(
         &self,
         context: ContextId,
-        present: &[Change],
-        (taken_in, carried): (Option<StateHash>, &[PublicKey]),
+        walk: Walked<'_>,
         now: UnixSeconds,
     ) -> Result<Vec<Change>, StoreError> {
-        let present: HashSet<_> = present
+        let walked: HashSet<_> = walk.entries.iter().collect();
+        let present: HashSet<_> = walk
+            .entries
             .iter()
             .map(|entry| (entry.kind, entry.key))
             .collect();
-        let mut vanished = self.seen(context).await?;
-        vanished.retain(|entry| !present.contains(&(entry.kind, entry.key)));
-        let mut fresh = Vec::new();
+        let (mut fresh, mut revocations) = (Vec::new(), BTreeMap::new());
+        let mut missing = BTreeSet::new();
+        let seen = self.seen(context).await?;
         let mut transaction = self.db.begin("finish_walk").await?;
-        let gone = sqlx::query(
-            "SELECT kind, entry_key FROM seen WHERE context = $1 AND vanished_at IS NOT NULL",
-        )
-        .bind(context.to_string())
-        .fetch_all(&mut *transaction)
-        .await?;
-        for row in gone {
-            let (kind, key): (String, String) = (row.try_get("kind")?, row.try_get("entry_key")?);
-            let entry = (
-                read("an entry's kind", &kind)?,
-                read("an entry's key", &key)?,
-            );
-            if !present.contains(&entry) {
+        for Seen {
+            entry,
+            is_gone,
+            handle,
+        } in seen
+        {
+            if let Some(handle) = handle {
+                *revocations.entry(handle).or_default() |= walked.contains(&entry);
+            }
+            let is_there = present.contains(&(entry.kind, entry.key));
+            if !is_there && (walk.is_thorough || !is_gone) {
+                missing.insert(entry.kind);
+            }
+            if is_there != is_gone {
                 continue;
             }
             sqlx::query(
-                "UPDATE seen SET vanished_at = NULL \
+                "UPDATE seen SET vanished_at = $4 \
                  WHERE context = $1 AND kind = $2 AND entry_key = $3",
-            )
-            .bind(context.to_string())
-            .bind(kind)
-            .bind(key)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        for entry in vanished {
-            let noted = sqlx::query(
-                "UPDATE seen SET vanished_at = $4 WHERE context = $1 AND kind = $2 \
-                 AND entry_key = $3 AND vanished_at IS NULL",
             )
             .bind(context.to_string())
             .bind(entry.kind.name())
             .bind(entry.key.to_string())
-            .bind(signed(now.0))
+            .bind((!is_there).then(|| signed(now.0)))
             .execute(&mut *transaction)
             .await?;
-            if noted.rows_affected() > 0 {
+            if !is_there {
                 fresh.push(entry);
             }
         }
-        let lacks = |kind| fresh.iter().any(|entry| entry.kind == kind);
-        if lacks(EntryKind::Revocation) {
-            ask_for_revocations(&mut transaction, context, now).await?;
-        }
-        if lacks(EntryKind::KeyChange) {
+        settle_revocations(&mut transaction, context, &revocations, now).await?;
+        if missing.contains(&EntryKind::KeyChange) {
             ask_for_key_changes(&mut transaction, context).await?;
         }
-        if lacks(EntryKind::Log) {
-            ask_for_log(&mut transaction, context, carried, now).await?;
+        if missing.contains(&EntryKind::Log) {
+            ask_for_log(&mut transaction, context, walk.carried, now).await?;
         }
-        if lacks(EntryKind::Ticket) {
+        if missing.contains(&EntryKind::Ticket) {
             ask_for_tickets(&mut transaction, context, now).await?;
         }
-        if let Some(state_hash) = taken_in {
+        if let Some(state_hash) = walk.taken_in {
             sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
                 .bind(context.to_string())
                 .bind(state_hash.to_string())

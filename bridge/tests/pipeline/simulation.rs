@@ -12,11 +12,13 @@ use medsync::daemon;
 use medsync::pipeline::watch::watch_round;
 use medsync::pipeline::{ingest, relay};
 use medsync::source::EntryKind;
+use medsync::store::revocations::Origin;
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::tree::Root;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::circle::CONTEXT;
 use super::faults::Fault;
 use super::restored::found_but_evidence;
 use super::{World, consent, revocation_of, world};
@@ -60,6 +62,8 @@ enum Step {
     Grant,
     /// The patient revokes one, in the circle.
     Revoke(u64),
+    /// This party revokes one itself, by its command.
+    RevokeHere(u64),
     /// Somebody sends the opening of one past everybody.
     RevokePast(u64),
     Ingest,
@@ -97,6 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Grant),
         2 => (0..CONSENTS_MAX).prop_map(Step::Revoke),
+        1 => (0..CONSENTS_MAX).prop_map(Step::RevokeHere),
         1 => (0..CONSENTS_MAX).prop_map(Step::RevokePast),
         6 => Just(Step::Ingest),
         4 => Just(Step::Relay),
@@ -147,12 +152,20 @@ impl Run {
                     world.circle.add_revocation(revocation);
                 }
             }
+            Step::RevokeHere(number) if number < self.granted => {
+                let secrets = &consent(number).1.secrets;
+                let (handle, key) = (secrets.handle(), secrets.claim_key.public_key());
+                let (store, now) = (&world.pipeline.store, world.pipeline.clock.now());
+                let opening = (&secrets.secret, key);
+                let kept = store.keep_revocation(handle, CONTEXT, opening, Origin::Here, now);
+                drop(kept.await);
+            }
             Step::RevokePast(number) if number < self.granted => {
                 let handle = consent(number).1.secrets.handle();
                 let at = world.chain.time();
                 world.chain.revoke_past_everybody(handle, at);
             }
-            Step::Grant | Step::Revoke(_) | Step::RevokePast(_) => {}
+            Step::Grant | Step::Revoke(_) | Step::RevokeHere(_) | Step::RevokePast(_) => {}
             Step::Ingest => drop(ingest::ingest_all(&world.pipeline).await),
             Step::Relay => drop(relay::relay_round(&world.pipeline).await),
             Step::Batch => drop(world.pipeline.batch_round().await),
@@ -307,6 +320,21 @@ fn a_revocation_that_vanishes_right_after_a_failed_write_comes_back() {
         Step::FailWrite(Fault::FailedButTookEffect),
         Step::Ingest,
         Step::Relay,
+        Step::Forget,
+    ]);
+}
+
+/// A walk had missed it before: the circle's state was the one of that walk again.
+#[test]
+fn a_revocation_that_vanishes_again_before_the_next_walk_comes_back() {
+    simulate(&[
+        Step::Grant,
+        Step::Grant,
+        Step::Revoke(0),
+        Step::Ingest,
+        Step::Forget,
+        Step::Ingest,
+        Step::Publish,
         Step::Forget,
     ]);
 }

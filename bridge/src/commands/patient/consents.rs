@@ -24,7 +24,6 @@ use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
 use crate::store::consents::KeptGrant;
-use crate::store::facts::PUBLISH_REVOCATION;
 use crate::store::revocations::Origin;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
@@ -246,18 +245,8 @@ async fn revoke(
             now,
         )
         .await?;
-    party
-        .store
-        .ask(PUBLISH_REVOCATION, &handle.to_string(), now)
-        .await?;
     let (stage, hindrance) = match publish(party, context, &secrets, claim_key).await {
-        Ok(()) => {
-            party
-                .store
-                .answer(PUBLISH_REVOCATION, &handle.to_string(), now)
-                .await?;
-            ("denied here, not yet on chain", None)
-        }
+        Ok(()) => ("denied here, not yet on chain", None),
         Err(error) if party.config.revoke_account.is_some() => (
             "kept; the daemon brings it to the chain and into the circle",
             Some(format!("{error:#}")),

@@ -246,9 +246,11 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("revoke"));
         }
-        let key = EntryKey([98; 32]);
         let handle = Handle::of(secret.hash(), claim_key);
-        let existing = self.copies_of(handle) >= copies as usize;
+        let there = self.copies_of(handle);
+        let existing = there >= copies as usize;
+        let mut key = EntryKey(handle.to_bytes());
+        key.0[0] = there as u8;
         if !existing {
             self.add_revocation(Revocation {
                 key,

@@ -16,7 +16,7 @@ use medsync::store::circles::CircleRow;
 use medsync::store::facts::PUBLISH_REVOCATION;
 use medsync_protocol::audit::EntryKind as Kind;
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::{MemberId, SealKey};
+use medsync_protocol::ids::{MemberId, SealKey, UnixSeconds};
 use medsync_protocol::keychange::ChangedBy;
 use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::{DeviceNumber, Seed};
@@ -106,7 +106,10 @@ impl Day for Patient {
         assert_ne!(handles[0], handles[1], "{plan}: no counter is spent twice");
         assert_eq!(self.hospital.chain.revoked(), handles[..1], "{plan}");
         assert_eq!(circle.revocations(), 1, "{plan}: it is in its circle");
-        let asked = store.asked(PUBLISH_REVOCATION).await.expect("the store");
+        let asked = store
+            .asked(PUBLISH_REVOCATION, UnixSeconds(1 << 40))
+            .await
+            .expect("the store");
         assert!(asked.is_empty(), "{plan}: and the daemon knows");
         let state = circle.circle().await.expect("a state");
         let enrolment = state.only().expect("the patient").enrolment;
