@@ -367,6 +367,7 @@ fn pipeline(
         block_age_s_max: u64::MAX,
         clock_behind_s_max: u64::MAX,
         clock_behind_s: Arc::default(),
+        peers_ahead_s: Arc::default(),
         batch: BatchBounds {
             age_s_max: bounds.age_s_max,
             consents_max: bounds.consents_max,

@@ -25,7 +25,7 @@ use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
-use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
+use crate::store::facts::{CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
 const ROUND_REST: Duration = Duration::from_millis(500);
@@ -110,6 +110,7 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             let checked = p.check_chain().await;
             let complaints = p.chain.complaints().join("; ");
             p.store.state_fact(ENDPOINTS, &complaints).await?;
+            p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
             checked?;
             watch_round(&p).await
         },

@@ -21,6 +21,7 @@ use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{
     Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents, all_records,
 };
+use crate::store::StoreError;
 use crate::store::batches::{BatchId, BatchRow};
 use crate::store::circles::CircleRow;
 
@@ -34,6 +35,13 @@ pub enum Discrepancy {
     /// The database itself is damaged.
     Damaged {
         /// In its own words.
+        why: String,
+    },
+    /// A consent in the store does not open.
+    Unreadable {
+        /// Its circle.
+        context: ContextId,
+        /// What of it.
         why: String,
     },
     /// A batch's leaves do not lead to its root, or a consent does not stand where it should.
@@ -121,6 +129,10 @@ impl Discrepancy {
     pub const fn meaning(&self) -> &'static str {
         match self {
             Self::Damaged { .. } => "the file is damaged: restore the backup",
+            Self::Unreadable { .. } => {
+                "it is anchored and revoked as every other, and nothing is released on it: restore \
+                 the backup"
+            }
             Self::BrokenBatch { .. } => {
                 "receipts of this batch cannot be made from here, and the circles' are sound: \
                  `fsck --rebuild` takes them over"
@@ -208,6 +220,15 @@ pub async fn fsck(
     let rows = pipeline.store.circles().await?;
     for (done, row) in rows.iter().enumerate() {
         progress.at("circles", done, rows.len());
+        match pipeline.store.consents_in_circle(row.context).await {
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::AtRest(_))) => {
+                found.push(Discrepancy::Unreadable {
+                    context: row.context,
+                    why: error.to_string(),
+                })
+            }
+            read => drop(read?),
+        }
         match guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await {
             Ok(circle) => look_into(pipeline, row, &*circle, &mut on_chain, &mut found).await?,
             Err(guard::GuardError::Store(error)) => return Err(error.into()),

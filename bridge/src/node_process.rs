@@ -64,19 +64,24 @@ pub async fn keep_running(
     mut stop: watch::Receiver<bool>,
     heard: impl Fn(u32, &Ready),
 ) {
-    let mut rest = REST;
+    let mut rest = Duration::ZERO;
     while !*stop.borrow() {
         let started = Instant::now();
         if let Err(error) = run_once(run, api, &mut stop, &heard).await {
             tracing::warn!(%error, "the node does not run; it is started again");
         }
-        if started.elapsed() >= STEADY {
-            rest = REST;
-        }
+        rest = rest_after(rest, started.elapsed());
         // Both ends of the wait mean the same: look at the flag.
         let _ = timeout(rest, stop.wait_for(|stop| *stop)).await;
-        rest = (rest * 2).min(REST_MAX);
     }
+}
+
+/// How long a node rests that ran for so long, after it rested `last` before.
+fn rest_after(last: Duration, ran: Duration) -> Duration {
+    if ran >= STEADY {
+        return REST;
+    }
+    (last * 2).clamp(REST, REST_MAX)
 }
 
 /// Runs a node once; comes back when it ended after it had answered, or was told to stop.
@@ -132,5 +137,25 @@ async fn end(mut process: Child, input: Option<ChildStdin>) -> std::io::Result<(
     match timeout(STOP_WAIT, process.wait()).await {
         Ok(ended) => ended.map(drop),
         Err(_) => process.kill().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_keeps_dying_rests_ever_longer() {
+        let mut rest = Duration::ZERO;
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            rest = rest_after(rest, Duration::ZERO);
+            rests.push(rest.as_millis());
+        }
+        assert_eq!(
+            rests,
+            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+        );
+        assert_eq!(rest_after(rest, STEADY), REST);
     }
 }

@@ -195,6 +195,7 @@ impl Party {
             block_age_s_max: believed.block_age_s_max,
             clock_behind_s_max: CLOCK_BEHIND_S_MAX,
             clock_behind_s: Arc::default(),
+            peers_ahead_s: Arc::default(),
             batch: BatchBounds {
                 age_s_max: self.config.batch.age_s_max,
                 consents_max: self.config.batch.consents_max.max(1),

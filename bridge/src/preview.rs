@@ -325,8 +325,8 @@ async fn candidates(
     for kept in store.consents_to(context, recipient).await? {
         let terms =
             Terms::decode(&kept.terms).map_err(|error| PipelineError::Broken(error.to_string()))?;
-        known.entry(kept.commitment).or_insert(Candidate {
-            commitment: kept.commitment,
+        known.entry(kept.leaf.commitment).or_insert(Candidate {
+            commitment: kept.leaf.commitment,
             terms,
             opening: kept.opening,
             revoked_at: None,

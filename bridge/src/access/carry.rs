@@ -43,7 +43,7 @@ pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
         if carried.as_ref().is_err_and(hinders_all) {
             hindered.insert(exchange);
         }
-        rests_if_hindered(desk, (exchange, consent.commitment), carried).await?;
+        rests_if_hindered(desk, (exchange, consent.leaf.commitment), carried).await?;
     }
     let revoked = store.uncarried_revocations(now, CARRIED_PER_ROUND).await?;
     for (exchange, consent, handle) in revoked {
@@ -100,8 +100,8 @@ async fn carry(
     consent: &ConsentRow,
 ) -> Result<(), PipelineError> {
     let store = &desk.pipeline.store;
-    let broken = |why: &str| PipelineError::Broken(format!("{}: {why}", consent.commitment));
-    let (Some(batch), Some(anchorer)) = (consent.batch, desk.pipeline.anchorer()) else {
+    let broken = |why: &str| PipelineError::Broken(format!("{}: {why}", consent.leaf.commitment));
+    let (Some(batch), Some(anchorer)) = (consent.leaf.batch, desk.pipeline.anchorer()) else {
         return Err(broken("only what a custodian anchored has a receipt"));
     };
     let batch = store.batch(batch).await?;
@@ -111,7 +111,9 @@ async fn carry(
         .to_json()
         .map_err(|error| broken(&error.to_string()))?;
     let fresh = Pseudonym(random_bytes(&mut *desk.pipeline.random.lock().await));
-    let patient = store.pseudonym(exchange, consent.context, fresh).await?;
+    let patient = store
+        .pseudonym(exchange, consent.leaf.context, fresh)
+        .await?;
     let circle = desk.enter(exchange).await?;
     match circle.put_receipt(patient, json.as_bytes()).await {
         // The patient can still hand it over.
@@ -120,10 +122,12 @@ async fn carry(
         }
         put => {
             put?;
-            tracing::info!(%exchange, consent = %consent.commitment, "receipt carried");
+            tracing::info!(%exchange, consent = %consent.leaf.commitment, "receipt carried");
         }
     }
-    Ok(store.carried(exchange, consent.commitment, false).await?)
+    Ok(store
+        .carried(exchange, consent.leaf.commitment, false)
+        .await?)
 }
 
 /// The receipt of an anchored consent, from the store alone.
@@ -133,9 +137,11 @@ fn receipt(
     consent: &ConsentRow,
     batch: &BatchRow,
 ) -> Option<Receipt> {
-    let proof = match &consent.proof {
+    let proof = match &consent.leaf.proof {
         Some(proof) => proof.clone(),
-        None => tree_of(pipeline, batch).ok()?.proof(consent.position?)?,
+        None => tree_of(pipeline, batch)
+            .ok()?
+            .proof(consent.leaf.position?)?,
     };
     let (block, time) = batch.block?;
     let reached = [

@@ -233,8 +233,8 @@ async fn consents_of(
             let Ok(terms) = Terms::decode(&kept.terms) else {
                 continue;
             };
-            known.entry(kept.commitment).or_insert(Candidate {
-                commitment: kept.commitment,
+            known.entry(kept.leaf.commitment).or_insert(Candidate {
+                commitment: kept.leaf.commitment,
                 terms,
                 opening: kept.opening,
                 revoked_at: None,

@@ -31,7 +31,7 @@ use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::store::HomeLock;
 use crate::store::circles::CircleRow;
-use crate::store::facts::{ENDPOINTS, HINDRANCE, LAST_ROUND};
+use crate::store::facts::{CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
 
 const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
@@ -498,12 +498,10 @@ impl Status {
         let circles = party.store.circles().await?;
         let mut hindrances = Vec::new();
         let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
-        for name in &names {
+        for name in names.iter().map(String::as_str).chain([ENDPOINTS, CLOCK]) {
             let fact = party.store.fact(name).await?;
             hindrances.extend(fact.filter(|why| !why.is_empty()));
         }
-        let endpoints = party.store.fact(ENDPOINTS).await?;
-        hindrances.extend(endpoints.filter(|why| !why.is_empty()));
         let last_round = party.store.fact(LAST_ROUND).await?;
         let mut alarms = BTreeMap::new();
         for circle in &circles {

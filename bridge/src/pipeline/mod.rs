@@ -78,6 +78,9 @@ pub struct Pipeline {
     pub clock_behind_s_max: u64,
     /// How far it was when the watch last looked, in seconds.
     pub clock_behind_s: Arc<AtomicU64>,
+    /// How far ahead of it, at most, another member's was since [`Pipeline::word_of_peers`] said
+    /// so, in seconds.
+    pub peers_ahead_s: Arc<AtomicU64>,
     /// When a batch closes.
     pub batch: BatchBounds,
     /// How long what is needed no more is kept, in seconds.
@@ -195,6 +198,27 @@ impl Pipeline {
     pub(crate) fn note_block(&self, block: BlockAt) {
         let behind_s = block.time.0.saturating_sub(self.now().0);
         self.clock_behind_s.store(behind_s, Ordering::Relaxed);
+    }
+
+    /// Notes when another member wrote an entry, by its own clock.
+    pub(crate) fn note_peer(&self, wrote_at: UnixSeconds) {
+        let ahead_s = wrote_at.0.saturating_sub(self.now().0);
+        self.peers_ahead_s.fetch_max(ahead_s, Ordering::Relaxed);
+    }
+
+    /// What other members' clocks said against this one since this was last asked, empty if
+    /// nothing. It is for people to see and stops nothing: a member could stop everybody else's
+    /// patients with a wrong time.
+    #[must_use]
+    pub fn word_of_peers(&self) -> String {
+        let ahead_s = self.peers_ahead_s.swap(0, Ordering::Relaxed);
+        if ahead_s <= self.clock_behind_s_max {
+            return String::new();
+        }
+        format!(
+            "another member wrote {ahead_s} s ahead of this machine's clock: set it right; nodes \
+             take nothing from each other that is more than 5 s ahead"
+        )
     }
 
     async fn ask_chain(&self) -> Result<(), ChainError> {

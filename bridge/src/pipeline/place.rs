@@ -17,7 +17,7 @@ use super::{Pipeline, PipelineError};
 use crate::guard::{self, GuardError};
 use crate::source::{AnchorReport, Head, PlacedTicket, SourceError, StageReport};
 use crate::store::batches::{Afterwards, BatchRow, BatchState};
-use crate::store::consents::ConsentRow;
+use crate::store::consents::ConsentLeaf;
 
 /// How long a sealed batch waits for a circle that does not answer, in seconds.
 const CIRCLE_WAIT_S: u64 = 5 * 60;
@@ -238,10 +238,10 @@ pub(super) fn is_node_down(error: &PipelineError) -> bool {
 pub async fn report(
     pipeline: &Pipeline,
     batch: &BatchRow,
-    consents: &[ConsentRow],
+    consents: &[ConsentLeaf],
     anchorer: Anchorer,
     stage: StageReport,
-) -> Result<Vec<(ConsentRow, PipelineError)>, PipelineError> {
+) -> Result<Vec<(ConsentLeaf, PipelineError)>, PipelineError> {
     // Of a batch that was taken over only the paths are known.
     let tree = match batch.leaves.is_empty() {
         true => None,

@@ -15,7 +15,7 @@ use rand_core::CryptoRng;
 use super::{Pipeline, PipelineError};
 use crate::seams::{random_felt, random_salt};
 use crate::store::batches::Contents;
-use crate::store::consents::ConsentRow;
+use crate::store::consents::ConsentLeaf;
 use crate::store::log::{HeadLeaf, LogEnd};
 use crate::store::tickets::TicketRow;
 
@@ -46,7 +46,7 @@ pub async fn seal_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), Pip
     let consents = store.waiting_consents(bounds.consents_max, now).await?;
     let slots = consents
         .into_iter()
-        .map(|consent| Slot::Consent(Box::new(consent)))
+        .map(Slot::Consent)
         .chain(tickets.into_iter().map(Slot::Ticket))
         .chain(ends.into_iter().map(Slot::Head))
         .collect();
@@ -64,7 +64,7 @@ pub async fn seal_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), Pip
 
 /// What a leaf stands for; padding stands for nothing.
 enum Slot {
-    Consent(Box<ConsentRow>),
+    Consent(ConsentLeaf),
     Ticket(TicketRow),
     Head(LogEnd),
     Padding,
@@ -84,7 +84,7 @@ fn arrange(
         leaves.push(match slot {
             Slot::Consent(consent) => {
                 let leaf = consent.leaf;
-                contents.consents.push((*consent, position));
+                contents.consents.push((consent, position));
                 leaf
             }
             Slot::Ticket(ticket) => {

@@ -12,7 +12,7 @@ use medsync_protocol::receipt::TransactionHash;
 use super::{Pipeline, PipelineError, place};
 use crate::source::{BlockReport, SourceError, StageReport};
 use crate::store::batches::BatchId;
-use crate::store::consents::{ConsentRow, TellLater};
+use crate::store::consents::{ConsentLeaf, TellLater};
 
 /// How many consents one round tells.
 const CONSENTS_PER_ROUND: u32 = 256;
@@ -26,7 +26,7 @@ pub async fn tell_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), Pip
         .store
         .untold_consents(CONSENTS_PER_ROUND, pipeline.now())
         .await?;
-    let mut batches: BTreeMap<BatchId, Vec<ConsentRow>> = BTreeMap::new();
+    let mut batches: BTreeMap<BatchId, Vec<ConsentLeaf>> = BTreeMap::new();
     for consent in due {
         if let Some(batch) = consent.batch {
             batches.entry(batch).or_default().push(consent);
@@ -42,7 +42,7 @@ async fn tell(
     pipeline: &Pipeline,
     anchorer: Anchorer,
     batch: BatchId,
-    consents: &[ConsentRow],
+    consents: &[ConsentLeaf],
 ) -> Result<(), PipelineError> {
     let batch = pipeline.store.batch(batch).await?;
     let Some((block, time)) = batch.block else {

@@ -28,7 +28,7 @@ mod names;
 mod node;
 mod package;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod walk;
 
 use async_trait::async_trait;

@@ -20,7 +20,9 @@ use medsync_protocol::tree::Tree;
 use serde_json::{Value, json};
 
 use super::abi::{AnchorInput, CircleInput, RecordInput};
-use super::model::{Device, Head, LogEntry, NewRelease, PlacedTicket, Pool, SignedKeyChange};
+use super::model::{
+    Consent, Device, Head, LogEntry, NewRelease, PlacedTicket, Pool, SignedKeyChange,
+};
 use super::names::Cursor;
 
 pub(super) const CONTEXT: ContextId = ContextId([2; 32]);
@@ -150,6 +152,12 @@ pub(super) fn consent_view() -> Value {
         "revoked_at": 12,
         "anchors": [anchor_view(commitment, &signature)],
     })
+}
+
+/// A consent that its circle says to be anchored.
+pub(crate) fn consent() -> Consent {
+    let view = serde_json::from_value(consent_view()).expect("the mirror takes it");
+    super::convert::consent(CONTEXT, &view).expect("a sound view")
 }
 
 fn anchor_view(commitment: Commitment, signature: &Signature) -> Value {

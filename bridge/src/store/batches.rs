@@ -11,7 +11,7 @@ use medsync_protocol::tree::{Leaf, Root};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::consents::ConsentRow;
+use super::consents::ConsentLeaf;
 use super::log::HeadLeaf;
 use super::tickets::TicketRow;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
@@ -136,7 +136,7 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Consents.
-    pub consents: Vec<(ConsentRow, u64)>,
+    pub consents: Vec<(ConsentLeaf, u64)>,
     /// Heads of logs.
     pub heads: Vec<HeadLeaf>,
     /// Reward tickets.

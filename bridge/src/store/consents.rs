@@ -18,14 +18,8 @@ use crate::source::Change;
 /// A consent whose signature and terms were verified here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentRow {
-    /// The consent.
-    pub commitment: Commitment,
-    /// Its circle.
-    pub context: ContextId,
-    /// What revokes it opens this.
-    pub handle: Handle,
-    /// What is anchored.
-    pub leaf: Leaf,
+    /// What is anchored of it, and where.
+    pub leaf: ConsentLeaf,
     /// The terms' encoding.
     pub terms: Vec<u8>,
     /// What the commitment hides.
@@ -34,14 +28,28 @@ pub struct ConsentRow {
     pub signature: Signature,
     /// When it was written, by its writer's clock.
     pub recorded_at: UnixSeconds,
+    /// Whether it may stand in a batch of which this store does not know.
+    pub place_is_unsure: bool,
+}
+
+/// A consent as a leaf: all that the lanes to the chain need of it. Nothing of it is sealed, so
+/// that one row that does not open keeps no other consent off the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentLeaf {
+    /// The consent.
+    pub commitment: Commitment,
+    /// Its circle.
+    pub context: ContextId,
+    /// What revokes it opens this.
+    pub handle: Handle,
+    /// What is anchored.
+    pub leaf: Leaf,
     /// The batch that it was sealed into.
     pub batch: Option<BatchId>,
     /// Its place there.
     pub position: Option<u64>,
     /// Its path there, if the batch's other leaves are not known here.
     pub proof: Option<Proof>,
-    /// Whether it may stand in a batch of which this store does not know.
-    pub place_is_unsure: bool,
 }
 
 /// Counters go up in steps, so that a grant whose message cannot be signed (odds 2^-55) may take
@@ -62,25 +70,31 @@ fn seal_opening(store: &Store, commitment: &str, value: &Opening) -> Result<Stri
     OPENING.seal(store, commitment, json(OPENING.0, value)?.as_bytes())
 }
 
-pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
-    let commitment: &str = row.try_get("commitment")?;
-    Ok(ConsentRow {
-        commitment: read("a commitment", commitment)?,
+fn leaf(row: &SqliteRow) -> Result<ConsentLeaf, StoreError> {
+    Ok(ConsentLeaf {
+        commitment: read("a commitment", row.try_get("commitment")?)?,
         context: read("a context", row.try_get("context")?)?,
         handle: read("a handle", row.try_get("handle")?)?,
         leaf: read("a leaf", row.try_get("leaf")?)?,
-        terms: TERMS
-            .open(store, commitment, row.try_get("terms")?)?
-            .to_vec(),
-        opening: opening(store, commitment, row.try_get("opening")?)?,
-        signature: read_json("a signature", row.try_get("signature")?)?,
-        recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
         batch: row.try_get::<Option<i64>, _>("batch")?.map(BatchId),
         position: row.try_get::<Option<i64>, _>("position")?.map(unsigned),
         proof: row
             .try_get::<Option<String>, _>("proof")?
             .map(|text| read_json("a path", &text))
             .transpose()?,
+    })
+}
+
+pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+    let commitment: &str = row.try_get("commitment")?;
+    Ok(ConsentRow {
+        leaf: leaf(row)?,
+        terms: TERMS
+            .open(store, commitment, row.try_get("terms")?)?
+            .to_vec(),
+        opening: opening(store, commitment, row.try_get("opening")?)?,
+        signature: read_json("a signature", row.try_get("signature")?)?,
+        recorded_at: UnixSeconds(unsigned(row.try_get("recorded_at")?)),
         place_is_unsure: row.try_get("place_is_unsure")?,
     })
 }
@@ -91,7 +105,7 @@ async fn keep(
     row: &ConsentRow,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    let commitment = row.commitment.to_string();
+    let commitment = row.leaf.commitment.to_string();
     sqlx::query(
         "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
          signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
@@ -99,9 +113,9 @@ async fn keep(
          $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
     )
     .bind(&commitment)
-    .bind(row.context.to_string())
-    .bind(row.handle.to_string())
-    .bind(row.leaf.to_string())
+    .bind(row.leaf.context.to_string())
+    .bind(row.leaf.handle.to_string())
+    .bind(row.leaf.leaf.to_string())
     .bind(TERMS.seal(store, &commitment, &row.terms)?)
     .bind(seal_opening(store, &commitment, &row.opening)?)
     .bind(json("a signature", &row.signature)?)
@@ -118,7 +132,7 @@ async fn keep(
     // A revocation of it may have come first, and was held as one of nobody's consent. It is looked
     // up by its name: there may be very many that are held.
     sqlx::query("UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'")
-        .bind(row.handle.to_string())
+        .bind(row.leaf.handle.to_string())
         .execute(&mut **transaction)
         .await?;
     Ok(())
@@ -138,7 +152,7 @@ impl Store {
         let mut transaction = self.db.begin("keep_consents").await?;
         for (row, entry) in consents {
             keep(self, &mut transaction, row, now).await?;
-            note(&mut transaction, row.context, entry, now).await?;
+            note(&mut transaction, row.leaf.context, entry, now).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -175,7 +189,7 @@ impl Store {
         &self,
         len_max: u32,
         now: UnixSeconds,
-    ) -> Result<Vec<ConsentRow>, StoreError> {
+    ) -> Result<Vec<ConsentLeaf>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM consents \
              WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
@@ -186,7 +200,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(|row| consent(self, row)).collect()
+        rows.iter().map(leaf).collect()
     }
 
     /// Every consent of a circle to a recipient that was ever seen.
@@ -277,7 +291,7 @@ impl Store {
         &self,
         len_max: u32,
         now: UnixSeconds,
-    ) -> Result<Vec<ConsentRow>, StoreError> {
+    ) -> Result<Vec<ConsentLeaf>, StoreError> {
         let rows = sqlx::query(
             "SELECT consents.* FROM consents JOIN batches ON consents.batch = batches.id \
              WHERE batches.state = 'anchored' AND told_at IS NULL AND tell_after <= $2 \
@@ -287,7 +301,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(|row| consent(self, row)).collect()
+        rows.iter().map(leaf).collect()
     }
 
     /// Notes that a consent's circle knows of the block.
@@ -352,12 +366,12 @@ impl Store {
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn consents_in(&self, batch: BatchId) -> Result<Vec<ConsentRow>, StoreError> {
+    pub async fn consents_in(&self, batch: BatchId) -> Result<Vec<ConsentLeaf>, StoreError> {
         let rows = sqlx::query("SELECT * FROM consents WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(|row| consent(self, row)).collect()
+        rows.iter().map(leaf).collect()
     }
 
     /// Spends the next counter for a grant. A request that has one keeps it, so that a command

@@ -148,6 +148,26 @@ async fn hostile_hospital_admits_somebody_itself_and_the_circle_stops() {
     }
 }
 
+/// Whoever was invited to enrol knows who the patient is.
+#[tokio::test]
+async fn hostile_hospital_enrols_another_in_a_patients_place_and_nobody_it_admits_comes_in() {
+    let world = enrolled().await;
+    world.circle.add_device(admission(PHONE, 1, &patient()));
+    let state = world.circle.circle().await.expect("a state");
+    let enrolment = state.only().expect("the patient").enrolment;
+    let store = &world.pipeline.store;
+    let history = store.key_history(CONTEXT, &enrolment).await;
+    let history = history.expect("the store");
+    let patients = |member| CircleRow {
+        member,
+        ..super::row()
+    };
+    let own = guard::admitted(&patients(enrolment.member), &state, &history);
+    assert_eq!(own, BTreeSet::from([PHONE]));
+    let others = guard::admitted(&patients(AUNT), &state, &history);
+    assert_eq!(others, BTreeSet::new());
+}
+
 #[tokio::test]
 async fn hostile_member_drops_an_admission_and_the_circle_stops() {
     let world = enrolled().await;

@@ -151,3 +151,20 @@ async fn a_spoilt_queue_is_built_anew_and_doubles_nothing() {
     assert_eq!(world.chain.anchored().len(), before + 1);
     assert_eq!(found(&world).await, []);
 }
+
+#[tokio::test]
+async fn hostile_disk_spoils_a_consent_and_all_are_anchored() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let spoilt = consent(1).0.commitment;
+    let statement = format!("UPDATE consents SET opening = 'x' WHERE commitment = '{spoilt}'");
+    spoil(&world, &statement).await;
+    run(&mut world).await;
+    check(&world, "a consent does not open");
+    let found = found(&world).await;
+    assert!(
+        matches!(&found[..], [Discrepancy::Unreadable { why, .. }] if why.contains("opening")),
+        "{found:?}"
+    );
+}

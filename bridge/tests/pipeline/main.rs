@@ -165,6 +165,7 @@ async fn world(plans: Vec<Plan>) -> World {
         block_age_s_max: u64::MAX,
         clock_behind_s_max: u64::MAX,
         clock_behind_s: Arc::default(),
+        peers_ahead_s: Arc::default(),
         retention_s: RETENTION_S,
         batch: BatchBounds {
             age_s_max: 0,

@@ -232,3 +232,20 @@ async fn a_clock_that_is_behind_the_chain_writes_nothing_but_revocations() {
     watch::watch_round(&world.pipeline).await.expect("asked");
     assert!(world.pipeline.batch_round().await.is_ok());
 }
+
+#[tokio::test]
+async fn hostile_member_that_writes_ahead_is_told_of_and_stops_nothing() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.clock_behind_s_max = 2;
+    for (number, ahead_s, is_told) in [(0, 2, false), (1, 3, true)] {
+        let mut ahead = consent(number).0;
+        ahead.recorded_at = UnixSeconds(START + ahead_s);
+        world.circle.add_consent(ahead);
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        let word = world.pipeline.word_of_peers();
+        assert_eq!(word.contains("3 s ahead"), is_told, "{word}");
+    }
+    assert_eq!(world.pipeline.word_of_peers(), "");
+    world.pipeline.batch_round().await.expect("it is written");
+    assert_eq!(world.chain.anchored().len(), 1);
+}

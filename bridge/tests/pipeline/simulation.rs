@@ -24,7 +24,7 @@ use super::restored::found_but_evidence;
 use super::{World, consent, revocation_of, world};
 
 /// How many lists are drawn if nothing else is said.
-const LISTS: u32 = 100;
+const LISTS: u32 = 800;
 /// How many of `scripts/test --full`.
 const LISTS_OF_FULL: u32 = 20_000;
 /// The longest list.

@@ -164,3 +164,37 @@ async fn what_would_cost_too_much_is_sent_again_as_it_is() {
     run(&mut world).await;
     check(&world, "nobody pays more");
 }
+
+#[tokio::test]
+async fn a_step_that_fails_keeps_no_other_waiting() {
+    let mut world = world(Vec::new()).await;
+    world.circle.add_consent(consent(1).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    world.chain.get_stuck();
+    world.pipeline.batch_round().await.expect("it is sent");
+    let sent = world
+        .pipeline
+        .store
+        .open_batches()
+        .await
+        .expect("the store");
+    assert_eq!(sent.len(), 1);
+    world.chain.go_on(true);
+    world.circle.add_consent(consent(2).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    // Whose store's writes fail as planned.
+    world.restart().await;
+    world.faults.plan_next("keep_batch", Fault::Failed);
+    world
+        .pipeline
+        .batch_round()
+        .await
+        .expect_err("it cannot seal");
+    let open = world.pipeline.store.open_batches().await;
+    assert!(
+        open.expect("the store").is_empty(),
+        "the first is confirmed"
+    );
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 2);
+}

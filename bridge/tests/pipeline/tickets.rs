@@ -10,6 +10,7 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_protocol::ticket::{PoolId, PoolNonce};
 
+use super::access::{files_of, holds};
 use super::circle::Refuses;
 use super::faults::{Fault, Plan};
 use super::*;
@@ -120,6 +121,16 @@ async fn a_patient_gets_one_ticket_with_a_place_in_an_anchored_batch() {
     // The circle shows it to whoever is in it.
     let seen = world.pipeline.store.placed_tickets(CONTEXT).await;
     assert_eq!(seen.expect("the store"), tickets);
+}
+
+#[tokio::test]
+async fn what_a_pool_is_called_lies_sealed() {
+    let world = custodian(Vec::new(), 1).await;
+    let pools = world.pipeline.store.pools().await.expect("the store");
+    assert_eq!(pools[0].pool.label, pool().label);
+    let files = files_of(world.home.path());
+    assert!(holds(&files, pool_id().to_string().as_bytes()));
+    assert!(!holds(&files, pool().label.as_bytes()));
 }
 
 #[tokio::test]

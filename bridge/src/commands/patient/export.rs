@@ -262,19 +262,19 @@ async fn export_consents(
     }
     // Those that vanished from the circle stay in force.
     for kept in store.consents_in_circle(circle.context()).await? {
-        if !shown.insert(kept.commitment) {
+        if !shown.insert(kept.leaf.commitment) {
             continue;
         }
         let said = json!({
-            "consent": kept.commitment,
+            "consent": kept.leaf.commitment,
             "vanished": true,
             "terms": Terms::decode(&kept.terms)?,
             "opening": kept.opening,
             "signature": kept.signature,
             "recorded_at": kept.recorded_at,
-            "revoked_at": revoked_at(store, kept.handle, None).await?,
+            "revoked_at": revoked_at(store, kept.leaf.handle, None).await?,
         });
-        let name = format!("{}.json", kept.commitment);
+        let name = format!("{}.json", kept.leaf.commitment);
         write(&folder.join("consents").join(name), &said)?;
     }
     Ok(shown.len())

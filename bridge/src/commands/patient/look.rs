@@ -406,3 +406,34 @@ pub(super) fn receipt(party: &Party, consent: &Consent) -> anyhow::Result<Receip
         stages: stages(consent, Some(block.time)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::sample;
+
+    #[test]
+    fn hostile_hospital_says_that_it_is_anchored_and_the_chain_alone_is_believed() {
+        let consent = sample::consent();
+        let root = consent.anchors[0].root;
+        let anchored = |stages: Vec<StageTime>| {
+            let anchored = stages.into_iter().filter(|it| it.stage == Stage::Anchored);
+            anchored.map(|it| it.at).collect::<Vec<_>>()
+        };
+        let mut on_chain = OnChain {
+            anchored: BTreeMap::new(),
+            unasked: None,
+        };
+        assert_eq!(on_chain.of(&consent), Err(OnChain::NOT_THERE));
+        on_chain.unasked = Some("it does not answer".into());
+        assert_eq!(on_chain.of(&consent), Err("it does not answer"));
+        assert_eq!(anchored(stages(&consent, None)), []);
+        let at = UnixSeconds(15);
+        on_chain.anchored.insert(root, at);
+        assert_eq!(on_chain.of(&consent), Ok(Some(at)));
+        assert_eq!(anchored(stages(&consent, Some(at))), [at]);
+        let mut sealed = consent;
+        sealed.anchors[0].submission = None;
+        assert_eq!(on_chain.of(&sealed), Ok(None));
+    }
+}

@@ -133,7 +133,9 @@ impl ClaimReward {
             .check_pools(contract, believed.registry)
             .await?;
         let consents = party.store.consents_in_circle(context).await?;
-        let granted = consents.iter().find(|kept| kept.handle == ticket.handle);
+        let granted = consents
+            .iter()
+            .find(|kept| kept.leaf.handle == ticket.handle);
         let granted = granted.context("the ticket is for no consent of this circle")?;
         let keys = open_keys(&self.home.home)?;
         let secrets = ConsentSecrets::from_salt(&keys.seed, granted.opening.salt);

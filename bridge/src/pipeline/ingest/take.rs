@@ -5,6 +5,7 @@ use medsync_protocol::device::DEVICES_MAX;
 use medsync_protocol::keychange::KEY_CHANGES_MAX;
 
 use super::*;
+use crate::store::consents::ConsentLeaf;
 
 /// What came of an entry.
 pub(super) enum Taken {
@@ -54,6 +55,7 @@ async fn take_in_other(
 ) -> Result<bool, PipelineError> {
     match body {
         Some(EntryBody::Revocation(revocation)) => {
+            pipeline.note_peer(revocation.recorded_at);
             let (handle, opening) = (
                 revocation.handle,
                 (&revocation.secret, revocation.claim_key),
@@ -384,6 +386,7 @@ async fn verify_consent(
         // again with the next walk.
         return Ok(Taken::Unsettled);
     }
+    pipeline.note_peer(consent.recorded_at);
     let key = consent.opening.patient_key;
     let is_old = people.patient.last() != Some(&key);
     // What forbids goes on forbidding, but for a thief's word.
@@ -404,17 +407,19 @@ async fn verify_consent(
         return Ok(Taken::Settled);
     }
     let kept = ConsentRow {
-        commitment: consent.commitment,
-        context: row.context,
-        handle: consent.opening.handle,
-        leaf: consent.leaf(),
+        leaf: ConsentLeaf {
+            commitment: consent.commitment,
+            context: row.context,
+            handle: consent.opening.handle,
+            leaf: consent.leaf(),
+            batch: None,
+            position: None,
+            proof: None,
+        },
         terms: consent.terms_bytes.clone(),
         opening: consent.opening,
         signature: consent.signature,
         recorded_at: consent.recorded_at,
-        batch: None,
-        position: None,
-        proof: None,
         // This custodian anchored it before its store was restored, or somebody says so; or it may
         // have, and its node has not heard of it yet.
         place_is_unsure: people.restored_at >= Some(consent.recorded_at)
