@@ -52,8 +52,9 @@ CREATE TABLE seen (
     first_seen_at BIGINT NOT NULL,
     vanished_at BIGINT,
     replaced_at BIGINT,
-    -- Of a revocation: what it opens.
-    handle TEXT,
+    -- What it says, of what comes back under another key: a revocation's handle, the digest of a log
+    -- entry that this party brings back, a ticket's leaf.
+    content TEXT,
     PRIMARY KEY (context, kind, entry_key)
 );
 

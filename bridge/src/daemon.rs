@@ -25,7 +25,7 @@ use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
-use crate::store::facts::{CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
+use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
 const ROUND_REST: Duration = Duration::from_millis(500);
@@ -112,7 +112,11 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             p.store.state_fact(ENDPOINTS, &complaints).await?;
             p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
             checked?;
-            watch_round(&p).await
+            let watched = watch_round(&p).await;
+            p.store
+                .state_fact(BEHIND, &p.behind_s().to_string())
+                .await?;
+            watched
         },
     );
     let side = Arc::new(Side::of(&party, &pipeline)?);

@@ -21,7 +21,6 @@ use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{
     Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents, all_records,
 };
-use crate::store::StoreError;
 use crate::store::batches::{BatchId, BatchRow};
 use crate::store::circles::CircleRow;
 
@@ -37,7 +36,7 @@ pub enum Discrepancy {
         /// In its own words.
         why: String,
     },
-    /// A consent in the store does not open.
+    /// A consent or a revocation in the store does not open.
     Unreadable {
         /// Its circle.
         context: ContextId,
@@ -130,8 +129,8 @@ impl Discrepancy {
         match self {
             Self::Damaged { .. } => "the file is damaged: restore the backup",
             Self::Unreadable { .. } => {
-                "it is anchored and revoked as every other, and nothing is released on it: restore \
-                 the backup"
+                "nothing is released on such a consent, and such a revocation is not sent: `fsck \
+                 --rebuild` reads them from their circle again"
             }
             Self::BrokenBatch { .. } => {
                 "receipts of this batch cannot be made from here, and the circles' are sound: \
@@ -187,7 +186,8 @@ pub trait Progress {
 }
 
 /// Makes the outbox and the queue of a store anew; the daemon, which must not run meanwhile, does
-/// the rest. Broken batches, as [`fsck`] found them, are taken over from the circles.
+/// the rest. Broken batches, and what does not open, as [`fsck`] found them, are taken over from
+/// the circles.
 ///
 /// # Errors
 /// A store that does not answer; it is then done again.
@@ -197,7 +197,13 @@ pub async fn rebuild(pipeline: &Pipeline, found: &[Discrepancy]) -> Result<(), P
         _ => None,
     });
     let broken: Vec<BatchId> = broken.collect();
-    Ok(pipeline.store.rebuild(&broken, pipeline.now()).await?)
+    let unreadable = found.iter().filter_map(|one| match one {
+        Discrepancy::Unreadable { context, .. } => Some(*context),
+        _ => None,
+    });
+    let unreadable: Vec<ContextId> = unreadable.collect();
+    let store = &pipeline.store;
+    Ok(store.rebuild(&broken, &unreadable, pipeline.now()).await?)
 }
 
 /// Looks at everything.
@@ -220,14 +226,9 @@ pub async fn fsck(
     let rows = pipeline.store.circles().await?;
     for (done, row) in rows.iter().enumerate() {
         progress.at("circles", done, rows.len());
-        match pipeline.store.consents_in_circle(row.context).await {
-            Err(error @ (StoreError::Corrupt { .. } | StoreError::AtRest(_))) => {
-                found.push(Discrepancy::Unreadable {
-                    context: row.context,
-                    why: error.to_string(),
-                })
-            }
-            read => drop(read?),
+        if let Some(why) = unreadable(pipeline, row.context).await? {
+            let context = row.context;
+            found.push(Discrepancy::Unreadable { context, why });
         }
         match guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await {
             Ok(circle) => look_into(pipeline, row, &*circle, &mut on_chain, &mut found).await?,
@@ -260,7 +261,9 @@ async fn batches(
                 let batch = batch.id.0;
                 found.push(Discrepancy::BrokenBatch { batch, why });
             }
-            let anchored = pipeline.chain.anchored_at(registry, anchorer, batch.root);
+            let anchored = pipeline
+                .chain
+                .anchored_at_by_all(registry, anchorer, batch.root);
             if anchored.await?.is_none() {
                 let (batch, root) = (batch.id.0, batch.root);
                 found.push(Discrepancy::BatchNotOnChain { batch, root });
@@ -333,6 +336,20 @@ async fn revocations(
         );
     }
     Ok(())
+}
+
+/// What of a circle does not open in the store, if anything.
+async fn unreadable(
+    pipeline: &Pipeline,
+    context: ContextId,
+) -> Result<Option<String>, PipelineError> {
+    let store = &pipeline.store;
+    let consent = match store.consents_in_circle(context).await {
+        Err(error) if error.is_of_a_row() => Some(error),
+        read => read.map(|_| None)?,
+    };
+    let revocation = store.unreadable_revocation(context).await?;
+    Ok(consent.or(revocation).map(|error| error.to_string()))
 }
 
 /// Looks into a circle.
@@ -466,7 +483,7 @@ async fn is_on_chain(
         return Ok(*is_there);
     }
     let registry = pipeline.registry.registry;
-    let anchored = pipeline.chain.anchored_at(registry, anchorer, root);
+    let anchored = pipeline.chain.anchored_at_by_all(registry, anchorer, root);
     let is_there = anchored.await?.is_some();
     known.insert(root, is_there);
     Ok(is_there)

@@ -17,9 +17,10 @@ use crate::guard::{self, Circles, GuardError};
 use crate::keys::{self, KeyError};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
-use crate::pipeline::{BatchBounds, Pipeline};
+use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
+use crate::store::facts::{BEHIND, LAST_ROUND};
 use crate::store::{Store, StoreError};
 
 /// The largest app that is installed, in bytes.
@@ -29,6 +30,8 @@ const DAY_S: u64 = 24 * 60 * 60;
 
 /// How far this machine's clock may be behind the chain's newest block, in seconds.
 const CLOCK_BEHIND_S_MAX: u64 = 2;
+/// How old a daemon's last round is if the daemon runs, in seconds.
+const DAEMON_RUNS_S: u64 = 2 * 60;
 
 /// Why a party's parts could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,24 @@ impl Party {
             clock: Arc::new(SystemClock),
             config,
         })
+    }
+
+    /// Makes sure that this clock was right when the daemon last looked; a daemon that does not run
+    /// says nothing.
+    ///
+    /// # Errors
+    /// [`PipelineError::ClockBehind`].
+    pub async fn check_clock(&self) -> Result<(), PipelineError> {
+        let number = async |name| {
+            let fact: Option<String> = self.store.fact(name).await?;
+            Ok::<u64, StoreError>(fact.and_then(|text| text.parse().ok()).unwrap_or_default())
+        };
+        let (behind_s, round_at) = (number(BEHIND).await?, number(LAST_ROUND).await?);
+        let is_recent = self.clock.now().0.abs_diff(round_at) <= DAEMON_RUNS_S;
+        if is_recent && behind_s > CLOCK_BEHIND_S_MAX {
+            return Err(PipelineError::ClockBehind(behind_s));
+        }
+        Ok(())
     }
 
     /// Enters a circle through the guard.

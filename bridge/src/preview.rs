@@ -307,8 +307,7 @@ async fn candidates(
         // Under a key that may have been stolen only what was seen before the change: the thief
         // would deny everything for ever. What another earlier key signed forbids what it forbade.
         if counts
-            && (!history.was_recovered_from(key)
-                || store.opening_of(consent.commitment).await?.is_some())
+            && (!history.was_recovered_from(key) || store.knows_consent(consent.commitment).await?)
         {
             known.insert(
                 consent.commitment,
@@ -339,12 +338,12 @@ async fn candidates(
         let handle = candidate.opening.handle;
         let is_revoked = candidate.revoked_at.is_some()
             || on_chain.contains(&handle)
-            || store.revocation(handle).await?.is_some()
+            || store.has_revocation(handle).await?
             || store.revoked_elsewhere(handle).await?.is_some();
         // Before any time that a request may be decided at: clocks are set back, too.
         candidate.revoked_at = is_revoked.then_some(UnixSeconds(0));
         candidate.is_current = candidate.opening.patient_key == history.current()
-            && store.opening_of(candidate.commitment).await?.is_some();
+            && store.knows_consent(candidate.commitment).await?;
     }
     Ok(known.into_values().collect())
 }

@@ -39,11 +39,11 @@ pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
         if hindered.contains(&exchange) {
             continue;
         }
-        let carried = carry(desk, exchange, &consent).await;
+        let carried = carry(desk, exchange, consent).await;
         if carried.as_ref().is_err_and(hinders_all) {
             hindered.insert(exchange);
         }
-        rests_if_hindered(desk, (exchange, consent.leaf.commitment), carried).await?;
+        rests_if_hindered(desk, (exchange, consent), carried).await?;
     }
     let revoked = store.uncarried_revocations(now, CARRIED_PER_ROUND).await?;
     for (exchange, consent, handle) in revoked {
@@ -62,7 +62,8 @@ pub async fn carry_all(desk: &Desk) -> Result<(), PipelineError> {
 /// Whether an error is of the exchange as a whole, and not of what it was given.
 fn hinders_all(error: &PipelineError) -> bool {
     let refused = matches!(error, PipelineError::Source(error) if error.refusal().is_some());
-    !refused && !matches!(error, PipelineError::Broken(_))
+    let is_of_a_row = matches!(error, PipelineError::Store(error) if error.is_of_a_row());
+    !refused && !is_of_a_row && !matches!(error, PipelineError::Broken(_))
 }
 
 async fn rests_if_hindered(
@@ -94,12 +95,11 @@ async fn carry_revocation(
     Ok(store.carried(exchange, consent, true).await?)
 }
 
-async fn carry(
-    desk: &Desk,
-    exchange: ContextId,
-    consent: &ConsentRow,
-) -> Result<(), PipelineError> {
+async fn carry(desk: &Desk, exchange: ContextId, consent: Commitment) -> Result<(), PipelineError> {
     let store = &desk.pipeline.store;
+    let Some(consent) = &store.consent(consent).await? else {
+        return Ok(());
+    };
     let broken = |why: &str| PipelineError::Broken(format!("{}: {why}", consent.leaf.commitment));
     let (Some(batch), Some(anchorer)) = (consent.leaf.batch, desk.pipeline.anchorer()) else {
         return Err(broken("only what a custodian anchored has a receipt"));

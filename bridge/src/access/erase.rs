@@ -4,7 +4,7 @@
 //! opened with it, and says so in a signed entry, which is copied into the circle.
 
 use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 
 use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
 use crate::pipeline::PipelineError;
@@ -92,16 +92,15 @@ pub(super) async fn ended(
         return Ok(None);
     };
     for consent in based_on {
-        let Some(opening) = store.opening_of(consent).await? else {
+        let Some((handle, not_after)) = store.end_of_consent(consent).await? else {
             continue;
         };
-        let handle = opening.handle;
         let elsewhere = store.revoked_elsewhere(handle).await?;
         let is_settled = elsewhere.is_some_and(|elsewhere| elsewhere.is_settled);
-        if is_settled || store.revocation(handle).await?.is_some() {
+        if is_settled || store.has_revocation(handle).await? {
             return Ok(Some((ErasureReason::Revoked, Certainty::Settled)));
         }
-        if opening.is_over(now) {
+        if not_after != UnixSeconds(0) && now >= not_after {
             return Ok(Some((ErasureReason::Expired, Certainty::Settled)));
         }
         said = said.or(elsewhere.map(|_| (ErasureReason::Revoked, Certainty::Said)));

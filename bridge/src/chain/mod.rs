@@ -211,7 +211,7 @@ pub trait Chain: Send + Sync {
     ) -> Result<Option<UnixSeconds>, ChainError>;
 
     /// The same, where what follows from a root that is not there is not undone: of several
-    /// endpoints each has to answer, and one that has it is believed.
+    /// endpoints one that has it is believed, and that it is nowhere each has to say.
     async fn anchored_at_by_any(
         &self,
         registry: ContractAddress,
@@ -221,7 +221,19 @@ pub trait Chain: Send + Sync {
         self.anchored_at(registry, anchorer, root).await
     }
 
-    /// Every root that an anchorer anchored since a block; nothing if they are too many to read.
+    /// The same, where what follows from a root that is there is that nobody sends it: of several
+    /// endpoints each that answers has to have it, but for those that are not so far yet.
+    async fn anchored_at_by_all(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        self.anchored_at(registry, anchorer, root).await
+    }
+
+    /// Every root that an anchorer anchored since a block; nothing if they are too many to read. Of
+    /// several endpoints each has to answer, and what one of them has is there.
     async fn anchored_roots(
         &self,
         registry: ContractAddress,

@@ -174,6 +174,9 @@ impl Health {
     }
 }
 
+/// Why an endpoint rests.
+const LACKS_A_BATCH: &str = "it lacks a batch that another has";
+
 fn no_endpoint() -> ChainError {
     ChainError::Address("the configuration names no endpoint".into())
 }
@@ -352,23 +355,61 @@ impl Chain for SeveralChains {
         let asked = self.endpoints.iter();
         let asked = asked.map(|chain| chain.anchored_at(registry, anchorer, root));
         let mut earliest: Option<UnixSeconds> = None;
-        let mut lacking = Vec::new();
+        let (mut lacking, mut silent) = (Vec::new(), None);
         for (at, answer) in join_all(asked).await.into_iter().enumerate() {
             match answer {
                 Ok(Some(time)) => earliest = Some(earliest.map_or(time, |known| known.min(time))),
                 Ok(None) => lacking.push(at),
                 Err(error) => {
                     self.health.falls_silent(at, &error.to_string());
-                    return Err(error);
+                    silent = silent.or(Some(error));
                 }
             }
         }
-        if earliest.is_some() {
-            for at in lacking {
-                self.health.differs(at, "it lacks a batch that another has");
-            }
+        if earliest.is_none() {
+            return silent.map_or(Ok(None), Err);
+        }
+        for at in lacking {
+            self.health.differs(at, LACKS_A_BATCH);
         }
         Ok(earliest)
+    }
+
+    async fn anchored_at_by_all(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, ChainError> {
+        // The block first: what it has is in the answer too.
+        let asked = self.health.all(&self.endpoints, |chain| {
+            Box::pin(async move {
+                let tip = chain.tip().await?;
+                Ok((chain.anchored_at(registry, anchorer, root).await?, tip))
+            })
+        });
+        let (mut said, mut silent) = (Vec::new(), None);
+        for (at, answer) in asked.await {
+            match answer {
+                Ok((time, tip)) => said.push((at, time, tip)),
+                Err(error) => silent = silent.or(Some(error)),
+            }
+        }
+        if said.is_empty() {
+            return Err(silent.unwrap_or_else(no_endpoint));
+        }
+        let Some(latest) = said.iter().filter_map(|(_, time, _)| *time).max() else {
+            return Ok(None);
+        };
+        let mut is_lacking = false;
+        for (at, time, tip) in said {
+            if time.is_none() && latest <= tip.time {
+                // Which of both lies nobody can say here, and so neither rests.
+                tracing::warn!(endpoint = at + 1, why = LACKS_A_BATCH, "endpoints differ");
+                is_lacking = true;
+            }
+        }
+        Ok((!is_lacking).then_some(latest))
     }
 
     async fn anchored_roots(
@@ -377,8 +418,20 @@ impl Chain for SeveralChains {
         anchorer: Anchorer,
         from: BlockNumber,
     ) -> Result<Option<BTreeSet<Root>>, ChainError> {
-        self.first(|chain| chain.anchored_roots(registry, anchorer, from))
-            .await
+        let asked = self.endpoints.iter();
+        let asked = asked.map(|chain| chain.anchored_roots(registry, anchorer, from));
+        let mut roots = BTreeSet::new();
+        for (at, answer) in join_all(asked).await.into_iter().enumerate() {
+            match answer {
+                Ok(Some(some)) => roots.extend(some),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.health.falls_silent(at, &error.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Some(roots))
     }
 
     async fn facts(

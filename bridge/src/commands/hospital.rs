@@ -387,6 +387,7 @@ async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
 impl Import {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
+        party.check_clock().await?;
         let _alone = HomeLock::of_records(&self.home.home)?;
         let bar = indicatif::ProgressBar::new(0);
         let report = import(&party, self.circle, &self.bundle, &|done, total| {

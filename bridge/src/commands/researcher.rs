@@ -323,6 +323,7 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
 impl Request {
     async fn run(self) -> anyhow::Result<()> {
         let (party, row) = self.which.open().await?;
+        party.check_clock().await?;
         let keys = keys(&party)?;
         self.ask(&party, &row, &keys).await
     }

@@ -45,6 +45,19 @@ async fn look_after(
     match pipeline.chain.status(transaction).await? {
         TransactionStatus::Accepted { block } => {
             pipeline.check_not_ahead(block.time)?;
+            let registry = pipeline.registry.registry;
+            let asked = pipeline
+                .chain
+                .anchored_at_by_all(registry, anchorer, batch.root);
+            if asked.await?.is_none() {
+                // By one endpoint alone it is there: the others are waited for, and then given it.
+                let why =
+                    "one endpoint says that the batch is on chain, and another has not got it";
+                return match is_stuck {
+                    true => Ok(pipeline.store.place_batch(batch.id, Some(why)).await?),
+                    false => Ok(()),
+                };
+            }
             pipeline
                 .store
                 .batch_landed(batch.id, block.block(), block.time)
@@ -52,6 +65,8 @@ async fn look_after(
             tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
             Ok(())
         }
+        // Who is asked first may not know of it.
+        TransactionStatus::Unknown if submit::is_there(pipeline, anchorer, batch).await? => Ok(()),
         TransactionStatus::Received | TransactionStatus::Unknown if is_stuck => {
             replace(pipeline, account, anchorer, batch).await
         }

@@ -121,6 +121,7 @@ pub struct Round {
 /// # Errors
 /// A store that does not answer.
 pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
+    pipeline.store.mind_the_clock(pipeline.now()).await?;
     let mut readings = pipeline.readings.open.lock().await;
     let mut outcome = Round::default();
     let rows = pipeline.store.circles().await?;
@@ -396,9 +397,7 @@ async fn take_in_each(
         // Revocations count by their content alone.
         let counting = people.as_ref().unwrap_or(&nobody);
         let taken_in = match is_full {
-            true => take_in_known_revocation(pipeline, row, circle, &entry)
-                .await
-                .map(Taken::of),
+            true => take_in_known_revocation(pipeline, row, circle, &entry).await,
             false => take_in(pipeline, row, circle, counting, &entry).await,
         };
         let taken = match taken_in {
@@ -421,13 +420,14 @@ async fn take_in_each(
         let kind = entry.kind;
         match taken {
             Taken::Consent(consent) => verified.push((*consent, entry)),
-            Taken::Settled if !is_full => {
+            Taken::Settled(content) if !is_full => {
+                let (seen, carried) = ((&entry, content.as_deref()), &counting.carried);
                 pipeline
                     .store
-                    .note_seen(row.context, &entry, &counting.carried, pipeline.now())
+                    .note_seen(row.context, seen, carried, pipeline.now())
                     .await?;
             }
-            Taken::Settled | Taken::Unsettled => drop(walk.unsettled.insert(entry)),
+            Taken::Settled(_) | Taken::Unsettled => drop(walk.unsettled.insert(entry)),
         }
         if matches!(kind, EntryKind::KeyChange | EntryKind::Device) {
             // Whose key counts is asked anew.

@@ -129,7 +129,8 @@ pub enum PipelineError {
     /// This machine's clock is wrong.
     #[error(
         "this machine's clock is {0} s behind what the Starknet endpoint says: set it right, or \
-         use another endpoint. Nothing but revocations is written until then"
+         use another endpoint. Nothing is anchored, answered, granted or asked for until then; \
+         revocations go on"
     )]
     ClockBehind(u64),
     /// What the store holds does not fit together.
@@ -178,7 +179,7 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError::ClockBehind`].
     pub(crate) fn check_clock(&self) -> Result<(), PipelineError> {
-        let behind_s = self.clock_behind_s.load(Ordering::Relaxed);
+        let behind_s = self.behind_s();
         if behind_s > self.clock_behind_s_max {
             return Err(PipelineError::ClockBehind(behind_s));
         }
@@ -192,6 +193,12 @@ impl Pipeline {
             return Err(PipelineError::ClockBehind(behind_s));
         }
         Ok(())
+    }
+
+    /// How far this clock was behind the chain's newest block when that was last asked, in seconds.
+    #[must_use]
+    pub fn behind_s(&self) -> u64 {
+        self.clock_behind_s.load(Ordering::Relaxed)
     }
 
     /// Notes how far this clock is behind a block: none is of a time to come.
@@ -229,6 +236,8 @@ impl Pipeline {
                 found,
             });
         }
+        // Before anything is written: whether the clock is right.
+        self.note_block(self.chain.tip_by_all().await?);
         let contract = self.registry.registry;
         match self.chain.class_hash_at(contract).await? {
             Some(found) if found == self.class_hash => Ok(()),

@@ -54,19 +54,8 @@ async fn submit(
     anchorer: Anchorer,
     batch: &BatchRow,
 ) -> Result<(), PipelineError> {
-    let registry = pipeline.registry.registry;
     // A batch that comes back here after a failure may have landed all the same.
-    if let Some(time) = pipeline
-        .chain
-        .anchored_at(registry, anchorer, batch.root)
-        .await?
-    {
-        pipeline.check_not_ahead(time)?;
-        let tip = pipeline.chain.tip().await?;
-        pipeline
-            .store
-            .batch_landed(batch.id, tip.block(), time)
-            .await?;
+    if is_there(pipeline, anchorer, batch).await? {
         return Ok(());
     }
     let call = call_for(pipeline, anchorer, batch).await?;
@@ -80,6 +69,26 @@ async fn submit(
     // News for people; that it is anchored is what is told until it is heard.
     place::report(pipeline, batch, &consents, anchorer, stage).await?;
     Ok(())
+}
+
+/// Whether the chain has a batch, by whatever transaction; it is then anchored here too.
+///
+/// # Errors
+/// A chain or a store that does not answer.
+pub(super) async fn is_there(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+) -> Result<bool, PipelineError> {
+    let (chain, registry) = (&pipeline.chain, pipeline.registry.registry);
+    let anchored = chain.anchored_at_by_all(registry, anchorer, batch.root);
+    let Some(time) = anchored.await? else {
+        return Ok(false);
+    };
+    pipeline.check_not_ahead(time)?;
+    let block = chain.tip().await?.block();
+    pipeline.store.batch_landed(batch.id, block, time).await?;
+    Ok(true)
 }
 
 /// What anchors a batch now.

@@ -58,8 +58,7 @@ async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
     handles.extend(&watched);
     let (mut landed, mut others) = (Vec::new(), Vec::new());
     for handle in handles {
-        let known = store.revocation(handle).await?;
-        match known.map(|known| known.landed) {
+        match store.landing(handle).await? {
             Some(Some(said)) => landed.push((handle, said)),
             // It is on its way: the relay looks.
             Some(None) => {}
@@ -196,7 +195,9 @@ async fn is_still_there(
     batch: &BatchRow,
 ) -> Result<bool, PipelineError> {
     let (store, registry) = (&pipeline.store, pipeline.registry.registry);
-    let on_chain = pipeline.chain.anchored_at(registry, anchorer, batch.root);
+    let on_chain = pipeline
+        .chain
+        .anchored_at_by_all(registry, anchorer, batch.root);
     let mut is_there = on_chain.await?.is_some();
     if !is_there && batch.leaves.is_empty() {
         let by_any = pipeline

@@ -11,7 +11,6 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
-use super::consents::ConsentRow;
 use super::records::{RECORD_KEY, record_key, secret};
 use super::{Private, Store, StoreError, read, signed};
 
@@ -113,9 +112,9 @@ impl Store {
         &self,
         now: UnixSeconds,
         len_max: u32,
-    ) -> Result<Vec<(ContextId, ConsentRow)>, StoreError> {
+    ) -> Result<Vec<(ContextId, Commitment)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT consents.*, circles.context AS exchange, ROW_NUMBER() OVER \
+            "SELECT consents.commitment, circles.context AS exchange, ROW_NUMBER() OVER \
              (PARTITION BY circles.context, consents.context \
              ORDER BY consents.ingested_at, consents.commitment) AS turn FROM consents \
              JOIN batches ON consents.batch = batches.id AND batches.state = 'anchored' \
@@ -136,7 +135,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let exchange = read("a context", row.try_get("exchange")?)?;
-                Ok((exchange, super::consents::consent(self, row)?))
+                Ok((exchange, read("a commitment", row.try_get("commitment")?)?))
             })
             .collect()
     }

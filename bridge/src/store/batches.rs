@@ -112,7 +112,8 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
         id: BatchId(row.try_get("id")?),
         root: read("a root", row.try_get("root")?)?,
         leaf_count: unsigned(row.try_get("leaf_count")?),
-        leaves: read_json("leaves", row.try_get("leaves")?)?,
+        // Leaves that cannot be read lead nowhere, and the batch alone is broken.
+        leaves: read_json("leaves", row.try_get("leaves")?).unwrap_or_default(),
         state: BatchState::named(row.try_get("state")?)?,
         sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
         submitted_at: row

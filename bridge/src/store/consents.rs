@@ -85,7 +85,7 @@ fn leaf(row: &SqliteRow) -> Result<ConsentLeaf, StoreError> {
     })
 }
 
-pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
     let commitment: &str = row.try_get("commitment")?;
     Ok(ConsentRow {
         leaf: leaf(row)?,
@@ -99,6 +99,7 @@ pub(super) fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, Stor
     })
 }
 
+/// Keeps a consent. One that is known is what it was: only what of it did not open is mended.
 async fn keep(
     store: &Store,
     transaction: &mut Tx,
@@ -110,7 +111,9 @@ async fn keep(
         "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
          signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
          permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-         $13, $14, $15) ON CONFLICT (commitment) DO NOTHING",
+         $13, $14, $15) ON CONFLICT (commitment) DO UPDATE SET terms = excluded.terms, \
+         opening = excluded.opening, signature = CASE WHEN consents.leaf = excluded.leaf \
+         THEN excluded.signature ELSE consents.signature END",
     )
     .bind(&commitment)
     .bind(row.leaf.context.to_string())
@@ -152,7 +155,7 @@ impl Store {
         let mut transaction = self.db.begin("keep_consents").await?;
         for (row, entry) in consents {
             keep(self, &mut transaction, row, now).await?;
-            note(&mut transaction, row.leaf.context, entry, now).await?;
+            note(&mut transaction, row.leaf.context, entry, None, now).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -360,6 +363,52 @@ impl Store {
         sealed
             .map(|sealed| opening(self, &commitment, &sealed))
             .transpose()
+    }
+
+    /// Whether a consent is known: one that was granted here or came from the circle.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn knows_consent(&self, commitment: Commitment) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM grants WHERE commitment = $1) \
+             OR EXISTS (SELECT 1 FROM consents WHERE commitment = $1)",
+        )
+        .bind(commitment.to_string())
+        .fetch_one(&self.db);
+        Ok(found.await?)
+    }
+
+    /// A consent that came from the circle.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn consent(&self, commitment: Commitment) -> Result<Option<ConsentRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM consents WHERE commitment = $1")
+            .bind(commitment.to_string())
+            .fetch_optional(&self.db)
+            .await?;
+        row.as_ref().map(|row| consent(self, row)).transpose()
+    }
+
+    /// By what a consent that came from the circle ends: its handle, and from when on it is over; 0
+    /// is never.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn end_of_consent(
+        &self,
+        commitment: Commitment,
+    ) -> Result<Option<(Handle, UnixSeconds)>, StoreError> {
+        let row = sqlx::query("SELECT handle, not_after FROM consents WHERE commitment = $1")
+            .bind(commitment.to_string())
+            .fetch_optional(&self.db)
+            .await?;
+        row.map(|row| {
+            let not_after = UnixSeconds(unsigned(row.try_get("not_after")?));
+            Ok((read("a handle", row.try_get("handle")?)?, not_after))
+        })
+        .transpose()
     }
 
     /// The consents of a batch.

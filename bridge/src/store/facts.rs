@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, signed};
+use crate::source::EntryKind;
 
 /// What the command line asks for: a revocation that has to come into its circle.
 pub const PUBLISH_REVOCATION: &str = "publish_revocation";
@@ -22,6 +23,8 @@ pub const ENDPOINTS: &str = "endpoints";
 /// The fact under which the daemon says what other members' clocks say against this one's, empty if
 /// nothing.
 pub const CLOCK: &str = "clock";
+/// The fact under which the daemon says how far the clock is behind the chain's, in seconds.
+pub const BEHIND: &str = "behind_s";
 /// The fact under which the daemon says what hinders it, empty if nothing does.
 pub const HINDRANCE: &str = "hindrance";
 
@@ -157,12 +160,12 @@ pub(super) async fn ask_for_revocation(
 }
 
 /// Settles what was asked for by a whole walk, as part of a transaction: `seen` says of each handle
-/// that its circle ever had a revocation of whether it has one now. What is there is done, and what
-/// is gone is asked for.
+/// of which the circle ever had a revocation whether it has one now. What is there is done, and
+/// what is gone is asked for.
 pub(super) async fn settle_revocations(
     connection: &mut SqliteConnection,
     context: ContextId,
-    seen: &BTreeMap<String, bool>,
+    seen: &BTreeMap<(EntryKind, &str), bool>,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     let rows = sqlx::query(
@@ -176,7 +179,10 @@ pub(super) async fn settle_revocations(
     .await?;
     for row in rows {
         let handle: String = row.try_get("handle")?;
-        match (seen.get(&handle), row.try_get("is_asked")?) {
+        match (
+            seen.get(&(EntryKind::Revocation, handle.as_str())),
+            row.try_get("is_asked")?,
+        ) {
             (Some(true), true) => {
                 sqlx::query("UPDATE outbox SET done_at = $3 WHERE kind = $1 AND subject = $2")
                     .bind(PUBLISH_REVOCATION)

@@ -109,10 +109,10 @@ fn encoded(entry: &LogEntry) -> Result<Vec<u8>, StoreError> {
     entry.body.encode().map_err(|error| corrupt(&error))
 }
 
-/// By what an entry with this body is found.
-fn subject(body: &Body) -> Result<String, StoreError> {
+/// By what an entry with this body is found: its digest would be guessed at.
+fn subject(store: &Store, body: &Body) -> Result<String, StoreError> {
     let subject = body.subject().map_err(|error| corrupt(&error))?;
-    Ok(subject.to_string())
+    Ok(store.secret.name_of(BODY.0, &subject.0).to_string())
 }
 
 /// The name in its circle of what an exchange's entry hands over.
@@ -179,7 +179,7 @@ impl Store {
         .bind(&digest)
         .bind(row.entry.prev.to_string())
         .bind(row.entry.kind.name())
-        .bind(row.entry.subject.to_string())
+        .bind(subject(self, &row.body)?)
         .bind(BODY.seal(self, &digest, &encoded(row)?)?)
         .bind(signed(row.entry.at.0))
         .bind(SALT.seal(self, &digest, row.entry.salt.to_string().as_bytes())?)
@@ -261,7 +261,7 @@ impl Store {
         )
         .bind(context.to_string())
         .bind(author_key.to_string())
-        .bind(subject(body)?)
+        .bind(subject(self, body)?)
         .fetch_optional(&self.db)
         .await?;
         row.as_ref().map(|row| entry(self, row)).transpose()
@@ -276,7 +276,7 @@ impl Store {
             "SELECT EXISTS (SELECT 1 FROM log WHERE context = $1 AND subject = $2)",
         )
         .bind(context.to_string())
-        .bind(subject(body)?)
+        .bind(subject(self, body)?)
         .fetch_one(&self.db)
         .await?;
         Ok(is_said)

@@ -21,6 +21,7 @@
 //! | [`versions`] | which version of each record was ever seen |
 //! | [`restored`] | what a store does not know that was restored from a backup |
 //! | `rebuild` | the outbox and the queue made anew |
+//! | `clock` | what a clock that was wrong left behind |
 //! | `retention` | what is kept no longer than it is needed |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
 
@@ -41,6 +42,7 @@ use crate::at_rest::{AtRestError, HomeSecret, Place};
 pub mod access;
 pub mod batches;
 pub mod circles;
+mod clock;
 pub mod consents;
 mod db;
 pub mod facts;
@@ -94,6 +96,15 @@ pub enum StoreError {
         /// Under which name.
         name: String,
     },
+}
+
+impl StoreError {
+    /// Whether it is about one row that does not open or cannot be read: the store answers all
+    /// others.
+    #[must_use]
+    pub const fn is_of_a_row(&self) -> bool {
+        matches!(self, Self::AtRest(_) | Self::Corrupt { .. })
+    }
 }
 
 /// Waits for whoever lays the store out; the lock ends with the file or the process.

@@ -1,20 +1,27 @@
 //! The outbox and the queue, made anew from what the circles and the chain have.
 
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 
 use super::batches::{Afterwards, BatchId, BatchState};
 use super::facts::ask_for_revocations;
 use super::{Store, StoreError};
+use crate::source::EntryKind;
 
 impl Store {
     /// Gives up what the outbox and the queue hold, so that the daemon finds it anew: broken
     /// batches and those of which nothing was sent are taken apart, no consent that waits is sealed
     /// before its circle was asked where it stands, revocations on their way are asked about, and
-    /// every circle is read through. Keys, pins and evidence stay as they are.
+    /// every circle is read through: of those that are unreadable, consents and revocations are
+    /// taken in again. Keys, pins and evidence stay as they are.
     ///
     /// # Errors
     /// A database that refuses; it is then done again.
-    pub async fn rebuild(&self, broken: &[BatchId], now: UnixSeconds) -> Result<(), StoreError> {
+    pub async fn rebuild(
+        &self,
+        broken: &[BatchId],
+        unreadable: &[ContextId],
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
         for id in broken {
             self.take_apart(*id, now).await?;
         }
@@ -34,6 +41,16 @@ impl Store {
             "UPDATE circles SET state_hash = NULL",
         ] {
             sqlx::query(statement).execute(&mut *transaction).await?;
+        }
+        for context in unreadable {
+            sqlx::query(
+                "DELETE FROM seen WHERE context = $1 AND kind IN ($2, $3) AND vanished_at IS NULL",
+            )
+            .bind(context.to_string())
+            .bind(EntryKind::Consent.name())
+            .bind(EntryKind::Revocation.name())
+            .execute(&mut *transaction)
+            .await?;
         }
         for circle in circles {
             ask_for_revocations(&mut transaction, circle.context, now).await?;

@@ -108,8 +108,9 @@ pub struct RevokedOnChain {
 }
 
 impl Store {
-    /// Keeps a revocation for ever; one that is known changes nothing, unless it was held and is
-    /// made here now. One that is made here is asked for in its circle.
+    /// Keeps a revocation for ever. One that is known is what it was, unless it was held and is
+    /// made here now, and is mended if it did not open. One that is made here is asked for in its
+    /// circle.
     ///
     /// # Errors
     /// A database that refuses.
@@ -130,9 +131,9 @@ impl Store {
         let mut transaction = self.db.begin("keep_revocation").await?;
         if let Origin::Entry(entry) = origin {
             sqlx::query(
-                "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, handle) \
+                "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, content) \
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (context, kind, entry_key) \
-                 DO UPDATE SET handle = excluded.handle",
+                 DO UPDATE SET content = excluded.content",
             )
             .bind(context.to_string())
             .bind(entry.kind.name())
@@ -151,8 +152,9 @@ impl Store {
              (SELECT COUNT(*) FROM revocations AS others WHERE others.context = $2 \
              AND others.state IN ('waiting', 'submitted', 'revoked') \
              AND others.handle NOT IN (SELECT handle FROM consents)) AS share_used) AS circle \
-             WHERE TRUE ON CONFLICT (handle) DO UPDATE SET state = excluded.state \
-             WHERE revocations.state = 'held'",
+             WHERE TRUE ON CONFLICT (handle) DO UPDATE SET secret = excluded.secret, \
+             claim_key = excluded.claim_key, state = CASE WHEN revocations.state = 'held' \
+             THEN excluded.state ELSE revocations.state END",
         )
         .bind(&key)
         .bind(context.to_string())
@@ -169,9 +171,9 @@ impl Store {
         Ok(())
     }
 
-    /// Revocations that the chain does not have yet, in the order in which they go out: what is on
-    /// its way, then those of known consents before others, and of each circle one after the other
-    /// in turns, so that no circle's keep another's waiting.
+    /// Revocations that the chain does not have yet, but for those that do not open, in the order
+    /// in which they go out: what is on its way, then those of known consents before others, and of
+    /// each circle one after the other in turns, so that no circle's keep another's waiting.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -187,7 +189,65 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(|row| revocation(self, row)).collect()
+        let mut open = Vec::new();
+        for row in &rows {
+            match revocation(self, row) {
+                Err(error) if error.is_of_a_row() => {
+                    tracing::error!(%error, "a revocation is not sent: `fsck --rebuild` mends it");
+                }
+                row => open.push(row?),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Whether a revocation is known here.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn has_revocation(&self, handle: Handle) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM revocations WHERE handle = $1)")
+                .bind(handle.to_string())
+                .fetch_one(&self.db);
+        Ok(found.await?)
+    }
+
+    /// Of a revocation that is known here, what the chain says of it.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn landing(
+        &self,
+        handle: Handle,
+    ) -> Result<Option<Option<RevokedOnChain>>, StoreError> {
+        let row = sqlx::query(
+            "SELECT revoked_at, said_at, is_settled FROM revocations WHERE handle = $1",
+        )
+        .bind(handle.to_string())
+        .fetch_optional(&self.db)
+        .await?;
+        row.map(|row| {
+            let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+            revoked_at.map(|at| on_chain(at, &row)).transpose()
+        })
+        .transpose()
+    }
+
+    /// Why a revocation of a circle does not open, if one does not.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unreadable_revocation(
+        &self,
+        context: ContextId,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM revocations WHERE context = $1 ORDER BY handle")
+            .bind(context.to_string())
+            .fetch_all(&self.db)
+            .await?;
+        let read = rows.iter().map(|row| revocation(self, row));
+        Ok(read.filter_map(Result::err).next())
     }
 
     /// The handles of revocations that the chain has.

@@ -7,7 +7,7 @@ use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
 use super::db::Tx;
-use super::facts::settle_revocations;
+use super::facts::{ask_for_revocations, settle_revocations};
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::placed::ask_for_tickets;
@@ -19,8 +19,8 @@ struct Seen {
     entry: Change,
     /// The last walk did not show it.
     is_gone: bool,
-    /// Of a revocation: what it opens.
-    handle: Option<String>,
+    /// What it says, of what comes back under another key.
+    content: Option<String>,
 }
 
 /// A whole walk.
@@ -76,19 +76,21 @@ pub(super) async fn note(
     transaction: &mut Tx,
     context: ContextId,
     entry: &Change,
+    content: Option<&str>,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at) \
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, kind, entry_key) \
-         DO UPDATE SET digest = excluded.digest, vanished_at = NULL, replaced_at = CASE \
-         WHEN seen.digest = excluded.digest THEN seen.replaced_at ELSE $5 END",
+        "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, content) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (context, kind, entry_key) \
+         DO UPDATE SET digest = excluded.digest, content = excluded.content, vanished_at = NULL, \
+         replaced_at = CASE WHEN seen.digest = excluded.digest THEN seen.replaced_at ELSE $5 END",
     )
     .bind(context.to_string())
     .bind(entry.kind.name())
     .bind(entry.key.to_string())
     .bind(entry.digest.to_string())
     .bind(signed(now.0))
+    .bind(content)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -157,21 +159,22 @@ impl Store {
                 Ok(Seen {
                     entry,
                     is_gone: row.try_get::<Option<i64>, _>("vanished_at")?.is_some(),
-                    handle: row.try_get("handle")?,
+                    content: row.try_get("content")?,
                 })
             })
             .collect()
     }
 
-    /// Notes that an entry was seen and dealt with; of a log entry, a key change or a ticket that
-    /// was replaced, asks for it to be brought back; of log entries those by `carried`.
+    /// Notes that an entry was seen and dealt with, and what it says, if that comes back under
+    /// another key; of a revocation, a log entry, a key change or a ticket that was replaced, asks
+    /// for it to be brought back; of log entries those by `carried`.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn note_seen(
         &self,
         context: ContextId,
-        entry: &Change,
+        (entry, content): (&Change, Option<&str>),
         carried: &[PublicKey],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
@@ -185,6 +188,9 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let is_replaced = known.is_some_and(|digest| digest != entry.digest.to_string());
+        if is_replaced && entry.kind == EntryKind::Revocation {
+            ask_for_revocations(&mut transaction, context, now).await?;
+        }
         if is_replaced && entry.kind == EntryKind::Log {
             ask_for_log(&mut transaction, context, carried, now).await?;
         }
@@ -194,7 +200,7 @@ impl Store {
         if is_replaced && entry.kind == EntryKind::Ticket {
             ask_for_tickets(&mut transaction, context, now).await?;
         }
-        note(&mut transaction, context, entry, now).await?;
+        note(&mut transaction, context, entry, content, now).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -217,21 +223,30 @@ impl Store {
             .iter()
             .map(|entry| (entry.kind, entry.key))
             .collect();
-        let (mut fresh, mut revocations) = (Vec::new(), BTreeMap::new());
-        let mut missing = BTreeSet::new();
         let seen = self.seen(context).await?;
+        // What each content has of entries: whether one of them is there.
+        let mut contents: BTreeMap<(EntryKind, &str), bool> = BTreeMap::new();
+        for Seen { entry, content, .. } in &seen {
+            if let Some(content) = content {
+                *contents.entry((entry.kind, content)).or_default() |= walked.contains(entry);
+            }
+        }
+        let (mut fresh, mut missing) = (Vec::new(), BTreeSet::new());
         let mut transaction = self.db.begin("finish_walk").await?;
         for Seen {
             entry,
             is_gone,
-            handle,
-        } in seen
+            content,
+        } in &seen
         {
-            if let Some(handle) = handle {
-                *revocations.entry(handle).or_default() |= walked.contains(&entry);
-            }
+            let (entry, is_gone) = (*entry, *is_gone);
             let is_there = present.contains(&(entry.kind, entry.key));
-            if !is_there && (walk.is_thorough || !is_gone) {
+            let is_missed = match content {
+                Some(content) => contents.get(&(entry.kind, content)) == Some(&false),
+                // Few, and what of them counts is known where they are brought back.
+                None => entry.kind == EntryKind::KeyChange,
+            };
+            if !is_there && (!is_gone || walk.is_thorough && is_missed) {
                 missing.insert(entry.kind);
             }
             if is_there != is_gone {
@@ -251,7 +266,7 @@ impl Store {
                 fresh.push(entry);
             }
         }
-        settle_revocations(&mut transaction, context, &revocations, now).await?;
+        settle_revocations(&mut transaction, context, &contents, now).await?;
         if missing.contains(&EntryKind::KeyChange) {
             ask_for_key_changes(&mut transaction, context).await?;
         }

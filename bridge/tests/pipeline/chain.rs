@@ -42,6 +42,8 @@ struct State {
     nonces: HashMap<ContractAddress, u64>,
     transactions: HashMap<TransactionHash, TransactionStatus>,
     height: u64,
+    /// Since when it says that it has any batch that it is asked about.
+    claims_all: Option<UnixSeconds>,
     /// Whether what is sent comes into no block for now.
     is_stuck: bool,
     /// Whether nobody pays more than before.
@@ -149,6 +151,11 @@ impl FakeChain {
         let mut state = self.state.lock().expect("one test");
         let height = state.height + 1_000;
         *state = State { height, ..before };
+    }
+
+    /// From now on it says that it has any batch.
+    pub fn claim_every_batch(&self) {
+        self.state.lock().expect("one test").claims_all = Some(UnixSeconds(1));
     }
 
     /// From now on what is sent stays out of all blocks.
@@ -304,13 +311,8 @@ impl Chain for FakeChain {
         root: Root,
     ) -> Result<Option<UnixSeconds>, ChainError> {
         self.faults.before("anchored_at").map_err(|()| broken())?;
-        Ok(self
-            .state
-            .lock()
-            .expect("one test")
-            .anchored
-            .get(&root)
-            .copied())
+        let state = self.state.lock().expect("one test");
+        Ok(state.anchored.get(&root).copied().or(state.claims_all))
     }
 
     async fn anchored_roots(

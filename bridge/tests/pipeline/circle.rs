@@ -140,6 +140,17 @@ impl FakeCircle {
         state.entries[at].0.digest = ChangeDigest([0xff; 32]);
     }
 
+    /// Whoever wrote its revocations down writes another one in the place of each.
+    pub fn overwrite_revocations(&self, with: &Revocation) {
+        let mut state = self.state.lock().expect("one test");
+        for (change, body) in &mut state.entries {
+            if change.kind == EntryKind::Revocation {
+                change.digest = ChangeDigest([0xfe; 32]);
+                *body = EntryBody::Revocation(with.clone());
+            }
+        }
+    }
+
     fn add(&self, kind: EntryKind, body: EntryBody) {
         let mut state = self.state.lock().expect("one test");
         let mut name = [0; 32];

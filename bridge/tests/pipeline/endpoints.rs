@@ -12,10 +12,13 @@ use medsync::pipeline::relay;
 use medsync::pipeline::watch::watch_round;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::BlockNumber;
+use medsync_protocol::tree::Root;
 
 use super::chain::{FakeAccount, FakeChain};
 use super::faults::Faults;
-use super::{SETTLED_S, World, check, consent, fill, registry, round, run, world};
+use super::restored::found_but_evidence as found;
+use super::{SETTLED_S, World, anchorer, check, consent, fill, registry, round, run, world};
 
 /// The world's own endpoint behind another one.
 fn behind(world: &World, first: &FakeChain) -> (SeveralChains, Arc<Health>) {
@@ -226,4 +229,48 @@ async fn without_an_endpoint_that_is_said() {
     assert!(why.to_string().contains("no endpoint"));
     let nothing = nobody.revoked_at(registry().registry, &[]).await;
     assert!(nothing.is_err());
+}
+
+#[tokio::test]
+async fn hostile_endpoint_says_that_batches_are_on_chain_and_they_are_sent_all_the_same() {
+    let mut world = world(Vec::new()).await;
+    for number in 0..2 {
+        world.circle.add_consent(consent(number).0);
+    }
+    let lying = world.chain.fork();
+    lying.claim_every_batch();
+    let (chain, _) = behind(&world, &lying);
+    world.pipeline.chain = Arc::new(chain);
+    world.chain.grow(1);
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 1);
+    world.pipeline.chain = Arc::new(world.chain.clone());
+    assert_eq!(found(&world.pipeline).await, []);
+}
+
+#[tokio::test]
+async fn of_endpoints_that_differ_about_a_batch_each_answer_is_what_follows_from_it() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let (lacking, dead) = (world.chain.fork(), world.chain.with_faults(Faults::dead()));
+    run(&mut world).await;
+    let root = world.chain.anchored()[0];
+    let (registry, own) = (registry().registry, anchorer());
+    for (other, by_all) in [(&lacking, false), (&dead, true)] {
+        let (chain, _) = behind(&world, other);
+        let any = chain.anchored_at_by_any(registry, own, root).await;
+        assert!(any.expect("one has it").is_some());
+        // One that is not so far yet lacks nothing.
+        let all = chain.anchored_at_by_all(registry, own, root).await;
+        assert!(all.expect("an answer").is_some());
+        lacking.grow(world.chain.time().0);
+        let all = chain.anchored_at_by_all(registry, own, root).await;
+        assert_eq!(all.expect("an answer").is_some(), by_all);
+        // Where one does not answer it is nowhere by nobody's word, and not all are known.
+        let nowhere = chain.anchored_at_by_any(registry, own, Root::from_felt(Felt::ONE));
+        assert_eq!(nowhere.await.is_err(), by_all);
+        let roots = chain.anchored_roots(registry, own, BlockNumber(0)).await;
+        let roots = roots.ok().flatten().map(|roots| roots.contains(&root));
+        assert_eq!(roots, (!by_all).then_some(true));
+    }
 }

@@ -12,7 +12,10 @@ use sqlx::SqlitePool;
 
 use super::faults::Fault;
 use super::restored::found;
-use super::{RETENTION_S, SETTLED_S, World, check, consent, fill, revocation_of, run, world};
+use super::writes::anchored_in;
+use super::{
+    CONSENTS, RETENTION_S, SETTLED_S, World, check, consent, fill, revocation_of, run, world,
+};
 
 async fn anchored(world: &World) -> Vec<BatchRow> {
     let batches = world.pipeline.store.anchored_batches(BatchId(0), 9).await;
@@ -153,18 +156,66 @@ async fn a_spoilt_queue_is_built_anew_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn hostile_disk_spoils_a_consent_and_all_are_anchored() {
-    let mut world = world(Vec::new()).await;
-    fill(&world.circle);
-    ingest::ingest_all(&world.pipeline).await.expect("read");
-    let spoilt = consent(1).0.commitment;
-    let statement = format!("UPDATE consents SET opening = 'x' WHERE commitment = '{spoilt}'");
-    spoil(&world, &statement).await;
-    run(&mut world).await;
-    check(&world, "a consent does not open");
-    let found = found(&world).await;
-    assert!(
-        matches!(&found[..], [Discrepancy::Unreadable { why, .. }] if why.contains("opening")),
-        "{found:?}"
-    );
+async fn hostile_disk_spoils_rows_and_keeps_no_other_waiting() {
+    for (table, column, number) in [
+        ("consents", "opening", 1),
+        ("revocations", "secret", 0),
+        ("batches", "leaves", 0),
+    ] {
+        let mut world = world(Vec::new()).await;
+        fill(&world.circle);
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        let (spoilt, signed) = consent(number);
+        let statement = match table {
+            "consents" => format!(
+                "UPDATE {table} SET {column} = 'x' WHERE commitment = '{}'",
+                spoilt.commitment
+            ),
+            "revocations" => format!(
+                "UPDATE {table} SET {column} = 'x' WHERE handle = '{}'",
+                signed.secrets.handle()
+            ),
+            _ => {
+                run(&mut world).await;
+                format!("UPDATE {table} SET {column} = 'x' WHERE id = 1")
+            }
+        };
+        spoil(&world, &statement).await;
+        world.circle.add_revocation(revocation_of(&consent(2).1));
+        run(&mut world).await;
+        watch_round(&world.pipeline).await.expect("asked");
+        let handle = consent(2).1.secrets.handle();
+        assert!(
+            world.chain.revoked().contains(&handle),
+            "{table}: the other"
+        );
+        let spoilt = found(&world).await;
+        let is_named = match table {
+            "batches" => matches!(spoilt[..], [Discrepancy::BrokenBatch { batch: 1, .. }]),
+            _ => {
+                matches!(&spoilt[..], [Discrepancy::Unreadable { why, .. }] if why.contains(column))
+            }
+        };
+        assert!(is_named, "{table}: {spoilt:?}");
+        rebuild(&world.pipeline, &spoilt).await.expect("rebuilt");
+        world.restart().await;
+        run(&mut world).await;
+        world.clock.advance(SETTLED_S);
+        run(&mut world).await;
+        assert_eq!(found(&world).await, [], "{table}: it is mended");
+        check_all(&world, table);
+    }
+}
+
+/// All is anchored, and the first and the last are revoked.
+fn check_all(world: &World, why: &str) {
+    let revoked = world.chain.revoked();
+    for number in [0, 2] {
+        let handle = consent(number).1.secrets.handle();
+        assert!(revoked.contains(&handle), "{why}: {number} is revoked");
+    }
+    for number in 0..CONSENTS {
+        let roots = anchored_in(world, consent(number).0.commitment);
+        assert_eq!(roots.len(), 1, "{why}: {number} is anchored once");
+    }
 }

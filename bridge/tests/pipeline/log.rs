@@ -11,7 +11,7 @@ use medsync::config::{
 };
 use medsync::daemon;
 use medsync::files;
-use medsync::pipeline::Pipeline;
+use medsync::pipeline::{Pipeline, ingest};
 use medsync::seams::system_random;
 use medsync::source::{Circle, EntryKind, LogEntry};
 use medsync::store::Store;
@@ -23,6 +23,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ClassHash, UnixSeconds};
 use tokio::sync::OnceCell;
 
+use super::access::{files_of, holds};
 use super::circle::{CONTEXT, FakeCircles, Refuses, custodian_author};
 use super::faults::{Fault, Faults, Plan};
 use super::{START, World, patient, registry, row, run, secret, world};
@@ -153,6 +154,53 @@ async fn hostile_member_drops_the_log_and_it_is_brought_back() {
     world.circle.drop_entries();
     run_with_log(&mut world).await;
     assert_eq!(world.circle.log_entries(), before);
+}
+
+/// Before the next walk, so that its circle is as it was at the last one; and what is back under
+/// another key is not asked for again and again.
+#[tokio::test]
+async fn hostile_node_loses_a_log_twice_and_it_is_brought_back_once_each() {
+    const HOUR_S: u64 = 60 * 60;
+    let mut world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    append(&world.pipeline.store, 1).await;
+    run_with_log(&mut world).await;
+    world.circle.forget(EntryKind::Log);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    daemon::publish_log(&world.pipeline)
+        .await
+        .expect("published");
+    assert_eq!(world.circle.log_entries().len(), 1);
+    world.circle.forget(EntryKind::Log);
+    world.clock.advance(HOUR_S);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let store = &world.pipeline.store;
+    let waits = async || {
+        store
+            .contexts_with_unpublished_entries()
+            .await
+            .expect("the store")
+    };
+    assert_eq!(waits().await, [CONTEXT]);
+    daemon::publish_log(&world.pipeline)
+        .await
+        .expect("published");
+    assert_eq!(world.circle.log_entries().len(), 1);
+    for _ in 0..2 {
+        world.clock.advance(HOUR_S);
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        assert_eq!(waits().await, []);
+    }
+}
+
+#[tokio::test]
+async fn what_a_log_says_lies_sealed() {
+    let world = world(Vec::new()).await;
+    let said = append(&world.pipeline.store, 1).await;
+    let files = files_of(world.home.path());
+    assert!(holds(&files, said.digest().to_string().as_bytes()));
+    // Of what is guessed at, the digest says whether it is right.
+    assert!(!holds(&files, said.entry.subject.to_string().as_bytes()));
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! What was believed to be settled and is not.
 
+use medsync::daemon;
 use medsync::pipeline::{PipelineError, ingest, relay, watch};
 use medsync::store::batches::BatchId;
+use medsync::store::facts::PUBLISH_REVOCATION;
 use medsync_protocol::ids::UnixSeconds;
 
+use super::restored::found_but_evidence;
 use super::{SETTLED_S, START, check, consent, fill, revocation_of, run, world};
 
 /// Enough rounds for the watch to come around.
@@ -211,6 +214,28 @@ async fn what_came_into_its_circle_takes_no_turn_of_what_is_unsettled() {
     world.circle.add_revocation(revocation_of(&signed));
     ingest::ingest_all(&world.pipeline).await.expect("read");
     assert_eq!(unsettled().await, 0);
+}
+
+#[tokio::test]
+async fn hostile_member_overwrites_its_revocation_with_another_and_it_comes_back() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let other = revocation_of(&consent(9).1);
+    world.circle.overwrite_revocations(&other);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    daemon::publish_revocations(&world.pipeline)
+        .await
+        .expect("published");
+    assert_eq!(world.circle.revocations(), 2, "the other, and it");
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    world.clock.advance(60);
+    let asked = world
+        .pipeline
+        .store
+        .asked(PUBLISH_REVOCATION, UnixSeconds(1 << 40));
+    assert_eq!(asked.await.expect("the store"), Vec::<String>::new());
+    assert_eq!(found_but_evidence(&world.pipeline).await, []);
 }
 
 #[tokio::test]

@@ -158,7 +158,9 @@ impl Run {
                 let (store, now) = (&world.pipeline.store, world.pipeline.clock.now());
                 let opening = (&secrets.secret, key);
                 let kept = store.keep_revocation(handle, CONTEXT, opening, Origin::Here, now);
-                drop(kept.await);
+                if kept.await.is_ok() {
+                    self.revoked.insert(number);
+                }
             }
             Step::RevokePast(number) if number < self.granted => {
                 let handle = consent(number).1.secrets.handle();

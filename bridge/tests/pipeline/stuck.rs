@@ -38,6 +38,29 @@ async fn a_transaction_that_does_not_land_is_replaced_and_either_of_both_lands_o
     }
 }
 
+#[tokio::test]
+async fn a_clock_that_was_a_year_ahead_keeps_nothing_waiting_once_it_is_right() {
+    const YEAR_S: u64 = 365 * 24 * 60 * 60;
+    let mut world = world(Vec::new()).await;
+    world.clock.advance(YEAR_S);
+    fill(&world.circle);
+    world.chain.get_stuck();
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.pool(), 2, "a batch and a revocation");
+    world.clock.set_back(YEAR_S);
+    round(&world).await;
+    world.clock.advance(STUCK_AFTER_S);
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.pool(), 4, "each is replaced");
+    world.chain.go_on(true);
+    run(&mut world).await;
+    check(&world, "the clock was ahead");
+}
+
 /// A hostile member may have kept it from the custodian's node, and nothing here shows that.
 #[tokio::test]
 async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {

@@ -250,6 +250,12 @@ fn store_writes() -> BTreeSet<String> {
     for file in std::fs::read_dir(folder).expect("the store's source") {
         let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
         let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        // Only where the store's layout is made, before there is anything to lose.
+        let unnamed = shipped.matches(".begin()").count();
+        assert!(
+            unnamed <= 1,
+            "a transaction without a name has no row: {unnamed}"
+        );
         for begun in shipped.split(".begin(\"").skip(1) {
             writes.extend(begun.split('"').next().map(str::to_owned));
         }

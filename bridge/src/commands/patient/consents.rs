@@ -73,6 +73,7 @@ impl Grant {
     /// Whatever keeps it from being granted; the same `--request` may be tried again.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
+        party.check_clock().await?;
         let (context, _) = own_circle(&party).await?;
         let (keys, device) = deciding(&party, context).await?;
         self.grant(&party, (&keys, device)).await
@@ -222,9 +223,11 @@ async fn revoke(
     consent: Commitment,
     replaced_by: Option<Commitment>,
 ) -> anyhow::Result<serde_json::Value> {
-    let opening = match party.store.opening_of(consent).await? {
-        Some(opening) => opening,
-        None => {
+    let known = party.store.opening_of(consent).await;
+    let opening = match known {
+        Ok(Some(opening)) => opening,
+        Err(error) if !error.is_of_a_row() => return Err(error.into()),
+        _ => {
             let circle = party.enter_for_revocations(context).await?;
             find(&all_consents(&*circle).await?, consent)?.opening
         }
@@ -294,6 +297,7 @@ impl Decline {
     /// A home that is in no circle, or a reason that is too long.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
+        party.check_clock().await?;
         let (context, _) = own_circle(&party).await?;
         let (keys, _) = deciding(&party, context).await?;
         let says = Body::Declined {

@@ -9,20 +9,24 @@ use crate::store::consents::ConsentLeaf;
 
 /// What came of an entry.
 pub(super) enum Taken {
-    /// It need not be read again.
-    Settled,
+    /// It need not be read again. What it says, if that comes back under another key.
+    Settled(Option<String>),
     /// It is looked at again with the next walk.
     Unsettled,
     /// A consent that counts; it is settled once it is kept.
     Consent(Box<ConsentRow>),
 }
 
-impl Taken {
-    pub(super) const fn of(is_settled: bool) -> Self {
-        match is_settled {
-            true => Self::Settled,
-            false => Self::Unsettled,
+/// What an entry says, of what is brought back under another key should it vanish.
+fn content_of(people: &People, body: Option<&EntryBody>) -> Option<String> {
+    match body? {
+        EntryBody::Revocation(revocation) => Some(revocation.handle.to_string()),
+        EntryBody::Ticket(placed) => Some(placed.ticket.leaf().to_string()),
+        EntryBody::Log(entry) => {
+            let is_carried = people.carried.contains(&entry.entry.author_key);
+            is_carried.then(|| entry.digest().to_string())
         }
+        _ => None,
     }
 }
 
@@ -35,14 +39,18 @@ pub(super) async fn take_in(
     change: &Change,
 ) -> Result<Taken, PipelineError> {
     if !is_taken_in(row, change) {
-        return Ok(Taken::Settled);
+        return Ok(Taken::Settled(None));
     }
     let body = circle.entry(change.kind, change.key).await?.body;
     if let Some(EntryBody::Consent(consent)) = &body {
         return verify_consent(pipeline, row, people, consent).await;
     }
+    let content = content_of(people, body.as_ref());
     let is_settled = take_in_other(pipeline, row, circle, (people, change), body).await?;
-    Ok(Taken::of(is_settled))
+    Ok(match is_settled {
+        true => Taken::Settled(content),
+        false => Taken::Unsettled,
+    })
 }
 
 /// Takes in what is no consent; answers whether that is settled.
@@ -128,7 +136,7 @@ pub(super) async fn take_in_known_revocation(
     row: &CircleRow,
     circle: &dyn Circle,
     change: &Change,
-) -> Result<bool, PipelineError> {
+) -> Result<Taken, PipelineError> {
     let store = &pipeline.store;
     let body = circle.entry(change.kind, change.key).await?.body;
     if let Some(EntryBody::Revocation(revocation)) = body
@@ -140,7 +148,7 @@ pub(super) async fn take_in_known_revocation(
             .keep_revocation(handle, row.context, opening, Origin::Circle, now)
             .await?;
     }
-    Ok(false)
+    Ok(Taken::Unsettled)
 }
 
 /// Which versions of a record there are is kept by whoever did not write them: one that is gone
@@ -391,20 +399,13 @@ async fn verify_consent(
     let is_old = people.patient.last() != Some(&key);
     // What forbids goes on forbidding, but for a thief's word.
     let only_forbids = !consent.terms.permits() && !people.stolen.contains(&key);
-    if is_old
-        && !only_forbids
-        && pipeline
-            .store
-            .opening_of(consent.commitment)
-            .await?
-            .is_none()
-    {
+    if is_old && !only_forbids && !pipeline.store.knows_consent(consent.commitment).await? {
         // It permits nothing; and whoever stole the key gets no receipt for it.
         tracing::warn!(
             context = %row.context, commitment = %consent.commitment,
             "a consent under a key that was changed before is left out",
         );
-        return Ok(Taken::Settled);
+        return Ok(Taken::Settled(None));
     }
     let kept = ConsentRow {
         leaf: ConsentLeaf {

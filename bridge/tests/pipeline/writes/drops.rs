@@ -52,6 +52,11 @@ impl Day for Drops {
         for _ in 0..2 {
             settle(&mut world).await;
         }
+        // Of a clock that was ahead nothing is left.
+        world.clock.set_back(SETTLED_S);
+        rounds(&mut world, 2).await;
+        world.clock.advance(SETTLED_S);
+        rounds(&mut world, 2).await;
         Self { world }
     }
 
