@@ -152,7 +152,7 @@ async fn send(
     let now = pipeline.now().0;
     let due: Vec<&RevocationRow> = waiting
         .iter()
-        .filter(|r| now.saturating_sub(r.seen_at.0) >= pipeline.relay_after_s)
+        .filter(|r| now.abs_diff(r.seen_at.0) >= pipeline.relay_after_s)
         .collect();
     if due.is_empty() {
         return Ok(());

@@ -38,7 +38,8 @@ pub async fn seal_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), Pip
         return Ok(());
     };
     let is_full = waiting.max(tickets.len() as u64) >= u64::from(bounds.consents_max);
-    let is_old = now.0.saturating_sub(since.0) >= bounds.age_s_max;
+    // What waits since a time to come waits since a clock that was wrong.
+    let is_old = since > now || now.0 - since.0 >= bounds.age_s_max;
     if !is_full && !is_old {
         return Ok(());
     }

@@ -9,28 +9,22 @@ const LIVED_UNTIL: &str = "lived_until";
 /// How far a clock goes back without anybody setting it, in seconds; as often is it written down.
 const STEP_S: u64 = 60;
 /// Every time that something waits for, or since which it waits, and that a clock ahead of its time
-/// leaves in the future. What is evidence of a moment stays as it is.
-const WAITS: [(&str, &str); 21] = [
-    ("batches", "missing_since"),
+/// leaves in the future. What is evidence of a moment, or holds something back until it was said
+/// twice, stays as it is: it may be this clock that is wrong now.
+const WAITS: [(&str, &str); 14] = [
     ("batches", "sealed_at"),
     ("batches", "submitted_at"),
     ("carry_waits", "not_before"),
     ("circles", "held_until"),
-    ("consents", "ingested_at"),
     ("consents", "look_up_at"),
-    ("consents", "nowhere_since"),
     ("consents", "tell_after"),
-    ("log", "seen_at"),
     ("outbox", "asked_at"),
     ("placed_tickets", "put_again_at"),
     ("pools_told", "not_before"),
     ("releases", "rests_until"),
     ("releases", "tried_at"),
     ("requests", "tried_at"),
-    ("revocations", "said_at"),
-    ("revocations", "seen_at"),
     ("revocations", "sent_at"),
-    ("revoked_elsewhere", "said_at"),
     ("tickets", "checked_at"),
 ];
 
