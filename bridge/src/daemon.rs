@@ -113,9 +113,9 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
             p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
             checked?;
             let watched = watch_round(&p).await;
-            p.store
-                .state_fact(BEHIND, &p.behind_s().to_string())
-                .await?;
+            // Of a chain that does not answer nothing is known.
+            let behind_s = watched.as_ref().map_or(0, |()| p.behind_s());
+            p.store.state_fact(BEHIND, &behind_s.to_string()).await?;
             watched
         },
     );

@@ -263,7 +263,7 @@ async fn batches(
             }
             let anchored = pipeline
                 .chain
-                .anchored_at_by_all(registry, anchorer, batch.root);
+                .anchored_at_by_most(registry, anchorer, batch.root);
             if anchored.await?.is_none() {
                 let (batch, root) = (batch.id.0, batch.root);
                 found.push(Discrepancy::BatchNotOnChain { batch, root });
@@ -483,7 +483,7 @@ async fn is_on_chain(
         return Ok(*is_there);
     }
     let registry = pipeline.registry.registry;
-    let anchored = pipeline.chain.anchored_at_by_all(registry, anchorer, root);
+    let anchored = pipeline.chain.anchored_at_by_most(registry, anchorer, root);
     let is_there = anchored.await?.is_some();
     known.insert(root, is_there);
     Ok(is_there)

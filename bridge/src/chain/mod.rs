@@ -222,8 +222,8 @@ pub trait Chain: Send + Sync {
     }
 
     /// The same, where what follows from a root that is there is that nobody sends it: of several
-    /// endpoints each that answers has to have it, but for those that are not so far yet.
-    async fn anchored_at_by_all(
+    /// endpoints that answer most have to have it, but for those that are not so far yet.
+    async fn anchored_at_by_most(
         &self,
         registry: ContractAddress,
         anchorer: Anchorer,

@@ -375,7 +375,7 @@ impl Chain for SeveralChains {
         Ok(earliest)
     }
 
-    async fn anchored_at_by_all(
+    async fn anchored_at_by_most(
         &self,
         registry: ContractAddress,
         anchorer: Anchorer,
@@ -398,18 +398,20 @@ impl Chain for SeveralChains {
         if said.is_empty() {
             return Err(silent.unwrap_or_else(no_endpoint));
         }
-        let Some(latest) = said.iter().filter_map(|(_, time, _)| *time).max() else {
+        let Some(earliest) = said.iter().filter_map(|(_, time, _)| *time).min() else {
             return Ok(None);
         };
-        let mut is_lacking = false;
+        let (mut having, mut lacking) = (0, 0);
         for (at, time, tip) in said {
-            if time.is_none() && latest <= tip.time {
+            if time.is_some() {
+                having += 1;
+            } else if earliest <= tip.time {
                 // Which of both lies nobody can say here, and so neither rests.
                 tracing::warn!(endpoint = at + 1, why = LACKS_A_BATCH, "endpoints differ");
-                is_lacking = true;
+                lacking += 1;
             }
         }
-        Ok((!is_lacking).then_some(latest))
+        Ok((having > lacking).then_some(earliest))
     }
 
     async fn anchored_roots(

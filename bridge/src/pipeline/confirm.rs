@@ -48,11 +48,11 @@ async fn look_after(
             let registry = pipeline.registry.registry;
             let asked = pipeline
                 .chain
-                .anchored_at_by_all(registry, anchorer, batch.root);
-            if asked.await?.is_none() {
-                // By one endpoint alone it is there: the others are waited for, and then given it.
-                let why =
-                    "one endpoint says that the batch is on chain, and another has not got it";
+                .anchored_at_by_most(registry, anchorer, batch.root);
+            let asked = asked.await?;
+            if asked.is_none_or(|time| pipeline.check_not_ahead(time).is_err()) {
+                // The others are waited for, and then given it once more.
+                let why = "an endpoint says that the batch is on chain, and others have not got it";
                 return match is_stuck {
                     true => Ok(pipeline.store.place_batch(batch.id, Some(why)).await?),
                     false => Ok(()),
@@ -72,6 +72,11 @@ async fn look_after(
         }
         TransactionStatus::Received => Ok(()),
         TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
+        TransactionStatus::Reverted { reason, .. }
+            if submit::is_refused_as_there(pipeline, anchorer, batch, &reason).await =>
+        {
+            Ok(())
+        }
         TransactionStatus::Reverted { reason, .. } => {
             tracing::warn!(batch = batch.id.0, %reason, "the batch's transaction reverted");
             Ok(pipeline

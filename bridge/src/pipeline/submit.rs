@@ -6,10 +6,10 @@
 //! [`confirm`](super::confirm), which asks the chain and sends the same transaction again.
 
 use medsync_protocol::anchor::LeafCount;
-use medsync_protocol::ids::Anchorer;
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
 
 use super::{Pipeline, PipelineError, place};
-use crate::chain::{Account, Call, Class, Prepared};
+use crate::chain::{Account, Call, ChainError, Class, Prepared, RegistryRevert, RevertReason};
 use crate::source::StageReport;
 use crate::store::batches::{BatchRow, BatchState};
 
@@ -37,6 +37,11 @@ pub async fn submit_next(
     {
         match submit(pipeline, account, anchorer, batch).await {
             Err(PipelineError::Chain(error)) if error.class() == Class::FailBatch => {
+                if let ChainError::WouldRevert(reason) = &error
+                    && is_refused_as_there(pipeline, anchorer, batch, reason).await
+                {
+                    continue;
+                }
                 let store = &pipeline.store;
                 let why = error.to_string();
                 store.place_batch(batch.id, Some(&why)).await?;
@@ -81,12 +86,40 @@ pub(super) async fn is_there(
     batch: &BatchRow,
 ) -> Result<bool, PipelineError> {
     let (chain, registry) = (&pipeline.chain, pipeline.registry.registry);
-    let anchored = chain.anchored_at_by_all(registry, anchorer, batch.root);
-    let Some(time) = anchored.await? else {
+    let anchored = chain.anchored_at_by_most(registry, anchorer, batch.root);
+    let anchored = anchored.await?;
+    landed_at(pipeline, batch, anchored).await
+}
+
+/// Whether the contract refuses a batch because it has it, and an endpoint says so too; it is then
+/// anchored here. Where that cannot be asked or written down now, it is found with the next round.
+pub(super) async fn is_refused_as_there(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+    reason: &RevertReason,
+) -> bool {
+    if reason.registry() != Some(RegistryRevert::RootAlreadyAnchored) {
+        return false;
+    }
+    let (chain, registry) = (&pipeline.chain, pipeline.registry.registry);
+    let anchored = chain.anchored_at_by_any(registry, anchorer, batch.root);
+    match anchored.await {
+        Ok(anchored) => matches!(landed_at(pipeline, batch, anchored).await, Ok(true)),
+        Err(_) => false,
+    }
+}
+
+/// Notes that a batch landed, if it did; a time to come is none.
+async fn landed_at(
+    pipeline: &Pipeline,
+    batch: &BatchRow,
+    anchored: Option<UnixSeconds>,
+) -> Result<bool, PipelineError> {
+    let Some(time) = anchored.filter(|time| pipeline.check_not_ahead(*time).is_ok()) else {
         return Ok(false);
     };
-    pipeline.check_not_ahead(time)?;
-    let block = chain.tip().await?.block();
+    let block = pipeline.chain.tip().await?.block();
     pipeline.store.batch_landed(batch.id, block, time).await?;
     Ok(true)
 }

@@ -195,11 +195,10 @@ async fn is_still_there(
     batch: &BatchRow,
 ) -> Result<bool, PipelineError> {
     let (store, registry) = (&pipeline.store, pipeline.registry.registry);
-    let on_chain = pipeline
-        .chain
-        .anchored_at_by_all(registry, anchorer, batch.root);
+    let on_chain = pipeline.chain.anchored_at(registry, anchorer, batch.root);
     let mut is_there = on_chain.await?.is_some();
-    if !is_there && batch.leaves.is_empty() {
+    if !is_there {
+        // One that lacks it has no batch sent again that another has.
         let by_any = pipeline
             .chain
             .anchored_at_by_any(registry, anchorer, batch.root);

@@ -44,7 +44,8 @@ impl Store {
         }
         for context in unreadable {
             sqlx::query(
-                "DELETE FROM seen WHERE context = $1 AND kind IN ($2, $3) AND vanished_at IS NULL",
+                "DELETE FROM seen WHERE context = $1 AND kind IN ($2, $3) \
+                 AND vanished_at IS NULL AND replaced_at IS NULL",
             )
             .bind(context.to_string())
             .bind(EntryKind::Consent.name())

@@ -153,9 +153,9 @@ impl FakeChain {
         *state = State { height, ..before };
     }
 
-    /// From now on it says that it has any batch.
-    pub fn claim_every_batch(&self) {
-        self.state.lock().expect("one test").claims_all = Some(UnixSeconds(1));
+    /// From now on it says that it has any batch, since then.
+    pub fn claim_every_batch(&self, since: UnixSeconds) {
+        self.state.lock().expect("one test").claims_all = Some(since);
     }
 
     /// From now on what is sent stays out of all blocks.

@@ -233,16 +233,46 @@ async fn without_an_endpoint_that_is_said() {
 
 #[tokio::test]
 async fn hostile_endpoint_says_that_batches_are_on_chain_and_they_are_sent_all_the_same() {
+    for since in [1, 1 << 40] {
+        let mut world = world(Vec::new()).await;
+        world.pipeline.clock_behind_s_max = 2;
+        for number in 0..2 {
+            world.circle.add_consent(consent(number).0);
+        }
+        let lying = world.chain.fork();
+        lying.claim_every_batch(UnixSeconds(since));
+        let (chain, _) = behind(&world, &lying);
+        world.pipeline.chain = Arc::new(chain);
+        world.chain.grow(1);
+        run(&mut world).await;
+        assert_eq!(world.chain.anchored().len(), 1, "since {since}");
+        world.pipeline.chain = Arc::new(world.chain.clone());
+        assert_eq!(found(&world.pipeline).await, [], "since {since}");
+    }
+}
+
+/// What the contract refuses, because it has it, is there by whoever says so.
+#[tokio::test]
+async fn hostile_endpoint_lacks_every_batch_and_they_count_as_anchored() {
     let mut world = world(Vec::new()).await;
     for number in 0..2 {
         world.circle.add_consent(consent(number).0);
     }
-    let lying = world.chain.fork();
-    lying.claim_every_batch();
-    let (chain, _) = behind(&world, &lying);
-    world.pipeline.chain = Arc::new(chain);
-    world.chain.grow(1);
-    run(&mut world).await;
+    let lacking = world.chain.fork();
+    lacking.grow(1 << 20);
+    let endpoints: Vec<Arc<dyn Chain>> = vec![Arc::new(world.chain.clone()), Arc::new(lacking)];
+    world.pipeline.chain = Arc::new(SeveralChains::new(endpoints, Health::of(2)));
+    for _ in 0..40 {
+        // What fails is done again.
+        let _ = round(&world).await;
+    }
+    let open = world
+        .pipeline
+        .store
+        .open_batches()
+        .await
+        .expect("the store");
+    assert!(open.is_empty(), "{open:?}");
     assert_eq!(world.chain.anchored().len(), 1);
     world.pipeline.chain = Arc::new(world.chain.clone());
     assert_eq!(found(&world.pipeline).await, []);
@@ -261,10 +291,10 @@ async fn of_endpoints_that_differ_about_a_batch_each_answer_is_what_follows_from
         let any = chain.anchored_at_by_any(registry, own, root).await;
         assert!(any.expect("one has it").is_some());
         // One that is not so far yet lacks nothing.
-        let all = chain.anchored_at_by_all(registry, own, root).await;
+        let all = chain.anchored_at_by_most(registry, own, root).await;
         assert!(all.expect("an answer").is_some());
         lacking.grow(world.chain.time().0);
-        let all = chain.anchored_at_by_all(registry, own, root).await;
+        let all = chain.anchored_at_by_most(registry, own, root).await;
         assert_eq!(all.expect("an answer").is_some(), by_all);
         // Where one does not answer it is nowhere by nobody's word, and not all are known.
         let nowhere = chain.anchored_at_by_any(registry, own, Root::from_felt(Felt::ONE));

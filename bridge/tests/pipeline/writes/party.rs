@@ -6,10 +6,11 @@ use medsync::config::{BatchConfig, ChainConfig, Config, NodeConfig, RetentionCon
 use medsync::files;
 use medsync::invitation::{Invitation, Parts};
 use medsync::party::Party;
-use medsync::pipeline::Pipeline;
 use medsync::pipeline::ingest::Readings;
+use medsync::pipeline::{Pipeline, PipelineError};
 use medsync::source::{CalimeroNode, GroupId};
 use medsync::store::Store;
+use medsync::store::facts::{BEHIND, LAST_ROUND};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
     ClassHash, ContextKind, ContractAddress, SealKey, Sha256Digest, UnixSeconds,
@@ -18,7 +19,7 @@ use medsync_protocol::ids::{
 use super::super::chain::FakeAccount;
 use super::super::circle::{CONTEXT, CUSTODIAN, FakeCircles, custodian_author};
 use super::super::faults::Faults;
-use super::super::{World, anchorer, folder, patient, registry, secret};
+use super::super::{START, World, anchorer, folder, patient, registry, secret, world};
 
 /// The party of a world; its node is never asked.
 pub(super) fn party(world: &World, role: Role) -> Party {
@@ -110,4 +111,27 @@ pub(in super::super) fn invitation() -> Invitation {
         expires_at: UnixSeconds(1 << 40),
     };
     Invitation::new(says, &patient())
+}
+
+#[tokio::test]
+async fn a_clock_that_the_daemon_found_behind_lets_no_command_sign() {
+    let world = world(Vec::new()).await;
+    let party = party(&world, Role::Patient);
+    let behind = async |seconds: u64| {
+        let said = seconds.to_string();
+        let fact = party.store.state_fact(BEHIND, &said).await;
+        fact.expect("the store");
+        party.check_clock().await
+    };
+    let now = START.to_string();
+    let round = party.store.state_fact(LAST_ROUND, &now).await;
+    round.expect("the store");
+    assert!(behind(2).await.is_ok());
+    assert!(matches!(
+        behind(3).await,
+        Err(PipelineError::ClockBehind(3))
+    ));
+    // A daemon that ended long ago says nothing of now.
+    world.clock.advance(3 * 60);
+    assert!(behind(3).await.is_ok());
 }
