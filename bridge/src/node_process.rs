@@ -1,8 +1,9 @@
 //! The party's own node as a process beside this one: started, kept running, and ended with it.
 //!
 //! The node ends when its standard input does, so that it does not outlive a `medsync` that was
-//! killed. One that dies, or does not come up, is started again after a rest; the daemon waits for
-//! it like for any node that does not answer.
+//! killed. One that dies, or does not come up, is started again after a rest, and so is one that
+//! lives and is silent about a circle; the daemon waits for it like for any node that does not
+//! answer.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::config::NodeRun;
@@ -25,6 +26,12 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a node has run if its death is not the next of a row.
 const STEADY: Duration = Duration::from_secs(60);
+/// How long it may be silent about a circle, in which two questions and more run out of time;
+/// doubles up to the other, since whoever writes into a circle might make it slow for ever.
+const SILENT: Duration = Duration::from_secs(180);
+const SILENT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked whether it is.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a node says of itself once it answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,22 +62,38 @@ enum NodeError {
     Elsewhere { found: Url, expected: Url },
 }
 
-/// Runs a node until `stop` becomes true; `heard` is told of each process that answers.
+/// How a node's process came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By itself, or because everything ends.
+    InOrder,
+    /// Because it was silent for too long.
+    Silent,
+}
+
+/// Runs a node until `stop` becomes true. `silent_since` tells for how long a process that began at
+/// a time is silent by now; `heard` is told of each process that answers.
 ///
 /// Its log goes where this process's goes.
 pub async fn keep_running(
     run: &NodeRun,
     api: &Url,
     mut stop: watch::Receiver<bool>,
+    silent_since: impl Fn(Instant) -> Duration,
     heard: impl Fn(u32, &Ready),
 ) {
-    let mut rest = Duration::ZERO;
+    let (mut rest, mut patience) = (Duration::ZERO, SILENT);
     while !*stop.borrow() {
         let started = Instant::now();
-        if let Err(error) = run_once(run, api, &mut stop, &heard).await {
-            tracing::warn!(%error, "the node does not run; it is started again");
+        let is_silent = || silent_since(started) >= patience;
+        let ended = run_once(run, api, &mut stop, is_silent, &heard).await;
+        let ran = started.elapsed();
+        match ended {
+            Ok(Ended::InOrder) => {}
+            Ok(Ended::Silent) => patience = patience_after(patience, ran),
+            Err(error) => tracing::warn!(%error, "the node does not run; it is started again"),
         }
-        rest = rest_after(rest, started.elapsed());
+        rest = rest_after(rest, ran);
         // Both ends of the wait mean the same: look at the flag.
         let _ = timeout(rest, stop.wait_for(|stop| *stop)).await;
     }
@@ -84,13 +107,24 @@ fn rest_after(last: Duration, ran: Duration) -> Duration {
     (last * 2).clamp(REST, REST_MAX)
 }
 
-/// Runs a node once; comes back when it ended after it had answered, or was told to stop.
+/// How long a node may be silent that was silent for `last`, after it ran for so long.
+fn patience_after(last: Duration, ran: Duration) -> Duration {
+    let was_well = ran.saturating_sub(last);
+    if was_well >= SILENT_MAX {
+        return SILENT;
+    }
+    (last * 2).min(SILENT_MAX)
+}
+
+/// Runs a node once; comes back when it ended after it had answered, is silent, or was told to
+/// stop.
 async fn run_once(
     run: &NodeRun,
     api: &Url,
     stop: &mut watch::Receiver<bool>,
+    is_silent: impl Fn() -> bool,
     heard: &impl Fn(u32, &Ready),
-) -> Result<(), NodeError> {
+) -> Result<Ended, NodeError> {
     let mut process = Command::new(&run.program)
         .args(["run", "--until-input-ends", "--home"])
         .arg(&run.home)
@@ -106,7 +140,10 @@ async fn run_once(
         ready = timeout(START_WAIT, ready_line(&mut lines)) => {
             ready.map_err(|_| NodeError::Silent)?
         }
-        _ = stop.wait_for(|stop| *stop) => return Ok(end(process, input).await?),
+        _ = stop.wait_for(|stop| *stop) => {
+            end(process, input).await?;
+            return Ok(Ended::InOrder);
+        }
     }?;
     if ready.api != *api {
         return Err(NodeError::Elsewhere {
@@ -118,9 +155,23 @@ async fn run_once(
     tokio::select! {
         status = process.wait() => {
             tracing::warn!(status = %status?, "the node ended; it is started again");
-            Ok(())
+            Ok(Ended::InOrder)
         }
-        _ = stop.wait_for(|stop| *stop) => Ok(end(process, input).await?),
+        () = until(is_silent) => {
+            tracing::warn!("the node does not answer about a circle; it is started again");
+            end(process, input).await?;
+            Ok(Ended::Silent)
+        }
+        _ = stop.wait_for(|stop| *stop) => {
+            end(process, input).await?;
+            Ok(Ended::InOrder)
+        }
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -142,6 +193,11 @@ async fn end(mut process: Child, input: Option<ChildStdin>) -> std::io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -157,5 +213,60 @@ mod tests {
             [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
         );
         assert_eq!(rest_after(rest, STEADY), REST);
+    }
+
+    #[test]
+    fn hostile_circle_that_is_always_slow_has_the_node_started_again_ever_more_seldom() {
+        let mut patience = SILENT;
+        let mut waits = Vec::new();
+        for _ in 0..11 {
+            waits.push(patience.as_secs());
+            patience = patience_after(patience, patience);
+        }
+        assert_eq!(waits[..4], [180, 360, 720, 1_440]);
+        assert_eq!(waits[10], SILENT_MAX.as_secs());
+        assert_eq!(patience_after(SILENT_MAX, SILENT_MAX), SILENT_MAX);
+        assert_eq!(patience_after(SILENT_MAX, SILENT_MAX * 2), SILENT);
+    }
+
+    /// A program in the place of a node: it says that it answers, and notes when its input ends.
+    fn stand_in(folder: &Path) -> anyhow::Result<NodeRun> {
+        let program = folder.join("node");
+        let says = format!(r#"{{"api":"{API}","swarm":"/ip4/127.0.0.1"}}"#);
+        let script = format!("#!/bin/sh\necho '{says}'\ncat\n");
+        std::fs::write(&program, script)?;
+        std::fs::set_permissions(&program, Permissions::from_mode(0o700))?;
+        Ok(NodeRun {
+            program,
+            home: folder.to_owned(),
+        })
+    }
+
+    const API: &str = "http://127.0.0.1:1/";
+
+    #[tokio::test]
+    async fn a_node_that_lives_and_is_silent_is_started_again() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let run = stand_in(folder.path())?;
+        let (stop, stopped) = watch::channel(false);
+        let processes = Mutex::new(Vec::new());
+        let count = || processes.lock().expect("a list").len();
+        // The first is silent at once, the next never.
+        let silent_since = |_| match count() {
+            1 => SILENT,
+            _ => Duration::ZERO,
+        };
+        keep_running(&run, &API.parse()?, stopped, silent_since, |process, _| {
+            let mut processes = processes.lock().expect("a list");
+            processes.push(process);
+            if processes.len() == 2 {
+                stop.send_replace(true);
+            }
+        })
+        .await;
+        let processes = processes.into_inner()?;
+        assert_eq!(processes.len(), 2);
+        assert_ne!(processes[0], processes[1]);
+        Ok(())
     }
 }

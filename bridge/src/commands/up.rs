@@ -1,6 +1,7 @@
 //! `medsync up`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::bail;
 use serde_json::json;
@@ -44,12 +45,12 @@ impl Up {
         // Nobody may be listening, and a full disk behind standard output hinders nothing.
         let say = |line| print_json(&line).ok();
         say(json!({ "medsync": "up", "home": home }));
-        let (node, api) = (party.config.node.run.clone(), party.config.node.api.clone());
-        // The node goes last: the rounds that come to their end still need it.
-        let (end_node, node_stops) = watch::channel(false);
-        let node = async move {
-            let Some(run) = node else { return };
-            node_process::keep_running(&run, &api, node_stops, |process, ready| {
+        let (run, api) = (party.config.node.run.clone(), party.config.node.api.clone());
+        let asked = Arc::clone(&party.node);
+        let node = async |stop| {
+            let Some(run) = run else { return };
+            let silent_since = |began| asked.silence().longest(began);
+            node_process::keep_running(&run, &api, stop, silent_since, |process, ready| {
                 let line = json!({
                     "node": "answers",
                     "process": process,
@@ -60,16 +61,26 @@ impl Up {
             })
             .await;
         };
-        let daemon = async move {
-            let ended = crate::daemon::run(party, stopped).await;
-            end_node.send_replace(true);
-            ended
-        };
-        let ((), ended) = tokio::join!(node, daemon);
-        ended?;
+        node_last(node, crate::daemon::run(party, stopped)).await?;
         say(json!({ "medsync": "stopped" }));
         Ok(())
     }
+}
+
+/// Runs both until the daemon ends, and then tells the node to stop: the rounds that come to their
+/// end still need it.
+async fn node_last<T>(
+    node: impl AsyncFnOnce(watch::Receiver<bool>),
+    daemon: impl Future<Output = T>,
+) -> T {
+    let (end_node, node_stops) = watch::channel(false);
+    let daemon = async {
+        let ended = daemon.await;
+        end_node.send_replace(true);
+        ended
+    };
+    let ((), ended) = tokio::join!(node(node_stops), daemon);
+    ended
 }
 
 /// The home whose configuration a file is.
@@ -84,4 +95,30 @@ fn home_of(config: &Path) -> anyhow::Result<PathBuf> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     Ok(folder.unwrap_or(Path::new(".")).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_node_ends_after_the_rounds_of_the_daemon() {
+        let ended = RefCell::new(Vec::new());
+        let node = async |mut stop: watch::Receiver<bool>| {
+            assert!(stop.wait_for(|stop| *stop).await.is_ok());
+            ended.borrow_mut().push("node");
+        };
+        let daemon = async {
+            sleep(Duration::from_secs(10)).await;
+            ended.borrow_mut().push("daemon");
+            "why it ended"
+        };
+        assert_eq!(node_last(node, daemon).await, "why it ended");
+        assert_eq!(ended.into_inner(), ["daemon", "node"]);
+    }
 }

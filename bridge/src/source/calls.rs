@@ -24,6 +24,7 @@ use super::model::{
 };
 use super::names::{Cursor, EntryKey, EntryKind, PageLimit, StateHash, to_base58};
 use super::node::CalimeroNode;
+use super::silence::Question;
 use super::{Circle, SourceResult};
 
 /// One context on a real node.
@@ -49,8 +50,13 @@ impl NodeCircle {
                 "argsJson": args,
             },
         });
-        let envelope: Envelope = self.node.http().post("/jsonrpc", &body).await?;
+        let came = self.node.http().post("/jsonrpc", &body).await;
+        let envelope: Envelope = self.heard(Question::Call, came)?;
         Answer::of(self.context, method, envelope)
+    }
+
+    fn heard<T>(&self, question: Question, came: SourceResult<T>) -> SourceResult<T> {
+        self.node.silence().note(self.context, question, came)
     }
 }
 
@@ -70,7 +76,8 @@ impl Circle for NodeCircle {
     }
 
     async fn state_hash(&self) -> SourceResult<StateHash> {
-        Ok(self.node.context(self.context).await?.state)
+        let came = self.node.context(self.context).await;
+        Ok(self.heard(Question::State, came)?.state)
     }
 
     async fn pin(&self) -> SourceResult<Pin> {

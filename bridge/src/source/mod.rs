@@ -29,6 +29,7 @@ mod node;
 mod package;
 #[cfg(test)]
 pub(crate) mod sample;
+mod silence;
 mod walk;
 
 use async_trait::async_trait;
@@ -56,6 +57,7 @@ pub use names::{
     PageLimit, StateHash,
 };
 pub use node::{CalimeroNode, Installed, OpenedCircle};
+pub use silence::Silence;
 pub use walk::{
     ChangeWalk, all_changes, all_consents, all_log, all_receipts, all_records, all_releases,
 };

@@ -21,6 +21,7 @@ use super::error::SourceError;
 use super::http::{Http, Limits};
 use super::model::{CircleState, CustodianPins, Pin};
 use super::names::{ApplicationId, Base58, BlobId, GroupId, NamespaceId, to_base58};
+use super::silence::Silence;
 use super::{Circle, SourceResult, package};
 use crate::files;
 use crate::seams::{Clock, SystemClock};
@@ -39,6 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct CalimeroNode {
     http: Arc<Http>,
+    silence: Arc<Silence>,
 }
 
 /// The app on a node.
@@ -84,11 +86,18 @@ impl CalimeroNode {
     pub(super) fn with_limits(api: &Url, credential: &Path, limits: Limits) -> SourceResult<Self> {
         Ok(Self {
             http: Arc::new(Http::new(api, credential, limits)?),
+            silence: Arc::default(),
         })
     }
 
     pub(super) fn http(&self) -> &Http {
         &self.http
+    }
+
+    /// How long it does not answer about a circle.
+    #[must_use]
+    pub fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// One circle on this node, whether it is there or not.
