@@ -26,9 +26,9 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a node has run if its death is not the next of a row.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long it may be silent about a circle, in which two questions and more run out of time;
+/// How long it may be silent about a circle, from the first question that ran out of time to the last;
 /// doubles up to the other, since whoever writes into a circle might make it slow for ever.
-const SILENT: Duration = Duration::from_secs(180);
+const SILENT: Duration = Duration::from_secs(60);
 const SILENT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often it is looked whether it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -219,12 +219,12 @@ mod tests {
     fn hostile_circle_that_is_always_slow_has_the_node_started_again_ever_more_seldom() {
         let mut patience = SILENT;
         let mut waits = Vec::new();
-        for _ in 0..11 {
+        for _ in 0..12 {
             waits.push(patience.as_secs());
             patience = patience_after(patience, patience);
         }
-        assert_eq!(waits[..4], [180, 360, 720, 1_440]);
-        assert_eq!(waits[10], SILENT_MAX.as_secs());
+        assert_eq!(waits[..4], [60, 120, 240, 480]);
+        assert_eq!(waits[11], SILENT_MAX.as_secs());
         assert_eq!(patience_after(SILENT_MAX, SILENT_MAX), SILENT_MAX);
         assert_eq!(patience_after(SILENT_MAX, SILENT_MAX * 2), SILENT);
     }
