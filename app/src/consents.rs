@@ -17,7 +17,7 @@ use crate::abi::{OpeningInput, SignatureInput, Written};
 use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard};
-use crate::limits::TERMS_TEXT_BYTES_MAX;
+use crate::limits::{COPIES_MAX, TERMS_TEXT_BYTES_MAX};
 use crate::members::Members;
 use crate::refusal::Refusal;
 use crate::standing::Standing;
@@ -167,6 +167,7 @@ pub fn grant(
     terms: &str,
     opening: &OpeningInput,
     signature: &SignatureInput,
+    copies: Option<u32>,
 ) -> Result<(Written, Commitment), Refusal> {
     let terms = read_base64("terms", terms, TERMS_TEXT_BYTES_MAX)?;
     let opening = read_opening(opening)?;
@@ -180,14 +181,18 @@ pub fn grant(
     let shard = shard_of(Kind::Consents, opening.handle);
     let others = Standing::of_handle(&circle, &members, opening.handle);
     let commitment = consent.commitment;
-    if let Some(key) = others.key_of(commitment) {
+    let there = others.key_of(commitment);
+    let copies = copies.unwrap_or(1).clamp(1, COPIES_MAX);
+    if let Some(key) = there.filter(|_| others.copies_of(commitment) >= copies as usize) {
         return Ok((Written::there(key), commitment));
     }
     let (now, not_after) = (host::now(), opening.not_after);
     if not_after.0 != 0 && not_after <= now {
         return Err(Refusal::AlreadyOver { not_after, now });
     }
-    others.check_free(opening.handle)?;
+    if there.is_none() {
+        others.check_free(opening.handle)?;
+    }
     let body = ConsentBody {
         terms: consent.terms,
         patient_key: opening.patient_key.to_bytes(),

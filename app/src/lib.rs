@@ -156,13 +156,15 @@ impl MedSync {
         devices::admit(&device, &signature).map(|written| done(Kind::Devices, written))
     }
 
-    /// Grants a consent that the patient signed. `terms` is base64.
+    /// Grants a consent that the patient signed. `terms` is base64. With `copies`, at most 8, it is
+    /// written down until there are so many.
     pub fn grant(
         terms: String,
         opening: OpeningInput,
         signature: SignatureInput,
+        copies: Option<u32>,
     ) -> Result<Granted, Refusal> {
-        let (written, commitment) = consents::grant(&terms, &opening, &signature)?;
+        let (written, commitment) = consents::grant(&terms, &opening, &signature, copies)?;
         let Written { key, existing } = done(Kind::Consents, written);
         Ok(Granted {
             key,

@@ -15,6 +15,7 @@ use crate::abi::{RevocationView, Written};
 use crate::consents::shard_of;
 use crate::host;
 use crate::layout::{Kind, Shard};
+use crate::limits::COPIES_MAX;
 use crate::refusal::Refusal;
 use crate::store::{self, Key};
 use crate::text::{read, read_option};
@@ -94,9 +95,6 @@ fn collect(shard: Shard, is_wanted: impl Fn(Key) -> bool) -> Revoked {
     }
     revoked
 }
-
-/// How many entries of one handle a call may ask for.
-const COPIES_MAX: u32 = 8;
 
 /// Revokes what goes by the handle that these open; a `handle` that is named must be that one. It
 /// is written down once, or until there are so many `copies`: whoever heard of one first can keep

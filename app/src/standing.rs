@@ -154,6 +154,13 @@ impl<'a> Standing<'a> {
         self.shown(commitment).map(|copy| copy.key)
     }
 
+    /// How often a consent is there that counts.
+    pub fn copies_of(&self, commitment: Commitment) -> usize {
+        let copies = self.seen.iter();
+        let copies = copies.filter(|copy| copy.commitment == commitment);
+        copies.filter(|copy| self.verifies(copy)).count()
+    }
+
     /// Whether a handle is free for a new consent.
     ///
     /// # Errors

@@ -6,11 +6,12 @@
 //! interrupted between rounds only; a round that is cut off all the same is done again at the next
 //! start.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -25,6 +26,8 @@ use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
+use crate::source::all_consents;
+use crate::store::consents::UnplacedGrant;
 use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
@@ -48,10 +51,12 @@ pub const LANES: [&str; 7] = [
 /// How long a lane rests after a round that failed; doubles up to the other.
 const FAILURE_REST: Duration = Duration::from_secs(1);
 const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
-/// After how long a revocation that is not on chain is written down once more, in seconds, and how
+/// After how long what nobody shows to have heard of is written down once more, in seconds, and how
 /// often at most.
 const UNHEARD_S: u64 = 10 * 60;
 const COPIES_MAX: u32 = 8;
+/// How many of a patient's consents without a place are looked at in one round.
+const GRANTS_LOOKED_AT: u32 = 64;
 /// How long the lanes have to come to the end of their rounds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -265,9 +270,9 @@ pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineErro
     Ok(())
 }
 
-/// Writes revocations down once more that the chain does not have for long, ever more seldom:
-/// whoever heard of one first may have kept it from the custodian's node, which shows nothing here.
-/// The custodian itself brings them to the chain.
+/// Writes down once more what the custodian shows no sign of having for long, ever more seldom:
+/// whoever heard of an entry first may have kept it from the custodian's node, which shows nothing
+/// here. Of a revocation the sign is the chain, of a consent its place in a batch.
 ///
 /// # Errors
 /// A store that does not answer.
@@ -275,17 +280,12 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
     if pipeline.anchorer().is_some() {
         return Ok(());
     }
-    let (store, now) = (&pipeline.store, pipeline.clock.now());
+    let store = &pipeline.store;
     for revocation in store.open_revocations(REVOCATIONS_MAX as u32).await? {
-        let unheard_s = now.0.saturating_sub(revocation.seen_at.0);
-        // One more after ten minutes, and each time that the wait has doubled.
-        let due = 1 + (unheard_s / UNHEARD_S).checked_ilog2().map_or(0, |n| n + 1);
-        let fact = format!("copies:{}", revocation.handle);
-        let there: Option<u32> = store.fact(&fact).await?.and_then(|text| text.parse().ok());
-        let copies = there.unwrap_or(1) + 1;
-        if copies > due.min(COPIES_MAX) {
+        let Some(copies) = due_copies(pipeline, &revocation.handle, revocation.seen_at).await?
+        else {
             continue;
-        }
+        };
         let row = store.circle(revocation.context).await?;
         let opening = (&revocation.secret, revocation.claim_key);
         let copied = async {
@@ -294,10 +294,80 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
             }
             Ok::<(), PipelineError>(())
         };
-        match copied.await {
-            Ok(()) => store.state_fact(&fact, &copies.to_string()).await?,
-            Err(error) => tracing::warn!(handle = %revocation.handle, %error, "not copied yet"),
+        note_copies(pipeline, &revocation.handle, copies, copied.await).await?;
+    }
+    for grant in store.unplaced_grants(GRANTS_LOOKED_AT).await? {
+        let Some(copies) = due_copies(pipeline, &grant.commitment, grant.made_at).await? else {
+            continue;
+        };
+        let copied = copy_grant(pipeline, &grant, copies).await;
+        note_copies(pipeline, &grant.commitment, copies, copied).await?;
+    }
+    Ok(())
+}
+
+/// Writes a consent down once more, unless its circle shows where it stands.
+async fn copy_grant(
+    pipeline: &Pipeline,
+    grant: &UnplacedGrant,
+    copies: u32,
+) -> Result<(), PipelineError> {
+    let store = &pipeline.store;
+    let row = store.circle(grant.context).await?;
+    let circle = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await?;
+    let shown = all_consents(&*circle).await?;
+    let shown = shown
+        .iter()
+        .find(|shown| shown.commitment == grant.commitment);
+    if shown.is_some_and(|shown| !shown.anchors.is_empty()) {
+        return Ok(store.grant_is_placed(grant.commitment).await?);
+    }
+    let Some(kept) = store.kept_grant(&grant.request).await? else {
+        return Ok(());
+    };
+    circle
+        .grant(&kept.terms, &kept.opening, &kept.signature, copies)
+        .await?;
+    tracing::warn!(
+        consent = %grant.commitment, copies,
+        "the hospital has no place for a consent; it was written down once more",
+    );
+    Ok(())
+}
+
+fn copies_fact(of: &impl Display) -> String {
+    format!("copies:{of}")
+}
+
+/// How many copies there have to be of something by now, if there are fewer: one more after ten
+/// minutes, and each time that the wait has doubled.
+async fn due_copies(
+    pipeline: &Pipeline,
+    of: &impl Display,
+    since: UnixSeconds,
+) -> Result<Option<u32>, PipelineError> {
+    let unheard_s = pipeline.now().0.saturating_sub(since.0);
+    let due = 1 + (unheard_s / UNHEARD_S).checked_ilog2().map_or(0, |n| n + 1);
+    let there = pipeline.store.fact(&copies_fact(of)).await?;
+    let there: u32 = there.and_then(|text| text.parse().ok()).unwrap_or(1);
+    Ok((there < due.min(COPIES_MAX)).then_some(there + 1))
+}
+
+async fn note_copies(
+    pipeline: &Pipeline,
+    of: &impl Display,
+    copies: u32,
+    copied: Result<(), PipelineError>,
+) -> Result<(), PipelineError> {
+    match copied {
+        Ok(()) => {
+            let fact = copies_fact(of);
+            pipeline
+                .store
+                .state_fact(&fact, &copies.to_string())
+                .await?;
         }
+        Err(error) => tracing::warn!(%of, %error, "not copied yet"),
     }
     Ok(())
 }

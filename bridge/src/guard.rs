@@ -113,6 +113,11 @@ const ADMISSION_WAIT_S: u64 = 30;
 pub const ADMISSION_ENDED: &str =
     "the patient's admission of this member ended: it reads nothing and writes nothing any more";
 
+/// What the app answers where the circle's own entry is not there, and what that says to whoever
+/// was invited: a node that is still catching up has a while.
+const CIRCLE_BROKEN: &str = "circle_broken";
+const UNDESCRIBED: &str = "its custodian took away, or overwrote, what the circle says of itself";
+
 /// What differs between a circle and what was pinned.
 struct Difference {
     /// In words for a person.
@@ -131,14 +136,20 @@ async fn compare(
     row: &CircleRow,
 ) -> Result<Option<Difference>, GuardError> {
     let pin = circle.pin().await?;
-    if replaced(row, &pin).is_none()
-        && let Some(why) = described_anew(circle, row).await?
-    {
-        return Ok(Some(Difference {
-            why,
-            may_be_explained: false,
-            strangers: BTreeSet::new(),
-        }));
+    if replaced(row, &pin).is_none() {
+        let (why, may_be_explained) = match described_anew(circle, row).await {
+            Err(GuardError::Source(error)) if error.refusal() == Some(CIRCLE_BROKEN) => {
+                (Some(UNDESCRIBED.to_owned()), true)
+            }
+            described => (described?, false),
+        };
+        if let Some(why) = why {
+            return Ok(Some(Difference {
+                why,
+                may_be_explained,
+                strangers: BTreeSet::new(),
+            }));
+        }
     }
     let found = difference(row, &pin, &BTreeSet::new());
     let was_admitted = row.device != DeviceNumber::FIRST;

@@ -275,7 +275,7 @@ fn entry_of(logged: &Logged) -> LogEntry {
 
 async fn grant(circle: &NodeCircle, consent: &Consent) -> Result<(), medsync::source::SourceError> {
     let signed = &consent.signed;
-    let granted = circle.grant(&consent.terms, &signed.opening, &signed.signature);
+    let granted = circle.grant(&consent.terms, &signed.opening, &signed.signature, 1);
     granted.await.map(|_| ())
 }
 

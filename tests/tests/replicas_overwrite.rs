@@ -331,8 +331,9 @@ fn hostile_occupation_of_the_place_of_an_entry_on_its_way_ends_with_the_next_cal
         check_effect(&patient, method);
         // Where it was not, it is kept out, and the place holds nothing that counts.
         assert!(!is_valid(&custodian, kind, &written["key"]), "{method}");
-        // Who revoked writes it down once more as long as the chain does not have it.
-        if method == "revoke" {
+        // Who granted or revoked writes it down once more, as long as it has no place in a batch
+        // or the chain does not have it.
+        if ["grant", "revoke"].contains(&method) {
             let mut copied = arguments.clone();
             copied["copies"] = json!(2);
             for existing in [false, true] {
@@ -343,7 +344,7 @@ fn hostile_occupation_of_the_place_of_an_entry_on_its_way_ends_with_the_next_cal
             check_effect(&custodian, method);
             continue;
         }
-        // Whoever brings it in again there, as `medsync` does, needs no such place.
+        // Whoever brings it in again there needs no such place.
         let (again, anew) = custodian.call(method, &arguments).expect("there is room");
         assert_eq!(again["existing"], false, "{method}");
         assert_ne!(again["key"], written["key"], "{method}");

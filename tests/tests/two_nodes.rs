@@ -432,6 +432,7 @@ async fn grant(
             &consent.terms,
             &consent.signed.opening,
             &consent.signed.signature,
+            1,
         )
         .await
 }

@@ -371,7 +371,7 @@ impl Circle for MemoryCircle {
         unused("admit")
     }
 
-    async fn grant(&self, _: &[u8], _: &Opening, _: &Signature) -> SourceResult<Granted> {
+    async fn grant(&self, _: &[u8], _: &Opening, _: &Signature, _: u32) -> SourceResult<Granted> {
         unused("grant")
     }
 

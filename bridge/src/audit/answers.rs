@@ -23,6 +23,7 @@ use medsync_protocol::terms::Terms;
 mod judge;
 
 use self::judge::{Consented, End, Judge, Reach};
+use super::verify::broken_logs;
 use super::{AuditError, Fault};
 use crate::guard;
 use crate::pipeline::ingest::frozen_fact;
@@ -43,6 +44,15 @@ const JUDGED_AGAIN_S: u64 = 60 * 60;
 pub fn answers_fact(context: ContextId) -> String {
     format!("answers:{context}")
 }
+
+/// Under which name it is kept that a log of a circle is broken.
+#[must_use]
+pub fn logs_fact(context: ContextId) -> String {
+    format!("logs:{context}")
+}
+
+/// How long a log may look broken while entries are on their way, in seconds.
+const ON_THE_WAY_S: u64 = 60;
 
 /// In which state each circle was judged, and when. A start without it judges each once.
 #[derive(Debug, Default)]
@@ -91,7 +101,11 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
             continue;
         }
         match judge(pipeline, &row).await {
-            Ok(()) => judged.note(row.context, state, now),
+            Ok(true) => judged.note(row.context, state, now),
+            Ok(false) => {
+                let again = UnixSeconds(now.0.saturating_sub(JUDGED_AGAIN_S - ON_THE_WAY_S));
+                judged.note(row.context, state, again);
+            }
             Err(PipelineError::Store(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "answers are judged later")
@@ -101,9 +115,45 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
     Ok(())
 }
 
-async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineError> {
+/// Judges the logs by themselves; answers whether that is settled, or looked at again soon.
+async fn judge_logs(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    state: &CircleState,
+) -> Result<bool, PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let (fact, since) = (
+        logs_fact(row.context),
+        format!("logs_since:{}", row.context),
+    );
+    let Some(why) = broken_logs(pipeline, row, state).await? else {
+        for name in [&fact, &since] {
+            if store.fact(name).await?.is_some_and(|text| !text.is_empty()) {
+                store.state_fact(name, "").await?;
+            }
+        }
+        return Ok(true);
+    };
+    let began = store.fact(&since).await?.and_then(|text| text.parse().ok());
+    let Some(began) = began.map(UnixSeconds) else {
+        store.state_fact(&since, &now.to_string()).await?;
+        return Ok(false);
+    };
+    if now.0.abs_diff(began.0) < ON_THE_WAY_S {
+        return Ok(false);
+    }
+    if store.fact(&fact).await?.as_ref() != Some(&why) {
+        tracing::error!(context = %row.context, why, "ALARM: a log is broken");
+        store.state_fact(&fact, &why).await?;
+    }
+    Ok(true)
+}
+
+/// Judges a circle; answers whether that is settled, or looked at again soon.
+async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<bool, PipelineError> {
     let store = &pipeline.store;
     let circle = guard::enter(&*pipeline.circles, store, row, pipeline.now()).await?;
+    let is_settled = judge_logs(pipeline, row, &circle.circle().await?).await?;
     let mut faults = check_answers(pipeline, &*circle).await?;
     faults.retain(Fault::is_certain);
     let why = match faults.as_slice() {
@@ -115,7 +165,7 @@ async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineError
     };
     if why.is_empty() && circle.circle().await?.party().is_none() {
         // Whoever froze the circle does not take back what was found before.
-        return Ok(());
+        return Ok(is_settled);
     }
     let fact = answers_fact(row.context);
     if store.fact(&fact).await?.unwrap_or_default() != why {
@@ -124,7 +174,7 @@ async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<(), PipelineError
             tracing::error!(context = %row.context, why, "ALARM: released without a consent");
         }
     }
-    Ok(())
+    Ok(is_settled)
 }
 
 /// Checks every answer in the custodian's log that was ever seen here. In a circle that is frozen

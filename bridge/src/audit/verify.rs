@@ -8,7 +8,9 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 use serde::Serialize;
 
-use super::{Anchorings, Fault, LogReport, answers_fact, check, check_answers, read_all};
+use super::{
+    Anchorings, Fault, LogReport, answers_fact, check, check_answers, logs_fact, read_all,
+};
 use crate::guard::{self, GuardError};
 use crate::invitation::Invitation;
 use crate::pipeline::{Pipeline, PipelineError};
@@ -122,14 +124,49 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
     let mut found_before = None;
     if !was_read {
         // Whoever stops a circle takes nothing back of what was found in it.
-        let found = store.fact(&answers_fact(context)).await?;
-        found_before = found.filter(|why| !why.is_empty());
+        for fact in [logs_fact(context), answers_fact(context)] {
+            let found = store.fact(&fact).await?;
+            found_before = found.filter(|why| !why.is_empty()).or(found_before);
+        }
     }
     Ok(Report {
         logs,
         was_read,
         found_before,
     })
+}
+
+/// How many places of entries that nobody here has the chain is asked about.
+const GONE_MAX: usize = 16;
+
+/// What is broken in the logs of a circle, as it was read, in words; nothing if none is. An entry
+/// that is not here and stands in a batch is missed once the chain has that batch.
+pub(super) async fn broken_logs(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    state: &CircleState,
+) -> Result<Option<String>, PipelineError> {
+    let store = &pipeline.store;
+    let kept = store.log(row.context, &LogFilter::default()).await?;
+    let mut heads = store.heads(row.context).await?;
+    let there: BTreeSet<EntryDigest> = kept.iter().map(LogEntry::digest).collect();
+    // Others' are asked about by `verify`, which costs a question to the chain each.
+    heads.retain(|head| !there.contains(&head.digest) && head.is_included(row.context));
+    heads.truncate(GONE_MAX);
+    let anchored = anchorings(pipeline, row, &heads, Some(state)).await?;
+    for (author_key, by) in state.authors() {
+        let own: Vec<LogEntry> = kept
+            .iter()
+            .filter(|entry| entry.entry.author_key == author_key)
+            .cloned()
+            .collect();
+        let log = check((row.context, author_key), &own, None, &heads, &anchored);
+        if log.faults.iter().any(Fault::is_certain) {
+            let why = format!("the log of the {by} is broken: see `medsync audit verify`");
+            return Ok(Some(why));
+        }
+    }
+    Ok(None)
 }
 
 /// Since when each root is on the chain.

@@ -40,10 +40,9 @@ impl Call {
     }
 
     pub(super) fn enrol(enrolment: &Enrolment, signature: &Signature) -> Self {
-        let args = json!({ "enrolment": enrolment, "signature": signature });
         Self {
             method: "enrol",
-            args,
+            args: json!({ "enrolment": enrolment, "signature": signature }),
         }
     }
 
@@ -61,25 +60,33 @@ impl Call {
         }
     }
 
-    pub(super) fn grant(terms: &str, opening: &Opening, signature: &Signature) -> Self {
-        let args = json!({ "terms": terms, "opening": opening, "signature": signature });
+    pub(super) fn grant(
+        terms: &str,
+        opening: &Opening,
+        signature: &Signature,
+        copies: u32,
+    ) -> Self {
         Self {
             method: "grant",
-            args,
+            args: json!({
+                "terms": terms,
+                "opening": opening,
+                "signature": signature,
+                "copies": copies,
+            }),
         }
     }
 
     /// The secret becomes public by this call, which is its purpose.
     pub(super) fn revoke(secret: &str, claim_key: PublicKey, copies: u32) -> Self {
-        let args = json!({
-            "secret": secret,
-            "claim_key": claim_key,
-            "handle": null,
-            "copies": copies,
-        });
         Self {
             method: "revoke",
-            args,
+            args: json!({
+                "secret": secret,
+                "claim_key": claim_key,
+                "handle": null,
+                "copies": copies,
+            }),
         }
     }
 

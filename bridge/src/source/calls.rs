@@ -116,9 +116,10 @@ impl Circle for NodeCircle {
         terms: &[u8],
         opening: &Opening,
         signature: &Signature,
+        copies: u32,
     ) -> SourceResult<Granted> {
         bounded("terms", terms.len(), TERMS_BYTES_MAX)?;
-        let call = Call::grant(&to_base64(terms), opening, signature);
+        let call = Call::grant(&to_base64(terms), opening, signature, copies);
         self.call(call).await?.granted(terms, opening)
     }
 

@@ -98,12 +98,14 @@ pub trait Circle: Send + Sync {
     /// Writes down whom the patient admits.
     async fn admit(&self, device: &Device) -> SourceResult<Written>;
 
-    /// Grants a consent; `terms` is the borsh of the terms.
+    /// Grants a consent; `terms` is the borsh of the terms. It is written down until there are so
+    /// many `copies`, at most 8.
     async fn grant(
         &self,
         terms: &[u8],
         opening: &Opening,
         signature: &Signature,
+        copies: u32,
     ) -> SourceResult<Granted>;
 
     /// Revokes whatever goes by the handle that these two open, known here or not. It is written

@@ -480,6 +480,41 @@ impl Store {
         Ok(())
     }
 
+    /// Consents that were granted here and that no circle was seen to show a place of, the oldest
+    /// first.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unplaced_grants(&self, len_max: u32) -> Result<Vec<UnplacedGrant>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT commitment, context, request, made_at FROM grants \
+             WHERE commitment IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM facts WHERE name = 'placed:' || commitment) \
+             ORDER BY made_at, counter LIMIT $1",
+        )
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(UnplacedGrant {
+                    commitment: read("a commitment", row.try_get("commitment")?)?,
+                    context: read("a context", row.try_get("context")?)?,
+                    request: row.try_get("request")?,
+                    made_at: UnixSeconds(unsigned(row.try_get("made_at")?)),
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that a circle shows the place of a consent that was granted here.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn grant_is_placed(&self, commitment: Commitment) -> Result<(), StoreError> {
+        self.state_fact(&format!("placed:{commitment}"), "").await
+    }
+
     /// What was signed for a request, if it came so far.
     ///
     /// # Errors
@@ -511,6 +546,19 @@ pub enum TellLater {
     Consent(Commitment),
     /// All of a circle.
     Circle(ContextId),
+}
+
+/// A consent that was granted here and has no place yet, as far as is known.
+#[derive(Clone, Debug)]
+pub struct UnplacedGrant {
+    /// The consent.
+    pub commitment: Commitment,
+    /// Its circle.
+    pub context: ContextId,
+    /// By what it was asked for.
+    pub request: String,
+    /// When it was granted.
+    pub made_at: UnixSeconds,
 }
 
 /// A grant as it was signed here.

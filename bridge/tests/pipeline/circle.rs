@@ -37,6 +37,7 @@ struct State {
     patient_keys: Vec<PublicKey>,
     /// By what enrolments count, where its custodian wrote that anew.
     other_invitation_key: Option<PublicKey>,
+    is_undescribed: bool,
     pushed_code: bool,
     refuses: Refuses,
     /// How long it takes to read an entry, in seconds of this clock.
@@ -259,12 +260,20 @@ impl FakeCircle {
     }
 
     /// Takes a consent as the app does: the same one a second time changes nothing.
-    fn take_grant(&self, terms: &[u8], opening: &Opening, signature: &Signature) -> Granted {
+    fn take_grant(
+        &self,
+        terms: &[u8],
+        opening: &Opening,
+        signature: &Signature,
+        copies: u32,
+    ) -> Granted {
         let said = Terms::decode(terms).expect("sound");
         let anchorer = Anchorer::from_bytes(&said.custodian_address.0).expect("an address");
         let commitment = Commitment::of(Sha256Digest::of(terms), anchorer, opening);
         let key = EntryKey(commitment.felt().to_bytes_be());
-        let existing = self.granted().contains(&commitment);
+        let there = self.granted();
+        let there = there.iter().filter(|there| **there == commitment).count();
+        let existing = there >= copies as usize;
         if !existing {
             self.add_consent(Consent {
                 key,
@@ -424,6 +433,11 @@ impl FakeCircle {
     /// Somebody else uses the invitation too.
     pub fn enrol_again(&self, key: PublicKey) {
         self.state.lock().expect("one test").patient_keys.push(key);
+    }
+
+    /// The custodian takes away what the circle says of itself, or puts it back.
+    pub fn be_undescribed(&self, is_undescribed: bool) {
+        self.state.lock().expect("one test").is_undescribed = is_undescribed;
     }
 
     /// The group's admin replaces the app, or puts the old one back.

@@ -3,10 +3,12 @@
 use medsync::daemon;
 use medsync::pipeline::{Pipeline, ingest, relay, watch};
 use medsync::source::{EntryKey, Revocation};
+use medsync_protocol::ids::UnixSeconds;
 
 use super::access::{files_of, holds};
+use super::circle::CONTEXT;
 use super::faults::Plan;
-use super::{Fault, World, check, consent, fill, revocation_of, round, run, world};
+use super::{Fault, START, World, check, consent, fill, revocation_of, round, run, world};
 
 /// After how long a transaction is replaced, in seconds.
 const STUCK_AFTER_S: u64 = 10 * 60;
@@ -186,6 +188,53 @@ async fn what_would_cost_too_much_is_sent_again_as_it_is() {
     world.chain.go_on(true);
     run(&mut world).await;
     check(&world, "nobody pays more");
+}
+
+/// The same of a consent: one that denies would not be heard of.
+#[tokio::test]
+async fn a_patient_writes_down_again_a_consent_that_has_no_place() {
+    let mut world = world(Vec::new()).await;
+    let there = consent(1).0;
+    let (commitment, store) = (there.commitment, world.pipeline.store.clone());
+    let request = "a denial";
+    let counter = store.spend_counter(CONTEXT, request, UnixSeconds(START));
+    let counter = counter.await.expect("the store");
+    store
+        .keep_grant(
+            counter,
+            commitment,
+            &there.terms_bytes,
+            &there.opening,
+            &there.signature,
+        )
+        .await
+        .expect("kept");
+    world.circle.add_consent(there);
+    let patients = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    let copies = async |after: u64| {
+        world.clock.advance(after);
+        for _ in 0..8 {
+            daemon::copy_unheard(&patients).await.expect("asked");
+        }
+        world.circle.granted().len()
+    };
+    for (after, there) in [(0, 1), (600, 2), (600, 3), (600, 3)] {
+        assert_eq!(copies(after).await, there, "after {after} s more");
+    }
+    run(&mut world).await;
+    assert_eq!(world.chain.anchored().len(), 1, "however often it is there");
+    let copies = async |after: u64| {
+        world.clock.advance(after);
+        for _ in 0..8 {
+            daemon::copy_unheard(&patients).await.expect("asked");
+        }
+        world.circle.granted().len()
+    };
+    assert_eq!(copies(1 << 20).await, 3, "it has a place");
 }
 
 #[tokio::test]

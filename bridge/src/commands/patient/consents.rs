@@ -106,7 +106,7 @@ impl Grant {
         };
         let circle = party.enter(context).await.with_context(again)?;
         let granted = circle
-            .grant(&kept.terms, &kept.opening, &kept.signature)
+            .grant(&kept.terms, &kept.opening, &kept.signature, 1)
             .await
             .with_context(again)?;
         let consent = granted.commitment;

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
 use super::own_circle;
-use crate::audit::{answers_fact, broken_glass, forked_fact};
+use crate::audit::{answers_fact, broken_glass, forked_fact, logs_fact};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -84,11 +84,15 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
 /// What was found of others' doings so far.
 async fn found(party: &Party, context: ContextId) -> anyhow::Result<Option<String>> {
     let forked = party.store.fact(&forked_fact(context)).await?;
-    let answers = party.store.fact(&answers_fact(context)).await?;
-    let answers = answers.filter(|why| !why.is_empty());
+    let said = async |name: String| {
+        let fact = party.store.fact(&name).await?;
+        anyhow::Ok(fact.filter(|why| !why.is_empty()))
+    };
+    let answers = said(answers_fact(context)).await?;
+    let logs = said(logs_fact(context)).await?;
     let evidence = party.store.evidence(context).await?.describe();
     let rewritten = party.store.fact(&rewritten_fact(context)).await?;
-    let all = [forked, rewritten, answers, evidence];
+    let all = [forked, rewritten, logs, answers, evidence];
     let all = all.into_iter().flatten();
     Ok(all.reduce(|a, b| format!("{a}; {b}")))
 }

@@ -100,7 +100,7 @@ fn methods() -> Vec<(Call, Value)> {
             written(),
         ),
         (
-            Call::grant("AA==", &sample::opening(), &sample::signature()),
+            Call::grant("AA==", &sample::opening(), &sample::signature(), 1),
             mirrored::<Granted>(
                 json!({ "key": sample::key(1), "commitment": "0x1", "existing": true }),
             ),

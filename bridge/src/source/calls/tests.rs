@@ -377,7 +377,7 @@ async fn a_grant_that_the_node_names_otherwise_is_no_grant() {
     let (opening, signature) = (sample::opening(), sample::signature());
     let error = fake
         .circle()
-        .grant(&terms, &opening, &signature)
+        .grant(&terms, &opening, &signature, 1)
         .await
         .expect_err("a lie");
     assert!(matches!(error, SourceError::Malformed { .. }), "{error}");

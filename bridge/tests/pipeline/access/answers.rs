@@ -1,6 +1,7 @@
 //! What a custodian answers without a consent: the patient's side sees it.
 
 mod heard;
+mod hidden;
 
 use medsync::access::break_glass_code;
 use medsync::audit::{self, Fault, Judged, answers_fact, check_answers, judge_all};

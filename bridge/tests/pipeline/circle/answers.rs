@@ -137,6 +137,13 @@ impl Circle for FakeCircle {
             .map_err(|()| broken("circle"))?;
         let (devices, changes) = (self.devices(), self.key_changes());
         let state = self.state.lock().expect("one test");
+        if state.is_undescribed {
+            return Err(SourceError::Refused {
+                method: "circle",
+                code: "circle_broken".into(),
+                reason: "a fault of the test".into(),
+            });
+        }
         let invitation_key = state.other_invitation_key;
         let enrolments: Vec<Enrolled> = state
             .patient_keys
@@ -227,12 +234,13 @@ impl Circle for FakeCircle {
         terms: &[u8],
         opening: &Opening,
         signature: &Signature,
+        copies: u32,
     ) -> SourceResult<Granted> {
         let fault = self.faults.take("grant");
         if fault == Some(Fault::Failed) {
             return Err(broken("grant"));
         }
-        let granted = self.take_grant(terms, opening, signature);
+        let granted = self.take_grant(terms, opening, signature, copies);
         fault.map_or(Ok(granted), |_| Err(broken("grant")))
     }
 

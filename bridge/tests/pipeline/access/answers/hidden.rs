@@ -1,0 +1,64 @@
+//! What a custodian takes away, so that nothing is seen.
+
+use medsync::audit::logs_fact;
+use medsync::source::EntryKind;
+
+use super::*;
+
+/// Longer than entries are on their way.
+const ON_THE_WAY_S: u64 = 60;
+
+#[tokio::test]
+async fn hostile_hospital_leaves_a_number_of_its_log_out_and_the_patients_side_says_so() {
+    let (study, ..) = Study::answered().await;
+    let (circle, clock) = (&study.world.circle, &study.world.clock);
+    let whole = circle.log_entries();
+    let own = custodian_author().public_key();
+    let first = whole.iter().position(|entry| entry.entry.author_key == own);
+    circle.forget(EntryKind::Log);
+    for (at, entry) in whole.iter().enumerate() {
+        if Some(at) != first {
+            circle.append_log(entry).await.expect("taken");
+        }
+    }
+    // A home that never saw what is left out.
+    let (patients, _home) = study.patients().await;
+    let said = async || {
+        read_and_judged(&patients).await;
+        let said = patients.store.fact(&logs_fact(CONTEXT)).await;
+        said.expect("the store").unwrap_or_default()
+    };
+    assert_eq!(said().await, "", "it may be on its way");
+    clock.advance(ON_THE_WAY_S);
+    assert!(said().await.contains("custodian is broken"));
+    let left_out = first.and_then(|at| whole.get(at)).expect("an entry");
+    circle.append_log(left_out).await.expect("taken");
+    assert_eq!(said().await, "");
+}
+
+#[tokio::test]
+async fn hostile_hospital_takes_away_what_its_circle_says_of_itself_and_the_patients_side_stops() {
+    let (study, ..) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let enter = async |at: u64| {
+        let row = patients.store.circle(CONTEXT).await.expect("a row");
+        guard::enter(&*patients.circles, &patients.store, &row, UnixSeconds(at)).await
+    };
+    assert!(enter(START).await.is_ok());
+    study.world.circle.be_undescribed(true);
+    assert!(matches!(
+        enter(START).await,
+        Err(GuardError::Suspect { .. })
+    ));
+    study.world.circle.be_undescribed(false);
+    assert!(enter(START).await.is_ok(), "a node that caught up");
+    study.world.circle.be_undescribed(true);
+    assert!(matches!(
+        enter(START).await,
+        Err(GuardError::Suspect { .. })
+    ));
+    let Err(GuardError::Alarm { why, .. }) = enter(START + ON_THE_WAY_S).await else {
+        panic!("it goes on");
+    };
+    assert!(why.contains("took away"), "{why}");
+}
