@@ -6,6 +6,8 @@
 //! interrupted between rounds only; a round that is cut off all the same is done again at the next
 //! start.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
-use crate::source::all_consents;
-use crate::store::consents::UnplacedGrant;
+use crate::source::{Consent, all_consents};
+use crate::store::consents::OpenGrant;
 use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, PUBLISH_REVOCATION};
 
 /// How long a lane rests after a round.
@@ -55,6 +57,9 @@ const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
 /// often at most.
 const UNHEARD_S: u64 = 10 * 60;
 const COPIES_MAX: u32 = 8;
+/// How long a consent has to get its place in a batch before that, in seconds: batches close after
+/// a while, and what is on its way is not written down twice.
+const PLACED_WITHIN_S: u64 = 20 * 60;
 /// How many of a patient's consents without a place are looked at in one round.
 const GRANTS_LOOKED_AT: u32 = 64;
 /// How long the lanes have to come to the end of their rounds.
@@ -292,47 +297,71 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
             if let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? {
                 circle.revoke(opening.0, opening.1, copies).await?;
             }
-            Ok::<(), PipelineError>(())
+            Ok::<bool, PipelineError>(true)
         };
         note_copies(pipeline, &revocation.handle, copies, copied.await).await?;
     }
-    for grant in store.unplaced_grants(GRANTS_LOOKED_AT).await? {
-        let Some(copies) = due_copies(pipeline, &grant.commitment, grant.made_at).await? else {
+    let mut circles: BTreeMap<ContextId, Vec<Consent>> = BTreeMap::new();
+    for grant in store.open_grants(GRANTS_LOOKED_AT).await? {
+        let since = UnixSeconds(grant.made_at.0.saturating_add(PLACED_WITHIN_S));
+        let is_due = pipeline.now() >= since;
+        let due = due_copies(pipeline, &grant.commitment, since).await?;
+        let (true, Some(copies)) = (is_due, due) else {
             continue;
         };
-        let copied = copy_grant(pipeline, &grant, copies).await;
+        let copied = copy_grant(pipeline, &grant, copies, &mut circles).await;
+        let is_last = copies == COPIES_MAX && matches!(copied, Ok(true));
         note_copies(pipeline, &grant.commitment, copies, copied).await?;
+        if is_last {
+            tracing::error!(consent = %grant.commitment, "ALARM: the hospital takes no consent");
+            store.grant_is_settled(grant.commitment).await?;
+        }
     }
     Ok(())
 }
 
-/// Writes a consent down once more, unless its circle shows where it stands.
+/// Writes a consent down once more, unless it is over, its circle is stopped or shows where it
+/// stands; answers whether it did.
 async fn copy_grant(
     pipeline: &Pipeline,
-    grant: &UnplacedGrant,
+    grant: &OpenGrant,
     copies: u32,
-) -> Result<(), PipelineError> {
-    let store = &pipeline.store;
+    circles: &mut BTreeMap<ContextId, Vec<Consent>>,
+) -> Result<bool, PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let kept = store.kept_grant(&grant.request).await?;
+    let Some(kept) = kept.filter(|kept| !kept.opening.is_over(now)) else {
+        store.grant_is_settled(grant.commitment).await?;
+        return Ok(false);
+    };
+    if store.has_revocation(kept.opening.handle).await? {
+        store.grant_is_settled(grant.commitment).await?;
+        return Ok(false);
+    }
     let row = store.circle(grant.context).await?;
-    let circle = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await?;
-    let shown = all_consents(&*circle).await?;
+    if row.alarm.is_some() {
+        return Ok(false);
+    }
+    let circle = guard::enter(&*pipeline.circles, store, &row, now).await?;
+    let shown = match circles.entry(grant.context) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(first) => first.insert(all_consents(&*circle).await?),
+    };
     let shown = shown
         .iter()
         .find(|shown| shown.commitment == grant.commitment);
     if shown.is_some_and(|shown| !shown.anchors.is_empty()) {
-        return Ok(store.grant_is_placed(grant.commitment).await?);
+        store.grant_is_settled(grant.commitment).await?;
+        return Ok(false);
     }
-    let Some(kept) = store.kept_grant(&grant.request).await? else {
-        return Ok(());
-    };
     circle
         .grant(&kept.terms, &kept.opening, &kept.signature, copies)
         .await?;
     tracing::warn!(
         consent = %grant.commitment, copies,
-        "the hospital has no place for a consent; it was written down once more",
+        "a consent has no place in a batch for long; it was written down once more",
     );
-    Ok(())
+    Ok(true)
 }
 
 fn copies_fact(of: &impl Display) -> String {
@@ -346,28 +375,31 @@ async fn due_copies(
     of: &impl Display,
     since: UnixSeconds,
 ) -> Result<Option<u32>, PipelineError> {
-    let unheard_s = pipeline.now().0.saturating_sub(since.0);
+    let unheard_s = pipeline.now().0.abs_diff(since.0);
     let due = 1 + (unheard_s / UNHEARD_S).checked_ilog2().map_or(0, |n| n + 1);
     let there = pipeline.store.fact(&copies_fact(of)).await?;
     let there: u32 = there.and_then(|text| text.parse().ok()).unwrap_or(1);
     Ok((there < due.min(COPIES_MAX)).then_some(there + 1))
 }
 
+/// Notes that a copy was written, or refused: that is not asked for again each round.
 async fn note_copies(
     pipeline: &Pipeline,
     of: &impl Display,
     copies: u32,
-    copied: Result<(), PipelineError>,
+    copied: Result<bool, PipelineError>,
 ) -> Result<(), PipelineError> {
-    match copied {
-        Ok(()) => {
-            let fact = copies_fact(of);
-            pipeline
-                .store
-                .state_fact(&fact, &copies.to_string())
-                .await?;
+    let is_noted = match copied {
+        Ok(is_written) => is_written,
+        Err(error) => {
+            tracing::warn!(%of, %error, "not copied");
+            matches!(error, PipelineError::Source(error) if error.refusal().is_some())
         }
-        Err(error) => tracing::warn!(%of, %error, "not copied yet"),
+    };
+    if is_noted {
+        let fact = copies_fact(of);
+        let store = &pipeline.store;
+        store.state_fact(&fact, &copies.to_string()).await?;
     }
     Ok(())
 }

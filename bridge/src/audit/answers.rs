@@ -106,7 +106,7 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
                 let again = UnixSeconds(now.0.saturating_sub(JUDGED_AGAIN_S - ON_THE_WAY_S));
                 judged.note(row.context, state, again);
             }
-            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(PipelineError::Store(error)) if !error.is_of_a_row() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "answers are judged later")
             }
@@ -151,10 +151,25 @@ async fn judge_logs(
 
 /// Judges a circle; answers whether that is settled, or looked at again soon.
 async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<bool, PipelineError> {
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await?;
+    judge_answers(pipeline, row, &*circle).await?;
+    // It may ask the chain, which keeps nobody from seeing what was released.
+    match judge_logs(pipeline, row, &circle.circle().await?).await {
+        Err(error) => {
+            tracing::warn!(context = %row.context, %error, "logs are judged later");
+            Ok(false)
+        }
+        settled => settled,
+    }
+}
+
+async fn judge_answers(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    circle: &dyn Circle,
+) -> Result<(), PipelineError> {
     let store = &pipeline.store;
-    let circle = guard::enter(&*pipeline.circles, store, row, pipeline.now()).await?;
-    let is_settled = judge_logs(pipeline, row, &circle.circle().await?).await?;
-    let mut faults = check_answers(pipeline, &*circle).await?;
+    let mut faults = check_answers(pipeline, circle).await?;
     faults.retain(Fault::is_certain);
     let why = match faults.as_slice() {
         [] => String::new(),
@@ -165,7 +180,7 @@ async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<bool, PipelineErr
     };
     if why.is_empty() && circle.circle().await?.party().is_none() {
         // Whoever froze the circle does not take back what was found before.
-        return Ok(is_settled);
+        return Ok(());
     }
     let fact = answers_fact(row.context);
     if store.fact(&fact).await?.unwrap_or_default() != why {
@@ -174,7 +189,7 @@ async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<bool, PipelineErr
             tracing::error!(context = %row.context, why, "ALARM: released without a consent");
         }
     }
-    Ok(is_settled)
+    Ok(())
 }
 
 /// Checks every answer in the custodian's log that was ever seen here. In a circle that is frozen

@@ -480,16 +480,16 @@ impl Store {
         Ok(())
     }
 
-    /// Consents that were granted here and that no circle was seen to show a place of, the oldest
-    /// first.
+    /// Consents that were granted here and are not settled: no circle was seen to show a place of
+    /// them, and they are not over; the oldest first.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
-    pub async fn unplaced_grants(&self, len_max: u32) -> Result<Vec<UnplacedGrant>, StoreError> {
+    pub async fn open_grants(&self, len_max: u32) -> Result<Vec<OpenGrant>, StoreError> {
         let rows = sqlx::query(
             "SELECT commitment, context, request, made_at FROM grants \
              WHERE commitment IS NOT NULL AND NOT EXISTS \
-             (SELECT 1 FROM facts WHERE name = 'placed:' || commitment) \
+             (SELECT 1 FROM facts WHERE name = 'settled:' || commitment) \
              ORDER BY made_at, counter LIMIT $1",
         )
         .bind(i64::from(len_max))
@@ -497,7 +497,7 @@ impl Store {
         .await?;
         rows.iter()
             .map(|row| {
-                Ok(UnplacedGrant {
+                Ok(OpenGrant {
                     commitment: read("a commitment", row.try_get("commitment")?)?,
                     context: read("a context", row.try_get("context")?)?,
                     request: row.try_get("request")?,
@@ -507,12 +507,12 @@ impl Store {
             .collect()
     }
 
-    /// Notes that a circle shows the place of a consent that was granted here.
+    /// Notes that a consent that was granted here has its place, or needs none any more.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn grant_is_placed(&self, commitment: Commitment) -> Result<(), StoreError> {
-        self.state_fact(&format!("placed:{commitment}"), "").await
+    pub async fn grant_is_settled(&self, commitment: Commitment) -> Result<(), StoreError> {
+        self.state_fact(&format!("settled:{commitment}"), "").await
     }
 
     /// What was signed for a request, if it came so far.
@@ -548,9 +548,9 @@ pub enum TellLater {
     Circle(ContextId),
 }
 
-/// A consent that was granted here and has no place yet, as far as is known.
+/// A consent that was granted here and is not settled.
 #[derive(Clone, Debug)]
-pub struct UnplacedGrant {
+pub struct OpenGrant {
     /// The consent.
     pub commitment: Commitment,
     /// Its circle.
