@@ -28,8 +28,9 @@ CREATE TABLE circles (
     suspected_at BIGINT,
     -- Who is suspected, as JSON.
     suspects TEXT,
-    -- Nothing of it is sealed before: it did not take a place in a batch.
-    held_until BIGINT NOT NULL DEFAULT 0
+    -- Nothing of it is sealed before: it did not take a place in a batch; and how often that was.
+    held_until BIGINT NOT NULL DEFAULT 0,
+    holds BIGINT NOT NULL DEFAULT 0
 );
 
 -- Admissions by which a custodian let a member into a circle's group: each does so once, so that
@@ -89,6 +90,9 @@ CREATE TABLE consents (
     signature TEXT NOT NULL,
     recorded_at BIGINT NOT NULL,
     ingested_at BIGINT NOT NULL,
+    -- It is not sealed before: its circle did not have it any more; and how often that was.
+    held_until BIGINT NOT NULL DEFAULT 0,
+    holds BIGINT NOT NULL DEFAULT 0,
     batch INTEGER,
     position BIGINT,
     -- Its path there, where the batch's other leaves are not known: it was taken over from the circle.
@@ -106,7 +110,7 @@ CREATE TABLE consents (
 );
 CREATE INDEX consents_by_batch ON consents (batch) WHERE batch IS NOT NULL;
 -- Looked at in every round of the lane that seals.
-CREATE INDEX consents_waiting ON consents (ingested_at, commitment, context)
+CREATE INDEX consents_waiting ON consents (ingested_at, commitment, context, held_until)
     WHERE batch IS NULL AND NOT place_is_unsure;
 CREATE INDEX consents_by_handle ON consents (handle);
 CREATE INDEX consents_by_context ON consents (context);
@@ -127,6 +131,8 @@ CREATE TABLE batches (
     block_number BIGINT,
     block_hash TEXT,
     block_time BIGINT,
+    -- How often it landed at another time than the one known before.
+    landings BIGINT NOT NULL DEFAULT 0,
     -- Since when the chain says that it no longer has it, where it cannot be sent again.
     missing_since BIGINT,
     last_error TEXT

@@ -175,6 +175,44 @@ pub trait Chain: Send + Sync {
     /// [`ChainError`], as every method here.
     async fn chain_id(&self) -> Result<ChainId, ChainError>;
 
+    /// Whether it is this chain, and the contract of this class is there; of several endpoints the
+    /// first for which that is so goes on.
+    ///
+    /// # Errors
+    /// [`ChainError::OtherChain`], [`ChainError::NoContract`], [`ChainError::OtherClass`].
+    async fn check(
+        &self,
+        expected: ChainId,
+        contract: ContractAddress,
+        class_hash: ClassHash,
+    ) -> Result<(), ChainError> {
+        let found = self.chain_id().await?;
+        if found != expected {
+            return Err(ChainError::OtherChain { expected, found });
+        }
+        self.check_class(contract, class_hash).await
+    }
+
+    /// Refuses a contract that is not of this class: it could answer whatever it likes.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`] and [`ChainError::OtherClass`].
+    async fn check_class(
+        &self,
+        contract: ContractAddress,
+        expected: ClassHash,
+    ) -> Result<(), ChainError> {
+        match self.class_hash_at(contract).await? {
+            Some(found) if found == expected => Ok(()),
+            Some(found) => Err(ChainError::OtherClass {
+                contract,
+                expected,
+                found,
+            }),
+            None => Err(ChainError::NoContract(contract)),
+        }
+    }
+
     /// The block of a number; nothing if it is not there, or nobody can say.
     async fn block_at(&self, _: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
         Ok(None)
@@ -408,6 +446,12 @@ pub trait Account: Send + Sync {
     /// # Errors
     /// [`ChainError`], as every method here.
     async fn nonce(&self) -> Result<AccountNonce, ChainError>;
+
+    /// The same, for what did not land under the nonce that was said before; of several endpoints
+    /// that disagree the one in the middle, or the smaller of two.
+    async fn lowest_nonce(&self) -> Result<AccountNonce, ChainError> {
+        self.nonce().await
+    }
 
     /// Estimates the fee, adds a margin under a cap, and signs. Sends nothing.
     ///

@@ -5,9 +5,7 @@
 //! and one that says so is not believed.
 
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{
-    Anchorer, ChainId, ClassHash, ContractAddress, Salt, Sha256Digest, UnixSeconds,
-};
+use medsync_protocol::ids::{Anchorer, ChainId, ContractAddress, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::{ConsentSecrets, Handle, SecretHash};
 use medsync_protocol::signature::{PublicKey, SignError, Signature};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket, claim_message};
@@ -288,26 +286,6 @@ impl RpcChain {
             escrow: amount(low, high)?,
             ended_at: (ended_at != UnixSeconds(0)).then_some(ended_at),
         }))
-    }
-
-    /// Refuses a contract that is not of this class: it could answer whatever it likes.
-    ///
-    /// # Errors
-    /// [`ChainError::NoContract`] and [`ChainError::OtherClass`].
-    pub async fn check_class(
-        &self,
-        contract: ContractAddress,
-        expected: ClassHash,
-    ) -> Result<(), ChainError> {
-        match self.class_hash_at(contract).await? {
-            None => Err(ChainError::NoContract(contract)),
-            Some(found) if found == expected => Ok(()),
-            Some(found) => Err(ChainError::OtherClass {
-                contract,
-                expected,
-                found,
-            }),
-        }
     }
 
     /// Refuses what is no pool contract of the class that was reviewed, or judges by another

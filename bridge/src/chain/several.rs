@@ -296,6 +296,16 @@ impl Chain for SeveralChains {
         self.first(|chain| chain.chain_id()).await
     }
 
+    async fn check(
+        &self,
+        expected: ChainId,
+        contract: ContractAddress,
+        class_hash: ClassHash,
+    ) -> Result<(), ChainError> {
+        self.first(|chain| chain.check(expected, contract, class_hash))
+            .await
+    }
+
     async fn block_at(&self, number: BlockNumber) -> Result<Option<BlockAt>, ChainError> {
         self.first(|chain| chain.block_at(number)).await
     }
@@ -506,6 +516,23 @@ impl SeveralAccounts {
     ) -> Result<T, ChainError> {
         self.health.first(&self.endpoints, ask).await
     }
+
+    /// What the endpoints that answer say, at least one, the smallest first.
+    async fn nonces(&self) -> Result<Vec<AccountNonce>, ChainError> {
+        let asked = self.health.all(&self.endpoints, |account| account.nonce());
+        let (mut nonces, mut failed) = (Vec::new(), None);
+        for (_, answer) in asked.await {
+            match answer {
+                Ok(nonce) => nonces.push(nonce),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        nonces.sort_unstable();
+        match nonces.is_empty() {
+            true => Err(failed.unwrap_or_else(no_endpoint)),
+            false => Ok(nonces),
+        }
+    }
 }
 
 #[async_trait]
@@ -515,8 +542,15 @@ impl Account for SeveralAccounts {
         self.endpoints[0].address()
     }
 
+    /// The one in the middle; of two that disagree the larger, since one may be behind.
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
-        self.first(|account| account.nonce()).await
+        let nonces = self.nonces().await?;
+        Ok(nonces[nonces.len() / 2])
+    }
+
+    async fn lowest_nonce(&self) -> Result<AccountNonce, ChainError> {
+        let nonces = self.nonces().await?;
+        Ok(nonces[(nonces.len() - 1) / 2])
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {

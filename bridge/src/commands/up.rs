@@ -100,13 +100,11 @@ fn home_of(config: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::time::Duration;
-
-    use tokio::time::sleep;
+    use tokio::task::yield_now;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_node_ends_after_the_rounds_of_the_daemon() {
         let ended = RefCell::new(Vec::new());
         let node = async |mut stop: watch::Receiver<bool>| {
@@ -114,7 +112,9 @@ mod tests {
             ended.borrow_mut().push("node");
         };
         let daemon = async {
-            sleep(Duration::from_secs(10)).await;
+            for _ in 0..100 {
+                yield_now().await;
+            }
             ended.borrow_mut().push("daemon");
             "why it ended"
         };

@@ -10,7 +10,7 @@
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 
 use super::{Pipeline, PipelineError, submit};
-use crate::chain::{Account, ChainError, Class, Prepared, TransactionStatus};
+use crate::chain::{Account, Call, ChainError, Class, Prepared, TransactionStatus};
 use crate::store::batches::{BatchRow, BatchState};
 
 /// After how long a transaction that is out and in no block is replaced, in seconds.
@@ -42,9 +42,15 @@ async fn look_after(
         return Ok(());
     };
     let is_stuck = is_stuck(batch.submitted_at, pipeline.now());
-    match pipeline.chain.status(transaction).await? {
+    let status = match pipeline.chain.status(transaction).await? {
+        // A block of a time to come is none.
+        TransactionStatus::Accepted { block } if pipeline.check_not_ahead(block.time).is_err() => {
+            TransactionStatus::Received
+        }
+        status => status,
+    };
+    match status {
         TransactionStatus::Accepted { block } => {
-            pipeline.check_not_ahead(block.time)?;
             let registry = pipeline.registry.registry;
             let asked = pipeline
                 .chain
@@ -65,13 +71,19 @@ async fn look_after(
             tracing::info!(batch = batch.id.0, block = block.number.0, "batch anchored");
             Ok(())
         }
+        TransactionStatus::Received if !is_stuck => Ok(()),
         // Who is asked first may not know of it.
-        TransactionStatus::Unknown if submit::is_there(pipeline, anchorer, batch).await? => Ok(()),
+        TransactionStatus::Received | TransactionStatus::Unknown
+            if submit::is_there(pipeline, anchorer, batch).await? =>
+        {
+            Ok(())
+        }
         TransactionStatus::Received | TransactionStatus::Unknown if is_stuck => {
             replace(pipeline, account, anchorer, batch).await
         }
-        TransactionStatus::Received => Ok(()),
-        TransactionStatus::Unknown => send_again(pipeline, account, batch).await,
+        TransactionStatus::Received | TransactionStatus::Unknown => {
+            send_again(pipeline, account, batch).await
+        }
         TransactionStatus::Reverted { reason, .. }
             if submit::is_refused_as_there(pipeline, anchorer, batch, &reason).await =>
         {
@@ -121,7 +133,7 @@ async fn replace(
     };
     let call = submit::call_for(pipeline, anchorer, batch).await?;
     let replaced = async {
-        let prepared = account.replace(&call, &stuck).await?;
+        let prepared = instead_of(account, &call, &stuck).await?;
         submit::intend_and_send(pipeline, account, batch, &prepared).await?;
         tracing::warn!(
             batch = batch.id.0, transaction = %prepared.hash, stuck = %stuck.hash,
@@ -139,6 +151,20 @@ async fn replace(
             .await?),
         replaced => replaced,
     }
+}
+
+/// A transaction in the place of one that does not land: under its nonce, or under the next one if
+/// that is smaller. Then whoever said the nonce lied, or the chain dropped what was before it.
+pub(super) async fn instead_of(
+    account: &dyn Account,
+    call: &Call,
+    stuck: &Prepared,
+) -> Result<Prepared, ChainError> {
+    let next = account.lowest_nonce().await?;
+    if next < stuck.nonce {
+        return account.prepare(call, next).await;
+    }
+    account.replace(call, stuck).await
 }
 
 /// Whether a transaction is out for so long that another has to take its place.

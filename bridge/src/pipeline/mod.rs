@@ -229,25 +229,13 @@ impl Pipeline {
     }
 
     async fn ask_chain(&self) -> Result<(), ChainError> {
-        let found = self.chain.chain_id().await?;
-        if found != self.registry.chain_id {
-            return Err(ChainError::OtherChain {
-                expected: self.registry.chain_id,
-                found,
-            });
-        }
+        let registry = self.registry;
+        self.chain
+            .check(registry.chain_id, registry.registry, self.class_hash)
+            .await?;
         // Before anything is written: whether the clock is right.
         self.note_block(self.chain.tip_by_all().await?);
-        let contract = self.registry.registry;
-        match self.chain.class_hash_at(contract).await? {
-            Some(found) if found == self.class_hash => Ok(()),
-            Some(found) => Err(ChainError::OtherClass {
-                contract,
-                expected: self.class_hash,
-                found,
-            }),
-            None => Err(ChainError::NoContract(contract)),
-        }
+        Ok(())
     }
 
     /// One round of the batches' lane: seals what is due, then moves every open batch as far as

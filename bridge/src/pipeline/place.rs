@@ -5,12 +5,14 @@
 //!
 //! No circle can keep the others of its batch waiting. If one is stopped by an alarm, refuses or
 //! does not answer for a while, the batch, of which nothing was sent, is taken apart: the others
-//! are sealed anew at once, and that circle's consents are tried again later.
+//! are sealed anew at once, and that circle's consents are tried again later, each time after twice
+//! as long. A consent or a log that its circle does not have any more is left out alone: whoever
+//! deletes its own entry keeps nobody else's waiting.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
+use medsync_protocol::ids::{Anchorer, ContextId};
 use medsync_protocol::tree::{Root, Tree};
 
 use super::{Pipeline, PipelineError};
@@ -18,11 +20,41 @@ use crate::guard::{self, GuardError};
 use crate::source::{AnchorReport, Head, PlacedTicket, SourceError, StageReport};
 use crate::store::batches::{Afterwards, BatchRow, BatchState};
 use crate::store::consents::ConsentLeaf;
+use crate::store::held::LeftOut;
+use crate::store::log::LogEnd;
 
 /// How long a sealed batch waits for a circle that does not answer, in seconds.
 const CIRCLE_WAIT_S: u64 = 5 * 60;
-/// After how long a circle that was left out is tried again, in seconds.
-const HELD_BACK_S: u64 = 60 * 60;
+/// What the app answers about what the circle does not have.
+const UNKNOWN: [&str; 2] = ["unknown_consent", "unknown_log_entry"];
+
+/// What did not take its place.
+enum Unplaced {
+    Consent(ConsentLeaf),
+    Log(LogEnd),
+    Ticket(ContextId),
+}
+
+impl Unplaced {
+    const fn context(&self) -> ContextId {
+        match self {
+            Self::Consent(consent) => consent.context,
+            Self::Log(end) => end.context,
+            Self::Ticket(context) => *context,
+        }
+    }
+
+    /// What of it is left out, where the circle does not have it.
+    fn leave_out(&self, left_out: &mut LeftOut) {
+        match self {
+            Self::Consent(consent) => drop(left_out.consents.insert(consent.commitment)),
+            Self::Log(end) => drop(left_out.logs.insert((end.context, end.author_key))),
+            Self::Ticket(context) => drop(left_out.circles.insert(*context)),
+        }
+    }
+}
+
+type NotPlaced = Vec<(Unplaced, PipelineError)>;
 
 /// Places every sealed batch.
 ///
@@ -44,34 +76,37 @@ async fn place(
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
     let consents = pipeline.store.consents_in(batch.id).await?;
-    let unwritten = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await?;
-    let unwritten = unwritten
-        .into_iter()
-        .map(|(consent, error)| (consent.context, error))
-        .chain(place_heads(pipeline, batch).await?)
-        .chain(place_tickets(pipeline, batch, anchorer).await?);
+    let untold = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await?;
+    let untold = untold.into_iter();
+    let mut unplaced: NotPlaced = untold
+        .map(|(consent, error)| (Unplaced::Consent(consent), error))
+        .collect();
+    place_heads(pipeline, batch, &mut unplaced).await?;
+    place_tickets(pipeline, batch, anchorer, &mut unplaced).await?;
     let now = pipeline.now();
     let has_waited = now.0.saturating_sub(batch.sealed_at.0) >= CIRCLE_WAIT_S;
-    let mut held_back = BTreeSet::new();
+    let mut left_out = LeftOut::default();
     let mut waits = None;
-    for (context, error) in unwritten {
-        if is_final(&error) || (has_waited && !is_node_down(&error)) {
-            held_back.insert(context);
+    for (what, error) in unplaced {
+        if is_unknown(&error) {
+            what.leave_out(&mut left_out);
+        } else if is_final(&error) || (has_waited && !is_node_down(&error)) {
+            left_out.circles.insert(what.context());
         } else {
             waits.get_or_insert(error);
         }
     }
-    if !held_back.is_empty() {
-        let held_back: Vec<ContextId> = held_back.into_iter().collect();
-        let until = UnixSeconds(now.0 + HELD_BACK_S);
+    if !left_out.is_empty() {
         pipeline
             .store
-            .dissolve_batch(batch.id, Afterwards::Sealed, (&held_back, until))
+            .dissolve_batch(batch.id, Afterwards::Sealed, &left_out, now)
             .await?;
         tracing::warn!(
             batch = batch.id.0,
-            circles = held_back.len(),
-            "a batch was taken apart: circles did not take their positions and are left out",
+            circles = left_out.circles.len(),
+            consents = left_out.consents.len(),
+            logs = left_out.logs.len(),
+            "a batch was taken apart: what did not take its position is left out",
         );
         return Ok(());
     }
@@ -83,16 +118,23 @@ async fn place(
     Ok(())
 }
 
-/// Writes the heads of a batch into their contexts. Answers those contexts that did not take one.
+/// The circles of which nothing more is asked for this batch.
+fn silent(unplaced: &NotPlaced) -> BTreeSet<ContextId> {
+    let about_circle = unplaced.iter().filter(|(_, error)| !is_unknown(error));
+    about_circle.map(|(what, _)| what.context()).collect()
+}
+
+/// Writes the heads of a batch into their contexts, and notes which did not take one.
 async fn place_heads(
     pipeline: &Pipeline,
     batch: &BatchRow,
-) -> Result<Vec<(ContextId, PipelineError)>, PipelineError> {
+    unplaced: &mut NotPlaced,
+) -> Result<(), PipelineError> {
     let tree = tree_of(pipeline, batch)?;
-    let mut untold: Vec<(ContextId, PipelineError)> = Vec::new();
+    let mut silent = silent(unplaced);
     for leaf in pipeline.store.heads_in(batch.id).await? {
         let end = leaf.end;
-        if untold.iter().any(|(silent, _)| *silent == end.context) {
+        if silent.contains(&end.context) {
             continue;
         }
         let head = Head {
@@ -107,10 +149,13 @@ async fn place_heads(
         };
         if let Err(error) = record_head(pipeline, end.context, &head).await {
             tracing::warn!(context = %end.context, %error, "a head could not be written");
-            untold.push((end.context, error));
+            if !is_unknown(&error) {
+                silent.insert(end.context);
+            }
+            unplaced.push((Unplaced::Log(end), error));
         }
     }
-    Ok(untold)
+    Ok(())
 }
 
 async fn record_head(
@@ -124,18 +169,18 @@ async fn record_head(
     Ok(())
 }
 
-/// Writes the tickets of a batch into their circles. Answers those circles that did not take one.
+/// Writes the tickets of a batch into their circles, and notes which did not take one.
 async fn place_tickets(
     pipeline: &Pipeline,
     batch: &BatchRow,
     anchorer: Anchorer,
-) -> Result<Vec<(ContextId, PipelineError)>, PipelineError> {
+    unplaced: &mut NotPlaced,
+) -> Result<(), PipelineError> {
     let tickets = pipeline.store.tickets_in(batch.id).await?;
-    let mut untold: Vec<(ContextId, PipelineError)> = Vec::new();
     if tickets.is_empty() {
-        return Ok(untold);
+        return Ok(());
     }
-    let tree = tree_of(pipeline, batch)?;
+    let (tree, mut silent) = (tree_of(pipeline, batch)?, silent(unplaced));
     for row in tickets {
         let proof = row.position.and_then(|position| tree.proof(position));
         let placed = PlacedTicket {
@@ -143,15 +188,16 @@ async fn place_tickets(
             root: batch.root,
             proof: proof.ok_or_else(|| broken(batch, "a ticket stands outside of it"))?,
         };
-        if untold.iter().any(|(silent, _)| *silent == row.context) {
+        if silent.contains(&row.context) {
             continue;
         }
         if let Err(error) = put_ticket(pipeline, row.context, &placed).await {
             tracing::warn!(context = %row.context, %error, "a ticket could not be written");
-            untold.push((row.context, error));
+            silent.insert(row.context);
+            unplaced.push((Unplaced::Ticket(row.context), error));
         }
     }
-    Ok(untold)
+    Ok(())
 }
 
 /// Writes a ticket with its place into its circle, unless it is there.
@@ -218,6 +264,14 @@ fn is_final(error: &PipelineError) -> bool {
     }
 }
 
+/// Whether the circle does not have what is to be placed: its member deleted it again.
+fn is_unknown(error: &PipelineError) -> bool {
+    let PipelineError::Source(error) = error else {
+        return false;
+    };
+    error.refusal().is_some_and(|code| UNKNOWN.contains(&code))
+}
+
 /// Whether it is nothing about the circle: all of them have to wait.
 pub(super) fn is_node_down(error: &PipelineError) -> bool {
     matches!(
@@ -269,7 +323,7 @@ pub async fn report(
             tracing::warn!(%commitment, %error, "a position could not be written");
             let is_refusal = matches!(error, PipelineError::Source(SourceError::Refused { .. }));
             // One refusal is enough to leave a circle out of a batch.
-            if !is_refusal || stage == StageReport::Sealed {
+            if !is_refusal || stage == StageReport::Sealed && !is_unknown(&error) {
                 silent.insert(consent.context);
             }
             untold.push((consent.clone(), error));

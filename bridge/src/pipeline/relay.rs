@@ -6,7 +6,7 @@
 
 use medsync_protocol::secrets::Handle;
 
-use super::confirm::{is_dead, is_stuck};
+use super::confirm::{instead_of, is_dead, is_stuck};
 use super::{Pipeline, PipelineError};
 use crate::chain::{Account, Call, ChainError, Prepared, REVOCATIONS_MAX, TransactionStatus};
 use crate::store::revocations::RevocationRow;
@@ -174,7 +174,7 @@ async fn intend_and_send(
         openings: openings.map(|r| (r.secret.clone(), r.claim_key)).collect(),
     };
     let prepared = match stuck {
-        Some(stuck) => account.replace(&call, stuck).await?,
+        Some(stuck) => instead_of(account, &call, stuck).await?,
         None => account.prepare(&call, account.nonce().await?).await?,
     };
     let handles: Vec<Handle> = revocations.iter().map(|r| r.handle).collect();

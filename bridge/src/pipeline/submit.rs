@@ -13,6 +13,10 @@ use crate::chain::{Account, Call, ChainError, Class, Prepared, RegistryRevert, R
 use crate::source::StageReport;
 use crate::store::batches::{BatchRow, BatchState};
 
+/// How long a batch rests that was sent and did not land, in seconds: whoever says each time that it
+/// failed, and lies, costs a fee a minute at most.
+const RESEND_REST_S: u64 = 60;
+
 /// Prepares and sends the first placed batch that can be sent, unless another is on its way.
 ///
 /// # Errors
@@ -33,7 +37,7 @@ pub async fn submit_next(
     let mut outcome = Ok(());
     for batch in open
         .iter()
-        .filter(|batch| batch.state == BatchState::Placed)
+        .filter(|batch| batch.state == BatchState::Placed && !rests(batch, pipeline.now()))
     {
         match submit(pipeline, account, anchorer, batch).await {
             Err(PipelineError::Chain(error)) if error.class() == Class::FailBatch => {
@@ -53,6 +57,12 @@ pub async fn submit_next(
     outcome
 }
 
+/// Whether a batch was sent a moment ago and came back.
+fn rests(batch: &BatchRow, now: UnixSeconds) -> bool {
+    let sent_at = batch.submitted_at;
+    batch.last_error.is_some() && sent_at.is_some_and(|at| now.0.abs_diff(at.0) < RESEND_REST_S)
+}
+
 async fn submit(
     pipeline: &Pipeline,
     account: &dyn Account,
@@ -67,6 +77,10 @@ async fn submit(
     let prepared = account.prepare(&call, account.nonce().await?).await?;
     intend_and_send(pipeline, account, batch, &prepared).await?;
     tracing::info!(batch = batch.id.0, transaction = %prepared.hash, "batch submitted");
+    if batch.transaction.is_some() {
+        // Circles have heard once that it is on its way: more would fill them.
+        return Ok(());
+    }
     let stage = StageReport::Submitted {
         transaction: prepared.hash,
     };

@@ -21,6 +21,7 @@ use medsync_protocol::secrets::Handle;
 use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
 use crate::store::batches::{Afterwards, BatchId, BatchRow};
+use crate::store::held::LeftOut;
 use crate::store::revocations::RevokedOnChain;
 
 /// How many handles of which the chain said something once are asked about first: they do not wait
@@ -224,7 +225,8 @@ async fn is_still_there(
         }
         (false, Some(since)) if since.0 + SETTLED_S <= now.0 => {
             let afterwards = Afterwards::LookedUp;
-            store.dissolve_batch(id, afterwards, (&[], now)).await?;
+            let left_out = LeftOut::default();
+            store.dissolve_batch(id, afterwards, &left_out, now).await?;
             tracing::error!(
                 batch = id.0,
                 "the chain no longer has a batch; it is sealed anew"

@@ -39,7 +39,15 @@ impl Silence {
         question: Question,
         came: SourceResult<T>,
     ) -> SourceResult<T> {
-        let (now, asked) = (Instant::now(), (context, question));
+        self.note_at(Instant::now(), (context, question), came)
+    }
+
+    fn note_at<T>(
+        &self,
+        now: Instant,
+        asked: (ContextId, Question),
+        came: SourceResult<T>,
+    ) -> SourceResult<T> {
         let mut unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &came {
             Err(SourceError::TimedOut { .. }) => {
@@ -86,22 +94,23 @@ mod tests {
         Err(SourceError::UnknownContext(STUCK))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_circle_is_silent_from_its_first_question_to_its_last() {
+    #[test]
+    fn a_circle_is_silent_from_its_first_question_to_its_last() {
         let (silence, began) = (Silence::default(), Instant::now());
+        let (call, state) = ((STUCK, Question::Call), (STUCK, Question::State));
         for asked in 0..4_u32 {
-            assert!(silence.note(STUCK, Question::Call, timed_out()).is_err());
-            assert!(silence.note(STUCK, Question::State, Ok(())).is_ok());
-            assert!(silence.note(WELL, Question::Call, Ok(())).is_ok());
+            let now = began + WAIT * asked;
+            assert!(silence.note_at(now, call, timed_out()).is_err());
+            assert!(silence.note_at(now, state, Ok(())).is_ok());
+            assert!(silence.note_at(now, (WELL, Question::Call), Ok(())).is_ok());
+            // From the last question on nobody has asked.
             assert_eq!(silence.longest(began), WAIT * asked);
-            tokio::time::advance(WAIT).await;
         }
-        // Nobody asks any more.
-        assert_eq!(silence.longest(began), WAIT * 3);
-        // The process that was asked then is not this one.
-        assert_eq!(silence.longest(Instant::now()), Duration::ZERO);
+        // The process that was asked at first is not this one.
+        assert_eq!(silence.longest(began + WAIT * 2), WAIT);
+        assert_eq!(silence.longest(began + WAIT * 9), Duration::ZERO);
         // A refusal is an answer.
-        assert!(silence.note(STUCK, Question::Call, refused()).is_err());
+        assert!(silence.note_at(began + WAIT * 4, call, refused()).is_err());
         assert_eq!(silence.longest(began), Duration::ZERO);
     }
 }

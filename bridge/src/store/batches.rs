@@ -5,13 +5,14 @@
 //! no longer has, goes back to `placed` and is prepared anew; its root stays what it is. One that
 //! is not placed yet can be dissolved, and its consents are sealed again.
 
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::tree::{Leaf, Root};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::consents::ConsentLeaf;
+use super::held::LeftOut;
 use super::log::HeadLeaf;
 use super::tickets::TicketRow;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
@@ -84,6 +85,10 @@ pub struct BatchRow {
     pub last_error: Option<String>,
 }
 
+/// How often a batch that landed at another time is told of again: whoever says other times without
+/// end fills no circle.
+const LANDINGS_MAX: u64 = 8;
+
 /// What becomes of the consents of a batch that is taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
@@ -98,8 +103,9 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
     let number: Option<i64> = row.try_get("block_number")?;
     let hash: Option<String> = row.try_get("block_hash")?;
     let time: Option<i64> = row.try_get("block_time")?;
+    let state = BatchState::named(row.try_get("state")?)?;
     let block = match (number, hash, time) {
-        (Some(number), Some(hash), Some(time)) => Some((
+        (Some(number), Some(hash), Some(time)) if state == BatchState::Anchored => Some((
             Block {
                 number: BlockNumber(unsigned(number)),
                 hash: read::<BlockHash>("a block hash", &hash)?,
@@ -114,7 +120,7 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
         leaf_count: unsigned(row.try_get("leaf_count")?),
         // Leaves that cannot be read lead nowhere, and the batch alone is broken.
         leaves: read_json("leaves", row.try_get("leaves")?).unwrap_or_default(),
-        state: BatchState::named(row.try_get("state")?)?,
+        state,
         sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
         submitted_at: row
             .try_get::<Option<i64>, _>("submitted_at")?
@@ -306,50 +312,62 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the block that has the batch; its contexts are told next.
+    /// Keeps the block that has the batch; its contexts are told next. If it was there before and
+    /// was taken back, and is there at the same time again, they know.
     ///
     /// # Errors
-    /// A database that refuses.
+    /// A database that refuses; nothing is then changed.
     pub async fn batch_landed(
         &self,
         id: BatchId,
         block: Block,
         time: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE batches SET state = 'anchored', intent = NULL, block_number = $2, \
-             block_hash = $3, block_time = $4, last_error = NULL WHERE id = $1",
+        let mut transaction = self.db.begin("batch_landed").await?;
+        let elsewhere = sqlx::query(
+            "UPDATE batches SET block_number = $2, block_hash = $3, block_time = $4, \
+             landings = landings + 1 WHERE id = $1 \
+             AND (block_time IS NULL OR block_time <> $4) AND landings < $5",
         )
         .bind(id.0)
         .bind(signed(block.number.0))
         .bind(block.hash.to_string())
         .bind(signed(time.0))
-        .execute(&self.db)
-        .await?;
-        Ok(())
-    }
-
-    /// Takes back that a batch is on chain: it is sent again, and its contexts are told again.
-    ///
-    /// # Errors
-    /// A database that refuses; nothing is then changed.
-    pub async fn batch_lost(&self, id: BatchId) -> Result<(), StoreError> {
-        let mut transaction = self.db.begin("batch_lost").await?;
-        sqlx::query(
-            "UPDATE batches SET state = 'placed', block_number = NULL, block_hash = NULL, \
-             block_time = NULL, last_error = 'the chain no longer has it' WHERE id = $1",
-        )
-        .bind(id.0)
+        .bind(signed(LANDINGS_MAX))
         .execute(&mut *transaction)
         .await?;
+        if elsewhere.rows_affected() > 0 {
+            sqlx::query(
+                "UPDATE consents SET told_at = NULL, tell_after = 0, tell_failures = 0 \
+                 WHERE batch = $1",
+            )
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await?;
+        }
         sqlx::query(
-            "UPDATE consents SET told_at = NULL, tell_after = 0, tell_failures = 0 \
-             WHERE batch = $1",
+            "UPDATE batches SET state = 'anchored', intent = NULL, last_error = NULL \
+             WHERE id = $1",
         )
         .bind(id.0)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Takes back that a batch is on chain: it is sent again.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn batch_lost(&self, id: BatchId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET state = 'placed', last_error = 'the chain no longer has it' \
+             WHERE id = $1",
+        )
+        .bind(id.0)
+        .execute(&self.db)
+        .await?;
         Ok(())
     }
 
@@ -372,7 +390,8 @@ impl Store {
     }
 
     /// Takes a batch apart that is not on chain and never will be: nothing was sent of it, or its
-    /// leaves are not known here. That of `held_back` is not sealed again before a time.
+    /// leaves are not known here. What is `left_out` is not sealed again for a while: logs before
+    /// their entries are there again, the others an hour and each time twice as long, up to a day.
     ///
     /// # Errors
     /// A database that refuses; nothing is then changed.
@@ -380,16 +399,11 @@ impl Store {
         &self,
         id: BatchId,
         afterwards: Afterwards,
-        (held_back, until): (&[ContextId], UnixSeconds),
+        left_out: &LeftOut,
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("dissolve_batch").await?;
-        for context in held_back {
-            sqlx::query("UPDATE circles SET held_until = $2 WHERE context = $1")
-                .bind(context.to_string())
-                .bind(signed(until.0))
-                .execute(&mut *transaction)
-                .await?;
-        }
+        left_out.leave_out(&mut transaction, now).await?;
         sqlx::query(
             "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL, \
              place_is_unsure = $2 WHERE batch = $1",

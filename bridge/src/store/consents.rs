@@ -162,8 +162,8 @@ impl Store {
     }
 
     /// How many consents are in no batch yet and may be sealed, and since when the oldest waits.
-    /// Those of a circle that is stopped or held back may not: it could not be told of their
-    /// places.
+    /// Those of a circle that is stopped or held back may not, since it could not be told of their
+    /// places, and neither may those that their circle did not have any more.
     ///
     /// # Errors
     /// A database that refuses.
@@ -173,7 +173,7 @@ impl Store {
     ) -> Result<(u64, Option<UnixSeconds>), StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(*) AS n, MIN(ingested_at) AS since FROM consents \
-             WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
+             WHERE batch IS NULL AND NOT place_is_unsure AND held_until <= $1 AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $1)",
         )
         .bind(signed(now.0))
@@ -195,7 +195,7 @@ impl Store {
     ) -> Result<Vec<ConsentLeaf>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM consents \
-             WHERE batch IS NULL AND NOT place_is_unsure AND context NOT IN \
+             WHERE batch IS NULL AND NOT place_is_unsure AND held_until <= $2 AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
              ORDER BY ingested_at, commitment LIMIT $1",
         )

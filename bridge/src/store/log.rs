@@ -456,7 +456,7 @@ impl Store {
 
     /// Logs that went on since they were last in a batch, those that wait longest first, and since
     /// when the first waits. Those of a circle that is stopped or held back are left out, and so is
-    /// what is not in its context yet.
+    /// what is not in its context yet, or not any more.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -468,12 +468,13 @@ impl Store {
         let rows = sqlx::query(
             "SELECT due.context, due.author_key, due.seq, due.since, MIN(log.digest) AS digest \
              FROM (SELECT context, author_key, MAX(seq) AS seq, MIN(seen_at) AS since FROM log \
-             WHERE head_batch IS NULL AND published_at IS NOT NULL \
+             WHERE head_batch IS NULL AND published_at IS NOT NULL AND missed_at IS NULL \
              AND context NOT IN (SELECT context FROM circles \
              WHERE alarm IS NOT NULL OR held_until > $2) \
              GROUP BY context, author_key) AS due JOIN log ON log.context = due.context \
              AND log.author_key = due.author_key AND log.seq = due.seq \
              AND log.head_batch IS NULL AND log.published_at IS NOT NULL \
+             AND log.missed_at IS NULL \
              GROUP BY due.context, due.author_key, due.seq, due.since \
              ORDER BY due.since, due.context, due.author_key LIMIT $1",
         )

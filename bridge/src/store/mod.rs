@@ -46,6 +46,7 @@ mod clock;
 pub mod consents;
 mod db;
 pub mod facts;
+pub mod held;
 pub mod keychanges;
 pub mod log;
 mod placed;

@@ -4,6 +4,7 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 
 use super::batches::{Afterwards, BatchId, BatchState};
 use super::facts::ask_for_revocations;
+use super::held::LeftOut;
 use super::{Store, StoreError};
 use crate::source::EntryKind;
 
@@ -63,7 +64,8 @@ impl Store {
     /// Takes a batch apart that may be on chain: none of its consents is sealed again before it
     /// was looked up, also if this process dies now.
     pub(super) async fn take_apart(&self, id: BatchId, now: UnixSeconds) -> Result<(), StoreError> {
-        self.dissolve_batch(id, Afterwards::LookedUp, (&[], now))
+        let left_out = LeftOut::default();
+        self.dissolve_batch(id, Afterwards::LookedUp, &left_out, now)
             .await
     }
 }

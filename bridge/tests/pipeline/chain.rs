@@ -44,6 +44,10 @@ struct State {
     height: u64,
     /// Since when it says that it has any batch that it is asked about.
     claims_all: Option<UnixSeconds>,
+    /// Whether it says that whatever was sent is in a block of a time to come.
+    claims_later: bool,
+    /// Whether it does not have the contract.
+    is_empty: bool,
     /// Whether what is sent comes into no block for now.
     is_stuck: bool,
     /// Whether nobody pays more than before.
@@ -156,6 +160,16 @@ impl FakeChain {
     /// From now on it says that it has any batch, since then.
     pub fn claim_every_batch(&self, since: UnixSeconds) {
         self.state.lock().expect("one test").claims_all = Some(since);
+    }
+
+    /// From now on it says that whatever was sent is in a block of a time to come.
+    pub fn claim_that_all_is_in_a_block_to_come(&self) {
+        self.state.lock().expect("one test").claims_later = true;
+    }
+
+    /// From now on it does not have the contract.
+    pub fn lack_the_contract(&self) {
+        self.state.lock().expect("one test").is_empty = true;
     }
 
     /// From now on what is sent stays out of all blocks.
@@ -291,7 +305,8 @@ impl Chain for FakeChain {
     }
 
     async fn class_hash_at(&self, _: ContractAddress) -> Result<Option<ClassHash>, ChainError> {
-        Ok(Some(ClassHash::from_felt(Felt::ONE)))
+        let is_empty = self.state.lock().expect("one test").is_empty;
+        Ok((!is_empty).then(|| ClassHash::from_felt(Felt::ONE)))
     }
 
     async fn head_of(&self, _: ContractAddress, _: Anchorer) -> Result<AnchorHead, ChainError> {
@@ -381,6 +396,13 @@ impl Chain for FakeChain {
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.faults.before("status").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
+        if state.claims_later {
+            let block = BlockAt {
+                time: UnixSeconds(1 << 40),
+                ..Self::tip(&state)
+            };
+            return Ok(TransactionStatus::Accepted { block });
+        }
         Ok(state
             .transactions
             .get(&transaction)

@@ -9,7 +9,7 @@ use medsync::source::{
     EntryKey, EntryKind, Granted, Head, LogEntry, NewRecord, PlacedTicket, Pool, Record, Release,
     Revocation, SharedReceipt, SignedKeyChange, SourceError, StageReport, Written,
 };
-use medsync_protocol::audit::{Pseudonym, RecordRef};
+use medsync_protocol::audit::{EntryDigest, Pseudonym, RecordRef};
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::decide::Attributes;
 use medsync_protocol::ids::{
@@ -95,10 +95,34 @@ fn broken(call: &str) -> SourceError {
 }
 
 fn refusal(method: &'static str) -> SourceError {
+    refused(method, "full")
+}
+
+fn refused(method: &'static str, code: &str) -> SourceError {
     SourceError::Refused {
         method,
-        code: "full".into(),
+        code: code.into(),
         reason: "a fault of the test".into(),
+    }
+}
+
+impl State {
+    fn has_consent(&self, commitment: Commitment) -> bool {
+        let bodies = self.entries.iter().map(|(_, body)| body);
+        let mut consents = bodies.filter_map(|body| match body {
+            EntryBody::Consent(consent) => Some(consent.commitment),
+            _ => None,
+        });
+        consents.any(|found| found == commitment)
+    }
+
+    fn has_log(&self, digest: EntryDigest) -> bool {
+        let bodies = self.entries.iter().map(|(_, body)| body);
+        let mut entries = bodies.filter_map(|body| match body {
+            EntryBody::Log(entry) => Some(entry.digest()),
+            _ => None,
+        });
+        entries.any(|found| found == digest)
     }
 }
 
@@ -403,6 +427,14 @@ impl FakeCircle {
     /// A hostile member's node drops everything.
     pub fn drop_entries(&self) {
         self.state.lock().expect("one test").entries.clear();
+    }
+
+    /// A member deletes a consent of its own.
+    pub fn drop_consent(&self, commitment: Commitment) {
+        let mut state = self.state.lock().expect("one test");
+        state.entries.retain(|(_, body)| {
+            !matches!(body, EntryBody::Consent(found) if found.commitment == commitment)
+        });
     }
 
     /// Nobody has used the invitation yet.

@@ -11,14 +11,17 @@ use medsync::chain::{
 use medsync::pipeline::relay;
 use medsync::pipeline::watch::watch_round;
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::ids::{ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::tree::Root;
 
 use super::chain::{FakeAccount, FakeChain};
 use super::faults::Faults;
 use super::restored::found_but_evidence as found;
-use super::{SETTLED_S, World, anchorer, check, consent, fill, registry, round, run, world};
+use super::stuck::STUCK_AFTER_S;
+use super::{
+    ROUNDS_MAX, SETTLED_S, World, anchorer, check, consent, fill, registry, round, run, world,
+};
 
 /// The world's own endpoint behind another one.
 fn behind(world: &World, first: &FakeChain) -> (SeveralChains, Arc<Health>) {
@@ -67,6 +70,8 @@ enum Harm {
     Forgets,
     /// It says that the account has nothing.
     Refuses,
+    /// It says a nonce of a time to come, and takes what is sent under it.
+    Misnumbers,
 }
 
 #[async_trait]
@@ -76,12 +81,16 @@ impl Account for Hostile {
     }
 
     async fn nonce(&self) -> Result<AccountNonce, ChainError> {
-        self.inner.nonce().await
+        let AccountNonce(nonce) = self.inner.nonce().await?;
+        Ok(match self.does {
+            Harm::Misnumbers => AccountNonce(nonce + 5),
+            _ => AccountNonce(nonce),
+        })
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
         match self.does {
-            Harm::Forgets => self.inner.prepare(call, nonce).await,
+            Harm::Forgets | Harm::Misnumbers => self.inner.prepare(call, nonce).await,
             Harm::Refuses => Err(ChainError::NoAccount(self.address())),
         }
     }
@@ -92,7 +101,7 @@ impl Account for Hostile {
 
     async fn send(&self, _: &Prepared) -> Result<Sent, ChainError> {
         match self.does {
-            Harm::Forgets => Ok(Sent::Accepted),
+            Harm::Forgets | Harm::Misnumbers => Ok(Sent::Accepted),
             Harm::Refuses => Err(ChainError::NoAccount(self.address())),
         }
     }
@@ -100,7 +109,7 @@ impl Account for Hostile {
 
 #[tokio::test]
 async fn hostile_endpoint_forgets_or_refuses_transactions_and_they_land() {
-    for does in [Harm::Forgets, Harm::Refuses] {
+    for does in [Harm::Forgets, Harm::Refuses, Harm::Misnumbers] {
         let mut world = world(Vec::new()).await;
         fill(&world.circle);
         let account = |address: u64| -> Option<Arc<dyn Account>> {
@@ -116,9 +125,67 @@ async fn hostile_endpoint_forgets_or_refuses_transactions_and_they_land() {
         };
         world.pipeline.anchor_account = account(100);
         world.pipeline.revoke_account = account(200);
-        run(&mut world).await;
+        run_patiently(&world).await;
         check(&world, "the first endpoint is hostile");
     }
+}
+
+/// It takes and passes on nothing itself; the other endpoint does.
+#[tokio::test]
+async fn hostile_endpoint_says_that_all_is_in_a_block_of_a_time_to_come_and_it_is_anchored() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.clock_behind_s_max = 2;
+    fill(&world.circle);
+    let lying = world.chain.fork();
+    lying.claim_that_all_is_in_a_block_to_come();
+    let (chain, _) = behind(&world, &lying);
+    world.pipeline.chain = Arc::new(chain);
+    world.chain.get_stuck();
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    world.clock.advance(STUCK_AFTER_S);
+    world.chain.go_on(true);
+    run_patiently(&world).await;
+    check(&world, "the first endpoint lives in the future");
+}
+
+/// Each transaction may have to be replaced once.
+async fn run_patiently(world: &World) {
+    for _ in 0..5 {
+        for _ in 0..ROUNDS_MAX {
+            if round(world).await {
+                return;
+            }
+        }
+    }
+    panic!("the pipeline did not come to rest");
+}
+
+#[tokio::test]
+async fn an_endpoint_without_the_contract_is_passed_over_after_a_start() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    let empty = world.chain.fork();
+    empty.lack_the_contract();
+    let (chain, health) = behind(&world, &empty);
+    world.pipeline.chain = Arc::new(chain);
+    world
+        .pipeline
+        .check_chain()
+        .await
+        .expect("the other has it");
+    assert!(health.complaints()[0].starts_with("endpoint 1: "));
+    run(&mut world).await;
+    check(&world, "the first endpoint lacks the contract");
+    let alone = SeveralChains::new(vec![Arc::new(empty)], Health::of(1));
+    let registry = registry();
+    let lacks = alone.check(
+        registry.chain_id,
+        registry.registry,
+        ClassHash::from_felt(Felt::ONE),
+    );
+    assert!(matches!(lacks.await, Err(ChainError::NoContract(_))));
 }
 
 #[tokio::test]

@@ -1,18 +1,23 @@
 //! Nobody's circle keeps another's waiting, and nobody drains an account.
 
+use medsync::audit;
 use medsync::pipeline::ingest;
-use medsync::seams::Clock;
-use medsync::source::{EntryKey, Revocation};
+use medsync::seams::{Clock, system_random};
+use medsync::source::{Circle, EntryKey, EntryKind, LogEntry, Revocation, StageReport};
+use medsync::store::Store;
 use medsync::store::revocations::UNKNOWN_RELAYED_MAX;
+use medsync_protocol::audit::Body;
+use medsync_protocol::consent::Commitment;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{MemberId, UnixSeconds};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 
-use super::circle::{CONTEXT, OTHER, Refuses};
+use super::circle::{CONTEXT, FakeCircle, OTHER, Refuses};
 use super::faults::{Fault, Plan};
 use super::{
-    ROUNDS_MAX, START, anchorer, consent, consent_of, fill, patient, revocation_of, round, world,
+    ROUNDS_MAX, START, World, anchorer, consent, consent_of, fill, patient, revocation_of, round,
+    run, secret, world,
 };
 
 /// A revocation of nothing: anybody can make them without end.
@@ -240,4 +245,66 @@ async fn a_circle_that_refuses_once_hears_of_its_block_later() {
         round(&world).await;
     }
     assert!(world.circle.reports().len() > told);
+}
+
+/// Whoever deletes what it wrote before it has its place is left out alone.
+#[tokio::test]
+async fn hostile_member_deletes_its_consent_and_log_and_all_others_are_anchored() {
+    const HOUR_S: u64 = 60 * 60;
+    let mut world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.pipeline.batch.consents_max = 16;
+    for number in 0..3 {
+        world.circle.add_consent(consent(number).0);
+    }
+    let (elsewhere, _) = consent_of(&patient(), 7, OTHER, anchorer());
+    world.other.add_consent(elsewhere);
+    world
+        .circle
+        .append_log(&said_elsewhere().await)
+        .await
+        .expect("taken");
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let (deleted, signed) = consent(1);
+    world.circle.drop_consent(signed.commitment);
+    world.circle.forget(EntryKind::Log);
+    for _ in 0..6 {
+        // What is taken apart is sealed anew.
+        let _ = world.pipeline.batch_round().await;
+    }
+    let told = |circle: &FakeCircle| {
+        let reports = circle.reports();
+        let told = reports
+            .iter()
+            .filter(|report| matches!(report.stage, StageReport::Anchored { .. }));
+        told.count()
+    };
+    assert_eq!((told(&world.circle), told(&world.other)), (2, 1));
+    assert_eq!(world.chain.anchored().len(), 1);
+    let waiting = async |world: &World| {
+        let waiting = world.pipeline.store.waiting(world.clock.now()).await;
+        waiting.expect("the store").0
+    };
+    assert_eq!(waiting(&world).await, 0, "it is left out");
+    // It is there again, and has its place once its time has come.
+    world.circle.add_consent(deleted);
+    world.clock.advance(HOUR_S);
+    assert_eq!(waiting(&world).await, 1);
+    run(&mut world).await;
+    assert_eq!(told(&world.circle), 3);
+}
+
+/// An entry of the patient's log that this store did not write.
+async fn said_elsewhere() -> LogEntry {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path(), &secret())
+        .await
+        .expect("a store");
+    let says = Body::Granted {
+        consent: Commitment::from_felt(Felt::ONE),
+    };
+    let (author, now, mut random) = (patient(), UnixSeconds(START), system_random());
+    audit::append(&store, CONTEXT, &author, &says, now, &mut random)
+        .await
+        .expect("kept")
 }

@@ -25,6 +25,33 @@ async fn hostile_endpoint_said_that_it_landed_and_it_goes_out_again() {
     check(&world, "the chain forgot everything once");
 }
 
+/// Of the same block a circle hears once, and of others a few times.
+#[tokio::test]
+async fn hostile_endpoint_says_now_and_then_that_a_batch_is_gone_and_fills_no_circle() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let (store, heard) = (world.pipeline.store.clone(), world.circle.reports().len());
+    let batches = store.anchored_batches(BatchId(0), u32::MAX).await;
+    let batch = batches.expect("the store").remove(0);
+    let (block, time) = batch.block.expect("it landed");
+    for _ in 0..20 {
+        store.batch_lost(batch.id).await.expect("the store");
+        run(&mut world).await;
+        assert_eq!(world.circle.reports().len(), heard);
+    }
+    for later in 1..20 {
+        let time = UnixSeconds(time.0 + later);
+        store.batch_lost(batch.id).await.expect("the store");
+        let landed = store.batch_landed(batch.id, block, time).await;
+        landed.expect("the store");
+        run(&mut world).await;
+    }
+    let heard = world.circle.reports().len() - heard;
+    assert!((7..=14).contains(&heard), "{heard}");
+    check(&world, "a batch was said to be gone");
+}
+
 #[tokio::test]
 async fn of_the_batches_the_newest_are_looked_at_first() {
     const CONSENTS: u64 = 20;

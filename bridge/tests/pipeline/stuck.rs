@@ -11,7 +11,7 @@ use super::faults::Plan;
 use super::{Fault, START, World, check, consent, fill, revocation_of, round, run, world};
 
 /// After how long a transaction is replaced, in seconds.
-const STUCK_AFTER_S: u64 = 10 * 60;
+pub(super) const STUCK_AFTER_S: u64 = 10 * 60;
 
 /// Everything that is sent gets stuck, and is replaced once.
 async fn stuck_twice() -> World {

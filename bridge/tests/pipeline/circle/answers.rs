@@ -4,7 +4,7 @@ use super::super::faults::Fault;
 use super::super::{anchorer, patient, registry};
 use super::{
     CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
-    refusal,
+    refusal, refused,
 };
 use async_trait::async_trait;
 use medsync::guard::Circles;
@@ -388,6 +388,9 @@ impl Circle for FakeCircle {
         if state.refuses == Refuses::Everything || (is_block && state.refuses == Refuses::Blocks) {
             return Err(refusal("record_anchor"));
         }
+        if !state.has_consent(report.commitment) {
+            return Err(refused("record_anchor", "unknown_consent"));
+        }
         state.reports.push(report.clone());
         drop(state);
         if fault.is_some() {
@@ -547,6 +550,9 @@ impl Circle for FakeCircle {
         }
         if refuses {
             return Err(refusal("record_head"));
+        }
+        if !self.state.lock().expect("one test").has_log(head.digest) {
+            return Err(refused("record_head", "unknown_log_entry"));
         }
         let known = self.heads();
         if !known.contains(head) {
