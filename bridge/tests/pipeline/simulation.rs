@@ -7,6 +7,7 @@
 //! found once is kept below by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use medsync::daemon;
 use medsync::pipeline::watch::watch_round;
@@ -17,6 +18,9 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::tree::Root;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use rand::SeedableRng;
+use rand::rngs::ChaCha20Rng;
+use tokio::sync::Mutex;
 
 use super::circle::CONTEXT;
 use super::faults::Fault;
@@ -31,6 +35,8 @@ const LISTS_OF_FULL: u32 = 20_000;
 const STEPS_MAX: usize = 60;
 /// The most consents of one list.
 const CONSENTS_MAX: u64 = 6;
+/// How far the clock is set back at most: a week, in seconds.
+const SET_BACK_S_MAX: u64 = 7 * 24 * 60 * 60;
 /// How many calm rounds there are at least, for the watch to come around, and until everything
 /// has to be at rest.
 const CALM_ROUNDS: std::ops::Range<u32> = 8..60;
@@ -73,6 +79,8 @@ enum Step {
     Publish,
     /// Time goes by, in seconds.
     Wait(u64),
+    /// The clock was ahead by so many seconds, and is set back.
+    SetBack(u64),
     /// The next call of an operation goes wrong.
     Fail(usize, Fault),
     /// The next write of the store goes wrong.
@@ -109,6 +117,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Watch),
         2 => Just(Step::Publish),
         3 => (1..2_000u64).prop_map(Step::Wait),
+        1 => (1..SET_BACK_S_MAX).prop_map(Step::SetBack),
         5 => (0..OPERATIONS.len(), fault()).prop_map(|(which, fault)| Step::Fail(which, fault)),
         4 => fault().prop_map(Step::FailWrite),
         2 => Just(Step::Die),
@@ -129,6 +138,10 @@ struct Run {
 impl Run {
     async fn begin() -> Self {
         let mut world = world(Vec::new()).await;
+        // Far enough to be set back as often as a list is long.
+        world.clock.advance(SET_BACK_S_MAX * STEPS_MAX as u64);
+        // The same list comes to the same every time.
+        world.pipeline.random = Arc::new(Mutex::new(ChaCha20Rng::seed_from_u64(0)));
         world.restart().await;
         Self {
             world,
@@ -174,6 +187,7 @@ impl Run {
             Step::Watch => drop(watch_round(&world.pipeline).await),
             Step::Publish => drop(daemon::publish_revocations(&world.pipeline).await),
             Step::Wait(seconds) => world.clock.advance(seconds),
+            Step::SetBack(seconds) => world.clock.set_back(seconds),
             Step::Fail(which, fault) => world.faults.plan_next(OPERATIONS[which], fault),
             Step::FailWrite(fault) => world.faults.plan_next_write(fault),
             Step::Die => world.restart().await,
