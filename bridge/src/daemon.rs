@@ -304,7 +304,8 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let mut circles: BTreeMap<ContextId, Vec<Consent>> = BTreeMap::new();
     for grant in store.open_grants(GRANTS_LOOKED_AT).await? {
         let since = UnixSeconds(grant.made_at.0.saturating_add(PLACED_WITHIN_S));
-        let is_due = pipeline.now() >= since;
+        // What was granted in times to come was granted by a clock that was wrong.
+        let is_due = pipeline.now().0.abs_diff(grant.made_at.0) >= PLACED_WITHIN_S;
         let due = due_copies(pipeline, &grant.commitment, since).await?;
         let (true, Some(copies)) = (is_due, due) else {
             continue;

@@ -186,7 +186,7 @@ async fn note_hindrance(
 
 /// Under which name it is kept why a circle cannot be read, empty if it can.
 #[must_use]
-pub fn unreadable_fact(context: ContextId) -> String {
+pub fn unreadable_fact(context: &str) -> String {
     format!("unreadable:{context}")
 }
 
@@ -228,6 +228,7 @@ async fn ingest(
         }
         reading.walk = Some(Walk {
             state,
+        // A walk in times to come was made by a clock that was wrong, who knows when.
             is_thorough: !is_recent,
             changes: ChangeWalk::default(),
             unsettled: HashSet::new(),

@@ -51,6 +51,8 @@ async fn look_up(
     let shown = all_consents(&*circle).await?;
     let mut nowhere = Vec::new();
     for (commitment, since) in store.unsure_consents(context, now).await? {
+        // A clock that was ahead found it nowhere: that is not the first of two times.
+        let since = since.filter(|since| pipeline.check_not_ahead(*since).is_ok());
         let place = match shown.iter().find(|shown| shown.commitment == commitment) {
             Some(consent) => place_of(pipeline, anchorer, consent).await?,
             None => None,
@@ -71,7 +73,8 @@ async fn look_up(
         if since.is_some_and(is_sure) {
             store.place_is(commitment, None, now).await?;
         } else {
-            store.stands_nowhere(commitment, now, again).await?;
+            let since = since.unwrap_or(now);
+            store.stands_nowhere(commitment, since, again).await?;
         }
     }
     Ok(())

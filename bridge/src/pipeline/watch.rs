@@ -4,7 +4,8 @@
 //! person the patient trusts, anyone after it was published. So the chain is asked about every
 //! consent. That it says so once is enough to release nothing more. Before anything is undone for
 //! good, erased at its recipient or held against a custodian, it has to say so again long after;
-//! if it says then that it has no such revocation, the consent counts again.
+//! if it says then that it has no such revocation, the consent counts again. What it said in times
+//! to come it said to a clock that was wrong: that is asked anew, and ten minutes later again.
 //!
 //! And what an endpoint said once is not for ever true: it may have lied, or the chain may have
 //! dropped a block. So revocations and batches that landed are asked about too, and go out again
@@ -50,9 +51,11 @@ pub async fn watch_round(pipeline: &Pipeline) -> Result<(), PipelineError> {
 async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     let cursor = store.fact(HANDLES_CURSOR).await?.unwrap_or_default();
-    let settled_at = UnixSeconds(pipeline.now().0.saturating_sub(SETTLED_S));
+    let now = pipeline.now();
+    let settled_at = UnixSeconds(now.0.saturating_sub(SETTLED_S));
+    let ahead_at = UnixSeconds(now.0.saturating_add(pipeline.clock_behind_s_max));
     let mut handles = store
-        .unsettled_handles(settled_at, UNSETTLED_PER_ROUND)
+        .unsettled_handles((settled_at, ahead_at), UNSETTLED_PER_ROUND)
         .await?;
     let room = REVOCATIONS_MAX - handles.len();
     let watched = store.watched_handles(&cursor, room).await?;
@@ -98,6 +101,9 @@ async fn compare_landed(
                     store.revocation_landed(*handle, at, now).await?;
                     tracing::warn!(%handle, at = at.0, "the chain says another time than before");
                 }
+                Some(at) if is_of_times_to_come(pipeline, before) => {
+                    store.revocation_landed(*handle, at, now).await?;
+                }
                 Some(_) if is_due(before, block, now) => store.settle_revocation(*handle).await?,
                 _ => {}
             }
@@ -111,6 +117,12 @@ fn is_due(before: &RevokedOnChain, block: UnixSeconds, now: UnixSeconds) -> bool
     !before.is_settled && before.said_at.0 + SETTLED_S <= now.0 && before.said_at <= block
 }
 
+/// Whether what was said once was said to a clock that was ahead, and is said for the first time
+/// now: when it was said nobody knows, so that this word is not the second.
+fn is_of_times_to_come(pipeline: &Pipeline, before: &RevokedOnChain) -> bool {
+    !before.is_settled && pipeline.check_not_ahead(before.said_at).is_err()
+}
+
 /// The same of handles of which no revocation is known here. That anybody says so counts.
 async fn compare_elsewhere(pipeline: &Pipeline, handles: &[Handle]) -> Result<(), PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
@@ -120,6 +132,11 @@ async fn compare_elsewhere(pipeline: &Pipeline, handles: &[Handle]) -> Result<()
                 (Some(at), None) => {
                     store.keep_revoked_elsewhere(*handle, at, now).await?;
                     tracing::warn!(%handle, at = at.0, "revoked on chain, not in its circle");
+                }
+                (said, Some(before)) if is_of_times_to_come(pipeline, &before) => {
+                    // That nobody says so any more takes nothing back yet.
+                    let at = said.unwrap_or(before.revoked_at);
+                    store.keep_revoked_elsewhere(*handle, at, now).await?;
                 }
                 (said, Some(before)) if is_due(&before, block, now) => {
                     store
@@ -222,6 +239,10 @@ async fn is_still_there(
                 batch = id.0,
                 "the chain no longer has a batch; it is asked again"
             );
+        }
+        (false, Some(since)) if pipeline.check_not_ahead(since).is_err() => {
+            // A clock that was ahead missed it: that is not the first of two times.
+            store.batch_is_missing(id, Some(now)).await?;
         }
         (false, Some(since)) if since.0 + SETTLED_S <= now.0 => {
             let afterwards = Afterwards::LookedUp;

@@ -146,22 +146,21 @@ impl Store {
         unsure.collect()
     }
 
-    /// Notes that a consent was found to stand nowhere, and when it is looked up again.
+    /// Notes since when a consent is found to stand nowhere, and when it is looked up again.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn stands_nowhere(
         &self,
         commitment: Commitment,
-        now: UnixSeconds,
+        since: UnixSeconds,
         again: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE consents SET nowhere_since = COALESCE(nowhere_since, $2), look_up_at = $3 \
-             WHERE commitment = $1",
+            "UPDATE consents SET nowhere_since = $2, look_up_at = $3 WHERE commitment = $1",
         )
         .bind(commitment.to_string())
-        .bind(signed(now.0))
+        .bind(signed(since.0))
         .bind(signed(again.0))
         .execute(&self.db)
         .await?;

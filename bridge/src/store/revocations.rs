@@ -410,30 +410,33 @@ impl Store {
     }
 
     /// Handles of which the chain said not after `said_until` that they are open, which is not
-    /// settled; the oldest first. What came into its circle since is looked after there.
+    /// settled; the oldest first. So are those of which it said so after `ahead`, to a clock that
+    /// was wrong. What came into its circle since is looked after there.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn unsettled_handles(
         &self,
-        said_until: UnixSeconds,
+        (said_until, ahead): (UnixSeconds, UnixSeconds),
         len_max: usize,
     ) -> Result<Vec<Handle>, StoreError> {
         let handles: Vec<String> = sqlx::query_scalar(
-            "SELECT handle, said_at FROM revoked_elsewhere WHERE NOT is_settled AND said_at <= $1 \
+            "SELECT handle, said_at FROM revoked_elsewhere WHERE NOT is_settled \
+             AND (said_at <= $1 OR said_at > $3) \
              AND handle NOT IN (SELECT handle FROM revocations) \
              UNION SELECT handle, said_at FROM revocations WHERE NOT is_settled \
-             AND said_at <= $1 ORDER BY said_at, handle LIMIT $2",
+             AND (said_at <= $1 OR said_at > $3) ORDER BY said_at, handle LIMIT $2",
         )
         .bind(signed(said_until.0))
         .bind(signed(len_max as u64))
+        .bind(signed(ahead.0))
         .fetch_all(&self.db)
         .await?;
         handles.iter().map(|text| read("a handle", text)).collect()
     }
 
-    /// Keeps that the chain says that a handle is open; what it said before stays, and nothing is
-    /// of a time to come.
+    /// Keeps that the chain says that a handle is open, in the place of what it said before, unless
+    /// that is settled. Nothing is of a time to come.
     ///
     /// # Errors
     /// A database that refuses.
@@ -445,7 +448,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO revoked_elsewhere (handle, revoked_at, said_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (handle) DO NOTHING",
+             ON CONFLICT (handle) DO UPDATE SET revoked_at = excluded.revoked_at, \
+             said_at = excluded.said_at WHERE NOT revoked_elsewhere.is_settled",
         )
         .bind(handle.to_string())
         .bind(signed(revoked_at.min(now).0))

@@ -1,13 +1,17 @@
 //! What was believed to be settled and is not.
 
 use medsync::daemon;
+use medsync::pipeline::retention::retention_round;
 use medsync::pipeline::{PipelineError, ingest, relay, watch};
+use medsync::seams::Clock;
 use medsync::store::batches::BatchId;
 use medsync::store::facts::PUBLISH_REVOCATION;
 use medsync_protocol::ids::UnixSeconds;
 
 use super::restored::found_but_evidence;
-use super::{SETTLED_S, START, check, consent, fill, revocation_of, run, world};
+use super::{
+    RETENTION_S, SETTLED_S, START, World, YEAR_S, check, consent, fill, revocation_of, run, world,
+};
 
 /// Enough rounds for the watch to come around.
 const WATCHES: u32 = 4;
@@ -179,6 +183,98 @@ async fn what_the_chain_said_once_is_asked_about_before_the_watch_comes_around()
     assert!(elsewhere.expect("kept").is_settled);
 }
 
+/// The chain's newest block is of now.
+fn catch_up(world: &World) {
+    let (now, newest) = (world.clock.now(), world.chain.time());
+    world.chain.grow(now.0.saturating_sub(newest.0));
+}
+
+/// It was said to a clock that was ahead: that is not the first of two times.
+#[tokio::test]
+async fn what_the_chain_said_in_times_to_come_is_said_twice_once_the_clock_is_right() {
+    for is_true in [true, false] {
+        let mut world = world(Vec::new()).await;
+        world.pipeline.clock_behind_s_max = 2;
+        let (consent, signed) = consent(1);
+        world.circle.add_consent(consent);
+        run(&mut world).await;
+        let handle = signed.secrets.handle();
+        world.clock.advance(YEAR_S);
+        world
+            .chain
+            .revoke_past_everybody(handle, UnixSeconds(1_001));
+        let said = async || {
+            catch_up(&world);
+            watch::watch_round(&world.pipeline).await.expect("asked");
+            let elsewhere = world.pipeline.store.revoked_elsewhere(handle).await;
+            elsewhere.expect("the store").map(|said| said.is_settled)
+        };
+        watch::watch_round(&world.pipeline).await.expect("asked");
+        world.clock.set_back(YEAR_S);
+        if !is_true {
+            world.chain.forget_revocation(handle);
+        }
+        for _ in 0..2 {
+            assert_eq!(said().await, Some(false), "it is said for the first time");
+        }
+        world.clock.advance(SETTLED_S);
+        assert_eq!(said().await, is_true.then_some(true), "and again");
+    }
+}
+
+#[tokio::test]
+async fn what_landed_in_times_to_come_settles_ten_minutes_after_the_clock_is_right() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.clock_behind_s_max = 2;
+    fill(&world.circle);
+    world.clock.advance(YEAR_S);
+    run(&mut world).await;
+    world.clock.set_back(YEAR_S);
+    let handle = consent(0).1.secrets.handle();
+    let landed = async || {
+        catch_up(&world);
+        for _ in 0..WATCHES {
+            watch::watch_round(&world.pipeline).await.expect("asked");
+        }
+        let kept = world.pipeline.store.revocation(handle).await;
+        let kept = kept.expect("the store").and_then(|kept| kept.landed);
+        kept.expect("it landed")
+    };
+    let first = landed().await;
+    assert_eq!(
+        (first.is_settled, first.said_at),
+        (false, world.clock.now())
+    );
+    world.clock.advance(SETTLED_S);
+    assert!(landed().await.is_settled);
+}
+
+/// Its leaves are given up: it cannot be sent again.
+#[tokio::test]
+async fn a_batch_that_was_missed_in_times_to_come_is_missed_twice_once_the_clock_is_right() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.clock_behind_s_max = 2;
+    fill(&world.circle);
+    run(&mut world).await;
+    world.chain.grow(RETENTION_S + SETTLED_S);
+    world.clock.advance(RETENTION_S + SETTLED_S);
+    retention_round(&world.pipeline).await.expect("a round");
+    world.chain.forget_everything();
+    let kept = async || {
+        for _ in 0..WATCHES {
+            watch::watch_round(&world.pipeline).await.expect("asked");
+        }
+        let batches = world.pipeline.store.anchored_batches(BatchId(0), 9).await;
+        batches.expect("the store").len()
+    };
+    world.clock.advance(YEAR_S);
+    assert_eq!(kept().await, 2);
+    world.clock.set_back(YEAR_S);
+    assert_eq!(kept().await, 2, "it is missed for the first time");
+    world.clock.advance(SETTLED_S);
+    assert_eq!(kept().await, 0, "and again");
+}
+
 /// A time to come is believed to be now: an honest endpoint takes it back.
 #[tokio::test]
 async fn hostile_endpoint_says_that_it_landed_in_times_to_come_and_it_goes_out_again() {
@@ -233,8 +329,9 @@ async fn what_came_into_its_circle_takes_no_turn_of_what_is_unsettled() {
         .chain
         .revoke_past_everybody(handle, UnixSeconds(1_001));
     watch::watch_round(&world.pipeline).await.expect("asked");
+    let ever = UnixSeconds(1 << 40);
     let unsettled = async || {
-        let handles = store.unsettled_handles(UnixSeconds(1 << 40), 9).await;
+        let handles = store.unsettled_handles((ever, ever), 9).await;
         handles.expect("the store").len()
     };
     assert_eq!(unsettled().await, 1);

@@ -8,7 +8,7 @@ use medsync_protocol::ids::UnixSeconds;
 use super::access::{files_of, holds};
 use super::circle::CONTEXT;
 use super::faults::Plan;
-use super::{Fault, START, World, check, consent, fill, revocation_of, round, run, world};
+use super::{Fault, START, World, YEAR_S, check, consent, fill, revocation_of, round, run, world};
 
 /// After how long a transaction is replaced, in seconds.
 pub(super) const STUCK_AFTER_S: u64 = 10 * 60;
@@ -42,7 +42,6 @@ async fn a_transaction_that_does_not_land_is_replaced_and_either_of_both_lands_o
 
 #[tokio::test]
 async fn a_clock_that_was_a_year_ahead_keeps_nothing_waiting_once_it_is_right() {
-    const YEAR_S: u64 = 365 * 24 * 60 * 60;
     let mut world = world(Vec::new()).await;
     world.clock.advance(YEAR_S);
     fill(&world.circle);
@@ -61,6 +60,22 @@ async fn a_clock_that_was_a_year_ahead_keeps_nothing_waiting_once_it_is_right() 
     world.chain.go_on(true);
     run(&mut world).await;
     check(&world, "the clock was ahead");
+}
+
+#[tokio::test]
+async fn a_circle_that_was_walked_in_times_to_come_is_walked_each_hour() {
+    const HOUR_S: u64 = 60 * 60;
+    let world = world(Vec::new()).await;
+    fill(&world.circle);
+    world.clock.advance(YEAR_S);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    world.clock.set_back(YEAR_S);
+    for hour in 0..2 {
+        let before = world.faults.calls("changes");
+        ingest::ingest_all(&world.pipeline).await.expect("read");
+        assert!(world.faults.calls("changes") > before, "hour {hour}");
+        world.clock.advance(HOUR_S);
+    }
 }
 
 /// A hostile member may have kept it from the custodian's node, and nothing here shows that.
