@@ -128,7 +128,7 @@ impl Desk {
 /// Whether what went wrong is the store's; anything else hinders one step alone.
 fn only_store(result: Result<(), PipelineError>, what: &str) -> Result<(), PipelineError> {
     match result {
-        Err(PipelineError::Store(error)) if !error.is_of_a_row() => Err(error.into()),
+        Err(error) if error.is_of_the_store() => Err(error),
         Err(error) => {
             tracing::warn!(%error, "{what} is tried again");
             Ok(())

@@ -291,9 +291,9 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
         else {
             continue;
         };
-        let row = store.circle(revocation.context).await?;
         let opening = (&revocation.secret, revocation.claim_key);
         let copied = async {
+            let row = store.circle(revocation.context).await?;
             if let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? {
                 circle.revoke(opening.0, opening.1, copies).await?;
             }
@@ -416,7 +416,7 @@ pub async fn publish_key_changes(pipeline: &Pipeline) -> Result<(), PipelineErro
         .await?
     {
         match publish_keys_of(pipeline, context).await {
-            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => tracing::warn!(%context, %error, "key changes are not in their context"),
             Ok(()) => {}
         }
@@ -453,20 +453,27 @@ async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), 
 /// A store that does not answer.
 pub async fn publish_log(pipeline: &Pipeline) -> Result<(), PipelineError> {
     for context in pipeline.store.contexts_with_unpublished_entries().await? {
-        let row = pipeline.store.circle(context).await?;
-        let entered = guard::enter(&*pipeline.circles, &pipeline.store, &row, pipeline.now()).await;
-        let done = match entered {
-            Ok(circle) => audit::publish(&pipeline.store, &*circle, pipeline.clock.now()).await,
-            // What stops it is said where it is read.
-            Err(_) => continue,
-        };
-        match done {
-            Err(AuditError::Store(error)) => return Err(error.into()),
+        match publish_log_of(pipeline, context).await {
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => tracing::warn!(%context, %error, "a log entry is not in its circle yet"),
             Ok(()) => {}
         }
     }
     Ok(())
+}
+
+async fn publish_log_of(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
+    let store = &pipeline.store;
+    let row = store.circle(context).await?;
+    let entered = guard::enter(&*pipeline.circles, store, &row, pipeline.now()).await;
+    let Ok(circle) = entered else {
+        // What stops it is said where it is read.
+        return Ok(());
+    };
+    match audit::publish(store, &*circle, pipeline.clock.now()).await {
+        Err(AuditError::Store(error)) => Err(error.into()),
+        published => Ok(published?),
+    }
 }
 
 async fn publish(pipeline: &Pipeline, subject: &str) -> Result<(), PipelineError> {

@@ -22,7 +22,7 @@ use crate::source::{
     Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents, all_records,
 };
 use crate::store::batches::{BatchId, BatchRow};
-use crate::store::circles::CircleRow;
+use crate::store::circles::{CircleRow, UnreadableCircle};
 
 /// How many batches are read at once.
 const BATCHES_AT_ONCE: u32 = 64;
@@ -40,6 +40,14 @@ pub enum Discrepancy {
     Unreadable {
         /// Its circle.
         context: ContextId,
+        /// What of it.
+        why: String,
+    },
+    /// What the store pinned or saw of a circle does not open: its own row, an entry that was seen,
+    /// or a change of its party's key.
+    UnreadableCircle {
+        /// Its context, as the store names it.
+        circle: String,
         /// What of it.
         why: String,
     },
@@ -106,7 +114,7 @@ pub enum Discrepancy {
         /// The batches.
         roots: Vec<Root>,
     },
-    /// The custodian has no key to some records, and did not erase them.
+    /// The custodian has no key that opens to some records, and did not erase them.
     NoKeys {
         /// The circle.
         context: ContextId,
@@ -131,6 +139,10 @@ impl Discrepancy {
             Self::Unreadable { .. } => {
                 "nothing is released on such a consent, and such a revocation is not sent: `fsck \
                  --rebuild` reads them from their circle again"
+            }
+            Self::UnreadableCircle { .. } => {
+                "nothing is taken in from it or released of it, and the others go on: what is \
+                 missing comes from a backup alone, restore it"
             }
             Self::BrokenBatch { .. } => {
                 "receipts of this batch cannot be made from here, and the circles' are sound: \
@@ -159,8 +171,8 @@ impl Discrepancy {
             }
             Self::AnchoredTwice { .. } => "harmless, and should not be: report it",
             Self::NoKeys { .. } => {
-                "they were imported after the backup from which this home was restored, or were \
-                 imported by another: import them again"
+                "they were imported after the backup from which this home was restored, or by \
+                 another, or the keys here do not open: import them again, or restore the backup"
             }
             Self::NotPublished { .. } => "the daemon brings them into the circle",
         }
@@ -223,26 +235,55 @@ pub async fn fsck(
         on_chain = batches(pipeline, anchorer, progress, &mut found).await?;
     }
     revocations(pipeline, progress, &mut found).await?;
-    let rows = pipeline.store.circles().await?;
+    let (rows, unreadable) = pipeline.store.readable_circles().await?;
+    for UnreadableCircle { name, why } in unreadable {
+        let (circle, why) = (name, why.to_string());
+        found.push(Discrepancy::UnreadableCircle { circle, why });
+    }
     for (done, row) in rows.iter().enumerate() {
         progress.at("circles", done, rows.len());
-        if let Some(why) = unreadable(pipeline, row.context).await? {
-            let context = row.context;
-            found.push(Discrepancy::Unreadable { context, why });
-        }
-        match guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await {
-            Ok(circle) => look_into(pipeline, row, &*circle, &mut on_chain, &mut found).await?,
-            Err(guard::GuardError::Store(error)) => return Err(error.into()),
-            Err(error) => found.push(Discrepancy::NotEntered {
-                context: row.context,
-                why: error.to_string(),
-            }),
+        match look_at_circle(pipeline, row, &mut on_chain, &mut found).await {
+            Err(PipelineError::Store(error)) if error.is_of_a_row() => {
+                let (circle, why) = (row.context.to_string(), error.to_string());
+                found.push(Discrepancy::UnreadableCircle { circle, why });
+            }
+            looked => looked?,
         }
     }
     Ok(found)
 }
 
-/// Looks at every batch that is on chain by the store's word; answers the roots that are.
+/// Looks at what the store has of a circle, and into the circle.
+///
+/// # Errors
+/// A store that does not answer; a row without which the circle cannot be looked into.
+async fn look_at_circle(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    on_chain: &mut BTreeMap<Root, bool>,
+    found: &mut Vec<Discrepancy>,
+) -> Result<(), PipelineError> {
+    let (store, context) = (&pipeline.store, row.context);
+    if let Some(why) = unreadable(pipeline, context).await? {
+        found.push(Discrepancy::Unreadable { context, why });
+    }
+    let seen = store.unreadable_seen(context).await?;
+    if let Some(error) = seen.or(store.unreadable_key_change(context).await?) {
+        return Err(error.into());
+    }
+    match guard::enter(&*pipeline.circles, store, row, pipeline.now()).await {
+        Ok(circle) => look_into(pipeline, row, &*circle, on_chain, found).await?,
+        Err(guard::GuardError::Store(error)) => return Err(error.into()),
+        Err(error) => found.push(Discrepancy::NotEntered {
+            context,
+            why: error.to_string(),
+        }),
+    }
+    Ok(())
+}
+
+/// Looks at every batch, and asks the chain for those that it has by the store's word; answers the
+/// roots that are there.
 async fn batches(
     pipeline: &Pipeline,
     anchorer: Anchorer,
@@ -407,9 +448,11 @@ async fn without_key(pipeline: &Pipeline, circle: &dyn Circle) -> Result<usize, 
             record: record.record,
             version: record.version.0,
         };
-        let is_known =
-            erased.contains(&what) || store.record_secret(context, what).await?.is_some();
-        without += usize::from(!is_known);
+        let has_key = match store.record_secret(context, what).await {
+            Err(error) if error.is_of_a_row() => false,
+            read => read?.is_some(),
+        };
+        without += usize::from(!has_key && !erased.contains(&what));
     }
     Ok(without)
 }

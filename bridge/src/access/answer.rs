@@ -39,7 +39,7 @@ pub async fn answer_all(desk: &Desk) -> Result<(), PipelineError> {
                 let now = desk.pipeline.now();
                 store.request_is(request.request, state, now).await?;
             }
-            Err(PipelineError::Store(error)) if !error.is_of_a_row() => return Err(error.into()),
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => {
                 tracing::warn!(request = %request.request, %error, "a request is tried again");
                 let (now, why) = (desk.pipeline.now(), error.to_string());

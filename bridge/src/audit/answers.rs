@@ -88,7 +88,9 @@ impl Judged {
 /// A store that does not answer. A circle that does not is judged later, and keeps no other.
 pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), PipelineError> {
     let now = pipeline.now();
-    for row in pipeline.store.circles().await? {
+    // What is left out says the lane that reads it.
+    let (rows, _) = pipeline.store.readable_circles().await?;
+    for row in rows {
         let is_patients = row.kind == ContextKind::Circle && row.member != row.custodian_member;
         // What is not read to its end is not judged.
         let Some(state) = row
@@ -106,7 +108,7 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
                 let again = UnixSeconds(now.0.saturating_sub(JUDGED_AGAIN_S - ON_THE_WAY_S));
                 judged.note(row.context, state, again);
             }
-            Err(PipelineError::Store(error)) if !error.is_of_a_row() => return Err(error.into()),
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "answers are judged later")
             }

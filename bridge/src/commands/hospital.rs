@@ -496,7 +496,7 @@ impl Status {
         let party = Party::open(&self.home.home).await?;
         let counts = party.store.anchoring_counts().await?;
         let access = party.store.access_counts().await?;
-        let circles = party.store.circles().await?;
+        let (circles, unreadable) = party.store.readable_circles().await?;
         let mut hindrances = Vec::new();
         let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
         for name in names.iter().map(String::as_str).chain([ENDPOINTS, CLOCK]) {
@@ -507,6 +507,9 @@ impl Status {
         let mut alarms = BTreeMap::new();
         for circle in &circles {
             alarms.insert(circle.context.to_string(), alarm(&party, circle).await?);
+        }
+        for circle in unreadable {
+            alarms.insert(circle.name, Some(circle.why.to_string()));
         }
         if self.json {
             return print_json(&serde_json::json!({
@@ -529,11 +532,15 @@ impl Status {
         }
         for circle in circles {
             let (context, kind) = (circle.context.to_string(), circle.kind.name());
-            let state = match alarms.get(&context) {
+            let state = match alarms.remove(&context) {
                 Some(Some(why)) => format!("ALARM: {why}"),
                 _ => "well".into(),
             };
             println!("{kind} {context} ({}): {state}", circle.label);
+        }
+        // Of what is left no more is known than its name.
+        for (context, why) in alarms {
+            println!("{context}: ALARM: {}", why.unwrap_or_default());
         }
         for why in hindrances {
             println!("hindered: {why}");
@@ -558,6 +565,8 @@ async fn alarm(party: &Party, circle: &CircleRow) -> anyhow::Result<Option<Strin
     if let Some(done) = store.evidence(circle.context).await?.describe() {
         return Ok(Some(done));
     }
-    let unreadable = store.fact(&unreadable_fact(circle.context)).await?;
+    let unreadable = store
+        .fact(&unreadable_fact(&circle.context.to_string()))
+        .await?;
     Ok(unreadable.filter(|why| !why.is_empty()))
 }

@@ -31,7 +31,7 @@ use crate::source::{
     Change, ChangeWalk, Circle, CircleState, Consent, Device, EntryBody, EntryKind, LogEntry,
     Record, SignedKeyChange, SourceError, StateHash,
 };
-use crate::store::circles::CircleRow;
+use crate::store::circles::{CircleRow, UnreadableCircle};
 use crate::store::consents::ConsentRow;
 use crate::store::releases::{ReleaseRow, ReleaseState};
 use crate::store::revocations::Origin;
@@ -116,7 +116,8 @@ pub struct Round {
     pub failed: usize,
 }
 
-/// Reads all circles of this party; one that fails does not keep the others waiting.
+/// Reads all circles of this party; one that fails does not keep the others waiting, nor does one
+/// of which a row of the store does not open.
 ///
 /// # Errors
 /// A store that does not answer.
@@ -124,7 +125,18 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
     pipeline.store.mind_the_clock(pipeline.now()).await?;
     let mut readings = pipeline.readings.open.lock().await;
     let mut outcome = Round::default();
-    let rows = pipeline.store.circles().await?;
+    let (rows, unreadable) = pipeline.store.readable_circles().await?;
+    for UnreadableCircle { name, why } in unreadable {
+        let why = why.to_string();
+        if note_hindrance(pipeline, &name, Some(&why)).await? {
+            tracing::error!(
+                context = name,
+                why,
+                "a circle is left out: restore the backup"
+            );
+        }
+        outcome.failed += 1;
+    }
     let others = (rows.len() as u64).saturating_sub(1);
     for row in rows {
         let reading = readings.entry(row.context).or_default();
@@ -150,7 +162,7 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
                 outcome.unfinished += usize::from(!is_finished);
                 None
             }
-            Err(PipelineError::Store(error)) => return Err(error.into()),
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "a circle could not be read");
                 let failed_s = (FAILED_REST_S << reading.failures.min(16)).min(FAILED_REST_S_MAX);
@@ -165,23 +177,24 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
             }
         };
         reading.rests_until = UnixSeconds(now.0.saturating_add(rest_s.min(REST_S_MAX)));
-        note_hindrance(pipeline, row.context, error).await?;
+        note_hindrance(pipeline, &row.context.to_string(), error.as_deref()).await?;
     }
     Ok(outcome)
 }
 
-/// Keeps why a circle cannot be read, for people to see, until it can.
+/// Keeps why a circle cannot be read, for people to see, until it can. Answers whether that is
+/// news.
 async fn note_hindrance(
     pipeline: &Pipeline,
-    context: ContextId,
-    why: Option<String>,
-) -> Result<(), PipelineError> {
+    context: &str,
+    why: Option<&str>,
+) -> Result<bool, PipelineError> {
     let (name, why) = (unreadable_fact(context), why.unwrap_or_default());
     let known = pipeline.store.fact(&name).await?.unwrap_or_default();
     if known != why {
-        pipeline.store.state_fact(&name, &why).await?;
+        pipeline.store.state_fact(&name, why).await?;
     }
-    Ok(())
+    Ok(known != why)
 }
 
 /// Under which name it is kept why a circle cannot be read, empty if it can.
@@ -215,9 +228,10 @@ async fn ingest(
     if reading.walk.is_none() {
         // Read before the walk: what changes during it changes the hash, and is walked again.
         let state = circle.state_hash().await?;
+        // A walk in times to come was made by a clock that was wrong, who knows when.
         let is_recent = reading
             .walked_at
-            .is_some_and(|at| pipeline.now().0.saturating_sub(at.0) < WALK_ANYWAY_S);
+            .is_some_and(|at| pipeline.now().0.abs_diff(at.0) < WALK_ANYWAY_S);
         let known = if is_stopped {
             reading.read_while_stopped
         } else {
@@ -228,7 +242,6 @@ async fn ingest(
         }
         reading.walk = Some(Walk {
             state,
-        // A walk in times to come was made by a clock that was wrong, who knows when.
             is_thorough: !is_recent,
             changes: ChangeWalk::default(),
             unsettled: HashSet::new(),

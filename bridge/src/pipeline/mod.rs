@@ -138,6 +138,15 @@ pub enum PipelineError {
     Broken(String),
 }
 
+impl PipelineError {
+    /// Whether the store itself does not answer, so that nothing goes on. Whatever else goes wrong
+    /// hinders one circle or one step, also a row that does not open.
+    #[must_use]
+    pub const fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Store(error) if !error.is_of_a_row())
+    }
+}
+
 impl Pipeline {
     pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()

@@ -255,7 +255,8 @@ pub(crate) fn tree_of(pipeline: &Pipeline, batch: &BatchRow) -> Result<Arc<Tree>
     Ok(tree)
 }
 
-/// Whether waiting is of no use: the circle is stopped, or its app refuses by name.
+/// Whether waiting is of no use: the circle is stopped, its app refuses by name, or its row does
+/// not open.
 fn is_final(error: &PipelineError) -> bool {
     match error {
         PipelineError::Guard(GuardError::Alarm { .. }) => true,
@@ -276,12 +277,12 @@ fn is_unknown(error: &PipelineError) -> bool {
 pub(super) fn is_node_down(error: &PipelineError) -> bool {
     matches!(
         error,
+        PipelineError::Store(error) => error.is_of_a_row(),
         PipelineError::Source(SourceError::Unreachable { .. } | SourceError::Unauthorized)
             | PipelineError::Guard(GuardError::Source(
                 SourceError::Unreachable { .. } | SourceError::Unauthorized
             ))
-            | PipelineError::Store(_)
-    )
+    ) || error.is_of_the_store()
 }
 
 /// Writes how far a batch is into the circles of these consents of it. Answers those that could

@@ -84,8 +84,8 @@ pub async fn issue_due(pipeline: &Pipeline) -> Result<(), PipelineError> {
 async fn make_pools_known(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
     for (context, row) in store.untold_pools(PER_ROUND, now).await? {
-        let circle_row = store.circle(context).await?;
         let told = async {
+            let circle_row = store.circle(context).await?;
             let circle = guard::enter(&*pipeline.circles, store, &circle_row, now).await?;
             circle.put_pool(&row.pool).await?;
             Ok::<_, PipelineError>(())
@@ -104,7 +104,7 @@ fn told_again(
 ) -> Result<Option<UnixSeconds>, PipelineError> {
     match told {
         Ok(()) => Ok(None),
-        Err(PipelineError::Store(error)) => Err(error.into()),
+        Err(error) if error.is_of_the_store() => Err(error),
         Err(error) => {
             tracing::warn!(%context, %error, "a circle did not take a pool or a ticket");
             Ok(Some(UnixSeconds(now.0 + TOLD_AGAIN_S)))

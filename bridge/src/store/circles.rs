@@ -49,6 +49,15 @@ pub struct CircleRow {
     pub suspected_at: Option<UnixSeconds>,
 }
 
+/// A circle whose row does not open or cannot be read.
+#[derive(Debug)]
+pub struct UnreadableCircle {
+    /// Its context, as the row names it.
+    pub name: String,
+    /// What of it.
+    pub why: StoreError,
+}
+
 /// What the custodian calls a context, sealed under its name.
 const LABEL: Private = Private("a label");
 /// The invitation file, with the one-time key in it.
@@ -154,10 +163,48 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn circles(&self) -> Result<Vec<CircleRow>, StoreError> {
+        let (circles, unreadable) = self.readable_circles().await?;
+        match unreadable.into_iter().next() {
+            Some(circle) => Err(circle.why),
+            None => Ok(circles),
+        }
+    }
+
+    /// The circles that can be read, in the order in which they were entered, and those that
+    /// cannot: for whoever goes on without them.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn readable_circles(
+        &self,
+    ) -> Result<(Vec<CircleRow>, Vec<UnreadableCircle>), StoreError> {
         let rows = sqlx::query("SELECT * FROM circles ORDER BY entered_at, context")
             .fetch_all(&self.db)
             .await?;
-        rows.iter().map(|row| circle(self, row)).collect()
+        let (mut circles, mut unreadable) = (Vec::new(), Vec::new());
+        for row in &rows {
+            match circle(self, row) {
+                Err(why) if why.is_of_a_row() => {
+                    let name = row.try_get("context")?;
+                    unreadable.push(UnreadableCircle { name, why });
+                }
+                read => circles.push(read?),
+            }
+        }
+        Ok((circles, unreadable))
+    }
+
+    /// The contexts of all circles, also of those whose rows do not open. One whose own name cannot
+    /// be read is of no circle that anything else is known of.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub(super) async fn circle_contexts(&self) -> Result<Vec<ContextId>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT context FROM circles ORDER BY context")
+            .fetch_all(&self.db)
+            .await?;
+        let contexts = names.iter().filter_map(|name| name.parse().ok());
+        Ok(contexts.collect())
     }
 
     /// One circle.

@@ -108,6 +108,21 @@ impl Store {
         Ok(changes)
     }
 
+    /// Why a key change of a context cannot be read, if one cannot.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unreadable_key_change(
+        &self,
+        context: ContextId,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
+            .bind(context.to_string())
+            .fetch_all(&self.db)
+            .await?;
+        Ok(rows.iter().map(change).filter_map(Result::err).next())
+    }
+
     /// The keys of a party that were replaced, with the time at which a change of each, or one that
     /// contradicts it, was first seen here.
     ///

@@ -26,13 +26,13 @@ impl Store {
         for id in broken {
             self.take_apart(*id, now).await?;
         }
-        for batch in self.open_batches().await? {
+        for batch in open {
             // One that was placed may be on its way, and the chain is asked about it.
             if batch.state == BatchState::Sealed {
                 self.take_apart(batch.id, now).await?;
             }
         }
-        let circles = self.circles().await?;
+        let circles = self.circle_contexts().await?;
         let mut transaction = self.db.begin("rebuild").await?;
         for statement in [
             "UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL",

@@ -45,8 +45,8 @@ impl Store {
     pub async fn was_restored(&self, now: UnixSeconds) -> Result<(), StoreError> {
         let floor = now.0.saturating_mul(COUNTER_STEP);
         self.state_fact(COUNTER_FLOOR, &floor.to_string()).await?;
-        for row in self.circles().await? {
-            self.state_fact(&log_fact(row.context), "unread").await?;
+        for context in self.circle_contexts().await? {
+            self.state_fact(&log_fact(context), "unread").await?;
         }
         for batch in self.open_batches().await? {
             // It may have been taken apart since; one that was placed never is.

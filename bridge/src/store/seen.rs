@@ -144,6 +144,20 @@ impl Store {
         })
     }
 
+    /// Why an entry of a circle that was seen cannot be read, if one cannot.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unreadable_seen(
+        &self,
+        context: ContextId,
+    ) -> Result<Option<StoreError>, StoreError> {
+        match self.seen(context).await {
+            Err(error) if error.is_of_a_row() => Ok(Some(error)),
+            read => read.map(|_| None),
+        }
+    }
+
     async fn seen(&self, context: ContextId) -> Result<Vec<Seen>, StoreError> {
         let rows = sqlx::query("SELECT * FROM seen WHERE context = $1")
             .bind(context.to_string())

@@ -23,7 +23,7 @@ async fn anchored(world: &World) -> Vec<BatchRow> {
 }
 
 /// Writes into the store past its own code.
-async fn spoil(world: &World, statement: &str) {
+pub(super) async fn spoil(world: &World, statement: &str) {
     let file = world.home.path().join("medsync.db");
     let pool = SqlitePool::connect(&file.display().to_string()).await;
     let done = sqlx::query(statement)

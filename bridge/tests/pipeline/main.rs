@@ -16,6 +16,7 @@ mod kept;
 mod keys;
 mod log;
 mod restored;
+mod rows;
 mod settled;
 mod signed;
 mod simulation;
@@ -57,9 +58,9 @@ const ROUNDS_MAX: u32 = 40;
 /// When the tests begin, and how long a round takes, in seconds.
 const START: u64 = 5_000;
 const ROUND_S: u64 = 20;
-/// How long what is needed no more is kept, in seconds.
 /// How far a clock is ahead that is quite wrong, in seconds.
 const YEAR_S: u64 = 365 * 24 * 60 * 60;
+/// How long what is needed no more is kept, in seconds.
 const RETENTION_S: u64 = 90 * 24 * 60 * 60;
 /// How long what the chain said has to hold, in seconds.
 const SETTLED_S: u64 = 10 * 60;
