@@ -21,7 +21,7 @@ use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{
     Change, Circle, Consent, EntryBody, EntryKind, all_changes, all_consents, all_records,
 };
-use crate::store::batches::{BatchId, BatchRow};
+use crate::store::batches::{BatchId, BatchRow, BatchState};
 use crate::store::circles::{CircleRow, UnreadableCircle};
 
 /// How many batches are read at once.
@@ -145,8 +145,8 @@ impl Discrepancy {
                  missing comes from a backup alone, restore it"
             }
             Self::BrokenBatch { .. } => {
-                "receipts of this batch cannot be made from here, and the circles' are sound: \
-                 `fsck --rebuild` takes them over"
+                "receipts of this batch cannot be made from here, and the circles' are sound: what \
+                 is on its way goes on, and once it is on chain `fsck --rebuild` takes them over"
             }
             Self::BatchNotOnChain { .. } => {
                 "the endpoint is behind, or the chain dropped a block: the daemon sends it again"
@@ -313,6 +313,12 @@ async fn batches(
             }
         }
     }
+    for batch in store.open_batches().await? {
+        if let Some(why) = what_is_broken(pipeline, &batch).await? {
+            let batch = batch.id.0;
+            found.push(Discrepancy::BrokenBatch { batch, why });
+        }
+    }
     // In the order in which they moved the head; of one that was taken over too little is known.
     known.sort_by_key(|batch| {
         // One that was found on chain later has its own time, and the block in which it was found.
@@ -339,8 +345,11 @@ async fn what_is_broken(
     pipeline: &Pipeline,
     batch: &BatchRow,
 ) -> Result<Option<String>, PipelineError> {
+    if batch.is_unreadable {
+        return Ok(Some("its leaves cannot be read".into()));
+    }
     let consents = pipeline.store.consents_in(batch.id).await?;
-    if batch.leaves.is_empty() {
+    if batch.leaves.is_empty() && batch.state == BatchState::Anchored {
         // Taken over from the circles, or old: each consent has its path.
         let astray = consents.iter().find(|consent| {
             let proof = consent.proof.as_ref();

@@ -75,8 +75,18 @@ async fn place(
     batch: &BatchRow,
     anchorer: Anchorer,
 ) -> Result<(), PipelineError> {
+    if let Err(error) = tree_of(pipeline, batch) {
+        // Nothing was sent of it: what was in it is sealed anew, with other leaves.
+        let (left_out, now) = (LeftOut::default(), pipeline.now());
+        pipeline
+            .store
+            .dissolve_batch(batch.id, Afterwards::Sealed, &left_out, now)
+            .await?;
+        tracing::error!(%error, "a batch was taken apart: its leaves lead nowhere");
+        return Ok(());
+    }
     let consents = pipeline.store.consents_in(batch.id).await?;
-    let untold = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await?;
+    let untold = report(pipeline, batch, &consents, anchorer, StageReport::Sealed).await;
     let untold = untold.into_iter();
     let mut unplaced: NotPlaced = untold
         .map(|(consent, error)| (Unplaced::Consent(consent), error))
@@ -247,7 +257,7 @@ pub(crate) fn tree_of(pipeline: &Pipeline, batch: &BatchRow) -> Result<Arc<Tree>
     }
     let tree = Tree::build(&batch.leaves).map_err(|error| broken(batch, &error.to_string()))?;
     if tree.root() != batch.root {
-        let why = "its leaves do not lead to its root; restore the store's backup";
+        let why = "its leaves do not lead to its root";
         return Err(broken(batch, why));
     }
     let tree = Arc::new(tree);
@@ -259,6 +269,7 @@ pub(crate) fn tree_of(pipeline: &Pipeline, batch: &BatchRow) -> Result<Arc<Tree>
 /// not open.
 fn is_final(error: &PipelineError) -> bool {
     match error {
+        PipelineError::Store(error) => error.is_of_a_row(),
         PipelineError::Guard(GuardError::Alarm { .. }) => true,
         PipelineError::Source(error) => error.refusal().is_some_and(|code| code != "failed"),
         _ => false,
@@ -277,7 +288,6 @@ fn is_unknown(error: &PipelineError) -> bool {
 pub(super) fn is_node_down(error: &PipelineError) -> bool {
     matches!(
         error,
-        PipelineError::Store(error) => error.is_of_a_row(),
         PipelineError::Source(SourceError::Unreachable { .. } | SourceError::Unauthorized)
             | PipelineError::Guard(GuardError::Source(
                 SourceError::Unreachable { .. } | SourceError::Unauthorized
@@ -286,22 +296,18 @@ pub(super) fn is_node_down(error: &PipelineError) -> bool {
 }
 
 /// Writes how far a batch is into the circles of these consents of it. Answers those that could
-/// not be told, and why; once a circle does not answer, its other consents are not tried.
-///
-/// # Errors
-/// A batch that does not fit together.
+/// not be told, and why; once a circle does not answer, its other consents are not tried. One whose
+/// path is not known here cannot be told.
 pub async fn report(
     pipeline: &Pipeline,
     batch: &BatchRow,
     consents: &[ConsentLeaf],
     anchorer: Anchorer,
     stage: StageReport,
-) -> Result<Vec<(ConsentLeaf, PipelineError)>, PipelineError> {
+) -> Vec<(ConsentLeaf, PipelineError)> {
     // Of a batch that was taken over only the paths are known.
-    let tree = match batch.leaves.is_empty() {
-        true => None,
-        false => Some(tree_of(pipeline, batch)?),
-    };
+    let needs_tree = consents.iter().any(|consent| consent.proof.is_none());
+    let tree = needs_tree.then(|| tree_of(pipeline, batch).ok()).flatten();
     let mut untold = Vec::new();
     let mut silent = BTreeSet::new();
     for consent in consents {
@@ -310,7 +316,11 @@ pub async fn report(
         }
         let in_tree = || tree.as_ref()?.proof(consent.position?);
         let proof = consent.proof.clone().or_else(in_tree);
-        let proof = proof.ok_or_else(|| broken(batch, "a consent stands outside of it"))?;
+        let Some(proof) = proof else {
+            let error = broken(batch, "its leaves lead to no path of a consent");
+            untold.push((consent.clone(), error));
+            continue;
+        };
         let position = AnchorReport {
             commitment: consent.commitment,
             handle: consent.handle,
@@ -330,7 +340,7 @@ pub async fn report(
             untold.push((consent.clone(), error));
         }
     }
-    Ok(untold)
+    untold
 }
 
 async fn record(

@@ -86,7 +86,7 @@ async fn submit(
     };
     let consents = pipeline.store.consents_in(batch.id).await?;
     // News for people; that it is anchored is what is told until it is heard.
-    place::report(pipeline, batch, &consents, anchorer, stage).await?;
+    place::report(pipeline, batch, &consents, anchorer, stage).await;
     Ok(())
 }
 
@@ -138,7 +138,7 @@ async fn landed_at(
     Ok(true)
 }
 
-/// What anchors a batch now.
+/// What anchors a batch now. Its leaves, which may not be readable any more, are not needed.
 pub(super) async fn call_for(
     pipeline: &Pipeline,
     anchorer: Anchorer,
@@ -149,7 +149,7 @@ pub(super) async fn call_for(
         registry,
         expected_head: pipeline.chain.head_of(registry, anchorer).await?,
         root: batch.root,
-        leaf_count: LeafCount(batch.leaves.len() as u64),
+        leaf_count: LeafCount(batch.leaf_count),
     })
 }
 

@@ -6,14 +6,21 @@
 //! whether it has that batch. That one stands nowhere has to be found twice, since its batch may
 //! just be on its way; and as long as the chain has batches that no circle on this node shows, the
 //! node may not have heard yet of the one that it is in.
+//!
+//! Of a batch that is known and whose leaves do not read here, the paths are taken over alone.
+
+use std::collections::BTreeSet;
 
 use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::Block;
+use medsync_protocol::tree::Root;
 
 use super::watch::SETTLED_S;
 use super::{Pipeline, PipelineError, place};
 use crate::guard;
 use crate::source::{Consent, Position, all_consents};
+use crate::store::batches::BatchRow;
+use crate::store::consents::ConsentLeaf;
 use crate::store::restored::Place;
 
 /// How long a consent is held back for a batch that no circle here shows, in seconds: whoever knew
@@ -75,6 +82,62 @@ async fn look_up(
         } else {
             let since = since.unwrap_or(now);
             store.stands_nowhere(commitment, since, again).await?;
+        }
+    }
+    Ok(())
+}
+
+/// These consents of a batch with their paths: those that its leaves do not lead to are taken from
+/// their circles, this time. One that its circle does not show stays without.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub(super) async fn with_paths(
+    pipeline: &Pipeline,
+    anchorer: Anchorer,
+    batch: &BatchRow,
+    consents: &[ConsentLeaf],
+) -> Result<Vec<ConsentLeaf>, PipelineError> {
+    let mut consents = consents.to_vec();
+    let has_paths = consents.iter().all(|consent| consent.proof.is_some());
+    if has_paths || place::tree_of(pipeline, batch).is_ok() {
+        return Ok(consents);
+    }
+    let lacking = consents.iter().filter(|consent| consent.proof.is_none());
+    let contexts: BTreeSet<ContextId> = lacking.map(|consent| consent.context).collect();
+    for context in contexts {
+        let of_it = consents.iter_mut().filter(|one| one.context == context);
+        match find_paths(pipeline, (anchorer, batch.root), context, of_it).await {
+            Err(error) if place::is_node_down(&error) => return Err(error),
+            Err(error) => tracing::warn!(%context, %error, "paths are looked up later"),
+            Ok(()) => {}
+        }
+    }
+    Ok(consents)
+}
+
+/// Looks up in a circle the paths to a root that its consents lack.
+async fn find_paths(
+    pipeline: &Pipeline,
+    (anchorer, root): (Anchorer, Root),
+    context: ContextId,
+    consents: impl Iterator<Item = &mut ConsentLeaf>,
+) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let row = store.circle(context).await?;
+    let circle = guard::enter(&*pipeline.circles, store, &row, now).await?;
+    let shown = all_consents(&*circle).await?;
+    for consent in consents.filter(|consent| consent.proof.is_none()) {
+        let own = shown
+            .iter()
+            .filter(|shown| shown.commitment == consent.commitment);
+        let mut positions = own.flat_map(|shown| &shown.anchors);
+        let found = positions.find(|position| {
+            (position.anchorer, position.root) == (anchorer, root)
+                && position.proof.includes(consent.leaf, root)
+        });
+        if let Some(position) = found {
+            consent.proof = Some(position.proof.clone());
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! Tell: circles hear that the batches of their consents are on chain.
 //!
 //! Each consent is told by itself and, if that fails, again later, the more often the later: what
-//! keeps one circle from hearing keeps nobody else's batch open.
+//! keeps one circle from hearing keeps nobody else's batch open. Of a batch whose leaves do not
+//! read here the circles have the paths, since before it was sent.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +10,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::Anchorer;
 use medsync_protocol::receipt::TransactionHash;
 
-use super::{Pipeline, PipelineError, place};
+use super::{Pipeline, PipelineError, place, take_over};
 use crate::source::{BlockReport, SourceError, StageReport};
 use crate::store::batches::BatchId;
 use crate::store::consents::{ConsentLeaf, TellLater};
@@ -20,7 +21,7 @@ const CONSENTS_PER_ROUND: u32 = 256;
 /// Tells the consents that are due.
 ///
 /// # Errors
-/// A store that does not answer.
+/// A store or a node that does not answer.
 pub async fn tell_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), PipelineError> {
     let due = pipeline
         .store
@@ -33,7 +34,18 @@ pub async fn tell_due(pipeline: &Pipeline, anchorer: Anchorer) -> Result<(), Pip
         }
     }
     for (batch, consents) in batches {
-        tell(pipeline, anchorer, batch, &consents).await?;
+        match tell(pipeline, anchorer, batch, &consents).await {
+            // With the node down all circles wait, and none longer for it.
+            Err(error) if place::is_node_down(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(batch = batch.0, %error, "its circles are told later");
+                for consent in consents {
+                    let which = TellLater::Consent(consent.commitment);
+                    pipeline.store.tell_later(which, pipeline.now()).await?;
+                }
+            }
+            Ok(()) => {}
+        }
     }
     Ok(())
 }
@@ -59,16 +71,19 @@ async fn tell(
             time,
         },
     };
-    let untold = place::report(pipeline, &batch, consents, anchorer, stage).await?;
+    let consents = &take_over::with_paths(pipeline, anchorer, &batch, consents).await?[..];
+    let untold = place::report(pipeline, &batch, consents, anchorer, stage).await;
     let now = pipeline.now();
     let (mut later, mut silent) = (HashSet::new(), HashSet::new());
     for (consent, error) in untold {
-        // With the node down all circles wait, and none longer for it.
         if place::is_node_down(&error) {
             return Err(error);
         }
-        let refused = matches!(error, PipelineError::Source(SourceError::Refused { .. }));
-        let which = if refused {
+        let is_of_the_consent = matches!(
+            error,
+            PipelineError::Source(SourceError::Refused { .. }) | PipelineError::Broken(_)
+        );
+        let which = if is_of_the_consent {
             later.insert(consent.commitment);
             TellLater::Consent(consent.commitment)
         } else {

@@ -3,7 +3,8 @@
 //! `sealed` → `placed` (every leaf's position is in its context) → `submitted` (the intent is here
 //! before anything is sent) → `anchored`. A batch whose transaction cannot land, or that the chain
 //! no longer has, goes back to `placed` and is prepared anew; its root stays what it is. One that
-//! is not placed yet can be dissolved, and its consents are sealed again.
+//! is not placed yet can be dissolved, and its consents are sealed again. One that is placed never
+//! is: its root and the number of its leaves are enough to send it, and its circles have the paths.
 
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
@@ -67,6 +68,8 @@ pub struct BatchRow {
     /// They, in order; nothing of one that was taken over, and of an old one: its consents have
     /// their paths.
     pub leaves: Vec<Leaf>,
+    /// Whether there are leaves that cannot be read; there are none above then.
+    pub is_unreadable: bool,
     /// How far it is.
     pub state: BatchState,
     /// When it was sealed.
@@ -114,12 +117,14 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
         )),
         _ => None,
     };
+    // Leaves that cannot be read lead nowhere, and the batch alone is broken.
+    let leaves: Result<Vec<Leaf>, _> = read_json("leaves", row.try_get("leaves")?);
     Ok(BatchRow {
         id: BatchId(row.try_get("id")?),
         root: read("a root", row.try_get("root")?)?,
         leaf_count: unsigned(row.try_get("leaf_count")?),
-        // Leaves that cannot be read lead nowhere, and the batch alone is broken.
-        leaves: read_json("leaves", row.try_get("leaves")?).unwrap_or_default(),
+        is_unreadable: leaves.is_err(),
+        leaves: leaves.unwrap_or_default(),
         state,
         sealed_at: UnixSeconds(unsigned(row.try_get("sealed_at")?)),
         submitted_at: row

@@ -10,10 +10,10 @@ use crate::source::EntryKind;
 
 impl Store {
     /// Gives up what the outbox and the queue hold, so that the daemon finds it anew: broken
-    /// batches and those of which nothing was sent are taken apart, no consent that waits is sealed
-    /// before its circle was asked where it stands, revocations on their way are asked about, and
-    /// every circle is read through: of those that are unreadable, consents and revocations are
-    /// taken in again. Keys, pins and evidence stay as they are.
+    /// batches on chain and those that are not placed are taken apart, no consent that waits is
+    /// sealed before its circle was asked where it stands, revocations on their way are asked
+    /// about, and every circle is read through: of those that are unreadable, consents and
+    /// revocations are taken in again. Keys, pins and evidence stay as they are.
     ///
     /// # Errors
     /// A database that refuses; it is then done again.
@@ -23,8 +23,11 @@ impl Store {
         unreadable: &[ContextId],
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
+        let open = self.open_batches().await?;
         for id in broken {
-            self.take_apart(*id, now).await?;
+            if open.iter().all(|batch| batch.id != *id) {
+                self.take_apart(*id, now).await?;
+            }
         }
         for batch in open {
             // One that was placed may be on its way, and the chain is asked about it.
@@ -54,8 +57,8 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        for circle in circles {
-            ask_for_revocations(&mut transaction, circle.context, now).await?;
+        for context in circles {
+            ask_for_revocations(&mut transaction, context, now).await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -259,6 +259,9 @@ impl FakeChain {
                 root,
                 leaf_count,
             } => {
+                if leaf_count == LeafCount(0) {
+                    return Err("LEAF_COUNT_ZERO");
+                }
                 let head = state.head.unwrap_or(AnchorHead::START);
                 if head != expected {
                     return Err("HEAD_MISMATCH");
