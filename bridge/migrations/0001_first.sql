@@ -163,7 +163,9 @@ CREATE TABLE revoked_elsewhere (
     handle TEXT PRIMARY KEY,
     revoked_at BIGINT NOT NULL,
     said_at BIGINT NOT NULL,
-    is_settled BOOLEAN NOT NULL DEFAULT FALSE
+    is_settled BOOLEAN NOT NULL DEFAULT FALSE,
+    -- When it was last asked what opened it.
+    tried_at BIGINT NOT NULL DEFAULT 0
 );
 
 -- The patient's own grants: the counter is spent before anything is signed with it.

@@ -378,6 +378,15 @@ async fn the_first_revocation_counts() {
     let second = world.send(&stranger, &world.revoke(&both)).await;
     let second = world.accepted_at(second.hash).await;
     assert!(second > first);
+    // Whoever sent them: what opened them can be read.
+    for secrets in &both {
+        let opened = world.chain.opening_of(world.registry, secrets.handle());
+        let opened = opened.await.expect("read").expect("it is open");
+        let own = (secrets.secret.clone(), secrets.claim_key.public_key());
+        assert!(opened == own);
+    }
+    let shut = world.chain.opening_of(world.registry, secrets(7).handle());
+    assert!(shut.await.expect("read").is_none());
     let times = world.chain.revoked_at(world.registry, &handles).await;
     let (times, block) = times.expect("times");
     assert!(before[0].is_some_and(|time| time <= first));

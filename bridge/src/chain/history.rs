@@ -5,21 +5,26 @@ use std::collections::BTreeSet;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockNumber, TransactionHash};
-use medsync_protocol::secrets::Handle;
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use serde::{Serialize, Serializer};
-use starknet::core::types::{AddressFilter, BlockId, EmittedEvent, EventFilter};
+use starknet::core::types::{
+    AddressFilter, BlockId, EmittedEvent, EventFilter, InvokeTransaction, Transaction,
+};
 use starknet::core::utils::starknet_keccak;
 use starknet::providers::Provider;
 
 use super::pool::{amount, malformed, narrow};
 use super::rpc::time;
-use super::{ChainError, RpcChain};
+use super::{ChainError, Opened, RpcChain};
 
 /// How many events are asked for at once, and in all.
 const PAGE: u64 = 100;
 const EVENTS_MAX: usize = 10_000;
+/// How many neighbours in a transaction's calldata are tried, two hashes each.
+const PAIRS_MAX: usize = 10_000;
 /// How many pages are asked for: an endpoint may give fewer events at once, or none of many blocks.
 const PAGES_MAX: usize = 1_000;
 
@@ -218,6 +223,45 @@ impl RpcChain {
         Ok((!is_cut).then_some(roots))
     }
 
+    /// What opens a handle, out of the calldata of the transaction that did: the two felts that lead
+    /// to it, wherever an account or a contract in between puts them.
+    pub(super) async fn opening_in_calldata(
+        &self,
+        registry: ContractAddress,
+        handle: Handle,
+    ) -> Result<Option<Opened>, ChainError> {
+        let keys = vec![
+            vec![starknet_keccak(b"ConsentRevoked")],
+            vec![handle.felt()],
+        ];
+        let mut transaction = None;
+        self.events(registry, BlockNumber(0), keys, |event| {
+            transaction.get_or_insert(event.transaction_hash);
+            EVENTS_MAX
+        })
+        .await?;
+        let Some(transaction) = transaction else {
+            return Ok(None);
+        };
+        let answer = self
+            .client()
+            .get_transaction_by_hash(transaction, None)
+            .await;
+        let answer =
+            answer.map_err(|error| self.failure("starknet_getTransactionByHash", error))?;
+        let calldata = match &answer {
+            Transaction::Invoke(InvokeTransaction::V0(invoke)) => &invoke.calldata,
+            Transaction::Invoke(InvokeTransaction::V1(invoke)) => &invoke.calldata,
+            Transaction::Invoke(InvokeTransaction::V3(invoke)) => &invoke.calldata,
+            Transaction::L1Handler(message) => &message.calldata,
+            _ => return Ok(None),
+        };
+        let pairs = calldata.windows(2).take(PAIRS_MAX);
+        Ok(pairs
+            .filter_map(|pair| opens(handle, pair[0], pair[1]))
+            .next())
+    }
+
     /// Takes a contract's events since a block, oldest first, up to the tip or until so many are
     /// kept as may be. Answers whether there may be more.
     async fn events(
@@ -253,6 +297,12 @@ impl RpcChain {
             detail: format!("no end after {PAGES_MAX} pages; ask from a later block"),
         })
     }
+}
+
+fn opens(handle: Handle, secret: Felt, claim_key: Felt) -> Option<Opened> {
+    let secret = RevocationSecret::from_bytes(&secret.to_bytes_be()).ok()?;
+    let claim_key = PublicKey::from_felt(claim_key);
+    (Handle::of(secret.hash(), claim_key) == handle).then_some((secret, claim_key))
 }
 
 /// An event of the contract's; nothing if it is none that is known.

@@ -166,6 +166,9 @@ pub struct TicketTimes {
     pub claimed_at: Option<UnixSeconds>,
 }
 
+/// What opens a handle: whoever has it can revoke.
+pub type Opened = (RevocationSecret, PublicKey);
+
 /// Reads Starknet.
 #[async_trait]
 pub trait Chain: Send + Sync {
@@ -240,6 +243,16 @@ pub trait Chain: Send + Sync {
         anchorer: Anchorer,
     ) -> Result<AnchorHead, ChainError>;
 
+    /// Every head that somebody says, at least one; of several endpoints first what most of them
+    /// say.
+    async fn heads_of(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+    ) -> Result<Vec<AnchorHead>, ChainError> {
+        Ok(vec![self.head_of(registry, anchorer).await?])
+    }
+
     /// When an anchorer anchored a root, if it did, at the tip.
     async fn anchored_at(
         &self,
@@ -291,6 +304,16 @@ pub trait Chain: Send + Sync {
         root: Root,
         handle: Handle,
     ) -> Result<Facts, ChainError>;
+
+    /// What opened a handle, as the transaction says that did; nothing if that cannot be told from
+    /// it. It is checked against the handle, so that of several endpoints any is believed.
+    async fn opening_of(
+        &self,
+        _: ContractAddress,
+        _: Handle,
+    ) -> Result<Option<Opened>, ChainError> {
+        Ok(None)
+    }
 
     /// When each handle was first opened, if it was, all read at one block. The RPC learns the
     /// handles that it is asked for.

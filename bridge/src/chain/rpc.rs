@@ -26,7 +26,9 @@ use starknet::providers::{Provider, ProviderError};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{BlockAt, Chain, ChainError, Facts, RevertReason, TicketTimes, TransactionStatus};
+use super::{
+    BlockAt, Chain, ChainError, Facts, Opened, RevertReason, TicketTimes, TransactionStatus,
+};
 use transport::BoundedTransport;
 
 mod address;
@@ -293,6 +295,14 @@ impl Chain for RpcChain {
         from: BlockNumber,
     ) -> Result<Option<BTreeSet<Root>>, ChainError> {
         self.roots_since(registry, anchorer, from).await
+    }
+
+    async fn opening_of(
+        &self,
+        registry: ContractAddress,
+        handle: Handle,
+    ) -> Result<Option<Opened>, ChainError> {
+        self.opening_in_calldata(registry, handle).await
     }
 
     async fn facts(

@@ -7,6 +7,7 @@
 //! behind, rests from other questions. What the endpoints say of themselves is for people to see;
 //! an address may hold an access key and is never shown.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,8 +23,8 @@ use medsync_protocol::tree::Root;
 use tokio::time::Instant;
 
 use super::{
-    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, Prepared, Sent, TicketTimes,
-    TransactionStatus,
+    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, Opened, Prepared, Sent,
+    TicketTimes, TransactionStatus,
 };
 
 /// How long an endpoint rests after it failed.
@@ -230,7 +231,7 @@ impl SeveralChains {
         &self,
         registry: ContractAddress,
         handles: &[Handle],
-    ) -> Result<Vec<(usize, Opened)>, ChainError> {
+    ) -> Result<Vec<(usize, Times)>, ChainError> {
         let mut order = self.health.order();
         order.retain(|at| !self.health.is_silent(*at));
         let ask = |at: usize| self.endpoints[at].revoked_at(registry, handles);
@@ -254,7 +255,7 @@ impl SeveralChains {
     }
 
     /// Puts to rest who lacks what another has, or is far behind.
-    fn compare(&self, said: &[(usize, Opened)]) {
+    fn compare(&self, said: &[(usize, Times)]) {
         for (at, (lacking, block)) in said {
             for (_, (having, newest)) in said {
                 let lacks = having.iter().zip(lacking).any(|(has, lacks)| {
@@ -271,7 +272,7 @@ impl SeveralChains {
     }
 
     /// The block that all of them had; of one that is far behind, that of the other.
-    fn common_block(said: &[(usize, Opened)]) -> Result<BlockAt, ChainError> {
+    fn common_block(said: &[(usize, Times)]) -> Result<BlockAt, ChainError> {
         let blocks = || said.iter().map(|(_, (_, block))| *block);
         let newest = blocks().max_by_key(|block| block.time);
         let newest = newest.ok_or_else(no_endpoint)?;
@@ -281,14 +282,14 @@ impl SeveralChains {
 }
 
 /// What several endpoints say of one handle.
-fn of_handle(said: &[(usize, Opened)], at: usize) -> impl Iterator<Item = Option<UnixSeconds>> {
+fn of_handle(said: &[(usize, Times)], at: usize) -> impl Iterator<Item = Option<UnixSeconds>> {
     let times = said
         .iter()
         .map(move |(_, (times, _))| times.get(at).copied());
     times.map(Option::flatten)
 }
 
-type Opened = (Vec<Option<UnixSeconds>>, BlockAt);
+type Times = (Vec<Option<UnixSeconds>>, BlockAt);
 
 #[async_trait]
 impl Chain for SeveralChains {
@@ -343,6 +344,31 @@ impl Chain for SeveralChains {
         anchorer: Anchorer,
     ) -> Result<AnchorHead, ChainError> {
         self.first(|chain| chain.head_of(registry, anchorer)).await
+    }
+
+    async fn heads_of(
+        &self,
+        registry: ContractAddress,
+        anchorer: Anchorer,
+    ) -> Result<Vec<AnchorHead>, ChainError> {
+        let asked = self
+            .health
+            .all(&self.endpoints, |chain| chain.head_of(registry, anchorer));
+        let (mut heads, mut failed): (Vec<(AnchorHead, usize)>, _) = (Vec::new(), None);
+        for (_, answer) in asked.await {
+            match answer {
+                Ok(head) => match heads.iter_mut().find(|(known, _)| *known == head) {
+                    Some((_, count)) => *count += 1,
+                    None => heads.push((head, 1)),
+                },
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if heads.is_empty() {
+            return Err(failed.unwrap_or_else(no_endpoint));
+        }
+        heads.sort_by_key(|(_, count)| Reverse(*count));
+        Ok(heads.into_iter().map(|(head, _)| head).collect())
     }
 
     async fn anchored_at(
@@ -457,11 +483,30 @@ impl Chain for SeveralChains {
             .await
     }
 
+    async fn opening_of(
+        &self,
+        registry: ContractAddress,
+        handle: Handle,
+    ) -> Result<Option<Opened>, ChainError> {
+        let (mut has_answered, mut failed) = (false, None);
+        for at in self.health.order() {
+            match self.endpoints[at].opening_of(registry, handle).await {
+                Ok(Some(opened)) => return Ok(Some(opened)),
+                Ok(None) => has_answered = true,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match has_answered {
+            true => Ok(None),
+            false => Err(failed.unwrap_or_else(no_endpoint)),
+        }
+    }
+
     async fn revoked_at(
         &self,
         registry: ContractAddress,
         handles: &[Handle],
-    ) -> Result<Opened, ChainError> {
+    ) -> Result<Times, ChainError> {
         let said = self.ask_two(registry, handles).await?;
         let any = |at: usize| of_handle(&said, at).flatten().min();
         let times = (0..handles.len()).map(any).collect();
@@ -472,7 +517,7 @@ impl Chain for SeveralChains {
         &self,
         registry: ContractAddress,
         handles: &[Handle],
-    ) -> Result<Opened, ChainError> {
+    ) -> Result<Times, ChainError> {
         let said = self.ask_two(registry, handles).await?;
         // None, if one of them has none.
         let all = |at: usize| -> Option<UnixSeconds> {

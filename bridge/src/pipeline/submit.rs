@@ -5,7 +5,7 @@
 //! durable before anything is sent. A crash before it sends nothing; a crash after it is found by
 //! [`confirm`](super::confirm), which asks the chain and sends the same transaction again.
 
-use medsync_protocol::anchor::LeafCount;
+use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 
 use super::{Pipeline, PipelineError, place};
@@ -145,9 +145,17 @@ pub(super) async fn call_for(
     batch: &BatchRow,
 ) -> Result<Call, PipelineError> {
     let registry = pipeline.registry.registry;
+    let heads = pipeline.chain.heads_of(registry, anchorer).await?;
+    // Where endpoints differ and it failed before, each is believed in turn.
+    let waits_s = pipeline.now().0.abs_diff(batch.sealed_at.0);
+    let turn = match batch.last_error {
+        Some(_) => waits_s / RESEND_REST_S,
+        None => 0,
+    };
+    let head = heads.get(turn as usize % heads.len().max(1));
     Ok(Call::Anchor {
         registry,
-        expected_head: pipeline.chain.head_of(registry, anchorer).await?,
+        expected_head: head.copied().unwrap_or(AnchorHead::START),
         root: batch.root,
         leaf_count: LeafCount(batch.leaf_count),
     })

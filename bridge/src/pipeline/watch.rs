@@ -11,6 +11,9 @@
 //! dropped a block. So revocations and batches that landed are asked about too, and go out again
 //! if the chain does not have them; of the batches first the newest, which a chain drops first.
 //!
+//! What a transaction opened past everybody here is read out of it and brought into its circle, so
+//! that it denies there and in the exchanges, too.
+//!
 //! It compares this machine's clock with the newest block, too.
 //!
 //! Each round asks about a few and goes on from there in the next, so that the watch costs the same
@@ -23,7 +26,7 @@ use super::{Pipeline, PipelineError};
 use crate::chain::REVOCATIONS_MAX;
 use crate::store::batches::{Afterwards, BatchId, BatchRow};
 use crate::store::held::LeftOut;
-use crate::store::revocations::RevokedOnChain;
+use crate::store::revocations::{Origin, RevokedOnChain};
 
 /// How many handles of which the chain said something once are asked about first: they do not wait
 /// until the others had their turn.
@@ -35,6 +38,10 @@ const DROPPED_PER_ROUND: u32 = 64;
 /// How old a batch's block is before it is asked about, and what the chain said before it settles,
 /// in seconds: an endpoint may answer two questions from two backends of which one is behind.
 pub(super) const SETTLED_S: u64 = 10 * 60;
+/// How many openings one round reads out of transactions, and after how long one that could not be
+/// read is tried again, in seconds.
+const OPENINGS_PER_ROUND: u32 = 4;
+const OPENING_TRIED_AGAIN_S: u64 = 60 * 60;
 const HANDLES_CURSOR: &str = "watch_handles";
 const BATCHES_CURSOR: &str = "watch_batches";
 
@@ -45,7 +52,31 @@ const BATCHES_CURSOR: &str = "watch_batches";
 pub async fn watch_round(pipeline: &Pipeline) -> Result<(), PipelineError> {
     pipeline.note_block(pipeline.chain.tip_by_all().await?);
     watch_handles(pipeline).await?;
-    watch_batches(pipeline).await
+    watch_batches(pipeline).await?;
+    take_openings(pipeline).await
+}
+
+/// Takes in what opened handles past everybody here; it is brought into its circle like what was
+/// revoked here. One that cannot be read keeps no other waiting.
+async fn take_openings(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let since = UnixSeconds(now.0.saturating_sub(OPENING_TRIED_AGAIN_S));
+    let unopened = store.unopened_handles((since, now), OPENINGS_PER_ROUND);
+    for (handle, context) in unopened.await? {
+        let registry = pipeline.registry.registry;
+        match pipeline.chain.opening_of(registry, handle).await {
+            Ok(Some((secret, claim_key))) => {
+                let opening = (&secret, claim_key);
+                store
+                    .keep_revocation(handle, context, opening, Origin::Here, now)
+                    .await?;
+                tracing::info!(%handle, "a revocation that came past its circle was taken in");
+            }
+            Ok(None) => tracing::warn!(%handle, "no transaction says what opened it"),
+            Err(error) => tracing::warn!(%handle, %error, "what opened it cannot be read yet"),
+        }
+    }
+    Ok(())
 }
 
 async fn watch_handles(pipeline: &Pipeline) -> Result<(), PipelineError> {

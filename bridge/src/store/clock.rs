@@ -11,7 +11,7 @@ const STEP_S: u64 = 60;
 /// Every time that something waits for, or since which it waits, and that a clock ahead of its time
 /// leaves in the future. What is evidence of a moment, or holds something back until it was said
 /// twice, stays as it is: it may be this clock that is wrong now.
-const WAITS: [(&str, &str); 15] = [
+const WAITS: [(&str, &str); 16] = [
     ("batches", "sealed_at"),
     ("batches", "submitted_at"),
     ("carry_waits", "not_before"),
@@ -26,6 +26,7 @@ const WAITS: [(&str, &str); 15] = [
     ("releases", "tried_at"),
     ("requests", "tried_at"),
     ("revocations", "sent_at"),
+    ("revoked_elsewhere", "tried_at"),
     ("tickets", "checked_at"),
 ];
 

@@ -459,6 +459,36 @@ impl Store {
         Ok(())
     }
 
+    /// Handles that are open on chain by what nobody here knows, each with its circle, whose opening
+    /// was not asked for since a time, and which are now noted as asked; the longest ago first.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn unopened_handles(
+        &self,
+        (since, now): (UnixSeconds, UnixSeconds),
+        len_max: u32,
+    ) -> Result<Vec<(Handle, ContextId)>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "UPDATE revoked_elsewhere SET tried_at = $2 WHERE handle IN \
+             (SELECT handle FROM revoked_elsewhere WHERE tried_at <= $1 \
+             AND handle IN (SELECT handle FROM consents) \
+             AND handle NOT IN (SELECT handle FROM revocations) \
+             ORDER BY tried_at, handle LIMIT $3) \
+             RETURNING handle, (SELECT MIN(context) FROM consents \
+             WHERE consents.handle = revoked_elsewhere.handle)",
+        )
+        .bind(signed(since.0))
+        .bind(signed(now.0))
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        let of = |(handle, context): (String, String)| {
+            Ok((read("a handle", &handle)?, read("a context", &context)?))
+        };
+        rows.into_iter().map(of).collect()
+    }
+
     /// Settles what the chain said: for good, or it does not say so any more.
     ///
     /// # Errors

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use medsync::chain::{
-    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Fri, Prepared,
-    RevertReason, Sent, TicketTimes, TransactionStatus,
+    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Fri, Opened,
+    Prepared, RevertReason, Sent, TicketTimes, TransactionStatus,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
-use medsync_protocol::secrets::{Handle, RevocationSecret};
+use medsync_protocol::secrets::{ConsentSecrets, Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
@@ -38,6 +38,8 @@ struct State {
     head: Option<AnchorHead>,
     anchored: HashMap<Root, UnixSeconds>,
     revoked: HashMap<Handle, UnixSeconds>,
+    /// What opened them, as far as transactions say.
+    openings: HashMap<Handle, Opened>,
     claimed: HashMap<(PoolId, Handle), UnixSeconds>,
     nonces: HashMap<ContractAddress, u64>,
     transactions: HashMap<TransactionHash, TransactionStatus>,
@@ -106,6 +108,15 @@ impl FakeChain {
     pub fn revoke_past_everybody(&self, handle: Handle, at: UnixSeconds) {
         let mut state = self.state.lock().expect("one test");
         state.revoked.insert(handle, at);
+    }
+
+    /// The same, by a transaction that says what opened it.
+    pub fn open_past_everybody(&self, secrets: &ConsentSecrets, at: UnixSeconds) {
+        let handle = secrets.handle();
+        self.revoke_past_everybody(handle, at);
+        let opened = (secrets.secret.clone(), secrets.claim_key.public_key());
+        let mut state = self.state.lock().expect("one test");
+        state.openings.insert(handle, opened);
     }
 
     /// The blocks since are dropped, and a revocation with them.
@@ -343,6 +354,16 @@ impl Chain for FakeChain {
             .before("anchored_roots")
             .map_err(|()| broken())?;
         Ok(Some(self.anchored().into_iter().collect()))
+    }
+
+    async fn opening_of(
+        &self,
+        _: ContractAddress,
+        handle: Handle,
+    ) -> Result<Option<Opened>, ChainError> {
+        self.faults.before("opening_of").map_err(|()| broken())?;
+        let state = self.state.lock().expect("one test");
+        Ok(state.openings.get(&handle).cloned())
     }
 
     async fn facts(

@@ -159,7 +159,10 @@ async fn run_patiently(world: &World) {
             }
         }
     }
-    panic!("the pipeline did not come to rest");
+    let store = &world.pipeline.store;
+    let counts = store.anchoring_counts().await.expect("the store");
+    let open = store.open_batches().await.expect("the store");
+    panic!("the pipeline did not come to rest: {counts:?}, {open:?}");
 }
 
 #[tokio::test]

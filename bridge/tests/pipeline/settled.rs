@@ -8,6 +8,7 @@ use medsync::store::batches::BatchId;
 use medsync::store::facts::PUBLISH_REVOCATION;
 use medsync_protocol::ids::UnixSeconds;
 
+use super::faults::{Fault, Plan};
 use super::restored::found_but_evidence;
 use super::{
     RETENTION_S, SETTLED_S, START, World, YEAR_S, check, consent, fill, revocation_of, run, world,
@@ -104,6 +105,41 @@ async fn an_endpoint_that_is_behind_takes_nothing_back() {
         kept.and_then(|row| row.landed).map(|it| it.revoked_at),
         Some(later)
     );
+}
+
+/// What opened it is in its transaction: it denies in its circle too, and goes to no chain again.
+#[tokio::test]
+async fn a_revocation_past_everybody_here_is_brought_into_its_circle() {
+    let plan = Plan {
+        operation: "opening_of",
+        call: 1,
+        fault: Fault::Failed,
+    };
+    let mut world = world(vec![plan]).await;
+    let (consent, signed) = consent(1);
+    world.circle.add_consent(consent);
+    run(&mut world).await;
+    let sent = world.faults.calls("send");
+    let at = UnixSeconds(1_001);
+    world.chain.open_past_everybody(&signed.secrets, at);
+    let known = async || {
+        watch::watch_round(&world.pipeline).await.expect("asked");
+        let kept = world.pipeline.store.revocation(signed.secrets.handle());
+        kept.await.expect("the store").is_some()
+    };
+    assert!(!known().await, "it could not be read");
+    assert!(!known().await, "too soon");
+    world.clock.advance(60 * 60);
+    assert!(known().await);
+    daemon::publish_revocations(&world.pipeline)
+        .await
+        .expect("brought");
+    assert_eq!(world.circle.revocations(), 1);
+    run(&mut world).await;
+    let kept = world.pipeline.store.revocation(signed.secrets.handle());
+    let landed = kept.await.expect("the store").and_then(|row| row.landed);
+    assert_eq!(landed.map(|landed| landed.revoked_at), Some(at));
+    assert_eq!(world.faults.calls("send"), sent);
 }
 
 #[tokio::test]

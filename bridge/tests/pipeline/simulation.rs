@@ -44,7 +44,7 @@ const CALM_ROUNDS: std::ops::Range<u32> = 8..60;
 const CALM_ROUND_S: u64 = 11 * 60;
 
 /// Whatever can fail, but for the store's writes, which have names of their own.
-const OPERATIONS: [&str; 14] = [
+const OPERATIONS: [&str; 15] = [
     "state_hash",
     "changes",
     "circle",
@@ -58,6 +58,7 @@ const OPERATIONS: [&str; 14] = [
     "send",
     "status",
     "revoked_at",
+    "opening_of",
     "revoke",
 ];
 
@@ -176,9 +177,9 @@ impl Run {
                 }
             }
             Step::RevokePast(number) if number < self.granted => {
-                let handle = consent(number).1.secrets.handle();
                 let at = world.chain.time();
-                world.chain.revoke_past_everybody(handle, at);
+                let secrets = consent(number).1.secrets;
+                world.chain.open_past_everybody(&secrets, at);
             }
             Step::Grant | Step::Revoke(_) | Step::RevokeHere(_) | Step::RevokePast(_) => {}
             Step::Ingest => drop(ingest::ingest_all(&world.pipeline).await),

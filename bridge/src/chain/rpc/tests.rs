@@ -1,6 +1,8 @@
 //! Endpoints that are down, slow, wrong, old, talkative or full of nonsense.
 
 use medsync_protocol::felt::Felt;
+use medsync_protocol::secrets::RevocationSecret;
+use medsync_protocol::signature::PublicKey;
 use serde_json::{Value, json};
 
 use super::*;
@@ -338,4 +340,59 @@ fn receipt(hash: &str, execution: Value) -> Value {
         .expect("an object")
         .extend(execution);
     receipt
+}
+
+/// An endpoint that says in which transaction a handle was opened, and what was in it.
+async fn opening(calldata: Value) -> Option<(RevocationSecret, PublicKey)> {
+    let handle = Handle::of(secret().hash(), claim_key());
+    let fake = Fake::with_tip(move |method, _| {
+        Answer::Result(match method {
+            "starknet_getEvents" => json!({ "events": [{
+                "from_address": "0x3",
+                "keys": ["0x1", handle.to_string()],
+                "data": ["0x7"],
+                "block_hash": "0x1",
+                "block_number": 1,
+                "transaction_hash": "0x9",
+                "transaction_index": 0,
+                "event_index": 0,
+            }] }),
+            _ => json!({
+                "type": "INVOKE",
+                "version": "0x1",
+                "transaction_hash": "0x9",
+                "sender_address": "0x8",
+                "calldata": calldata.clone(),
+                "max_fee": "0x0",
+                "signature": [],
+                "nonce": "0x0",
+            }),
+        })
+    })
+    .await;
+    let chain = fake.chain();
+    chain.opening_of(REGISTRY, handle).await.expect("read")
+}
+
+fn secret() -> RevocationSecret {
+    RevocationSecret::parse("0x1234").expect("a felt")
+}
+
+fn claim_key() -> PublicKey {
+    PublicKey::from_felt(felt(77))
+}
+
+#[tokio::test]
+async fn what_opened_a_handle_is_found_wherever_it_stands_and_hostile_words_are_not_believed() {
+    let key = claim_key().to_string();
+    let found = opening(json!(["0x1", "0x5", "0x1234", key, "0x6"])).await;
+    assert!(found == Some((secret(), claim_key())));
+    for other in [
+        json!([]),
+        json!(["0x1234"]),
+        json!(["0x1234", "0x1"]),
+        json!([key, "0x1234"]),
+    ] {
+        assert!(opening(other).await.is_none());
+    }
 }
