@@ -26,8 +26,8 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a node has run if its death is not the next of a row.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long it may be silent about a circle, from the first question that ran out of time to the last;
-/// doubles up to the other, since whoever writes into a circle might make it slow for ever.
+/// How long it may be silent about a circle, from the first question that ran out of time to the
+/// last; doubles up to the other, since whoever writes into a circle might make it slow for ever.
 const SILENT: Duration = Duration::from_secs(60);
 const SILENT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often it is looked whether it is.

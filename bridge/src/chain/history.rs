@@ -223,8 +223,8 @@ impl RpcChain {
         Ok((!is_cut).then_some(roots))
     }
 
-    /// What opens a handle, out of the calldata of the transaction that did: the two felts that lead
-    /// to it, wherever an account or a contract in between puts them.
+    /// What opens a handle, out of the calldata of the transaction that did: the two felts that
+    /// lead to it, wherever an account or a contract in between puts them.
     pub(super) async fn opening_in_calldata(
         &self,
         registry: ContractAddress,

@@ -13,8 +13,8 @@ use crate::chain::{Account, Call, ChainError, Class, Prepared, RegistryRevert, R
 use crate::source::StageReport;
 use crate::store::batches::{BatchRow, BatchState};
 
-/// How long a batch rests that was sent and did not land, in seconds: whoever says each time that it
-/// failed, and lies, costs a fee a minute at most.
+/// How long a batch rests that was sent and did not land, in seconds: whoever says each time that
+/// it failed, and lies, costs a fee a minute at most.
 const RESEND_REST_S: u64 = 60;
 
 /// Prepares and sends the first placed batch that can be sent, unless another is on its way.

@@ -459,8 +459,9 @@ impl Store {
         Ok(())
     }
 
-    /// Handles that are open on chain by what nobody here knows, each with its circle, whose opening
-    /// was not asked for since a time, and which are now noted as asked; the longest ago first.
+    /// Handles that are open on chain by what nobody here knows, each with its circle, whose
+    /// opening was not asked for since a time, and which are now noted as asked; the longest ago
+    /// first.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.

@@ -9,7 +9,7 @@ use medsync::source::{
     EntryKey, EntryKind, Granted, Head, LogEntry, NewRecord, PlacedTicket, Pool, Record, Release,
     Revocation, SharedReceipt, SignedKeyChange, SourceError, StageReport, Written,
 };
-use medsync_protocol::audit::{EntryDigest, Pseudonym, RecordRef};
+use medsync_protocol::audit::{Pseudonym, RecordRef};
 use medsync_protocol::consent::{Commitment, Opening};
 use medsync_protocol::decide::Attributes;
 use medsync_protocol::ids::{
@@ -107,22 +107,28 @@ fn refused(method: &'static str, code: &str) -> SourceError {
 }
 
 impl State {
-    fn has_consent(&self, commitment: Commitment) -> bool {
-        let bodies = self.entries.iter().map(|(_, body)| body);
-        let mut consents = bodies.filter_map(|body| match body {
-            EntryBody::Consent(consent) => Some(consent.commitment),
-            _ => None,
-        });
-        consents.any(|found| found == commitment)
+    /// The app refuses the place of a consent that is not there.
+    fn check_consent(&self, commitment: Commitment) -> Result<(), SourceError> {
+        let is_it = |body: &EntryBody| match body {
+            EntryBody::Consent(consent) => consent.commitment == commitment,
+            _ => false,
+        };
+        match self.entries.iter().any(|(_, body)| is_it(body)) {
+            true => Ok(()),
+            false => Err(refused("record_anchor", "unknown_consent")),
+        }
     }
 
-    fn has_log(&self, digest: EntryDigest) -> bool {
-        let bodies = self.entries.iter().map(|(_, body)| body);
-        let mut entries = bodies.filter_map(|body| match body {
-            EntryBody::Log(entry) => Some(entry.digest()),
-            _ => None,
-        });
-        entries.any(|found| found == digest)
+    /// The same of a log's entry.
+    fn check_log(&self, head: &Head) -> Result<(), SourceError> {
+        let is_it = |body: &EntryBody| match body {
+            EntryBody::Log(entry) => entry.digest() == head.digest,
+            _ => false,
+        };
+        match self.entries.iter().any(|(_, body)| is_it(body)) {
+            true => Ok(()),
+            false => Err(refused("record_head", "unknown_log_entry")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::faults::Fault;
 use super::super::{anchorer, patient, registry};
 use super::{
     CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
-    refusal, refused,
+    refusal,
 };
 use async_trait::async_trait;
 use medsync::guard::Circles;
@@ -388,11 +388,8 @@ impl Circle for FakeCircle {
         if state.refuses == Refuses::Everything || (is_block && state.refuses == Refuses::Blocks) {
             return Err(refusal("record_anchor"));
         }
-        if !state.has_consent(report.commitment) {
-            return Err(refused("record_anchor", "unknown_consent"));
-        }
+        state.check_consent(report.commitment)?;
         state.reports.push(report.clone());
-        drop(state);
         if fault.is_some() {
             return Err(broken("record_anchor"));
         }
@@ -544,16 +541,13 @@ impl Circle for FakeCircle {
 
     async fn record_head(&self, head: &Head) -> SourceResult<Written> {
         let fault = self.faults.take("record_head");
-        let refuses = self.state.lock().expect("one test").refuses == Refuses::Everything;
         if fault == Some(Fault::Failed) {
             return Err(broken("record_head"));
         }
-        if refuses {
+        if self.state.lock().expect("one test").refuses == Refuses::Everything {
             return Err(refusal("record_head"));
         }
-        if !self.state.lock().expect("one test").has_log(head.digest) {
-            return Err(refused("record_head", "unknown_log_entry"));
-        }
+        self.state.lock().expect("one test").check_log(head)?;
         let known = self.heads();
         if !known.contains(head) {
             self.add(EntryKind::Head, EntryBody::Head(Box::new(head.clone())));
