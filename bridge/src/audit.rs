@@ -21,7 +21,7 @@ mod check;
 mod glass;
 mod verify;
 
-pub use answers::{Judged, answers_fact, check_answers, judge_all, logs_fact};
+pub use answers::{Judged, answers_fact, check_answers, described_fact, judge_all, logs_fact};
 pub use check::{Anchorings, Fault, LogReport, check};
 pub use glass::{BrokenGlass, broken_glass};
 pub use verify::{NamedLog, Report, UNREAD, author, verify};

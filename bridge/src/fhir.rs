@@ -124,5 +124,13 @@ pub fn parse_bundle(bytes: &[u8]) -> Result<Bundle, FhirError> {
     bundle::parse(bytes)
 }
 
+/// Reads one resource by itself, as the payload of a record is.
+///
+/// # Errors
+/// Why it cannot be a record.
+pub fn parse_resource(json: &str) -> Result<Resource, Refused> {
+    bundle::parse_one(json)
+}
+
 #[cfg(test)]
 mod tests;

@@ -76,22 +76,26 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
             "the recipient's key is not the one that this exchange is for".into(),
         ));
     }
-    let (Some(context), true) = (
-        patient,
-        is_sound(&requested)
-            && can_be_answered(desk, row.request, &requested).await
-            && requested.recipient == keys.current(),
-    ) else {
+    let is_theirs = requested.recipient == keys.current();
+    let can_be_told = is_theirs && copy_of(row.request, &requested).encode().is_ok();
+    let (Some(context), true) = (patient, can_be_told) else {
         return deny_here(desk, &*exchange, row.request, DenialReason::Malformed).await;
     };
     let now = desk.pipeline.now();
     let since = UnixSeconds(now.0.saturating_sub(DAY_S));
-    let about = (row.exchange, context);
-    if !store
-        .counts_request(row.request, about, (since, now), ANSWERED_PER_DAY)
-        .await?
-    {
-        return deny_here(desk, &*exchange, row.request, DenialReason::TooMany).await;
+    let counts = |count_max| {
+        let about = (row.exchange, context);
+        store.counts_request(row.request, about, (since, now), count_max)
+    };
+    let mut refused = None;
+    if !counts(ANSWERED_PER_DAY).await? {
+        // The patient hears of the first that is too many.
+        if !counts(ANSWERED_PER_DAY + 1).await? {
+            return deny_here(desk, &*exchange, row.request, DenialReason::TooMany).await;
+        }
+        refused = Some(DenialReason::TooMany);
+    } else if !is_sound(&requested) || !can_be_sealed_to(desk, &requested).await {
+        refused = Some(DenialReason::Malformed);
     }
     let circle = desk.enter(context).await?;
     let asked = Asked {
@@ -102,6 +106,10 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         asked_as: copy(desk, &*circle, row.request, &requested).await?,
         requested,
     };
+    if let Some(reason) = refused {
+        asked.deny(reason, &BTreeSet::new()).await?;
+        return Ok(RequestState::Denied);
+    }
     if !row.is_permitted {
         let decided = desk.decide(asked.circle, &asked.requested).await?;
         if decided.records.is_empty() {
@@ -118,7 +126,8 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
     release::release(&asked).await
 }
 
-/// Denies in the exchange alone: the patient's log has no room for what is no question.
+/// Denies in the exchange alone: what is about nobody, in another's name, or no entry at all, and
+/// what is more than the patient's log has room for.
 async fn deny_here(
     desk: &Desk,
     exchange: &dyn Circle,
@@ -149,9 +158,9 @@ fn is_sound(requested: &Requested) -> bool {
         && (!breaks || !requested.reason.trim().is_empty())
 }
 
-/// Whether its copy is an entry, and something can be sealed to its reply key: else a release
-/// would be logged that nobody can hand over.
-async fn can_be_answered(desk: &Desk, request: EntryDigest, requested: &Requested) -> bool {
+/// Whether something can be sealed to its reply key: else a release would be logged that nobody can
+/// hand over.
+async fn can_be_sealed_to(desk: &Desk, requested: &Requested) -> bool {
     let place = SealedFor {
         context: ContextId([0; 32]),
         record: RecordId([0; 32]),
@@ -161,7 +170,7 @@ async fn can_be_answered(desk: &Desk, request: EntryDigest, requested: &Requeste
     };
     let mut random = desk.pipeline.random.lock().await;
     let trial = RecordKey::from_bytes(random_bytes(&mut *random));
-    trial.seal(&place, &mut &mut *random).is_ok() && copy_of(request, requested).encode().is_ok()
+    trial.seal(&place, &mut &mut *random).is_ok()
 }
 
 fn copy_of(request: EntryDigest, requested: &Requested) -> Body {

@@ -51,6 +51,12 @@ pub fn logs_fact(context: ContextId) -> String {
     format!("logs:{context}")
 }
 
+/// Under which name it is kept that a circle describes a record otherwise than it reads.
+#[must_use]
+pub fn described_fact(context: ContextId) -> String {
+    format!("described:{context}")
+}
+
 /// How long a log may look broken while entries are on their way, in seconds.
 const ON_THE_WAY_S: u64 = 60;
 

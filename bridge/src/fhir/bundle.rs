@@ -138,6 +138,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Bundle, FhirError> {
     Ok(bundle)
 }
 
+pub(super) fn parse_one(json: &str) -> Result<Resource, Refused> {
+    let refused = |_| Refused {
+        resource_type: String::new(),
+        reference: String::new(),
+        why: "it is no JSON".into(),
+    };
+    let entry = RawValue::from_string(format!(r#"{{"resource":{json}}}"#)).map_err(refused)?;
+    read_entry(&entry, 0)
+}
+
 fn read_entry(entry: &RawValue, number: usize) -> Result<Resource, Refused> {
     let mut refused = Refused {
         resource_type: String::new(),

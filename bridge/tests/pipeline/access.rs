@@ -298,6 +298,8 @@ async fn hostile_requests_are_denied_and_logged() {
         study.settle().await;
         assert_eq!(study.denial(), Some(DenialReason::Malformed));
     }
+    // The patient hears of all but those about nobody or in another's name.
+    assert_eq!(study.kinds(), [Kind::Requested, Kind::Denied].repeat(4));
     let class = CodeSet::collect([Code::new("types", "Condition")]).expect("one");
     study
         .ask("HRESCH", |requested| requested.classes = class)

@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `export.json` | format, circle, time, how many of each; what did not open |
+//! | `export.json` | format, circle, time, how many of each; what did not open, or is described otherwise than it reads |
 //! | `circle.json` | the custodian's keys, who enrolled, the patient's keys through time |
 //! | `records/RECORD-VERSION.json` | a resource, every version of it that the circle has |
 //! | `records-N.json` | what each of these files is: type, codes, labels, authors, dates |
@@ -92,7 +92,12 @@ impl Export {
         let draft = draft_of(&self.out)?;
         let folder = draft.path();
         let versions = versions(&*circle).await?;
-        let closed = export_records(&*circle, context, &keys, &versions, folder).await?;
+        let read_by = (&*circle, &keys);
+        let exported = export_records(&party.store, context, read_by, &versions, folder).await?;
+        let Exported {
+            closed,
+            described_otherwise,
+        } = exported;
         let consents = export_consents(&party, &*circle, folder).await?;
         audit::read_all(&party.store, &*circle, &state, begun_at).await?;
         let log = party.store.log(context, &LogFilter::default()).await?;
@@ -119,6 +124,7 @@ impl Export {
             "log_entries": log.len(),
             "declines": declines.len(),
             "not_opened": closed,
+            "described_otherwise": described_otherwise,
         });
         write(&folder.join("export.json"), &said)?;
         fs::rename(folder, &self.out)
@@ -141,8 +147,21 @@ impl Export {
             "{} versions of records did not open; everything else is there",
             closed.len()
         );
+        anyhow::ensure!(
+            described_otherwise.is_empty(),
+            "{} versions of records are described otherwise than they read; everything is there",
+            described_otherwise.len()
+        );
         Ok(())
     }
+}
+
+/// What is wrong with records that were to be exported.
+struct Exported {
+    /// They did not open.
+    closed: BTreeSet<RecordRef>,
+    /// They are there, and their custodian describes them otherwise than they read.
+    described_otherwise: BTreeSet<RecordRef>,
 }
 
 /// A folder beside the one that is asked for; it is removed if anything goes wrong.
@@ -194,22 +213,27 @@ fn name_of(record: &Record) -> RecordRef {
     }
 }
 
-/// Opens every version into a file; answers those that do not open.
+/// Opens every version into a file.
 async fn export_records(
-    circle: &dyn Circle,
+    store: &Store,
     context: ContextId,
-    keys: &PatientKeys,
+    (circle, keys): (&dyn Circle, &PatientKeys),
     versions: &Versions,
     folder: &Path,
-) -> anyhow::Result<BTreeSet<RecordRef>> {
+) -> anyhow::Result<Exported> {
     let bar = indicatif::ProgressBar::new(versions.len() as u64);
-    let mut closed = BTreeSet::new();
+    let (mut closed, mut described_otherwise) = (BTreeSet::new(), BTreeSet::new());
     for (what, record) in versions {
         let version = Some(record.version);
         match open_record(circle, context, keys, (what.record, version)).await {
-            Ok(resource) => {
+            Ok(opened) => {
                 let name = format!("{}-{}.json", what.record, what.version);
-                files::write_whole(&folder.join("records").join(name), &resource, true)?;
+                let file = folder.join("records").join(name);
+                files::write_whole(&file, &opened.resource, true)?;
+                opened.note(store, context).await?;
+                if !opened.is_as_described {
+                    described_otherwise.insert(*what);
+                }
             }
             // A custodian that spoils one record keeps no other from the patient.
             Err(error) => {
@@ -230,7 +254,10 @@ async fn export_records(
             "recorded_at": record.recorded_at,
         })
     })?;
-    Ok(closed)
+    Ok(Exported {
+        closed,
+        described_otherwise,
+    })
 }
 
 /// Writes every consent, and the receipts of those that are anchored; answers how many consents.

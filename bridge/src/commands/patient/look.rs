@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::consents::{anyone_can_send, find};
 use super::own_circle;
-use crate::audit::{answers_fact, broken_glass, forked_fact, logs_fact};
+use crate::audit::{answers_fact, broken_glass, described_fact, forked_fact, logs_fact};
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -90,9 +90,10 @@ async fn found(party: &Party, context: ContextId) -> anyhow::Result<Option<Strin
     };
     let answers = said(answers_fact(context)).await?;
     let logs = said(logs_fact(context)).await?;
+    let described = said(described_fact(context)).await?;
     let evidence = party.store.evidence(context).await?.describe();
     let rewritten = party.store.fact(&rewritten_fact(context)).await?;
-    let all = [forked, rewritten, logs, answers, evidence];
+    let all = [forked, rewritten, logs, answers, described, evidence];
     let all = all.into_iter().flatten();
     Ok(all.reduce(|a, b| format!("{a}; {b}")))
 }

@@ -1,6 +1,7 @@
 //! Records: listing them, by what they say of themselves, and opening one.
 
 use anyhow::Context;
+use medsync_protocol::audit::RecordRef;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
@@ -9,12 +10,15 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{open_keys, own_circle, record_id};
+use crate::audit::described_fact;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
+use crate::fhir;
 use crate::keys::PatientKeys;
 use crate::parts;
 use crate::party::Party;
 use crate::source::{Circle, all_records};
+use crate::store::Store;
 
 /// List the records, or open one.
 #[derive(Debug, clap::Args)]
@@ -79,8 +83,9 @@ impl Records {
         let circle = party.enter(context).await?;
         if let Some(record) = self.open {
             let keys = open_keys(&self.home.home)?;
-            let resource = open_record(&*circle, context, &keys, (record, None)).await?;
-            println!("{}", std::str::from_utf8(&resource)?);
+            let opened = open_record(&*circle, context, &keys, (record, None)).await?;
+            opened.note(&party.store, context).await?;
+            println!("{}", std::str::from_utf8(&opened.resource)?);
             return Ok(());
         }
         for record in all_records(&*circle, self.resource_type.as_deref()).await? {
@@ -100,6 +105,45 @@ impl Records {
     }
 }
 
+/// A version of a record that was opened.
+pub(super) struct Opened {
+    /// Which one it is.
+    pub what: RecordRef,
+    /// Its payload.
+    pub resource: Zeroizing<Vec<u8>>,
+    /// Whether its custodian describes it as it reads: what is released goes by the description.
+    pub is_as_described: bool,
+}
+
+impl Opened {
+    /// Keeps for the patient to see that a custodian describes it otherwise.
+    pub async fn note(&self, store: &Store, context: ContextId) -> anyhow::Result<()> {
+        if self.is_as_described {
+            return Ok(());
+        }
+        let RecordRef { record, version } = self.what;
+        let why = format!(
+            "the hospital describes record {record} (version {version}) otherwise than it reads; \
+             what it releases goes by that description"
+        );
+        tracing::error!(why, "ALARM: a record is described falsely");
+        Ok(store.state_fact(&described_fact(context), &why).await?)
+    }
+}
+
+/// Whether a record's type and attributes are what its payload says of itself.
+fn describes((resource_type, attributes): (&str, &Attributes), payload: &[u8]) -> bool {
+    let resource = std::str::from_utf8(payload).ok();
+    let Some(Ok(resource)) = resource.map(fhir::parse_resource) else {
+        return false;
+    };
+    let said = Attributes {
+        record: None,
+        ..attributes.clone()
+    };
+    (resource.resource_type.as_str(), &resource.attributes) == (resource_type, &said)
+}
+
 /// Opens a version of a record with the patient's key, the latest if none is named.
 ///
 /// # Errors
@@ -109,7 +153,7 @@ pub(super) async fn open_record(
     context: ContextId,
     keys: &PatientKeys,
     (record, version): (RecordId, Option<RecordVersion>),
-) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+) -> anyhow::Result<Opened> {
     let full = circle.record(record, version).await?;
     let place = SealedFor {
         context,
@@ -122,7 +166,16 @@ pub(super) async fn open_record(
         .payload
         .context("the record's payload has not arrived here yet")?;
     let key = RecordKey::open(&keys.seal, &place, &full.record.key_for_patient)?;
-    Ok(parts::open(circle, &key, &place, &payload).await?)
+    let resource = parts::open(circle, &key, &place, &payload).await?;
+    let described = (full.record.resource_type.as_str(), &full.record.attributes);
+    Ok(Opened {
+        what: RecordRef {
+            record,
+            version: full.record.version.0,
+        },
+        is_as_described: describes(described, &resource),
+        resource,
+    })
 }
 
 #[cfg(test)]
@@ -173,5 +226,28 @@ mod tests {
         };
         assert!(!all.fits(&undated));
         assert!(Filter::default().fits(&undated));
+    }
+
+    #[test]
+    fn hostile_custodian_describes_a_record_otherwise_than_it_reads_and_it_is_noticed() {
+        let payload =
+            br#"{"resourceType":"Observation","code":{"coding":[{"system":"s","code":"c"}]},
+            "meta":{"security":[{"system":"s","code":"R"}]}}"#;
+        let text = std::str::from_utf8(payload).expect("text");
+        let resource = fhir::parse_resource(text).expect("a resource");
+        let honest = Attributes {
+            record: Some(RecordId([1; 32])),
+            ..resource.attributes
+        };
+        let without_label = Attributes {
+            labels: Vec::new(),
+            ..honest.clone()
+        };
+        assert!(describes(("Observation", &honest), payload));
+        assert!(!describes(("Observation", &without_label), payload));
+        assert!(!describes(("Condition", &honest), payload));
+        for broken in [&b"no resource"[..], br#"1},"resource":{"#, b"\xff"] {
+            assert!(!describes(("Observation", &honest), broken));
+        }
     }
 }
