@@ -30,7 +30,18 @@ CREATE TABLE circles (
     suspects TEXT,
     -- Nothing of it is sealed before: it did not take a place in a batch; and how often that was.
     held_until BIGINT NOT NULL DEFAULT 0,
-    holds BIGINT NOT NULL DEFAULT 0
+    holds BIGINT NOT NULL DEFAULT 0,
+    -- When it last did not have what was to be placed.
+    lacked_at BIGINT
+);
+
+-- Logs whose head their circle did not have any more when it was to be placed, by their author.
+CREATE TABLE held_logs (
+    context TEXT NOT NULL,
+    author_key TEXT NOT NULL,
+    held_until BIGINT NOT NULL DEFAULT 0,
+    holds BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (context, author_key)
 );
 
 -- Admissions by which a custodian let a member into a circle's group: each does so once, so that

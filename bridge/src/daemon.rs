@@ -11,9 +11,10 @@ use std::collections::btree_map::Entry;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::ContextId;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -71,7 +72,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 /// A home that cannot be opened. An endpoint that is down at the start is waited for.
 pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
     let pipeline = Arc::new(party.pipeline()?);
-    let node = Arc::clone(&party.node);
+    let (node, turn) = (Arc::clone(&party.node), AtomicUsize::new(0));
     tracing::info!("ready");
     let ingest = lane(
         "ingest",
@@ -96,9 +97,12 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         PEERS_REST,
         stop.clone(),
         Arc::clone(&pipeline),
-        move |_| {
-            let node = Arc::clone(&node);
-            async move { Ok(node.reach_peers().await?) }
+        move |p| {
+            let (node, turn) = (Arc::clone(&node), turn.fetch_add(1, Ordering::Relaxed));
+            async move {
+                node.reach_peers().await?;
+                ask_in_turn(&p, turn).await
+            }
         },
     );
     let relay = lane(
@@ -152,6 +156,19 @@ pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyE
         async move { side.round(&p).await }
     });
     tokio::join!(ingest, peers, relay, watch, batches, access, retention);
+    Ok(())
+}
+
+/// Asks one circle something: whether the node is stuck in one shows in nothing else while nobody
+/// writes there.
+async fn ask_in_turn(pipeline: &Pipeline, turn: usize) -> Result<(), PipelineError> {
+    let (mut rows, _) = pipeline.store.readable_circles().await?;
+    rows.retain(|row| row.alarm.is_none());
+    let Some(row) = rows.get(turn % rows.len().max(1)) else {
+        return Ok(());
+    };
+    let circle = guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await?;
+    circle.circle().await?;
     Ok(())
 }
 
@@ -287,8 +304,8 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
     }
     let store = &pipeline.store;
     for revocation in store.open_revocations(REVOCATIONS_MAX as u32).await? {
-        let Some(copies) = due_copies(pipeline, &revocation.handle, revocation.seen_at).await?
-        else {
+        let due = due_copies(pipeline, &revocation.handle).await?;
+        let Some(copies) = due.filter(|copies| *copies <= COPIES_MAX) else {
             continue;
         };
         let opening = (&revocation.secret, revocation.claim_key);
@@ -303,26 +320,21 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
     }
     let mut circles: BTreeMap<ContextId, Vec<Consent>> = BTreeMap::new();
     for grant in store.open_grants(GRANTS_LOOKED_AT).await? {
-        let since = UnixSeconds(grant.made_at.0.saturating_add(PLACED_WITHIN_S));
         // What was granted in times to come was granted by a clock that was wrong.
-        let is_due = pipeline.now().0.abs_diff(grant.made_at.0) >= PLACED_WITHIN_S;
-        let due = due_copies(pipeline, &grant.commitment, since).await?;
-        let (true, Some(copies)) = (is_due, due) else {
+        if pipeline.now().0.abs_diff(grant.made_at.0) < PLACED_WITHIN_S {
+            continue;
+        }
+        let Some(copies) = due_copies(pipeline, &grant.commitment).await? else {
             continue;
         };
         let copied = copy_grant(pipeline, &grant, copies, &mut circles).await;
-        let is_last = copies == COPIES_MAX && matches!(copied, Ok(true));
         note_copies(pipeline, &grant.commitment, copies, copied).await?;
-        if is_last {
-            tracing::error!(consent = %grant.commitment, "ALARM: the hospital takes no consent");
-            store.grant_is_settled(grant.commitment).await?;
-        }
     }
     Ok(())
 }
 
-/// Writes a consent down once more, unless it is over, its circle is stopped or shows where it
-/// stands; answers whether it did.
+/// Writes a consent down once more, unless it is over, its circle is stopped or shows the block that
+/// has it; answers whether it did. After the last time it says so and looks no more.
 async fn copy_grant(
     pipeline: &Pipeline,
     grant: &OpenGrant,
@@ -351,7 +363,17 @@ async fn copy_grant(
     let shown = shown
         .iter()
         .find(|shown| shown.commitment == grant.commitment);
-    if shown.is_some_and(|shown| !shown.anchors.is_empty()) {
+    // Anybody can write down a place; that it is in a block only a witness.
+    let is_anchored = shown.is_some_and(|shown| {
+        let submissions = shown.anchors.iter().filter_map(|place| place.submission);
+        submissions.into_iter().any(|said| said.block.is_some())
+    });
+    if is_anchored {
+        store.grant_is_settled(grant.commitment).await?;
+        return Ok(false);
+    }
+    if copies > COPIES_MAX {
+        tracing::error!(consent = %grant.commitment, "ALARM: the hospital anchors no consent");
         store.grant_is_settled(grant.commitment).await?;
         return Ok(false);
     }
@@ -369,18 +391,21 @@ fn copies_fact(of: &impl Display) -> String {
     format!("copies:{of}")
 }
 
-/// How many copies there have to be of something by now, if there are fewer: one more after ten
-/// minutes, and each time that the wait has doubled.
-async fn due_copies(
-    pipeline: &Pipeline,
-    of: &impl Display,
-    since: UnixSeconds,
-) -> Result<Option<u32>, PipelineError> {
-    let unheard_s = pipeline.now().0.abs_diff(since.0);
-    let due = 1 + (unheard_s / UNHEARD_S).checked_ilog2().map_or(0, |n| n + 1);
-    let there = pipeline.store.fact(&copies_fact(of)).await?;
-    let there: u32 = there.and_then(|text| text.parse().ok()).unwrap_or(1);
-    Ok((there < due.min(COPIES_MAX)).then_some(there + 1))
+/// How many copies there have to be of something now, if there are fewer: one more ten minutes after
+/// it was first looked at, and each time after a wait that doubles. Who was away for long, and has
+/// yet to hear of everything, waits from now.
+async fn due_copies(pipeline: &Pipeline, of: &impl Display) -> Result<Option<u32>, PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    let fact = copies_fact(of);
+    let known = store.fact(&fact).await?.unwrap_or_default();
+    let known = known.split_once(' ');
+    let known = known.and_then(|(copies, at)| Some((copies.parse().ok()?, at.parse().ok()?)));
+    let Some((copies, at)): Option<(u32, u64)> = known else {
+        store.state_fact(&fact, &format!("1 {now}")).await?;
+        return Ok(None);
+    };
+    let wait_s = UNHEARD_S << copies.saturating_sub(2).min(16);
+    Ok((now.0.abs_diff(at) >= wait_s).then_some(copies + 1))
 }
 
 /// Notes that a copy was written, or refused: that is not asked for again each round.
@@ -398,9 +423,9 @@ async fn note_copies(
         }
     };
     if is_noted {
-        let fact = copies_fact(of);
+        let (fact, now) = (copies_fact(of), pipeline.now());
         let store = &pipeline.store;
-        store.state_fact(&fact, &copies.to_string()).await?;
+        store.state_fact(&fact, &format!("{copies} {now}")).await?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use medsync_protocol::audit::{Body, RecordRef};
 use medsync_protocol::consent::Commitment;
@@ -62,28 +62,37 @@ const ON_THE_WAY_S: u64 = 60;
 
 /// In which state each circle was judged, and when. A start without it judges each once.
 #[derive(Debug, Default)]
-pub struct Judged(Mutex<HashMap<ContextId, (StateHash, UnixSeconds)>>);
+pub struct Judged(Mutex<HashMap<ContextId, Judgement>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Judgement {
+    state: StateHash,
+    at: UnixSeconds,
+    /// Since when its logs look broken, at each look.
+    broken_since: Option<UnixSeconds>,
+    is_settled: bool,
+}
 
 impl Judged {
-    fn is_due(&self, context: ContextId, state: StateHash, now: UnixSeconds) -> bool {
-        let Ok(judged) = self.0.lock() else {
-            return true;
-        };
-        judged.get(&context).is_none_or(|(known, at)| {
-            let rested_s = now.0.abs_diff(at.0);
-            rested_s
-                >= if *known == state {
-                    JUDGED_AGAIN_S
-                } else {
-                    JUDGED_REST_S
-                }
-        })
+    fn of(&self, context: ContextId) -> Option<Judgement> {
+        let judged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.get(&context).copied()
     }
 
-    fn note(&self, context: ContextId, state: StateHash, now: UnixSeconds) {
-        if let Ok(mut judged) = self.0.lock() {
-            judged.insert(context, (state, now));
-        }
+    fn note(&self, context: ContextId, judgement: Judgement) {
+        let mut judged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.insert(context, judgement);
+    }
+}
+
+impl Judgement {
+    fn is_due(&self, state: StateHash, now: UnixSeconds) -> bool {
+        let rests_s = match (self.is_settled, self.state == state) {
+            (_, false) => JUDGED_REST_S,
+            (false, true) => ON_THE_WAY_S,
+            (true, true) => JUDGED_AGAIN_S,
+        };
+        now.0.abs_diff(self.at.0) >= rests_s
     }
 }
 
@@ -105,15 +114,23 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
         else {
             continue;
         };
-        if !judged.is_due(row.context, state, now) {
+        let before = judged.of(row.context);
+        if before.is_some_and(|before| !before.is_due(state, now)) {
             continue;
         }
-        match judge(pipeline, &row).await {
-            Ok(true) => judged.note(row.context, state, now),
-            Ok(false) => {
-                let again = UnixSeconds(now.0.saturating_sub(JUDGED_AGAIN_S - ON_THE_WAY_S));
-                judged.note(row.context, state, again);
-            }
+        // Who slept meanwhile has yet to hear of what is on its way.
+        let awake = before.filter(|before| now.0.abs_diff(before.at.0) <= 2 * ON_THE_WAY_S);
+        let broken_since = awake.and_then(|before| before.broken_since);
+        match judge(pipeline, &row, broken_since).await {
+            Ok(logs) => judged.note(
+                row.context,
+                Judgement {
+                    state,
+                    at: now,
+                    broken_since: logs.broken_since,
+                    is_settled: logs.is_settled,
+                },
+            ),
             Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => {
                 tracing::warn!(context = %row.context, %error, "answers are judged later")
@@ -123,51 +140,69 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
     Ok(())
 }
 
-/// Judges the logs by themselves; answers whether that is settled, or looked at again soon.
+/// What came of judging logs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Logs {
+    /// Since when they look broken.
+    broken_since: Option<UnixSeconds>,
+    /// Whether that is said; else it is looked at again soon.
+    is_settled: bool,
+}
+
+/// Judges the logs by themselves. That one looks broken is said after a while: entries may be on
+/// their way.
 async fn judge_logs(
     pipeline: &Pipeline,
     row: &CircleRow,
-    state: &CircleState,
-) -> Result<bool, PipelineError> {
+    circle: &dyn Circle,
+    broken_since: Option<UnixSeconds>,
+) -> Result<Logs, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
-    let (fact, since) = (
-        logs_fact(row.context),
-        format!("logs_since:{}", row.context),
-    );
-    let Some(why) = broken_logs(pipeline, row, state).await? else {
-        for name in [&fact, &since] {
-            if store.fact(name).await?.is_some_and(|text| !text.is_empty()) {
-                store.state_fact(name, "").await?;
-            }
-        }
-        return Ok(true);
-    };
-    let began = store.fact(&since).await?.and_then(|text| text.parse().ok());
-    let Some(began) = began.map(UnixSeconds) else {
-        store.state_fact(&since, &now.to_string()).await?;
-        return Ok(false);
-    };
-    if now.0.abs_diff(began.0) < ON_THE_WAY_S {
-        return Ok(false);
+    if row.state_hash != Some(circle.state_hash().await?) {
+        // What is there now is yet to be read.
+        return Ok(Logs {
+            broken_since,
+            is_settled: false,
+        });
     }
-    if store.fact(&fact).await?.as_ref() != Some(&why) {
+    let fact = logs_fact(row.context);
+    let known = store.fact(&fact).await?.unwrap_or_default();
+    let Some(why) = broken_logs(pipeline, row, &circle.circle().await?).await? else {
+        if !known.is_empty() {
+            store.state_fact(&fact, "").await?;
+        }
+        return Ok(Logs {
+            broken_since: None,
+            is_settled: true,
+        });
+    };
+    let since = broken_since.unwrap_or(now);
+    let is_settled = now.0.abs_diff(since.0) >= ON_THE_WAY_S;
+    if is_settled && known != why {
         tracing::error!(context = %row.context, why, "ALARM: a log is broken");
         store.state_fact(&fact, &why).await?;
     }
-    Ok(true)
+    Ok(Logs {
+        broken_since: Some(since),
+        is_settled,
+    })
 }
 
-/// Judges a circle; answers whether that is settled, or looked at again soon.
-async fn judge(pipeline: &Pipeline, row: &CircleRow) -> Result<bool, PipelineError> {
+/// Judges a circle.
+async fn judge(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    broken_since: Option<UnixSeconds>,
+) -> Result<Logs, PipelineError> {
     let circle = guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await?;
     judge_answers(pipeline, row, &*circle).await?;
     // It may ask the chain, which keeps nobody from seeing what was released.
-    match judge_logs(pipeline, row, &circle.circle().await?).await {
-        Err(error) => {
+    match judge_logs(pipeline, row, &*circle, broken_since).await {
+        Err(error) if !error.is_of_the_store() => {
             tracing::warn!(context = %row.context, %error, "logs are judged later");
-            Ok(false)
+            Ok(Logs::default())
         }
-        settled => settled,
+        logs => logs,
     }
 }
 

@@ -132,8 +132,9 @@ async fn replace(
         return send_again(pipeline, account, batch).await;
     };
     let call = submit::call_for(pipeline, anchorer, batch).await?;
+    let waits_s = pipeline.now().0.abs_diff(batch.sealed_at.0);
     let replaced = async {
-        let prepared = instead_of(account, &call, &stuck).await?;
+        let prepared = instead_of(account, &call, &stuck, waits_s).await?;
         submit::intend_and_send(pipeline, account, batch, &prepared).await?;
         tracing::warn!(
             batch = batch.id.0, transaction = %prepared.hash, stuck = %stuck.hash,
@@ -153,18 +154,23 @@ async fn replace(
     }
 }
 
-/// A transaction in the place of one that does not land: under its nonce, or under the next one if
-/// that is smaller. Then whoever said the nonce lied, or the chain dropped what was before it.
+/// A transaction in the place of one that does not land, under the next nonce: for more, if that is
+/// its own. Where endpoints differ, one of them lies or is behind, and each nonce has its turn.
 pub(super) async fn instead_of(
     account: &dyn Account,
     call: &Call,
     stuck: &Prepared,
+    waits_s: u64,
 ) -> Result<Prepared, ChainError> {
-    let next = account.lowest_nonce().await?;
-    if next < stuck.nonce {
-        return account.prepare(call, next).await;
+    let is_lowests_turn = (waits_s / STUCK_AFTER_S) % 2 == 0;
+    let next = match is_lowests_turn {
+        true => account.lowest_nonce().await?,
+        false => account.nonce().await?,
+    };
+    if next == stuck.nonce {
+        return account.replace(call, stuck).await;
     }
-    account.replace(call, stuck).await
+    account.prepare(call, next).await
 }
 
 /// Whether a transaction is out for so long that another has to take its place.

@@ -168,13 +168,15 @@ async fn intend_and_send(
     revocations: &[&RevocationRow],
     stuck: Option<&Prepared>,
 ) -> Result<(), PipelineError> {
+    let first = revocations.iter().map(|r| r.seen_at.0).min();
+    let waits_s = pipeline.now().0.abs_diff(first.unwrap_or_default());
     let openings = revocations.iter();
     let call = Call::Revoke {
         registry: pipeline.registry.registry,
         openings: openings.map(|r| (r.secret.clone(), r.claim_key)).collect(),
     };
     let prepared = match stuck {
-        Some(stuck) => instead_of(account, &call, stuck).await?,
+        Some(stuck) => instead_of(account, &call, stuck, waits_s).await?,
         None => account.prepare(&call, account.nonce().await?).await?,
     };
     let handles: Vec<Handle> = revocations.iter().map(|r| r.handle).collect();

@@ -81,7 +81,8 @@ impl Circle for NodeCircle {
     }
 
     async fn pin(&self) -> SourceResult<Pin> {
-        self.node.pin(self.context).await
+        let came = self.node.pin(self.context).await;
+        self.heard(Question::State, came)
     }
 
     async fn circle(&self) -> SourceResult<CircleState> {

@@ -11,7 +11,7 @@ const STEP_S: u64 = 60;
 /// Every time that something waits for, or since which it waits, and that a clock ahead of its time
 /// leaves in the future. What is evidence of a moment, or holds something back until it was said
 /// twice, stays as it is: it may be this clock that is wrong now.
-const WAITS: [(&str, &str); 16] = [
+const WAITS: [(&str, &str); 17] = [
     ("batches", "sealed_at"),
     ("batches", "submitted_at"),
     ("carry_waits", "not_before"),
@@ -19,6 +19,7 @@ const WAITS: [(&str, &str); 16] = [
     ("consents", "held_until"),
     ("consents", "look_up_at"),
     ("consents", "tell_after"),
+    ("held_logs", "held_until"),
     ("outbox", "asked_at"),
     ("placed_tickets", "put_again_at"),
     ("pools_told", "not_before"),

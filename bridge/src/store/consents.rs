@@ -184,10 +184,10 @@ impl Store {
         Ok((unsigned(row.try_get("n")?), since))
     }
 
-    /// The consents that may be sealed, the oldest first.
+    /// The consents that may be sealed, the oldest first; those that do not read keep no other out.
     ///
     /// # Errors
-    /// A database that refuses, or a row that cannot be read.
+    /// A database that refuses.
     pub async fn waiting_consents(
         &self,
         len_max: u32,
@@ -203,7 +203,10 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(leaf).collect()
+        let readable = rows.iter().map(leaf);
+        readable
+            .filter(|read| !read.as_ref().is_err_and(StoreError::is_of_a_row))
+            .collect()
     }
 
     /// Every consent of a circle to a recipient that was ever seen.

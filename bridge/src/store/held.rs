@@ -7,8 +7,7 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use sqlx::{Row, SqliteConnection};
 
-use super::log::ask_for_log;
-use super::{StoreError, signed, unsigned};
+use super::{StoreError, read, signed, unsigned};
 
 /// What of a batch that is taken apart is not sealed again at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,34 +27,78 @@ impl LeftOut {
         self.circles.is_empty() && self.consents.is_empty() && self.logs.is_empty()
     }
 
-    /// Leaves it out of the batches to come, as part of a transaction.
+    /// Leaves it out of the batches to come, as part of a transaction. A circle that lacks
+    /// consents again within an hour is left out whole: else whoever deletes one after the other
+    /// would have every batch taken apart.
     pub(super) async fn leave_out(
         &self,
         connection: &mut SqliteConnection,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        for context in &self.circles {
-            let (known, kept) = (
-                "SELECT held_until, holds FROM circles WHERE context = $1",
-                "UPDATE circles SET held_until = $2, holds = $3 WHERE context = $1",
-            );
-            hold_back(connection, (known, kept), &context.to_string(), now).await?;
+        let mut circles = self.circles.clone();
+        for commitment in &self.consents {
+            let name = commitment.to_string();
+            hold_back(connection, CONSENT, &[&name], now).await?;
+            let lacked: Option<(String, Option<i64>)> = sqlx::query_as(
+                "SELECT circles.context, lacked_at FROM circles \
+                 JOIN consents ON consents.context = circles.context WHERE commitment = $1",
+            )
+            .bind(&name)
+            .fetch_optional(&mut *connection)
+            .await?;
+            if let Some((context, Some(at))) = lacked
+                && now.0.abs_diff(unsigned(at)) < HOLD_S
+            {
+                circles.insert(read("a context", &context)?);
+            }
         }
         for commitment in &self.consents {
-            let (known, kept) = (
-                "SELECT held_until, holds FROM consents WHERE commitment = $1",
-                "UPDATE consents SET held_until = $2, holds = $3 WHERE commitment = $1",
-            );
-            hold_back(connection, (known, kept), &commitment.to_string(), now).await?;
+            sqlx::query(
+                "UPDATE circles SET lacked_at = $2 WHERE context = \
+                 (SELECT context FROM consents WHERE commitment = $1)",
+            )
+            .bind(commitment.to_string())
+            .bind(signed(now.0))
+            .execute(&mut *connection)
+            .await?;
         }
         for (context, author) in &self.logs {
-            ask_for_log(connection, *context, &[*author], now).await?;
+            let (context, author) = (context.to_string(), author.to_string());
+            sqlx::query(
+                "INSERT INTO held_logs (context, author_key) VALUES ($1, $2) \
+                 ON CONFLICT (context, author_key) DO NOTHING",
+            )
+            .bind(&context)
+            .bind(&author)
+            .execute(&mut *connection)
+            .await?;
+            hold_back(connection, LOG, &[&context, &author], now).await?;
+        }
+        for context in &circles {
+            hold_back(connection, CIRCLE, &[&context.to_string()], now).await?;
         }
         Ok(())
     }
 }
 
-/// For how long a circle or consent is left out at first, in seconds; doubles each time up to the
+/// How something is held back: what is known of it, and what is kept, by its names and then the
+/// end and number of the hold.
+type Held = (&'static str, &'static str);
+
+const CIRCLE: Held = (
+    "SELECT held_until, holds FROM circles WHERE context = $1",
+    "UPDATE circles SET held_until = $2, holds = $3 WHERE context = $1",
+);
+const CONSENT: Held = (
+    "SELECT held_until, holds FROM consents WHERE commitment = $1",
+    "UPDATE consents SET held_until = $2, holds = $3 WHERE commitment = $1",
+);
+const LOG: Held = (
+    "SELECT held_until, holds FROM held_logs WHERE context = $1 AND author_key = $2",
+    "UPDATE held_logs SET held_until = $3, holds = $4 WHERE context = $1 AND author_key = $2",
+);
+
+/// For how long something is left out at first, in seconds; doubles each time up to the
 /// other, and is forgotten when it went well for as long.
 const HOLD_S: u64 = 60 * 60;
 const HOLD_S_MAX: u64 = 24 * 60 * 60;
@@ -72,21 +115,24 @@ fn hold(held_until: u64, holds: u64, now: UnixSeconds) -> (u64, u64) {
 /// Holds one thing back.
 async fn hold_back(
     connection: &mut SqliteConnection,
-    (known, kept): (&'static str, &'static str),
-    name: &str,
+    (known, kept): Held,
+    names: &[&str],
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    let row = sqlx::query(known)
-        .bind(name)
-        .fetch_optional(&mut *connection);
-    let Some(row) = row.await? else {
+    let mut asked = sqlx::query(known);
+    for name in names {
+        asked = asked.bind(*name);
+    }
+    let Some(row) = asked.fetch_optional(&mut *connection).await? else {
         return Ok(());
     };
     let (until, holds) = (row.try_get("held_until")?, row.try_get("holds")?);
     let (how_long, holds) = hold(unsigned(until), unsigned(holds), now);
-    sqlx::query(kept)
-        .bind(name)
-        .bind(signed(now.0.saturating_add(how_long)))
+    let mut held = sqlx::query(kept);
+    for name in names {
+        held = held.bind(*name);
+    }
+    held.bind(signed(now.0.saturating_add(how_long)))
         .bind(signed(holds))
         .execute(&mut *connection)
         .await?;

@@ -471,6 +471,8 @@ impl Store {
              WHERE head_batch IS NULL AND published_at IS NOT NULL AND missed_at IS NULL \
              AND context NOT IN (SELECT context FROM circles \
              WHERE alarm IS NOT NULL OR held_until > $2) \
+             AND NOT EXISTS (SELECT 1 FROM held_logs WHERE held_logs.context = log.context \
+             AND held_logs.author_key = log.author_key AND held_until > $2) \
              GROUP BY context, author_key) AS due JOIN log ON log.context = due.context \
              AND log.author_key = due.author_key AND log.seq = due.seq \
              AND log.head_batch IS NULL AND log.published_at IS NOT NULL \

@@ -72,6 +72,8 @@ enum Harm {
     Refuses,
     /// It says a nonce of a time to come, and takes what is sent under it.
     Misnumbers,
+    /// It says the first nonce for ever, and takes what is sent under it.
+    StandsStill,
 }
 
 #[async_trait]
@@ -84,13 +86,16 @@ impl Account for Hostile {
         let AccountNonce(nonce) = self.inner.nonce().await?;
         Ok(match self.does {
             Harm::Misnumbers => AccountNonce(nonce + 5),
+            Harm::StandsStill => AccountNonce(0),
             _ => AccountNonce(nonce),
         })
     }
 
     async fn prepare(&self, call: &Call, nonce: AccountNonce) -> Result<Prepared, ChainError> {
         match self.does {
-            Harm::Forgets | Harm::Misnumbers => self.inner.prepare(call, nonce).await,
+            Harm::Forgets | Harm::Misnumbers | Harm::StandsStill => {
+                self.inner.prepare(call, nonce).await
+            }
             Harm::Refuses => Err(ChainError::NoAccount(self.address())),
         }
     }
@@ -101,7 +106,7 @@ impl Account for Hostile {
 
     async fn send(&self, _: &Prepared) -> Result<Sent, ChainError> {
         match self.does {
-            Harm::Forgets | Harm::Misnumbers => Ok(Sent::Accepted),
+            Harm::Forgets | Harm::Misnumbers | Harm::StandsStill => Ok(Sent::Accepted),
             Harm::Refuses => Err(ChainError::NoAccount(self.address())),
         }
     }
@@ -163,6 +168,42 @@ async fn run_patiently(world: &World) {
     let counts = store.anchoring_counts().await.expect("the store");
     let open = store.open_batches().await.expect("the store");
     panic!("the pipeline did not come to rest: {counts:?}, {open:?}");
+}
+
+/// A transaction that is stuck is replaced under its own nonce, whatever the other says.
+#[tokio::test]
+async fn hostile_endpoint_stands_still_and_what_is_stuck_is_replaced() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    world.circle.add_consent(consent(3).0);
+    let address = ContractAddress::from_felt(Felt::from(100));
+    let [inner, honest] = [(); 2].map(|()| FakeAccount {
+        chain: world.chain.clone(),
+        address,
+    });
+    let does = Harm::StandsStill;
+    let by: Vec<Arc<dyn Account>> = vec![Arc::new(honest), Arc::new(Hostile { inner, does })];
+    world.pipeline.anchor_account = Some(Arc::new(SeveralAccounts::new(by, Health::of(2))));
+    world.chain.get_stuck();
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    assert_eq!(world.chain.pool(), 1);
+    for _ in 0..2 {
+        world.clock.advance(STUCK_AFTER_S);
+        for _ in 0..4 {
+            round(&world).await;
+        }
+    }
+    assert_eq!(
+        world.chain.pool(),
+        2,
+        "the account's own nonce had its turn"
+    );
+    world.chain.go_on(false);
+    run_patiently(&world).await;
+    assert_eq!(world.chain.anchored().len(), 3);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Nobody's circle keeps another's waiting, and nobody drains an account.
 
+use std::collections::BTreeSet;
+
 use medsync::audit;
 use medsync::pipeline::ingest;
 use medsync::seams::{Clock, system_random};
@@ -12,6 +14,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{MemberId, UnixSeconds};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Root;
 
 use super::circle::{CONTEXT, FakeCircle, OTHER, Refuses};
 use super::faults::{Fault, Plan};
@@ -292,6 +295,30 @@ async fn hostile_member_deletes_its_consent_and_log_and_all_others_are_anchored(
     assert_eq!(waiting(&world).await, 1);
     run(&mut world).await;
     assert_eq!(told(&world.circle), 3);
+}
+
+/// One consent after the other, each before it has its place.
+#[tokio::test]
+async fn hostile_patient_deletes_without_end_and_the_others_circles_hear_of_few_places() {
+    const DELETED: u64 = 20;
+    let mut world = world(Vec::new()).await;
+    world.enter_other().await;
+    world.pipeline.batch.consents_max = 64;
+    for number in 0..DELETED {
+        world.circle.add_consent(consent(number).0);
+    }
+    world
+        .other
+        .add_consent(consent_of(&patient(), 7, OTHER, anchorer()).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    for number in 0..DELETED {
+        world.circle.drop_consent(consent(number).1.commitment);
+        // What is taken apart is sealed anew.
+        let _ = world.pipeline.batch_round().await;
+    }
+    let heard: BTreeSet<Root> = world.other.reports().iter().map(|told| told.root).collect();
+    assert_eq!(heard.len(), 3, "its circle is left out from the second on");
+    assert_eq!(world.chain.anchored().len(), 1);
 }
 
 /// An entry of the patient's log that this store did not write.

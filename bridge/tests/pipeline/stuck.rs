@@ -2,13 +2,17 @@
 
 use medsync::daemon;
 use medsync::pipeline::{Pipeline, ingest, relay, watch};
-use medsync::source::{EntryKey, Revocation};
+use medsync::source::{AnchorReport, Circle, EntryKey, Revocation, StageReport};
+use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::tree::{Proof, Root};
 
 use super::access::{files_of, holds};
 use super::circle::CONTEXT;
 use super::faults::Plan;
-use super::{Fault, START, World, YEAR_S, check, consent, fill, revocation_of, round, run, world};
+use super::{
+    Fault, START, World, YEAR_S, anchorer, check, consent, fill, revocation_of, round, run, world,
+};
 
 /// After how long a transaction is replaced, in seconds.
 pub(super) const STUCK_AFTER_S: u64 = 10 * 60;
@@ -89,7 +93,10 @@ async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
     };
     fill(&world.circle);
     ingest::ingest_all(&pipeline).await.expect("read");
-    for (after, copies) in [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4), (1 << 20, 8)] {
+    let soon = [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4)];
+    // However long nobody looked, each has its own wait.
+    let late = [5, 6, 7, 8, 8].map(|copies| (1 << 20, copies));
+    for (after, copies) in soon.into_iter().chain(late) {
         world.clock.advance(after);
         for _ in 0..8 {
             daemon::copy_unheard(&pipeline).await.expect("asked");
@@ -237,9 +244,25 @@ async fn a_patient_writes_down_again_a_consent_that_has_no_place() {
         }
         world.circle.granted().len()
     };
-    for (after, there) in [(0, 1), (600, 1), (1_200, 2), (600, 3), (600, 3)] {
+    // It has yet to hear of everything when it is looked at first.
+    for (after, there) in [(0, 1), (600, 1), (36_000, 1), (600, 2), (600, 3)] {
         assert_eq!(copies(after).await, there, "after {after} s more");
     }
+    // Anybody can write down a place of its own making.
+    let report = AnchorReport {
+        commitment,
+        handle: consent(1).1.secrets.handle(),
+        root: Root::from_felt(Felt::ONE),
+        proof: Proof {
+            index: 0,
+            siblings: Vec::new(),
+        },
+        anchorer: anchorer(),
+        stage: StageReport::Sealed,
+    };
+    world.circle.record_anchor(&report).await.expect("taken");
+    assert_eq!(copies(1_200).await, 4);
+    world.circle.lose_reports();
     run(&mut world).await;
     assert_eq!(world.chain.anchored().len(), 1, "however often it is there");
     let copies = async |after: u64| {
@@ -249,7 +272,7 @@ async fn a_patient_writes_down_again_a_consent_that_has_no_place() {
         }
         world.circle.granted().len()
     };
-    assert_eq!(copies(1 << 20).await, 3, "it has a place");
+    assert_eq!(copies(1 << 20).await, 4, "it is anchored");
 }
 
 #[tokio::test]

@@ -23,17 +23,20 @@ async fn hostile_hospital_leaves_a_number_of_its_log_out_and_the_patients_side_s
     }
     // A home that never saw what is left out.
     let (patients, _home) = study.patients().await;
-    let said = async || {
-        read_and_judged(&patients).await;
+    let judged = Judged::default();
+    let said = async |after: u64| {
+        clock.advance(after);
+        ingest::ingest_all(&patients).await.expect("read");
+        judge_all(&patients, &judged).await.expect("judged");
         let said = patients.store.fact(&logs_fact(CONTEXT)).await;
         said.expect("the store").unwrap_or_default()
     };
-    assert_eq!(said().await, "", "it may be on its way");
-    clock.advance(ON_THE_WAY_S);
-    assert!(said().await.contains("custodian is broken"));
+    assert_eq!(said(0).await, "", "it may be on its way");
+    assert_eq!(said(60 * ON_THE_WAY_S).await, "", "this machine slept");
+    assert!(said(ON_THE_WAY_S).await.contains("custodian is broken"));
     let left_out = first.and_then(|at| whole.get(at)).expect("an entry");
     circle.append_log(left_out).await.expect("taken");
-    assert_eq!(said().await, "");
+    assert_eq!(said(ON_THE_WAY_S).await, "");
 }
 
 #[tokio::test]
