@@ -14,7 +14,7 @@ use crate::chain::{Account, Call, ChainError, Class, Prepared, TransactionStatus
 use crate::store::batches::{BatchRow, BatchState};
 
 /// After how long a transaction that is out and in no block is replaced, in seconds.
-const STUCK_AFTER_S: u64 = 10 * 60;
+pub(super) const STUCK_AFTER_S: u64 = 10 * 60;
 
 /// Looks after every batch that was submitted.
 ///

@@ -8,6 +8,7 @@
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 
+use super::confirm::STUCK_AFTER_S;
 use super::{Pipeline, PipelineError, place};
 use crate::chain::{Account, Call, ChainError, Class, Prepared, RegistryRevert, RevertReason};
 use crate::source::StageReport;
@@ -146,11 +147,12 @@ pub(super) async fn call_for(
 ) -> Result<Call, PipelineError> {
     let registry = pipeline.registry.registry;
     let heads = pipeline.chain.heads_of(registry, anchorer).await?;
-    // Where endpoints differ and it failed before, each is believed in turn.
+    // Where endpoints differ, and it failed before or did not land, each is believed in turn.
     let waits_s = pipeline.now().0.abs_diff(batch.sealed_at.0);
-    let turn = match batch.last_error {
-        Some(_) => waits_s / RESEND_REST_S,
-        None => 0,
+    let turn = match (&batch.last_error, batch.transaction) {
+        (Some(_), _) => waits_s / RESEND_REST_S,
+        (None, Some(_)) => waits_s / STUCK_AFTER_S,
+        (None, None) => 0,
     };
     let head = heads.get(turn as usize % heads.len().max(1));
     Ok(Call::Anchor {
