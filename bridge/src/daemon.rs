@@ -333,8 +333,8 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
     Ok(())
 }
 
-/// Writes a consent down once more, unless it is over, its circle is stopped or shows the block that
-/// has it; answers whether it did. After the last time it says so and looks no more.
+/// Writes a consent down once more, unless it is over, its circle is stopped or shows the block
+/// that has it; answers whether it did. After the last time it says so and looks no more.
 async fn copy_grant(
     pipeline: &Pipeline,
     grant: &OpenGrant,
@@ -391,9 +391,9 @@ fn copies_fact(of: &impl Display) -> String {
     format!("copies:{of}")
 }
 
-/// How many copies there have to be of something now, if there are fewer: one more ten minutes after
-/// it was first looked at, and each time after a wait that doubles. Who was away for long, and has
-/// yet to hear of everything, waits from now.
+/// How many copies there have to be of something now, if there are fewer: one more ten minutes
+/// after it was first looked at, and each time after a wait that doubles. Who was away for long, and
+/// has yet to hear of everything, waits from now.
 async fn due_copies(pipeline: &Pipeline, of: &impl Display) -> Result<Option<u32>, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
     let fact = copies_fact(of);

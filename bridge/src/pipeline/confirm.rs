@@ -162,7 +162,7 @@ pub(super) async fn instead_of(
     stuck: &Prepared,
     waits_s: u64,
 ) -> Result<Prepared, ChainError> {
-    let is_lowests_turn = (waits_s / STUCK_AFTER_S) % 2 == 0;
+    let is_lowests_turn = (waits_s / STUCK_AFTER_S).is_multiple_of(2);
     let next = match is_lowests_turn {
         true => account.lowest_nonce().await?,
         false => account.nonce().await?,
