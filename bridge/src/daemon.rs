@@ -392,8 +392,8 @@ fn copies_fact(of: &impl Display) -> String {
 }
 
 /// How many copies there have to be of something now, if there are fewer: one more ten minutes
-/// after it was first looked at, and each time after a wait that doubles. Who was away for long, and
-/// has yet to hear of everything, waits from now.
+/// after it was first looked at, and each time after a wait that doubles. Who was away for long,
+/// and has yet to hear of everything, waits from now.
 async fn due_copies(pipeline: &Pipeline, of: &impl Display) -> Result<Option<u32>, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
     let fact = copies_fact(of);

@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `export.json` | format, circle, time, how many of each; what did not open, or reads otherwise |
+//! | `export.json` | format, circle, time, how many of each; what did not open or reads otherwise |
 //! | `circle.json` | the custodian's keys, who enrolled, the patient's keys through time |
 //! | `records/RECORD-VERSION.json` | a resource, every version of it that the circle has |
 //! | `records-N.json` | what each of these files is: type, codes, labels, authors, dates |
