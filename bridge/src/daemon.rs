@@ -294,7 +294,7 @@ pub async fn publish_revocations(pipeline: &Pipeline) -> Result<(), PipelineErro
 
 /// Writes down once more what the custodian shows no sign of having for long, ever more seldom:
 /// whoever heard of an entry first may have kept it from the custodian's node, which shows nothing
-/// here. Of a revocation the sign is the chain, of a consent its place in a batch.
+/// here. Of a revocation the sign is the chain, of a consent a block that a witness names.
 ///
 /// # Errors
 /// A store that does not answer.
@@ -382,7 +382,7 @@ async fn copy_grant(
         .await?;
     tracing::warn!(
         consent = %grant.commitment, copies,
-        "a consent has no place in a batch for long; it was written down once more",
+        "a consent is in no block for long; it was written down once more",
     );
     Ok(true)
 }

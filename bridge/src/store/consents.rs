@@ -483,7 +483,7 @@ impl Store {
         Ok(())
     }
 
-    /// Consents that were granted here and are not settled: no circle was seen to show a place of
+    /// Consents that were granted here and are not settled: no circle was seen to show a block with
     /// them, and they are not over; the oldest first.
     ///
     /// # Errors
