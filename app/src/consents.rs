@@ -162,7 +162,7 @@ pub fn load(circle: &Circle, shard: Shard, key: Key) -> Option<Found> {
     })
 }
 
-/// Grants a consent.
+/// Grants a consent: it is written down as often as [`store::enough`] says.
 pub fn grant(
     terms: &str,
     opening: &OpeningInput,
@@ -181,16 +181,16 @@ pub fn grant(
     let shard = shard_of(Kind::Consents, opening.handle);
     let others = Standing::of_handle(&circle, &members, opening.handle);
     let commitment = consent.commitment;
-    let there = others.key_of(commitment);
-    let copies = copies.unwrap_or(1).clamp(1, COPIES_MAX);
-    if let Some(key) = there.filter(|_| others.copies_of(commitment) >= copies as usize) {
+    let there = others.copies_of(commitment);
+    let copies = copies.unwrap_or(1).min(COPIES_MAX);
+    if let Some(key) = store::enough(&there, copies) {
         return Ok((Written::there(key), commitment));
     }
     let (now, not_after) = (host::now(), opening.not_after);
     if not_after.0 != 0 && not_after <= now {
         return Err(Refusal::AlreadyOver { not_after, now });
     }
-    if there.is_none() {
+    if there.is_empty() {
         others.check_free(opening.handle)?;
     }
     let body = ConsentBody {

@@ -14,6 +14,7 @@ use crate::abi::{KeyChangeInput, KeyChangeView, Written};
 use crate::circle::Circle;
 use crate::host;
 use crate::layout::{Kind, Shard};
+use crate::limits::CHANGE_COPIES_MAX;
 use crate::members::Members;
 use crate::refusal::Refusal;
 use crate::store::{self, Key};
@@ -23,8 +24,9 @@ use crate::text::{
 
 const ONLY_SHARD: Shard = Shard(0);
 /// The most entries of one writer whose signatures are looked at, for each place among the keys:
-/// what one writer has to say of a place is its key's word, and the recovery key's.
-const LOOKED_AT_MAX: usize = 8;
+/// what one writer has to say of a place is its key's word, and the recovery key's, each with its
+/// copies.
+const LOOKED_AT_MAX: usize = 2 * CHANGE_COPIES_MAX as usize;
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct KeyChangeBody {
@@ -109,8 +111,8 @@ pub fn history(circle: &Circle, enrolment: &Enrolment) -> KeyHistory {
     }
 }
 
-/// Writes a change down.
-pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
+/// Writes a change down, as often as [`store::enough`] says.
+pub fn change(input: &KeyChangeInput, copies: Option<u32>) -> Result<Written, Refusal> {
     let change = KeyChange {
         old_key: read("old_key", &input.old_key)?,
         new_key: read("new_key", &input.new_key)?,
@@ -125,9 +127,35 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
         return Err(Refusal::KeyChangeSignature);
     };
     let known = at(&circle, recovery, (change.seq, change.old_key));
-    if let Some(same) = known.iter().find(|k| k.change == change && k.by == by) {
-        return Ok(Written::there(same.key));
+    let is_same = |found: &&Found| found.change == change && found.by == by;
+    let same: Vec<Key> = known
+        .iter()
+        .filter(is_same)
+        .map(|found| found.key)
+        .collect();
+    let copies = copies.unwrap_or(1).min(CHANGE_COPIES_MAX);
+    if let Some(there) = store::enough(&same, copies) {
+        return Ok(Written::there(there));
     }
+    if same.is_empty() {
+        check_follows(&change, by, &known, &members)?;
+    }
+    let body = KeyChangeBody {
+        change,
+        signature: store_signature(&signature),
+        recorded_at: host::now().0,
+    };
+    let key = store::insert(Kind::KeyChanges, ONLY_SHARD, &body)?;
+    Ok(Written::new(key))
+}
+
+/// Whether a new change may follow what is `known` of its place, and its keys.
+fn check_follows(
+    change: &KeyChange,
+    by: ChangedBy,
+    known: &[Found],
+    members: &Members,
+) -> Result<(), Refusal> {
     let keys = &members.keys.keys;
     let next = members.keys.next_seq();
     // The recovery key may overrule what is there; the old key only follows.
@@ -146,11 +174,5 @@ pub fn change(input: &KeyChangeInput) -> Result<Written, Refusal> {
     if change.new_key.is_zero() || until_then.contains(&change.new_key) {
         return Err(Refusal::KeyNotNew);
     }
-    let body = KeyChangeBody {
-        change,
-        signature: store_signature(&signature),
-        recorded_at: host::now().0,
-    };
-    let key = store::insert(Kind::KeyChanges, ONLY_SHARD, &body)?;
-    Ok(Written::new(key))
+    Ok(())
 }

@@ -146,9 +146,10 @@ impl MedSync {
     }
 
     /// Writes down that the enrolled party's key was changed, signed by that key or by the
-    /// recovery key.
-    pub fn change_key(change: KeyChangeInput) -> Result<Written, Refusal> {
-        keychanges::change(&change).map(|written| done(Kind::KeyChanges, written))
+    /// recovery key. With `copies`, at most 4, it is written down until there are so many of the
+    /// caller's own.
+    pub fn change_key(change: KeyChangeInput, copies: Option<u32>) -> Result<Written, Refusal> {
+        keychanges::change(&change, copies).map(|written| done(Kind::KeyChanges, written))
     }
 
     /// Writes down whom the patient admits, signed by the patient's key.
@@ -157,7 +158,7 @@ impl MedSync {
     }
 
     /// Grants a consent that the patient signed. `terms` is base64. With `copies`, at most 8, it is
-    /// written down until there are so many.
+    /// written down until there are so many of the caller's own.
     pub fn grant(
         terms: String,
         opening: OpeningInput,
@@ -175,7 +176,7 @@ impl MedSync {
 
     /// Revokes what goes by the handle that `secret` and `claim_key` open, known here or not. A
     /// `handle` that is passed must be that one. With `copies`, at most 8, it is written down until
-    /// there are so many.
+    /// there are so many of the caller's own.
     pub fn revoke(
         secret: String,
         claim_key: String,

@@ -39,8 +39,10 @@ pub const SHARD_LEN_MAX: usize = 256;
 /// The most entries of a shard in all. A value of storage has 10 MiB, which is some 45,000
 /// children: beyond that even reading would fail.
 pub const SHARD_ROOM_MAX: usize = 32 * 1024;
-/// How many entries with one revocation, or one consent, a call may ask for.
+/// How many entries of its own with one revocation, or one consent, a call may ask for.
 pub const COPIES_MAX: u32 = 8;
+/// And with one change of a key.
+pub const CHANGE_COPIES_MAX: u32 = 4;
 /// The most copies of one consent whose place in a batch is looked for, of each member's own and
 /// of all others' together.
 pub const COPIES_LOOKED_AT_MAX: usize = 4;

@@ -53,8 +53,6 @@ fn load_revocation(shard: Shard, key: Key) -> Option<Found> {
 /// The handles of a shard that are revoked.
 pub struct Revoked {
     first: BTreeMap<Handle, (UnixSeconds, Key)>,
-    /// How many entries say so.
-    len: usize,
 }
 
 impl Revoked {
@@ -74,31 +72,39 @@ pub fn in_shard(shard: Shard) -> Revoked {
 /// Reads the revocations of one handle.
 #[must_use]
 pub fn of_handle(handle: Handle) -> Revoked {
+    collect(shard_of(Kind::Revocations, handle), says_so(handle))
+}
+
+/// The entries that revoke a handle.
+fn entries_of(handle: Handle) -> Vec<Key> {
+    let shard = shard_of(Kind::Revocations, handle);
+    let found = load_all(shard, says_so(handle));
+    found.map(|(key, _)| key).collect()
+}
+
+fn says_so(handle: Handle) -> impl Fn(Key) -> bool {
     let bytes = handle.to_bytes();
-    let says_so = |key| store::peek(key).is_some_and(|body: RevocationBody| body.handle == bytes);
-    collect(shard_of(Kind::Revocations, handle), says_so)
+    move |key| store::peek(key).is_some_and(|body: RevocationBody| body.handle == bytes)
+}
+
+fn load_all(shard: Shard, is_wanted: impl Fn(Key) -> bool) -> impl Iterator<Item = (Key, Found)> {
+    let keys = store::keys(Kind::Revocations, shard).into_iter();
+    let keys = keys.map(|(key, _)| key).filter(move |key| is_wanted(*key));
+    keys.filter_map(move |key| Some((key, load_revocation(shard, key)?)))
 }
 
 fn collect(shard: Shard, is_wanted: impl Fn(Key) -> bool) -> Revoked {
-    let mut revoked = Revoked {
-        first: BTreeMap::new(),
-        len: 0,
-    };
-    let keys = store::keys(Kind::Revocations, shard).into_iter();
-    for key in keys.map(|(key, _)| key).filter(|key| is_wanted(*key)) {
-        if let Some(found) = load_revocation(shard, key) {
-            let this = (UnixSeconds(found.body.recorded_at), key);
-            let first = revoked.first.entry(found.handle).or_insert(this);
-            *first = this.min(*first);
-            revoked.len += 1;
-        }
+    let mut first = BTreeMap::new();
+    for (key, found) in load_all(shard, is_wanted) {
+        let this = (UnixSeconds(found.body.recorded_at), key);
+        let known = first.entry(found.handle).or_insert(this);
+        *known = this.min(*known);
     }
-    revoked
+    Revoked { first }
 }
 
 /// Revokes what goes by the handle that these open; a `handle` that is named must be that one. It
-/// is written down once, or until there are so many `copies`: whoever heard of one first can keep
-/// it from a node that had not, by an entry in its place.
+/// is written down as often as [`store::enough`] says.
 pub fn revoke(
     secret: &str,
     claim_key: &str,
@@ -115,11 +121,9 @@ pub fn revoke(
         return Err(Refusal::DoesNotOpen);
     }
     let shard = shard_of(Kind::Revocations, opened);
-    let there = of_handle(opened);
-    let copies = copies.unwrap_or(1).clamp(1, COPIES_MAX);
-    let first = there.first.get(&opened);
-    if let Some((_, key)) = first.filter(|_| there.len >= copies as usize) {
-        return Ok(Written::there(*key));
+    let copies = copies.unwrap_or(1).min(COPIES_MAX);
+    if let Some(there) = store::enough(&entries_of(opened), copies) {
+        return Ok(Written::there(there));
     }
     let body = RevocationBody {
         handle: opened.to_bytes(),

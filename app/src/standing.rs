@@ -149,16 +149,15 @@ impl<'a> Standing<'a> {
         copies.into_iter().find(|copy| self.verifies(copy))
     }
 
-    /// The entry of a consent that is shown, if one is there that counts.
-    pub fn key_of(&self, commitment: Commitment) -> Option<Key> {
-        self.shown(commitment).map(|copy| copy.key)
-    }
-
-    /// How often a consent is there that counts.
-    pub fn copies_of(&self, commitment: Commitment) -> usize {
-        let copies = self.seen.iter();
-        let copies = copies.filter(|copy| copy.commitment == commitment);
-        copies.filter(|copy| self.verifies(copy)).count()
+    /// The entries of a consent that count, the one that is shown first.
+    pub fn copies_of(&self, commitment: Commitment) -> Vec<Key> {
+        let mut copies: Vec<&Seen> = self
+            .seen
+            .iter()
+            .filter(|copy| copy.commitment == commitment && self.verifies(copy))
+            .collect();
+        copies.sort_by_cached_key(|copy| self.rank(copy));
+        copies.into_iter().map(|copy| copy.key).collect()
     }
 
     /// Whether a handle is free for a new consent.

@@ -231,6 +231,19 @@ pub fn peek<T: BorshDeserialize>(key: Key) -> Option<T> {
     borsh::from_slice(&body).ok()
 }
 
+/// Of what is `there` already, one, if no more is wanted: that is one of anybody's, or so many
+/// `copies` of this member's own. Whoever heard of an entry first can keep it from a node that had
+/// not, by an entry in its place; others' copies may be seen here alone for that reason.
+pub fn enough(there: &[Key], copies: u32) -> Option<Key> {
+    let me = host::executor();
+    let own = there.iter().filter(|key| {
+        let stored = load(**key);
+        stored.is_some_and(|stored| stored.owner() == Some(me))
+    });
+    let is_enough = copies <= 1 || own.take(copies as usize).count() >= copies as usize;
+    there.first().copied().filter(|_| is_enough)
+}
+
 /// The keys of entries whose stamp verifies, of each writer the first few in this order: nobody
 /// but the writer itself can use those up.
 pub fn first_of_each_owner(

@@ -5,7 +5,7 @@
 //! the circle is compared with what was pinned when it was entered; a difference stops the circle
 //! with an alarm, until a person has looked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
@@ -14,7 +14,8 @@ use medsync_protocol::secrets::DeviceNumber;
 
 use crate::invitation::Invitation;
 use crate::source::{
-    Circle, CircleState, Device, Enrolled, EntryBody, EntryKind, Pin, SourceError, all_changes,
+    Circle, CircleState, Device, Enrolled, EntryBody, EntryKind, Pin, SourceError, SourceResult,
+    StateHash, all_changes,
 };
 use crate::store::circles::CircleRow;
 use crate::store::{Store, StoreError};
@@ -24,6 +25,10 @@ use crate::store::{Store, StoreError};
 pub trait Circles: Send + Sync {
     /// The circle of a context on this party's node.
     fn open(&self, context: ContextId) -> Box<dyn Circle>;
+
+    /// The state of each context on this node, by one question. It says less than the guard asks:
+    /// who goes by it alone neither reads nor writes.
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>>;
 }
 
 /// Why a circle is not entered.

@@ -141,7 +141,7 @@ pub async fn change_key(
         return Err(MemberError::Contradicted);
     }
     for change in &counting {
-        circle.change_key(change).await?;
+        circle.change_key(change, 1).await?;
     }
     store.key_changes_are_published(context, now).await?;
     // The circle takes what is written ahead from the node that enrolled alone; by now it knows

@@ -1,5 +1,6 @@
 //! One party's parts, put together from its home folder.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
 use crate::seams::{Clock, SystemClock, system_random};
-use crate::source::{CalimeroNode, Circle, SourceError};
+use crate::source::{CalimeroNode, Circle, SourceError, SourceResult, StateHash};
 use crate::store::facts::{BEHIND, LAST_ROUND};
 use crate::store::{Store, StoreError};
 
@@ -87,6 +88,10 @@ struct NodeCircles(Arc<CalimeroNode>);
 impl Circles for NodeCircles {
     fn open(&self, context: ContextId) -> Box<dyn Circle> {
         Box::new(self.0.circle(context))
+    }
+
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        self.0.states().await
     }
 }
 

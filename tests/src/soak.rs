@@ -19,7 +19,7 @@ use crate::seeds::random_seed;
 use crate::story::{Part, Story, wait_for};
 
 use disturb::Disturbances;
-pub use disturb::Tally;
+pub use disturb::{KINDS_OF_FAULT, Tally};
 
 mod disturb;
 

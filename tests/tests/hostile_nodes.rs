@@ -1,11 +1,12 @@
 //! Real nodes under attack: a hospital, a peer or a program in the place of `medsync` that asks the
 //! node for what `medsync` never would. What the platform lets through, a guard sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use async_trait::async_trait;
 use medsync::at_rest::HomeSecret;
 use medsync::audit;
 use medsync::config::{
@@ -16,7 +17,7 @@ use medsync::invitation::{Invitation, Parts};
 use medsync::seams::{Clock, SystemClock, system_random};
 use medsync::source::{
     CalimeroNode, Circle, ConsentState, LogEntry, NamespaceId, NewRelease, NodeCircle,
-    OpenedCircle, PageLimit, SignedKeyChange, all_consents,
+    OpenedCircle, PageLimit, SignedKeyChange, SourceResult, StateHash, all_consents,
 };
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
@@ -65,9 +66,14 @@ struct Guarded {
     context: ContextId,
 }
 
+#[async_trait]
 impl Circles for Guarded {
     fn open(&self, context: ContextId) -> Box<dyn Circle> {
         Box::new(self.node.circle(context))
+    }
+
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        self.node.states().await
     }
 }
 
@@ -358,7 +364,10 @@ async fn hostile_medsync_writes_in_the_patients_name_and_is_refused(
         change,
         signature: secret_key(HOSPITAL).sign(message)?,
     };
-    assert_refused(hospital.change_key(&signed).await, "key_change_signature");
+    assert_refused(
+        hospital.change_key(&signed, 1).await,
+        "key_change_signature",
+    );
     // A log entry under the patient's author key, and one that leaves a number out.
     let mut forged = Logged::after(None, context, medsync_tests::circle::PATIENT_AUTHOR, 1);
     forged.signature = secret_key(HOSPITAL).sign(forged.entry.digest().message())?;

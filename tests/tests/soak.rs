@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use medsync_tests::soak::{Asked, soak};
+use medsync_tests::soak::{Asked, KINDS_OF_FAULT, soak};
 
 const KILLS: u32 = 10;
 const KILLS_OF_FULL: u32 = 200;
 const SECONDS_A_KILL: u64 = 9;
-/// Each kind once.
-const ENDPOINT_FAULTS: u32 = 6;
 
 #[test]
 fn hostile_world_around_a_stream_of_grants_and_revocations_loses_and_doubles_nothing()
@@ -25,7 +23,7 @@ fn hostile_world_around_a_stream_of_grants_and_revocations_loses_and_doubles_not
     assert!(outcome.is_sound(), "{}", outcome.summary());
     assert!(outcome.grants > 0 && outcome.revocations > 0);
     let tally = &outcome.tally;
-    assert!(tally.endpoint_faults >= ENDPOINT_FAULTS, "{tally:?}");
+    assert!(tally.endpoint_faults >= KINDS_OF_FAULT, "{tally:?}");
     assert!(tally.reorganisations > 0 && tally.clock_jumps > 0 && tally.full_disks > 0);
     Ok(())
 }

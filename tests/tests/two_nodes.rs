@@ -381,7 +381,7 @@ impl Both {
             change,
             signature: secret_key(RECOVERY).sign(message).context("signable")?,
         };
-        assert!(!self.patient.change_key(&signed).await?.existing);
+        assert!(!self.patient.change_key(&signed, 1).await?.existing);
         eventually("the new key", || async {
             let state = self.hospital.circle().await?;
             let is_new = state.keys == [change.old_key, change.new_key];

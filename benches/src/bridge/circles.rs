@@ -134,7 +134,16 @@ impl Hospital {
     }
 }
 
+#[async_trait]
 impl Circles for Hospital {
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        let mut states = HashMap::new();
+        for (context, circle) in &self.circles {
+            states.insert(*context, circle.state_hash().await?);
+        }
+        Ok(states)
+    }
+
     fn open(&self, context: ContextId) -> Box<dyn Circle> {
         match self.circles.get(&context) {
             Some(circle) => Box::new(circle.clone()),
@@ -363,7 +372,7 @@ impl Circle for MemoryCircle {
         unused("enrol")
     }
 
-    async fn change_key(&self, _: &SignedKeyChange) -> SourceResult<Written> {
+    async fn change_key(&self, _: &SignedKeyChange, _: u32) -> SourceResult<Written> {
         unused("change_key")
     }
 

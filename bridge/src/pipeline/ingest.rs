@@ -1,6 +1,7 @@
 //! Ingest: what is new in a circle comes into the store.
 //!
-//! A circle whose state did not change costs a handful of small requests. Else the whole walk is
+//! A circle whose state did not change costs a handful of small requests when its turn comes, and
+//! nothing before (`quiet`). Else the whole walk is
 //! read and compared with everything that was ever seen: new entries are taken in, revocations
 //! first, and entries that vanished or were replaced stay in force here and raise an alarm. Once
 //! in a while the walk is read whatever the state's hash says, because a hostile member can take
@@ -12,16 +13,20 @@
 //! time: nobody's circle keeps another's revocations waiting. Of a circle with more entries than a
 //! party keeps, only revocations of consents that are known are taken in.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use medsync_protocol::audit::Body;
 use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
-use tokio::sync::Mutex;
 
+mod quiet;
+mod reading;
 mod take;
 
+use self::quiet::Quiet;
+pub use self::reading::Readings;
+use self::reading::{REST_S_MAX, Reading, Walk};
 pub use self::take::rewritten_fact;
 use self::take::{Taken, take_in, take_in_known_revocation};
 use super::{Pipeline, PipelineError};
@@ -29,7 +34,7 @@ use crate::audit;
 use crate::guard::{self, GuardError};
 use crate::source::{
     Change, ChangeWalk, Circle, CircleState, Consent, Device, EntryBody, EntryKind, LogEntry,
-    Record, SignedKeyChange, SourceError, StateHash,
+    Record, SignedKeyChange, SourceError,
 };
 use crate::store::circles::{CircleRow, UnreadableCircle};
 use crate::store::consents::ConsentRow;
@@ -43,66 +48,14 @@ const PAGES_PER_ROUND: usize = 50;
 const CIRCLE_ROUND_S: u64 = 5;
 /// How many entries of a circle one round takes in.
 const ENTRIES_PER_ROUND: usize = 500;
-/// After how long a circle is walked though its hash is the same, in seconds.
-const WALK_ANYWAY_S: u64 = 60 * 60;
 /// How long a circle rests after it failed; doubles up to the other. In seconds.
 const FAILED_REST_S: u64 = 1;
 const FAILED_REST_S_MAX: u64 = 15;
 /// How many times as long as it took a slow circle rests at most.
 const SLOW_REST_TIMES_MAX: u64 = 4;
-/// How long any circle rests at most, in seconds: clocks jump.
-const REST_S_MAX: u64 = 4 * 60;
 /// How many entries of one circle a party keeps: more than honest members write. Whoever deletes
 /// and writes anew, again and again, stops the circle with it, and fills no store.
 pub const SEEN_MAX: usize = 1 << 20;
-
-/// Where the reading of each circle is. A start without it reads every circle once.
-#[derive(Clone, Default)]
-pub struct Readings {
-    open: Arc<Mutex<HashMap<ContextId, Reading>>>,
-    /// Those that were read to their end.
-    read: Arc<std::sync::Mutex<HashSet<ContextId>>>,
-}
-
-impl Readings {
-    /// Whether a circle was read to its end since this process started, with every ticket in it.
-    pub(super) fn was_read(&self, context: ContextId) -> bool {
-        self.read.lock().is_ok_and(|read| read.contains(&context))
-    }
-}
-
-/// Where the reading of one circle is.
-#[derive(Default)]
-pub struct Reading {
-    walk: Option<Walk>,
-    walked_at: Option<UnixSeconds>,
-    /// The state that was read through for what proves itself alone, while the circle was stopped.
-    /// It is forgotten with the process, and no other lane takes it for a circle that was read.
-    read_while_stopped: Option<StateHash>,
-    failures: u32,
-    rests_until: UnixSeconds,
-}
-
-impl Reading {
-    /// Whether the circle rests; a rest that is longer than any began before a clock was set back.
-    fn rests_at(&self, now: UnixSeconds) -> bool {
-        let left_s = self.rests_until.0.saturating_sub(now.0);
-        left_s > 0 && left_s <= REST_S_MAX
-    }
-}
-
-/// A walk that is under way.
-struct Walk {
-    /// The circle's state when it began.
-    state: StateHash,
-    /// It is the first of this process, or the last one is long ago.
-    is_thorough: bool,
-    changes: ChangeWalk,
-    /// What was looked at and left unsettled; the next walk looks again.
-    unsettled: HashSet<Change>,
-    /// How often an entry could not be read for now.
-    retries: u32,
-}
 
 /// How often a walk tries again what cannot be read for now.
 const RETRIES_MAX: u32 = 32;
@@ -138,9 +91,14 @@ pub async fn ingest_all(pipeline: &Pipeline) -> Result<Round, PipelineError> {
         outcome.failed += 1;
     }
     let others = (rows.len() as u64).saturating_sub(1);
-    for row in rows {
+    let round = pipeline.readings.rounds.fetch_add(1, Ordering::Relaxed);
+    let quiet = Quiet::look(pipeline, &rows, round).await;
+    for (place, row) in rows.into_iter().enumerate() {
         let reading = readings.entry(row.context).or_default();
         let began = pipeline.now();
+        if quiet.is_left((place, &row), reading, began) {
+            continue;
+        }
         if reading.rests_at(began) {
             if reading.failures == 0 {
                 outcome.unfinished += 1;
@@ -228,10 +186,7 @@ async fn ingest(
     if reading.walk.is_none() {
         // Read before the walk: what changes during it changes the hash, and is walked again.
         let state = circle.state_hash().await?;
-        // A walk in times to come was made by a clock that was wrong, who knows when.
-        let is_recent = reading
-            .walked_at
-            .is_some_and(|at| pipeline.now().0.abs_diff(at.0) < WALK_ANYWAY_S);
+        let is_recent = reading.was_walked_lately(pipeline.now());
         let known = if is_stopped {
             reading.read_while_stopped
         } else {

@@ -46,10 +46,10 @@ impl Call {
         }
     }
 
-    pub(super) fn change_key(change: &KeyChangeInput) -> Self {
+    pub(super) fn change_key(change: &KeyChangeInput, copies: u32) -> Self {
         Self {
             method: "change_key",
-            args: json!({ "change": change }),
+            args: json!({ "change": change, "copies": copies }),
         }
     }
 

@@ -102,8 +102,8 @@ impl Circle for NodeCircle {
             .written()
     }
 
-    async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written> {
-        let call = Call::change_key(&convert::key_change_to_abi(change));
+    async fn change_key(&self, change: &SignedKeyChange, copies: u32) -> SourceResult<Written> {
+        let call = Call::change_key(&convert::key_change_to_abi(change), copies);
         self.call(call).await?.written()
     }
 

@@ -1,6 +1,6 @@
 //! What a party's node has and says: contexts, members, and what is pinned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use medsync_protocol::ids::{ContextId, MemberId};
 use serde::Deserialize;
@@ -99,6 +99,16 @@ impl CalimeroNode {
             .get::<Data<Answer>>("/admin-api/contexts")
             .await?;
         Ok(data.contexts.into_iter().map(NodeContext::from).collect())
+    }
+
+    /// The state of each context on this node.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        let contexts = self.contexts().await?.into_iter();
+        let states = contexts.map(|found| (found.context, found.state));
+        Ok(states.collect())
     }
 
     /// The members of a group that this node is in. Of more than are read, those that were: they

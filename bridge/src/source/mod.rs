@@ -92,14 +92,15 @@ pub trait Circle: Send + Sync {
     /// Publishes the patient's keys, signed by the invitation's one-time key.
     async fn enrol(&self, enrolment: &Enrolment, signature: &Signature) -> SourceResult<Written>;
 
-    /// Writes down that the enrolled party's key was changed.
-    async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written>;
+    /// Writes down that the enrolled party's key was changed. Of `copies`, at most 4, more than the
+    /// first have to be this member's own.
+    async fn change_key(&self, change: &SignedKeyChange, copies: u32) -> SourceResult<Written>;
 
     /// Writes down whom the patient admits.
     async fn admit(&self, device: &Device) -> SourceResult<Written>;
 
-    /// Grants a consent; `terms` is the borsh of the terms. It is written down until there are so
-    /// many `copies`, at most 8.
+    /// Grants a consent; `terms` is the borsh of the terms. Of `copies`, at most 8, more than the
+    /// first have to be this member's own.
     async fn grant(
         &self,
         terms: &[u8],
@@ -108,8 +109,8 @@ pub trait Circle: Send + Sync {
         copies: u32,
     ) -> SourceResult<Granted>;
 
-    /// Revokes whatever goes by the handle that these two open, known here or not. It is written
-    /// down until there are so many `copies`, at most 8.
+    /// Revokes whatever goes by the handle that these two open, known here or not. Of `copies`, at
+    /// most 8, more than the first have to be this member's own.
     async fn revoke(
         &self,
         secret: &RevocationSecret,

@@ -13,6 +13,8 @@ use crate::source::SignedKeyChange;
 
 /// How many changes of one key by itself are kept: more say no more.
 const OLD_KEPT_MAX: i64 = 2;
+/// How many of the newest are looked at.
+const NEWEST_MAX: i64 = 64;
 
 fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
     Ok(SignedKeyChange {
@@ -169,6 +171,30 @@ impl Store {
             })
         });
         Ok(counting.into_iter().map(|(kept, _)| kept).collect())
+    }
+
+    /// The newest changes that were seen since then, at most 64, with their contexts.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn key_changes_since(
+        &self,
+        since: UnixSeconds,
+    ) -> Result<Vec<(ContextId, KeyChange)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM key_changes WHERE seen_at >= $1 ORDER BY seen_at DESC, seq DESC \
+             LIMIT $2",
+        )
+        .bind(signed(since.0))
+        .bind(NEWEST_MAX)
+        .fetch_all(&self.db)
+        .await?;
+        // What does not read is what `fsck` says.
+        let readable = rows.iter().filter_map(|row| {
+            let context = read("a context", row.try_get("context").ok()?).ok()?;
+            Some((context, change(row).ok()?.change))
+        });
+        Ok(readable.collect())
     }
 
     /// Contexts that lack a key change, or lost one.

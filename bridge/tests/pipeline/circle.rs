@@ -4,10 +4,13 @@ mod answers;
 
 use super::TestClock;
 use super::faults::Faults;
+use async_trait::async_trait;
+use medsync::guard::Circles;
 use medsync::source::{
-    AnchorReport, Change, ChangeDigest, Consent, ConsentState, Device, Enrolled, EntryBody,
+    AnchorReport, Change, ChangeDigest, Circle, Consent, ConsentState, Device, Enrolled, EntryBody,
     EntryKey, EntryKind, Granted, Head, LogEntry, NewRecord, PlacedTicket, Pool, Record, Release,
-    Revocation, SharedReceipt, SignedKeyChange, SourceError, StageReport, Written,
+    Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult, StageReport, StateHash,
+    Written,
 };
 use medsync_protocol::audit::{Pseudonym, RecordRef};
 use medsync_protocol::consent::{Commitment, Opening};
@@ -86,6 +89,19 @@ pub struct FakeCircle {
 
 /// The circles on one node.
 pub struct FakeCircles(pub Vec<FakeCircle>);
+
+#[async_trait]
+impl Circles for FakeCircles {
+    fn open(&self, context: ContextId) -> Box<dyn Circle> {
+        let circle = self.0.iter().find(|circle| circle.context == context);
+        Box::new(circle.expect("a circle of the test").clone())
+    }
+
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        let states = self.0.iter().map(|it| (it.context, it.current()));
+        Ok(states.collect())
+    }
+}
 
 fn broken(call: &str) -> SourceError {
     SourceError::Unreachable {
@@ -218,6 +234,17 @@ impl FakeCircle {
     fn has(&self, wanted: &EntryBody) -> bool {
         let state = self.state.lock().expect("one test");
         state.entries.iter().any(|(_, body)| body == wanted)
+    }
+
+    /// The hash of what is there.
+    pub fn current(&self) -> StateHash {
+        let state = self.state.lock().expect("one test");
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
+        hash[8..16].copy_from_slice(&(state.reports.len() as u64).to_be_bytes());
+        let replaced = |(change, _): &&(Change, EntryBody)| change.digest.0 == [0xff; 32];
+        hash[16] = state.entries.iter().filter(replaced).count() as u8;
+        StateHash(hash)
     }
 
     fn copies_of(&self, handle: Handle) -> usize {

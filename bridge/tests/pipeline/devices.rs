@@ -187,7 +187,7 @@ async fn hostile_thief_admits_with_a_stolen_key_until_the_recovery_key_says_othe
         world.circle.add_to_group(PHONE);
         assert_eq!(alarm(&world).await, None);
         let change = super::keys::change(&patient(), &next(), 0, &signer);
-        world.circle.change_key(&change).await.expect("taken");
+        world.circle.change_key(&change, 1).await.expect("taken");
         ingest::ingest_all(&world.pipeline).await.expect("read");
         let why = alarm(&world).await.expect("an alarm");
         assert!(why.contains(&PHONE.to_string()), "{why}");
@@ -260,7 +260,7 @@ async fn hostile_reader_that_comes_and_goes_is_not_forgotten() {
 async fn a_member_whom_the_next_key_admitted_comes_in_though_the_change_was_not_read_yet() {
     let world = enrolled().await;
     let change = super::keys::change(&patient(), &next(), 0, &patient());
-    world.circle.change_key(&change).await.expect("taken");
+    world.circle.change_key(&change, 1).await.expect("taken");
     world.circle.add_device(admission(PHONE, 1, &next()));
     world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
@@ -273,7 +273,7 @@ async fn an_admission_that_comes_after_the_change_of_its_key_is_waited_for() {
     world.circle.add_to_group(PHONE);
     assert_eq!(alarm(&world).await, None);
     let change = super::keys::change(&patient(), &next(), 0, &patient());
-    world.circle.change_key(&change).await.expect("taken");
+    world.circle.change_key(&change, 1).await.expect("taken");
     assert!(is_suspect(&world).await);
     world.circle.add_device(admission(PHONE, 1, &next()));
     assert_eq!(alarm(&world).await, None);

@@ -1,7 +1,7 @@
 //! Key changes: kept whatever becomes of them, and what is anchored of whom.
 
 use medsync::daemon;
-use medsync::pipeline::ingest;
+use medsync::pipeline::{Pipeline, ingest};
 use medsync::source::{Circle, EntryKind, SignedKeyChange};
 use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::{ChangedBy, KeyChange};
@@ -62,7 +62,7 @@ async fn hostile_member_drops_a_key_change_and_it_holds_and_comes_back() {
     let mut world = world(Vec::new()).await;
     let new = next(4);
     let change = change(&patient(), &new, 0, &patient());
-    world.circle.change_key(&change).await.expect("taken");
+    world.circle.change_key(&change, 1).await.expect("taken");
     round(&mut world).await;
     let keys = vec![patient().public_key(), new.public_key()];
     assert_eq!(history(&world).await, (keys.clone(), false));
@@ -101,6 +101,33 @@ async fn a_change_made_here_is_published_through_every_fault() {
     }
 }
 
+/// A thief who was let in may have kept it from the custodian's node, and nothing here shows that.
+#[tokio::test]
+async fn a_key_change_is_written_down_again_for_a_while() {
+    let mut world = world(Vec::new()).await;
+    let change = change(&patient(), &next(4), 0, &recovery());
+    world.circle.change_key(&change, 1).await.expect("taken");
+    round(&mut world).await;
+    let patients = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    let soon = [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4)];
+    for (after, copies) in soon.into_iter().chain([(1 << 20, 4), (1 << 20, 4)]) {
+        world.clock.advance(after);
+        for _ in 0..8 {
+            daemon::copy_unheard(&patients).await.expect("asked");
+        }
+        assert_eq!(
+            published(&world),
+            vec![change; copies],
+            "after {after} s more"
+        );
+    }
+    assert_eq!(history(&world).await.0.len(), 2);
+}
+
 #[tokio::test]
 async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
     let mut world = world(Vec::new()).await;
@@ -127,7 +154,7 @@ async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
         assert_eq!(kept.expect("the store"), number < 2);
     }
     let recovered = change(&patient(), &new, 0, &recovery());
-    world.circle.change_key(&recovered).await.expect("taken");
+    world.circle.change_key(&recovered, 1).await.expect("taken");
     round(&mut world).await;
     let keys = vec![patient().public_key(), new.public_key()];
     assert_eq!(history(&world).await, (keys, false));
@@ -137,7 +164,7 @@ async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
 async fn hostile_thief_of_a_changed_key_gets_nothing_anchored() {
     let mut world = world(Vec::new()).await;
     let change = change(&patient(), &next(4), 0, &patient());
-    world.circle.change_key(&change).await.expect("taken");
+    world.circle.change_key(&change, 1).await.expect("taken");
     round(&mut world).await;
     world.circle.add_consent(consent(1).0);
     run(&mut world).await;
@@ -169,7 +196,11 @@ async fn hostile_reader_does_not_keep_the_recovery_key_out() {
         .expect("kept");
     round(&mut world).await;
     assert_eq!(published(&world), changes[..1]);
-    world.circle.change_key(&changes[1]).await.expect("taken");
+    world
+        .circle
+        .change_key(&changes[1], 1)
+        .await
+        .expect("taken");
     round(&mut world).await;
     let keys = [patient(), next(4), next(5)].map(|key| key.public_key());
     assert_eq!(history(&world).await, (keys.to_vec(), false));
@@ -181,7 +212,7 @@ async fn hostile_patient_that_signs_changes_of_no_place_fills_nothing() {
     world.circle.add_enrolment(patient().public_key());
     for seq in 1..70 {
         let change = change(&patient(), &next(4), seq, &patient());
-        world.circle.change_key(&change).await.expect("taken");
+        world.circle.change_key(&change, 1).await.expect("taken");
     }
     round(&mut world).await;
     let state = world.circle.circle().await.expect("a state");

@@ -15,6 +15,7 @@ mod full_disk;
 mod kept;
 mod keys;
 mod log;
+mod quiet;
 mod restored;
 mod rows;
 mod settled;

@@ -150,7 +150,7 @@ async fn hostile_patient_that_changes_its_key_gets_no_second_ticket() {
     run(&mut world).await;
     let next = SecretKey::from_scalar(&[7; 32]).expect("a scalar");
     let change = keys::change(&patient(), &next, 0, &patient());
-    world.circle.change_key(&change).await.expect("taken");
+    world.circle.change_key(&change, 1).await.expect("taken");
     let (consent, _) = consent_to(recipient(), &next, 5, CONTEXT, anchorer());
     world.circle.add_consent(consent);
     run(&mut world).await;

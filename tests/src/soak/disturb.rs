@@ -29,6 +29,8 @@ use crate::story::{Part, Story};
 /// How long the endpoint is bad in one way, and good between two, in seconds.
 const FAULT_S: std::ops::RangeInclusive<u64> = 3..=8;
 const GOOD_S: std::ops::RangeInclusive<u64> = 2..=5;
+/// In how many ways it is bad.
+pub const KINDS_OF_FAULT: u32 = 6;
 /// How late it answers, in milliseconds; later than anybody waits, too.
 const LAG_MS: std::ops::RangeInclusive<u64> = 500..=11_000;
 /// How many blocks it is behind.
@@ -206,9 +208,10 @@ impl Disturbances {
         &mut self.random
     }
 
-    /// Whether everything that was to happen has happened.
+    /// Whether everything that was to happen has happened, and the endpoint was bad in each way.
     pub(super) fn are_over(&self) -> bool {
-        self.plan.is_empty() && self.phase.is_none()
+        let was_dealt = self.tally.endpoint_faults >= KINDS_OF_FAULT;
+        self.plan.is_empty() && self.phase.is_none() && was_dealt
     }
 
     /// Whether the hospital has yet to look at the chain, which it does when it starts.
@@ -282,7 +285,7 @@ impl Disturbances {
     fn next_fault(&mut self, story: &Story) -> anyhow::Result<Fault> {
         if self.deck.is_empty() {
             let lag = Duration::from_millis(self.random.random_range(LAG_MS));
-            self.deck = vec![
+            let mut deck: [Fault; KINDS_OF_FAULT as usize] = [
                 Fault::Stalls,
                 Fault::Fails,
                 Fault::TalksNonsense,
@@ -290,7 +293,8 @@ impl Disturbances {
                 Fault::IsBehind(self.random.random_range(BEHIND)),
                 Fault::LosesAnswers,
             ];
-            self.deck.shuffle(&mut self.random);
+            deck.shuffle(&mut self.random);
+            self.deck = deck.to_vec();
         }
         Ok(match self.deck.pop().context("it is not empty")? {
             Fault::IsBehind(by) => {

@@ -96,7 +96,7 @@ fn methods() -> Vec<(Call, Value)> {
             written(),
         ),
         (
-            Call::change_key(&convert::key_change_to_abi(&sample::key_change())),
+            Call::change_key(&convert::key_change_to_abi(&sample::key_change()), 1),
             written(),
         ),
         (

@@ -545,7 +545,12 @@ async fn hostile_release_on_a_consent_of_a_replaced_key_is_seen_and_stays_seen()
     let [next, last] = [4, 7].map(|number| SecretKey::from_scalar(&[number; 32]));
     let (next, last) = (next.expect("a scalar"), last.expect("a scalar"));
     let first = change(&patient(), &next, 0, &patient());
-    study.world.circle.change_key(&first).await.expect("taken");
+    study
+        .world
+        .circle
+        .change_key(&first, 1)
+        .await
+        .expect("taken");
     let pipeline = &study.world.pipeline;
     ingest::ingest_all(pipeline).await.expect("read");
     assert_eq!(study.faults().await, []);
@@ -554,7 +559,12 @@ async fn hostile_release_on_a_consent_of_a_replaced_key_is_seen_and_stays_seen()
     let now = study.world.clock.now().0;
     study.releases(copy, vec![first_record()], now).await;
     let second = change(&next, &last, 1, &next);
-    study.world.circle.change_key(&second).await.expect("taken");
+    study
+        .world
+        .circle
+        .change_key(&second, 1)
+        .await
+        .expect("taken");
     ingest::ingest_all(pipeline).await.expect("read");
     let faults = study.faults().await;
     assert!(

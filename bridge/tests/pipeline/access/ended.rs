@@ -286,7 +286,12 @@ async fn hostile_thief_freezes_the_circle_and_the_recovery_key_ends_it() {
     for (new, signer) in [(&thief, patient()), (&next, patient()), (&next, recovery())] {
         let is_recovery = signer.public_key() == recovery().public_key();
         let change = change(&patient(), new, 0, &signer);
-        study.world.circle.change_key(&change).await.expect("taken");
+        study
+            .world
+            .circle
+            .change_key(&change, 1)
+            .await
+            .expect("taken");
         if !is_recovery && new.public_key() == thief.public_key() {
             continue;
         }

@@ -330,7 +330,11 @@ async fn change_key(study: &Study, [old, new]: [&SecretKey; 2], signer: &SecretK
         seq: 0,
     };
     let change = SignedKeyChange { change, signature };
-    study.exchange.change_key(&change).await.expect("changed");
+    study
+        .exchange
+        .change_key(&change, 1)
+        .await
+        .expect("changed");
 }
 
 #[tokio::test]

@@ -227,7 +227,7 @@ impl Sides {
             Case::KeyChanged => {
                 self.settle().await;
                 let change = change(&patient(), &other_key(), 0, &patient());
-                circle.change_key(&change).await.expect("taken");
+                circle.change_key(&change, 1).await.expect("taken");
             }
             // In one walk, which shows changes of keys before consents.
             Case::DeniedBeforeTheKeyChanged | Case::DeniedByAStolenKey => {
@@ -237,7 +237,7 @@ impl Sides {
                     _ => patient(),
                 };
                 let change = change(&patient(), &other_key(), 0, &signer);
-                circle.change_key(&change).await.expect("taken");
+                circle.change_key(&change, 1).await.expect("taken");
                 self.deny_the_odd_one();
                 let (recipient, anew) = (researcher().public_key(), consent_with(4, |_| ()).0);
                 let (anew, _) = sign_terms(recipient, &other_key(), 4, anew.terms);

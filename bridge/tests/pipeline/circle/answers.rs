@@ -3,17 +3,15 @@
 use super::super::faults::Fault;
 use super::super::{anchorer, patient, registry};
 use super::{
-    CUSTODIAN, FakeCircle, FakeCircles, Refuses, broken, custodian_author, enrolled, recovery,
-    refusal,
+    CUSTODIAN, FakeCircle, Refuses, broken, custodian_author, enrolled, recovery, refusal,
 };
 use async_trait::async_trait;
-use medsync::guard::Circles;
 use medsync::source::{
-    AnchorReport, ApplicationId, BlobId, Change, ChangePage, Circle, CircleState, Consent,
-    ConsentPage, Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey,
-    EntryKind, FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord,
-    NewRelease, PageLimit, Pin, PlacedTicket, Pool, Position, ReceiptPage, Record, RecordPage,
-    Release, ReleasePage, Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult,
+    AnchorReport, ApplicationId, BlobId, ChangePage, Circle, CircleState, Consent, ConsentPage,
+    Counts, Cursor, CustodianPins, Device, Enrolled, Entry, EntryBody, EntryKey, EntryKind,
+    FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease,
+    PageLimit, Pin, PlacedTicket, Pool, Position, ReceiptPage, Record, RecordPage, Release,
+    ReleasePage, Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult,
     StageReport, StateHash, Submission, Written,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
@@ -65,13 +63,6 @@ fn with_places(reports: &[AnchorReport], consent: &Consent) -> Consent {
     consent
 }
 
-impl Circles for FakeCircles {
-    fn open(&self, context: ContextId) -> Box<dyn Circle> {
-        let circle = self.0.iter().find(|circle| circle.context == context);
-        Box::new(circle.expect("a circle of the test").clone())
-    }
-}
-
 impl FakeCircle {
     /// A write that is the same the second time, with the fault that is planned for it.
     fn write_once(
@@ -111,13 +102,7 @@ impl Circle for FakeCircle {
         self.faults
             .before("state_hash")
             .map_err(|()| broken("state_hash"))?;
-        let state = self.state.lock().expect("one test");
-        let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&(state.entries.len() as u64).to_be_bytes());
-        hash[8..16].copy_from_slice(&(state.reports.len() as u64).to_be_bytes());
-        let replaced = |(change, _): &&(Change, EntryBody)| change.digest.0 == [0xff; 32];
-        hash[16] = state.entries.iter().filter(replaced).count() as u8;
-        Ok(StateHash(hash))
+        Ok(self.current())
     }
 
     async fn pin(&self) -> SourceResult<Pin> {
@@ -202,12 +187,17 @@ impl Circle for FakeCircle {
         written
     }
 
-    async fn change_key(&self, change: &SignedKeyChange) -> SourceResult<Written> {
+    async fn change_key(&self, change: &SignedKeyChange, copies: u32) -> SourceResult<Written> {
         let fault = self.faults.take("change_key");
         if fault == Some(Fault::Failed) {
             return Err(broken("change_key"));
         }
-        let existing = self.has(&EntryBody::KeyChange(*change));
+        let there = self
+            .key_changes()
+            .iter()
+            .filter(|kept| *kept == change)
+            .count();
+        let existing = there >= copies as usize;
         if !existing {
             self.add(EntryKind::KeyChange, EntryBody::KeyChange(*change));
         }

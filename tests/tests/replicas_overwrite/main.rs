@@ -7,14 +7,16 @@
 use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{ChildInfo, Metadata, SignatureData, StorageType};
-use medsync_protocol::ids::{ContextId, Sha256Digest, to_base64};
+use medsync_protocol::ids::ContextId;
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_tests::circle::{
-    CONTEXT, Consent, HOSPITAL, Logged, PATIENT, PATIENT_AUTHOR, RESEARCHER, change_key_arguments,
-    enrolled, public_key, secret_key,
+    CONTEXT, Consent, HOSPITAL, Logged, PATIENT, RESEARCHER, change_key_arguments, enrolled,
+    public_key, secret_key,
 };
-use medsync_tests::replica::{Delta, Replica, refused};
+use medsync_tests::replica::{Delta, Replica};
 use serde_json::{Value, json};
+
+mod occupied;
 
 /// Later than whatever was written meanwhile.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -262,126 +264,6 @@ fn hostile_overwrite_of_a_signed_entry_is_dropped_everywhere() {
 #[test]
 fn hostile_overwrite_by_adding_a_signed_entry_anew_is_dropped_everywhere() {
     Scene::new().withstands(|entry| spoiled(entry, 0));
-}
-
-/// What honest members write, in this order, with the kind of its entry.
-fn calls(consent: &Consent) -> [(&'static str, &'static str, Value); 3] {
-    let entry = Logged::after(None, CONTEXT, PATIENT_AUTHOR, 1);
-    [
-        ("grant", "consent", consent.grant_arguments()),
-        ("revoke", "revocation", consent.revoke_arguments()),
-        ("append_log", "log", entry.arguments()),
-    ]
-}
-
-/// Each of [`calls`] has its effect, once it was made.
-fn check_effect(replica: &Replica, method: &str) {
-    let state = if method == "grant" {
-        "in_force"
-    } else {
-        "revoked"
-    };
-    assert_eq!(states(replica), [state], "{method}");
-    let entries = usize::from(method == "append_log");
-    assert_eq!(log_len(replica, PATIENT_AUTHOR), entries, "{method}");
-}
-
-#[test]
-fn hostile_occupation_of_the_place_of_a_foreseen_entry_keeps_nothing_out() {
-    let (mut custodian, mut patient) = enrolled(CONTEXT);
-    let forger = custodian.join(66);
-    let consent = Consent::sound(&custodian, 1);
-    for (method, _, arguments) in calls(&consent) {
-        let before = states(&patient);
-        // What the entry will say is known, its id is not: these stand where it belongs.
-        let (_, model) = patient.join(67).call(method, &arguments).expect("sound");
-        for tag in 0..8 {
-            let planted = signed(spoiled(&entry_of(&model), tag), &forger);
-            custodian.apply(&planted);
-            patient.apply(&planted);
-        }
-        // What was planted counts as nothing, a revocation's place too.
-        for replica in [&custodian, &patient] {
-            assert_eq!(states(replica), before, "{method}");
-        }
-        let (written, honest) = patient.call(method, &arguments).expect("there is room");
-        assert_eq!(written["existing"], false, "{method}");
-        custodian.apply(&honest);
-        for replica in [&custodian, &patient] {
-            check_effect(replica, method);
-        }
-    }
-}
-
-/// Whoever hears of an entry first can be faster to a node that has not heard of it yet: storage
-/// keeps to the stamp that came first.
-#[test]
-fn hostile_occupation_of_the_place_of_an_entry_on_its_way_ends_with_the_next_call() {
-    let (mut custodian, mut patient) = enrolled(CONTEXT);
-    let forger = custodian.join(66);
-    let consent = Consent::sound(&custodian, 1);
-    for (method, kind, arguments) in calls(&consent) {
-        let (written, honest) = patient.call(method, &arguments).expect("sound");
-        let planted = signed(overwrite_of(&entry_of(&honest)), &forger);
-        custodian.apply(&planted);
-        custodian.apply(&honest);
-        // Where the entry was first, it stays.
-        patient.apply(&planted);
-        assert!(is_valid(&patient, kind, &written["key"]), "{method}");
-        check_effect(&patient, method);
-        // Where it was not, it is kept out, and the place holds nothing that counts.
-        assert!(!is_valid(&custodian, kind, &written["key"]), "{method}");
-        // Who granted or revoked writes it down once more, as long as it has no place in a batch
-        // or the chain does not have it.
-        if ["grant", "revoke"].contains(&method) {
-            let mut copied = arguments.clone();
-            copied["copies"] = json!(2);
-            for existing in [false, true] {
-                let (copy, delta) = patient.call(method, &copied).expect("there is room");
-                assert_eq!(copy["existing"], existing);
-                custodian.apply(&delta);
-            }
-            check_effect(&custodian, method);
-            continue;
-        }
-        // Whoever brings it in again there needs no such place.
-        let (again, anew) = custodian.call(method, &arguments).expect("there is room");
-        assert_eq!(again["existing"], false, "{method}");
-        assert_ne!(again["key"], written["key"], "{method}");
-        patient.apply(&anew);
-        for replica in [&custodian, &patient] {
-            check_effect(replica, method);
-        }
-    }
-}
-
-/// Parts of payloads alone have places that follow from their content. Whoever got hold of one can
-/// be first there, and take it away later.
-#[test]
-fn hostile_member_in_the_place_of_a_part_is_not_taken_for_the_custodian() {
-    let sealed = b"sealed";
-    let part = json!({ "part": to_base64(sealed) });
-    for is_deleted in [false, true] {
-        let (mut custodian, _) = enrolled(CONTEXT);
-        let forger = custodian.join(66);
-        // The model is what the custodian would write.
-        let (_, model) = custodian.join(101).call("put_part", &part).expect("sound");
-        let planted = entry_of(&model);
-        custodian.apply(&signed(planted.clone(), &forger));
-        if is_deleted {
-            custodian.apply(&signed(delete_of(&planted), &forger));
-        }
-        let name = json!({ "digest": Sha256Digest::of(sealed) });
-        let shown = custodian.view("part", &name).expect("an answer");
-        assert_eq!(shown["payload"].is_null(), is_deleted);
-        refused(custodian.call("put_part", &part), "taken");
-        // Under another key it has another place, which is the custodian's.
-        let anew = json!({ "part": to_base64(b"sealed anew") });
-        for existing in [false, true] {
-            let (written, _) = custodian.call("put_part", &anew).expect("there is room");
-            assert_eq!(written["existing"], existing);
-        }
-    }
 }
 
 #[test]
