@@ -4,6 +4,7 @@
 //! own; the configuration names them. `MEDSYNC_RPC` (one endpoint in the place of all) and
 //! `MEDSYNC_NODE_API` override addresses, for programs that start parts on free ports.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -175,6 +176,14 @@ impl Default for RetentionConfig {
     }
 }
 
+/// The HTTP API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Where it listens: a loopback address; port 0 picks a free one, which `medsync up` prints.
+    pub listen: SocketAddr,
+}
+
 /// A party's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,6 +209,9 @@ pub struct Config {
     /// How long the store keeps what it needs no more.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// The HTTP API; without it there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<ApiConfig>,
 }
 
 fn relay_after_s() -> u64 {
@@ -250,6 +262,10 @@ impl Config {
         }
         if config.chain.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
+            return Err(ConfigError::Malformed { path, why });
+        }
+        if config.api.is_some_and(|api| !api.listen.ip().is_loopback()) {
+            let why = "api.listen is a loopback address, such as 127.0.0.1:2628".into();
             return Err(ConfigError::Malformed { path, why });
         }
         if !(1..=RETENTION_DAYS_MAX).contains(&config.retention.days) {

@@ -36,6 +36,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// A file is not what it should be.
+    #[error("{path}: {why}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
     /// A file that must not be overwritten is there.
     #[error("{path} is there already and is not overwritten")]
     Exists {

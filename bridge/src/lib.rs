@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`commands`] | the command line, a file a role |
 //! | [`daemon`], [`node_process`] | the lanes, each in its loop; the party's own node beside them |
+//! | [`api`], [`status`] | the HTTP API; how the party does |
 //! | [`pipeline`] | ingest, seal, place, submit, confirm, tell; relay; watch |
 //! | [`access`] | requests answered, records released, erasures ordered; the recipient's side |
 //! | [`audit`] | the log: writing entries, publishing them, checking whole logs |
@@ -23,6 +24,7 @@
 //! | [`party`], [`seams`] | a party's parts put together; time and chance |
 
 pub mod access;
+pub mod api;
 pub mod at_rest;
 pub mod audit;
 pub mod backup;
@@ -45,5 +47,6 @@ pub mod pipeline;
 pub mod preview;
 pub mod seams;
 pub mod source;
+pub mod status;
 pub mod store;
 pub mod verify;

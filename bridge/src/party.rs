@@ -21,7 +21,8 @@ use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError, SourceResult, StateHash};
-use crate::store::facts::{BEHIND, LAST_ROUND};
+use crate::status::{last_round, runs};
+use crate::store::facts::BEHIND;
 use crate::store::{Store, StoreError};
 
 /// The largest app that is installed, in bytes.
@@ -31,8 +32,6 @@ const DAY_S: u64 = 24 * 60 * 60;
 
 /// How far this machine's clock may be behind the chain's newest block, in seconds.
 const CLOCK_BEHIND_S_MAX: u64 = 2;
-/// How old a daemon's last round is if the daemon runs, in seconds.
-const DAEMON_RUNS_S: u64 = 2 * 60;
 
 /// Why a party's parts could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -122,12 +121,12 @@ impl Party {
     /// # Errors
     /// [`PipelineError::ClockBehind`].
     pub async fn check_clock(&self) -> Result<(), PipelineError> {
-        let number = async |name| {
-            let fact: Option<String> = self.store.fact(name).await?;
-            Ok::<u64, StoreError>(fact.and_then(|text| text.parse().ok()).unwrap_or_default())
-        };
-        let (behind_s, round_at) = (number(BEHIND).await?, number(LAST_ROUND).await?);
-        let is_recent = self.clock.now().0.abs_diff(round_at) <= DAEMON_RUNS_S;
+        let behind_s: Option<String> = self.store.fact(BEHIND).await?;
+        let behind_s: u64 = behind_s
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        let round_at = last_round(&self.store).await?;
+        let is_recent = round_at.is_some_and(|at| runs(at, self.clock.now()));
         if is_recent && behind_s > CLOCK_BEHIND_S_MAX {
             return Err(PipelineError::ClockBehind(behind_s));
         }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -32,6 +33,15 @@ pub struct Up {
     /// The nodes that answered, the last of which runs.
     heard: Receiver<Ready>,
     node: Option<Ready>,
+    door: Arc<Mutex<Option<Url>>>,
+}
+
+/// A line that it prints.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Node(Ready),
+    Door { api: Url },
 }
 
 /// The line that says that a node answers.
@@ -50,13 +60,15 @@ impl Up {
     /// A program that cannot be started, or a node that does not come up.
     pub fn start(home: &Path) -> anyhow::Result<Self> {
         let run = Config::load(home)?.node.run;
-        let (child, heard) = spawn(home, None)?;
+        let door = Arc::default();
+        let (child, heard) = spawn(home, None, &door)?;
         let mut up = Self {
             home: home.to_owned(),
             child,
             run,
             heard,
             node: None,
+            door,
         };
         up.wait_for_node()?;
         Ok(up)
@@ -74,6 +86,15 @@ impl Up {
     #[must_use]
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its own API answers.
+    ///
+    /// # Errors
+    /// A party without one.
+    pub fn door(&self) -> anyhow::Result<Url> {
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.clone().context("it has no API")
     }
 
     /// Where the node's API answers.
@@ -115,7 +136,7 @@ impl Up {
     /// As [`Up::kill_and_restart`].
     pub fn restart_with_rpc(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
         self.kill();
-        (self.child, self.heard) = spawn(&self.home, rpc)?;
+        (self.child, self.heard) = spawn(&self.home, rpc, &self.door)?;
         self.wait_for_node()
     }
 
@@ -210,7 +231,11 @@ fn is_gone(process: Pid) -> bool {
     state.is_empty() || state.starts_with('Z')
 }
 
-fn spawn(home: &Path, rpc: Option<&str>) -> anyhow::Result<(Child, Receiver<Ready>)> {
+fn spawn(
+    home: &Path,
+    rpc: Option<&str>,
+    door: &Arc<Mutex<Option<Url>>>,
+) -> anyhow::Result<(Child, Receiver<Ready>)> {
     let log = File::options()
         .create(true)
         .append(true)
@@ -228,18 +253,23 @@ fn spawn(home: &Path, rpc: Option<&str>) -> anyhow::Result<(Child, Receiver<Read
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()?;
-    let heard = listen(child.stdout.take().context("a pipe")?);
+    let heard = listen(child.stdout.take().context("a pipe")?, Arc::clone(door));
     Ok((child, heard))
 }
 
 /// Reads what it prints in a thread, because a pipe cannot be waited for shortly.
-fn listen(stdout: ChildStdout) -> Receiver<Ready> {
+fn listen(stdout: ChildStdout, door: Arc<Mutex<Option<Url>>>) -> Receiver<Ready> {
     let (sender, heard) = mpsc::channel();
     std::thread::spawn(move || {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        for ready in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
-            // Nobody may be waiting any more.
-            let _ = sender.send(ready);
+        for line in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
+            match line {
+                // Nobody may be waiting any more.
+                Line::Node(ready) => drop(sender.send(ready)),
+                Line::Door { api } => {
+                    *door.lock().unwrap_or_else(PoisonError::into_inner) = Some(api);
+                }
+            }
         }
     });
     heard

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use medsync::api::TOKEN_FILE;
 use medsync::at_rest::HomeSecret;
 use medsync::fhir::read_bundle;
 use medsync::parts;
@@ -14,8 +15,10 @@ use medsync_protocol::seal::{RecordKey, SealedFor};
 use medsync_tests::medsync::medsync;
 use medsync_tests::search::{Needle, copy, search};
 use medsync_tests::story::{BUNDLE, Part, STEPS, Story, wait_for};
+use reqwest::Client;
 use serde_json::Value;
 use sqlx::SqlitePool;
+use tokio::runtime::Runtime;
 
 /// Which process is killed after which step: each of them once, at a moment at which it has work.
 const KILLS: [(usize, Part); 8] = [
@@ -49,7 +52,9 @@ const PARTS: [Part; 7] = [
 #[test]
 fn the_story_ends_though_every_process_is_killed_once() {
     let mut story = play(&KILLS);
-    let then = recipient_leaves(&story).and_then(|()| nothing_that_was_erased_opens(&mut story));
+    let then = the_door_answers_its_operator(&story)
+        .and_then(|()| recipient_leaves(&story))
+        .and_then(|()| nothing_that_was_erased_opens(&mut story));
     if let Err(error) = then {
         story.print_logs();
         panic!("{error:#}");
@@ -61,6 +66,42 @@ fn the_story_ends_though_every_process_is_killed_once() {
             play(&kills);
         }
     }
+}
+
+/// The hospital's API says what its command line says, to whoever shows the token of its home, and
+/// the token stands in no log.
+fn the_door_answers_its_operator(story: &Story) -> anyhow::Result<()> {
+    let (home, door) = (story.path("hospital"), story.hospital()?.door()?);
+    let token = std::fs::read_to_string(home.join(TOKEN_FILE))?;
+    let runtime = Runtime::new()?;
+    let ask = |path: &str| {
+        let asked = Client::new()
+            .get(door.join(path)?)
+            .bearer_auth(token.trim());
+        runtime
+            .block_on(async { anyhow::Ok(asked.send().await?.error_for_status()?.text().await?) })
+    };
+    ask("/ready")?;
+    let circles: Value = serde_json::from_str(&ask("/v1/circles")?)?;
+    let circles = circles["circles"].as_array().context("circles")?;
+    let home_text = story.path_text("hospital");
+    let said = medsync(&["hospital", "status", "--home", &home_text, "--json"])?.json()?;
+    for circle in circles {
+        let context = circle["context"].as_str().context("a context")?;
+        ensure!(said["circles"][context] == circle["alarm"], "{circle}");
+    }
+    ensure!(circles.len() == said["circles"].as_object().map_or(0, |all| all.len()));
+    let status: Value = serde_json::from_str(&ask("/v1/status")?)?;
+    ensure!(status["counts"] == said["counts"], "{status} {said}");
+    let metrics = ask("/metrics")?;
+    let anchored = status["counts"]["batches anchored"].to_string();
+    let line = format!("medsync_queue{{what=\"batches anchored\"}} {anchored}");
+    ensure!(metrics.lines().any(|found| found == line), "{metrics}");
+    let stranger = Client::new().get(door.join("/v1/status")?).send();
+    ensure!(runtime.block_on(stranger)?.status() == 401);
+    let log = std::fs::read_to_string(home.join("daemon.log"))?;
+    ensure!(!log.contains(token.trim()), "the token is in the log");
+    Ok(())
 }
 
 fn play(kills: &[(usize, Part)]) -> Story {
@@ -94,7 +135,7 @@ fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
     let requests = medsync(&["researcher", "requests", "--home", &home])?;
     ensure!(requests.out.contains("RELEASED"), "{requests:?}");
     // The hospital takes the member out too, once it says that the member left.
-    let (hospital, runtime) = (story.path("hospital"), tokio::runtime::Runtime::new()?);
+    let (hospital, runtime) = (story.path("hospital"), Runtime::new()?);
     let rows = runtime.block_on(async {
         let party = Party::open(&hospital).await?;
         anyhow::Ok(party.store.circles().await?)
@@ -197,7 +238,7 @@ fn nothing_that_was_erased_opens(story: &mut Story) -> anyhow::Result<()> {
     let circle = story.circle()?;
     let context: ContextId = circle.parse()?;
     let (home, node) = (story.path("hospital"), story.path("hospital-node"));
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = Runtime::new()?;
     let held = runtime.block_on(held(&home, context))?;
     let all = held.local_keys.len();
     // The search finds what is there; nothing lies there as it is.

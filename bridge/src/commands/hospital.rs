@@ -16,22 +16,19 @@ use super::init::{InitParts, KeepAccountKey, keep_account_key};
 use super::join::log_once;
 use super::{Home, print_json};
 use crate::at_rest::HomeSecret;
-use crate::audit::forked_fact;
 use crate::config::{
     ANCHOR_KEY_FILE, AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role,
 };
-use crate::daemon::LANES;
 use crate::files;
 use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
 use crate::keys::{CustodianKeys, KeyError, read_or_create};
 use crate::party::Party;
-use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
+use crate::status::{self, CircleStatus};
 use crate::store::HomeLock;
 use crate::store::circles::CircleRow;
-use crate::store::facts::{CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
 
 const KEY_FILE: &str = "custodian-keys.json";
 const NAMESPACE: &str = "namespace";
@@ -245,6 +242,7 @@ impl Init {
                 ..BatchConfig::default()
             },
             retention: RetentionConfig::default(),
+            api: self.parts.run.api()?,
         };
         let home = &self.home.home;
         files::private_folder(home)?;
@@ -494,79 +492,41 @@ pub async fn erase_records(
 impl Status {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
-        let counts = party.store.anchoring_counts().await?;
-        let access = party.store.access_counts().await?;
-        let (circles, unreadable) = party.store.readable_circles().await?;
-        let mut hindrances = Vec::new();
-        let names = LANES.map(|lane| format!("{HINDRANCE}:{lane}"));
-        for name in names.iter().map(String::as_str).chain([ENDPOINTS, CLOCK]) {
-            let fact = party.store.fact(name).await?;
-            hindrances.extend(fact.filter(|why| !why.is_empty()));
-        }
-        let last_round = party.store.fact(LAST_ROUND).await?;
-        let mut alarms = BTreeMap::new();
-        for circle in &circles {
-            alarms.insert(circle.context.to_string(), alarm(&party, circle).await?);
-        }
-        for circle in unreadable {
-            alarms.insert(circle.name, Some(circle.why.to_string()));
-        }
+        let status = status::Status::of(&party.store).await?;
+        let circles = CircleStatus::all(&party.store).await?;
         if self.json {
+            let alarms: BTreeMap<_, _> = circles
+                .into_iter()
+                .map(|circle| (circle.context, circle.alarm))
+                .collect();
             return print_json(&serde_json::json!({
-                "last_round_at": last_round,
-                "counts": counts.into_iter().collect::<BTreeMap<_, _>>(),
-                "access": access.into_iter().collect::<BTreeMap<_, _>>(),
+                "last_round_at": status.last_round_at,
+                "counts": status.counts,
+                "access": status.access,
                 "circles": alarms,
-                "hindrances": hindrances,
+                "hindrances": status.hindrances.into_values().collect::<Vec<_>>(),
             }));
         }
-        match last_round {
+        match status.last_round_at {
             Some(at) => println!("the daemon's last round was at {at}"),
             None => println!("the daemon has not run yet: medsync up --config ..."),
         }
-        for (what, count) in counts {
-            println!("{count:6} {what}");
-        }
-        for (what, count) in access {
+        for (what, count) in status.counts.iter().chain(&status.access) {
             println!("{count:6} {what}");
         }
         for circle in circles {
-            let (context, kind) = (circle.context.to_string(), circle.kind.name());
-            let state = match alarms.remove(&context) {
-                Some(Some(why)) => format!("ALARM: {why}"),
-                _ => "well".into(),
+            let state = match circle.alarm {
+                Some(why) => format!("ALARM: {why}"),
+                None => "well".into(),
             };
-            println!("{kind} {context} ({}): {state}", circle.label);
+            // Of one that does not open no more is known than its name.
+            let kind = circle.kind.unwrap_or_default();
+            let label = circle.label.unwrap_or_default();
+            println!("{kind} {} ({label}): {state}", circle.context);
         }
-        // Of what is left no more is known than its name.
-        for (context, why) in alarms {
-            println!("{context}: ALARM: {}", why.unwrap_or_default());
-        }
-        for why in hindrances {
+        for why in status.hindrances.values() {
             println!("hindered: {why}");
         }
         Ok(())
     }
-}
-
-/// What a person has to look at in a circle.
-async fn alarm(party: &Party, circle: &CircleRow) -> anyhow::Result<Option<String>> {
-    let store = &party.store;
-    if circle.alarm.is_some() {
-        return Ok(circle.alarm.clone());
-    }
-    if let Some(since) = store.fact(&frozen_fact(circle.context)).await? {
-        let why = format!("frozen since {since}: two different enrolments; no consent counts");
-        return Ok(Some(why));
-    }
-    if let Some(why) = store.fact(&forked_fact(circle.context)).await? {
-        return Ok(Some(why));
-    }
-    if let Some(done) = store.evidence(circle.context).await?.describe() {
-        return Ok(Some(done));
-    }
-    let unreadable = store
-        .fact(&unreadable_fact(&circle.context.to_string()))
-        .await?;
-    Ok(unreadable.filter(|why| !why.is_empty()))
 }

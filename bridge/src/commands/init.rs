@@ -1,5 +1,6 @@
 //! What the set-up of every party's home has in common.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,7 +12,8 @@ use super::{Home, print_json};
 use crate::at_rest::HomeSecret;
 use crate::chain::{AccountKey, Deployment};
 use crate::config::{
-    ANCHOR_KEY_FILE, ChainConfig, Config, NodeConfig, NodeRun, REVOKE_KEY_FILE, block_age_s_max,
+    ANCHOR_KEY_FILE, ApiConfig, ChainConfig, Config, NodeConfig, NodeRun, REVOKE_KEY_FILE,
+    block_age_s_max,
 };
 use crate::keys::{read_sealed, write_sealed};
 
@@ -28,7 +30,7 @@ pub struct InitParts {
     #[arg(long)]
     node_credential: PathBuf,
     #[command(flatten)]
-    run: RunNode,
+    pub(super) run: UpParts,
     /// The app's wasm.
     #[arg(long, default_value = "target/app/medsync_app.wasm")]
     app: PathBuf,
@@ -40,15 +42,19 @@ pub struct InitParts {
     deployment: PathBuf,
 }
 
-/// The node that `medsync up` starts and keeps running; without one, somebody else runs it.
+/// What `medsync up` runs beside the daemon: the party's node, or somebody else does, and the HTTP
+/// API, or there is none.
 #[derive(Debug, clap::Args)]
-pub struct RunNode {
+pub struct UpParts {
     /// The home of the party's medsync-node: `medsync up` runs it.
     #[arg(long)]
     node_home: Option<PathBuf>,
     /// The program that runs it; the one beside medsync if it is not said.
     #[arg(long, requires = "node_home")]
     node_program: Option<PathBuf>,
+    /// Where the HTTP API listens, such as 127.0.0.1:2628; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    api: Option<SocketAddr>,
 }
 
 impl InitParts {
@@ -66,7 +72,17 @@ impl InitParts {
     }
 }
 
-impl RunNode {
+impl UpParts {
+    pub(super) fn api(&self) -> anyhow::Result<Option<ApiConfig>> {
+        let Some(listen) = self.api else {
+            return Ok(None);
+        };
+        if !listen.ip().is_loopback() {
+            bail!("--api {listen}: the API listens on a loopback address, such as 127.0.0.1:2628");
+        }
+        Ok(Some(ApiConfig { listen }))
+    }
+
     pub(super) fn config(&self) -> anyhow::Result<Option<NodeRun>> {
         let Some(home) = &self.node_home else {
             return Ok(None);

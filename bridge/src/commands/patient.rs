@@ -200,6 +200,7 @@ impl Init {
             relay_after_s: self.relay_after_s,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),
+            api: self.parts.run.api()?,
         };
         let home = &self.home.home;
         files::private_folder(home)?;

@@ -14,7 +14,7 @@ use medsync_protocol::seal::SealSecret;
 use serde_json::json;
 use url::Url;
 
-use super::init::{RunNode, absolute, chain};
+use super::init::{UpParts, absolute, chain};
 use super::join::{self, Bring, enrol, join, log_once};
 use super::verify::code;
 use super::{Home, print_json};
@@ -124,7 +124,7 @@ pub struct Init {
     #[arg(long, requires = "node_api")]
     node_credential: Option<PathBuf>,
     #[command(flatten)]
-    run: RunNode,
+    run: UpParts,
     /// The app's wasm.
     #[arg(long, default_value = "target/app/medsync_app.wasm")]
     app: PathBuf,
@@ -260,6 +260,7 @@ impl Init {
             relay_after_s: 0,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),
+            api: self.run.api()?,
         }))
     }
 }

@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use axum::Router;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::print_json;
-use crate::config::CONFIG_FILE;
+use crate::api::{self, Api, Bounds, OperatorToken};
+use crate::config::{ApiConfig, CONFIG_FILE};
 use crate::node_process;
 use crate::party::Party;
+use crate::seams::system_random;
 use crate::store::HomeLock;
 
 /// Run a party until Ctrl-C: its node, if its configuration says how, and its daemon. Prints a line
@@ -32,6 +36,7 @@ impl Up {
         let home = home_of(&self.config)?;
         let _alone = HomeLock::of_daemon(&home)?;
         let party = Party::open(&home).await?;
+        let door = Door::open(&party).await?;
         let (stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(async move {
@@ -61,9 +66,52 @@ impl Up {
             })
             .await;
         };
-        node_last(node, crate::daemon::run(party, stopped)).await?;
+        let daemon = async {
+            let Some(door) = door else {
+                return crate::daemon::run(party, stopped).await;
+            };
+            say(json!({ "api": door.address }));
+            let answers = door.answer(stopped.clone());
+            let daemon = crate::daemon::run(party, stopped);
+            tokio::pin!(daemon);
+            tokio::select! {
+                // Without a daemon there is nothing to ask about.
+                ended = &mut daemon => ended,
+                () = answers => daemon.await,
+            }
+        };
+        node_last(node, daemon).await?;
         say(json!({ "medsync": "stopped" }));
         Ok(())
+    }
+}
+
+/// The HTTP API, before anybody comes in.
+struct Door {
+    listener: TcpListener,
+    address: String,
+    router: Router,
+}
+
+impl Door {
+    async fn open(party: &Party) -> anyhow::Result<Option<Self>> {
+        let Some(ApiConfig { listen }) = party.config.api else {
+            return Ok(None);
+        };
+        let token = OperatorToken::of(&party.home, &mut system_random())?;
+        let (store, clock) = (party.store.clone(), Arc::clone(&party.clock));
+        let api = Arc::new(Api::new(store, clock, token, Bounds::default()));
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("the API cannot listen at {listen}"))?;
+        Ok(Some(Self {
+            address: format!("http://{}", listener.local_addr()?),
+            listener,
+            router: api::router(&api),
+        }))
+    }
+
+    async fn answer(self, stop: watch::Receiver<bool>) {
+        api::serve(self.listener, self.router, Bounds::default(), stop).await;
     }
 }
 

@@ -12,7 +12,7 @@ use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
 use super::records::{RECORD_KEY, record_key, secret};
-use super::{Private, Store, StoreError, read, signed};
+use super::{Private, Store, StoreError, read, signed, unsigned};
 
 /// A recipient's key for what one request brings.
 const REPLY_KEY: Private = Private("a reply key");
@@ -345,7 +345,7 @@ impl Store {
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn access_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    pub async fn access_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let rows = sqlx::query(
             "SELECT 'requests ' || state AS what, COUNT(*) AS n FROM requests GROUP BY state \
              UNION ALL SELECT 'releases ' || state, COUNT(*) FROM releases GROUP BY state \
@@ -354,7 +354,7 @@ impl Store {
         .fetch_all(&self.db)
         .await?;
         rows.iter()
-            .map(|row| Ok((row.try_get("what")?, row.try_get("n")?)))
+            .map(|row| Ok((row.try_get("what")?, unsigned(row.try_get("n")?))))
             .collect()
     }
 

@@ -183,15 +183,55 @@ impl Store {
             .await?;
         let (mut circles, mut unreadable) = (Vec::new(), Vec::new());
         for row in &rows {
-            match circle(self, row) {
-                Err(why) if why.is_of_a_row() => {
-                    let name = row.try_get("context")?;
-                    unreadable.push(UnreadableCircle { name, why });
-                }
-                read => circles.push(read?),
+            match self.readable(row)? {
+                Ok(circle) => circles.push(circle),
+                Err(one) => unreadable.push(one),
             }
         }
         Ok((circles, unreadable))
+    }
+
+    /// How many circles there are, and how many of them an alarm stops.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn circle_counts(&self) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS n, COUNT(alarm) AS stopped FROM circles")
+            .fetch_one(&self.db)
+            .await?;
+        Ok((
+            unsigned(row.try_get("n")?),
+            unsigned(row.try_get("stopped")?),
+        ))
+    }
+
+    /// The first few circles whose context comes after a text, in the order of their contexts.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn circles_after(
+        &self,
+        after: &str,
+        len_max: u32,
+    ) -> Result<Vec<Result<CircleRow, UnreadableCircle>>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM circles WHERE context > $1 ORDER BY context LIMIT $2")
+                .bind(after)
+                .bind(i64::from(len_max))
+                .fetch_all(&self.db)
+                .await?;
+        rows.iter().map(|row| self.readable(row)).collect()
+    }
+
+    /// A circle, or why it cannot be read.
+    fn readable(&self, row: &SqliteRow) -> Result<Result<CircleRow, UnreadableCircle>, StoreError> {
+        match circle(self, row) {
+            Err(why) if why.is_of_a_row() => {
+                let name = row.try_get("context")?;
+                Ok(Err(UnreadableCircle { name, why }))
+            }
+            read => Ok(Ok(read?)),
+        }
     }
 
     /// The contexts of all circles, also of those whose rows do not open. One whose own name cannot

@@ -493,6 +493,7 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        api: None,
     };
     config.save(&home).expect("written");
     let secret = HomeSecret::of_new(&home, &mut system_random()).expect("a secret");

@@ -28,6 +28,7 @@ impl Story {
                 init.extend(node.arguments());
                 init.extend(["--peer", &node.swarm, "--app", APP, "--rpc", &rpc]);
                 init.extend(["--deployment", &deployment, "--batch-age-s", "2"]);
+                init.extend(["--api", "127.0.0.1:0"]);
                 init.extend(["--anchor-account", &anchor, "--anchor-key", &anchor_key]);
                 init.extend(["--revoke-account", &revoke, "--revoke-key", &revoke_key]);
                 let made = medsync(&init)?.json()?;

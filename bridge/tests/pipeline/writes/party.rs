@@ -50,6 +50,7 @@ pub(super) fn party(world: &World, role: Role) -> Party {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        api: None,
     };
     Party {
         home: home.to_owned(),

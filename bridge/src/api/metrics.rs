@@ -1,0 +1,132 @@
+//! What Prometheus reads.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::{Api, Problem, method_label};
+use crate::daemon::LANES;
+use crate::status::Status;
+use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS};
+
+/// OpenMetrics 1.0, which Prometheus reads.
+const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    method: &'static str,
+    path: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lane {
+    lane: String,
+}
+
+/// The answers so far, by path, method and status.
+#[derive(Default)]
+pub(super) struct Counted(Family<Answer, Counter>);
+
+impl Counted {
+    pub(super) fn count(&self, method: &Method, path: &str, status: StatusCode) {
+        let answer = Answer {
+            method: method_label(method),
+            path: path.to_owned(),
+            status: status.as_u16(),
+        };
+        self.0.get_or_create(&answer).inc();
+    }
+}
+
+/// What Prometheus reads: queues by what is in them, the daemon's last round, lanes that are
+/// hindered, circles with alarms, the clock, and answers of this API.
+#[utoipa::path(get, path = "/metrics", security(("operator" = [])), responses(
+    (
+        status = 200,
+        description = "OpenMetrics.",
+        body = String,
+        content_type = "application/openmetrics-text"
+    ),
+    Problem,
+))]
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    let text = text(&api).await;
+    let text = text.map_err(|error| Problem::of_the_store(&error))?;
+    let media_type = HeaderValue::from_static(MEDIA_TYPE);
+    Ok(([(CONTENT_TYPE, media_type)], text).into_response())
+}
+
+async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
+    let status = Status::of(&api.store).await?;
+    let mut registry = Registry::with_prefix("medsync");
+    let queues = Family::<What, Gauge>::default();
+    for (what, count) in status.counts.into_iter().chain(status.access) {
+        queues.get_or_create(&What { what }).set(signed(count));
+    }
+    registry.register("queue", "How many are at this stage", queues);
+    let hindered = Family::<Lane, Gauge>::default();
+    for lane in LANES.into_iter().chain([ENDPOINTS, CLOCK]) {
+        let is_hindered = status.hindrances.contains_key(lane);
+        let lane = lane.to_owned();
+        hindered
+            .get_or_create(&Lane { lane })
+            .set(is_hindered.into());
+    }
+    registry.register(
+        "hindered",
+        "Whether something hinders a lane: 1 if so",
+        hindered,
+    );
+    let (circles, alarms) = api.store.circle_counts().await?;
+    let behind_s = api.store.fact(BEHIND).await?;
+    let behind_s = behind_s
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default();
+    let gauges = [
+        (
+            "last_round_timestamp_seconds",
+            "When the daemon last completed a round; 0 if never",
+            status.last_round_at.unwrap_or_default(),
+        ),
+        ("circles", "Circles and exchanges", circles),
+        (
+            "circles_alarmed",
+            "Those that are stopped by an alarm",
+            alarms,
+        ),
+        (
+            "clock_behind_seconds",
+            "How far the clock is behind the chain's",
+            behind_s,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(signed(value));
+        registry.register(name, help, gauge);
+    }
+    registry.register("http_answers", "Answers of the API", api.counted.0.clone());
+    let mut text = String::new();
+    // Only a writer that refuses can fail, and a text does not.
+    let _ = encode(&mut text, &registry);
+    Ok(text)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
