@@ -66,18 +66,17 @@ impl Up {
             })
             .await;
         };
+        // On the heap: the future of every command has room for it.
+        let mut daemon = Box::pin(crate::daemon::run(party, stopped.clone()));
         let daemon = async {
             let Some(door) = door else {
-                return crate::daemon::run(party, stopped).await;
+                return daemon.await;
             };
             say(json!({ "api": door.address }));
-            let answers = door.answer(stopped.clone());
-            let daemon = crate::daemon::run(party, stopped);
-            tokio::pin!(daemon);
             tokio::select! {
                 // Without a daemon there is nothing to ask about.
                 ended = &mut daemon => ended,
-                () = answers => daemon.await,
+                () = door.answer(stopped) => daemon.await,
             }
         };
         node_last(node, daemon).await?;
