@@ -67,6 +67,10 @@ pub async fn copy_unheard(pipeline: &Pipeline) -> Result<(), PipelineError> {
 async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     for revocation in store.open_revocations(REVOCATIONS_MAX as u32).await? {
+        // Anybody opens handles of its own making: copies of those would fill this member's room.
+        if !store.has_consent_of(revocation.handle).await? {
+            continue;
+        }
         let due = due_copies(pipeline, &revocation.handle).await?;
         let Some(copies) = due.filter(|copies| *copies <= COPIES_MAX) else {
             continue;
@@ -74,9 +78,10 @@ async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let opening = (&revocation.secret, revocation.claim_key);
         let copied = async {
             let row = store.circle(revocation.context).await?;
-            if let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? {
-                circle.revoke(opening.0, opening.1, copies).await?;
-            }
+            let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? else {
+                return Ok(false);
+            };
+            circle.revoke(opening.0, opening.1, copies).await?;
             Ok::<bool, PipelineError>(true)
         };
         note_copies(pipeline, &revocation.handle, copies, copied.await).await?;
@@ -84,15 +89,26 @@ async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
     Ok(())
 }
 
+/// Those by the recovery key alone: a thief of the other makes as many changes as it likes, and
+/// copies of them would fill this member's room, which the recovery key needs.
 async fn copy_key_changes(pipeline: &Pipeline) -> Result<(), PipelineError> {
     let since = UnixSeconds(pipeline.now().0.saturating_sub(CHANGE_COPIED_WITHIN_S));
-    for (context, change) in pipeline.store.key_changes_since(since).await? {
+    for (context, kept) in pipeline.store.recovered_since(since).await? {
+        let change = kept.change;
         let of = format!("{context}:{}:{}", change.seq, change.new_key);
         let due = due_copies(pipeline, &of).await?;
-        if let Some(copies) = due.filter(|copies| *copies <= CHANGE_COPIES_MAX) {
-            let copied = publish_keys_of(pipeline, context, copies).await;
-            note_copies(pipeline, &of, copies, copied).await?;
-        }
+        let Some(copies) = due.filter(|copies| *copies <= CHANGE_COPIES_MAX) else {
+            continue;
+        };
+        let copied = async {
+            let row = pipeline.store.circle(context).await?;
+            let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? else {
+                return Ok(false);
+            };
+            circle.change_key(&kept, copies).await?;
+            Ok::<bool, PipelineError>(true)
+        };
+        note_copies(pipeline, &of, copies, copied.await).await?;
     }
     Ok(())
 }
@@ -221,41 +237,35 @@ pub async fn publish_key_changes(pipeline: &Pipeline) -> Result<(), PipelineErro
         .contexts_with_unpublished_key_changes()
         .await?
     {
-        match publish_keys_of(pipeline, context, 1).await {
+        match publish_keys_of(pipeline, context).await {
             Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => tracing::warn!(%context, %error, "key changes are not in their context"),
-            Ok(_) => {}
+            Ok(()) => {}
         }
     }
     Ok(())
 }
 
-/// Those that count; what was overruled need not come back. Answers whether the context takes
-/// them now.
-async fn publish_keys_of(
-    pipeline: &Pipeline,
-    context: ContextId,
-    copies: u32,
-) -> Result<bool, PipelineError> {
+/// Those that count; what was overruled need not come back.
+async fn publish_keys_of(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
     let store = &pipeline.store;
     let row = store.circle(context).await?;
     let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? else {
-        return Ok(false);
+        return Ok(());
     };
     let state = circle.circle().await?;
     let Some(enrolled) = state.only() else {
-        return Ok(false);
+        return Ok(());
     };
     for change in store
         .counting_key_changes(context, &enrolled.enrolment)
         .await?
     {
-        circle.change_key(&change, copies).await?;
+        circle.change_key(&change, 1).await?;
     }
-    store
+    Ok(store
         .key_changes_are_published(context, pipeline.now())
-        .await?;
-    Ok(true)
+        .await?)
 }
 
 /// Brings log entries into their contexts that are not there, or not any more. A context that does

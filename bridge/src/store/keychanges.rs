@@ -173,17 +173,18 @@ impl Store {
         Ok(counting.into_iter().map(|(kept, _)| kept).collect())
     }
 
-    /// The newest changes that were seen since then, at most 64, with their contexts.
+    /// The newest changes by a recovery key that were seen since then, at most 64, with their
+    /// contexts.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn key_changes_since(
+    pub async fn recovered_since(
         &self,
         since: UnixSeconds,
-    ) -> Result<Vec<(ContextId, KeyChange)>, StoreError> {
+    ) -> Result<Vec<(ContextId, SignedKeyChange)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM key_changes WHERE seen_at >= $1 ORDER BY seen_at DESC, seq DESC \
-             LIMIT $2",
+            "SELECT * FROM key_changes WHERE changed_by = 'recovery' AND seen_at >= $1 \
+             ORDER BY seen_at DESC, seq DESC LIMIT $2",
         )
         .bind(signed(since.0))
         .bind(NEWEST_MAX)
@@ -192,7 +193,7 @@ impl Store {
         // What does not read is what `fsck` says.
         let readable = rows.iter().filter_map(|row| {
             let context = read("a context", row.try_get("context").ok()?).ok()?;
-            Some((context, change(row).ok()?.change))
+            Some((context, change(row).ok()?))
         });
         Ok(readable.collect())
     }

@@ -128,6 +128,25 @@ async fn a_key_change_is_written_down_again_for_a_while() {
     assert_eq!(history(&world).await.0.len(), 2);
 }
 
+/// Its copies would fill the room of the member who is to write the recovery key's word.
+#[tokio::test]
+async fn hostile_thief_has_none_of_its_changes_written_again() {
+    let mut world = world(Vec::new()).await;
+    let change = change(&patient(), &next(4), 0, &patient());
+    world.circle.change_key(&change, 1).await.expect("taken");
+    round(&mut world).await;
+    let patients = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    for _ in 0..8 {
+        world.clock.advance(1 << 20);
+        daemon::copy_unheard(&patients).await.expect("asked");
+    }
+    assert_eq!(published(&world), [change]);
+}
+
 #[tokio::test]
 async fn hostile_thief_floods_changes_and_the_recovery_key_is_still_heard() {
     let mut world = world(Vec::new()).await;
