@@ -105,6 +105,24 @@ async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
     }
 }
 
+/// Anybody opens handles of its own making: copies of those would fill the patient's room.
+#[tokio::test]
+async fn hostile_revocations_of_nothing_are_not_written_down_again() {
+    let world = world(Vec::new()).await;
+    let pipeline = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    world.circle.add_revocation(revocation_of(&consent(0).1));
+    ingest::ingest_all(&pipeline).await.expect("read");
+    for _ in 0..8 {
+        world.clock.advance(1 << 20);
+        daemon::copy_unheard(&pipeline).await.expect("asked");
+    }
+    assert_eq!(world.circle.revocations(), 1);
+}
+
 #[tokio::test]
 async fn a_revocation_that_is_on_its_way_lies_sealed() {
     let world = stuck_twice().await;
