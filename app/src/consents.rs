@@ -204,7 +204,7 @@ pub fn grant(
         signature: store_signature(&signature),
         recorded_at: now.0,
     };
-    let key = store::insert(Kind::Consents, shard, &body)?;
+    let key = store::insert_copy(Kind::Consents, shard, &there, &body)?;
     Ok((Written::new(key), commitment))
 }
 

@@ -145,7 +145,7 @@ pub fn change(input: &KeyChangeInput, copies: Option<u32>) -> Result<Written, Re
         signature: store_signature(&signature),
         recorded_at: host::now().0,
     };
-    let key = store::insert(Kind::KeyChanges, ONLY_SHARD, &body)?;
+    let key = store::insert_copy(Kind::KeyChanges, ONLY_SHARD, &same, &body)?;
     Ok(Written::new(key))
 }
 

@@ -122,7 +122,8 @@ pub fn revoke(
     }
     let shard = shard_of(Kind::Revocations, opened);
     let copies = copies.unwrap_or(1).min(COPIES_MAX);
-    if let Some(there) = store::enough(&entries_of(opened), copies) {
+    let known = entries_of(opened);
+    if let Some(there) = store::enough(&known, copies) {
         return Ok(Written::there(there));
     }
     let body = RevocationBody {
@@ -131,7 +132,7 @@ pub fn revoke(
         claim_key: claim_key.to_bytes(),
         recorded_at: host::now().0,
     };
-    let key = store::insert(Kind::Revocations, shard, &body)?;
+    let key = store::insert_copy(Kind::Revocations, shard, &known, &body)?;
     Ok(Written::new(key))
 }
 

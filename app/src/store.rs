@@ -99,13 +99,31 @@ fn claimed_owner(metadata: &Metadata) -> Option<MemberId> {
 
 /// Writes a body into a shard under a fresh random key.
 pub fn insert<T: BorshSerialize>(kind: Kind, shard: Shard, body: &T) -> Result<Key, Refusal> {
-    check_room(kind, shard)?;
+    check_room(kind, shard, SHARD_LEN_MAX)?;
+    insert_at(kind, shard, Id::random(), body)
+}
+
+/// Writes a body down, once more if some of what is `there` is this member's own. Such copies take
+/// up no more than half of its room: what it has yet to say finds a place.
+pub fn insert_copy<T: BorshSerialize>(
+    kind: Kind,
+    shard: Shard,
+    there: &[Key],
+    body: &T,
+) -> Result<Key, Refusal> {
+    let is_copy = own(there).next().is_some();
+    let room = if is_copy {
+        SHARD_LEN_MAX / 2
+    } else {
+        SHARD_LEN_MAX
+    };
+    check_room(kind, shard, room)?;
     insert_at(kind, shard, Id::random(), body)
 }
 
 /// Each member has room of its own in a shard, so that others' rubbish keeps nobody from writing,
 /// least of all a patient from revoking, before a shard comes near what storage can hold at all.
-fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
+fn check_room(kind: Kind, shard: Shard, own_max: usize) -> Result<(), Refusal> {
     let full = |max| Refusal::Full {
         kind: kind.name(),
         max,
@@ -126,10 +144,8 @@ fn check_room(kind: Kind, shard: Shard) -> Result<(), Refusal> {
         let stored = load(Key(*child.id().as_bytes()));
         stored.is_some_and(|stored| stored.owner() == Some(me))
     };
-    if mine().count() >= SHARD_LEN_MAX
-        && mine().filter(is_mine).take(SHARD_LEN_MAX).count() >= SHARD_LEN_MAX
-    {
-        return Err(full(SHARD_LEN_MAX));
+    if mine().count() >= own_max && mine().filter(is_mine).take(own_max).count() >= own_max {
+        return Err(full(own_max));
     }
     Ok(())
 }
@@ -142,7 +158,7 @@ pub fn insert_named<T: BorshSerialize>(
     key: Key,
     body: &T,
 ) -> Result<Key, Refusal> {
-    check_room(kind, shard)?;
+    check_room(kind, shard, SHARD_LEN_MAX)?;
     let id = Id::new(key.0);
     if Index::<MainStorage>::get_index(id)?.is_some() {
         return Err(Refusal::Taken);
@@ -235,13 +251,18 @@ pub fn peek<T: BorshDeserialize>(key: Key) -> Option<T> {
 /// `copies` of this member's own. Whoever heard of an entry first can keep it from a node that had
 /// not, by an entry in its place; others' copies may be seen here alone for that reason.
 pub fn enough(there: &[Key], copies: u32) -> Option<Key> {
-    let me = host::executor();
-    let own = there.iter().filter(|key| {
-        let stored = load(**key);
-        stored.is_some_and(|stored| stored.owner() == Some(me))
-    });
-    let is_enough = copies <= 1 || own.take(copies as usize).count() >= copies as usize;
+    let copies = copies as usize;
+    let is_enough = copies <= 1 || own(there).take(copies).count() >= copies;
     there.first().copied().filter(|_| is_enough)
+}
+
+/// Those of some entries that this member wrote.
+fn own(there: &[Key]) -> impl Iterator<Item = Key> + '_ {
+    let me = host::executor();
+    there.iter().copied().filter(move |key| {
+        let stored = load(*key);
+        stored.is_some_and(|stored| stored.owner() == Some(me))
+    })
 }
 
 /// The keys of entries whose stamp verifies, of each writer the first few in this order: nobody

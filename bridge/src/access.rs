@@ -32,6 +32,9 @@ mod decision;
 pub mod erase;
 pub mod recipient;
 pub mod release;
+mod rests;
+
+pub use self::rests::Rests;
 
 /// The code by which somebody breaks the glass, in v3-ActReason: a patient who allows it grants
 /// this purpose.
@@ -76,6 +79,8 @@ pub struct Desk {
     pub author: SecretKey,
     /// How far the looks through its releases are; empty at the start.
     pub turns: Turns,
+    /// Which contexts rest, because they are slow; none at the start.
+    pub rests: Rests,
 }
 
 impl Desk {
@@ -94,24 +99,38 @@ impl Desk {
         erase::acknowledge_all(self).await
     }
 
+    /// Does one step in a context, within a bound, unless that rests.
+    async fn step<T>(
+        &self,
+        context: ContextId,
+        step: impl Future<Output = Result<T, PipelineError>>,
+    ) -> Result<T, PipelineError> {
+        self.rests.step(&*self.pipeline.clock, context, step).await
+    }
+
     /// Enters a context through the guard.
     async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PipelineError> {
         let row = self.pipeline.store.circle(context).await?;
-        let circles = &*self.pipeline.circles;
-        Ok(guard::enter(circles, &self.pipeline.store, &row, self.pipeline.now()).await?)
+        self.step(context, async {
+            let circles = &*self.pipeline.circles;
+            Ok(guard::enter(circles, &self.pipeline.store, &row, self.pipeline.now()).await?)
+        })
+        .await
     }
 
     /// Says something in a context's log, unless it was said before: kept, published, read back.
     async fn log(&self, circle: &dyn Circle, says: &Body) -> Result<LogEntry, PipelineError> {
-        let (store, now) = (&self.pipeline.store, self.pipeline.now());
-        audit::catch_up(store, circle, &self.author, now).await?;
-        let mut random = self.pipeline.random.lock().await;
-        let context = circle.context();
-        let entry =
-            audit::append_once(store, context, &self.author, says, now, &mut *random).await?;
-        drop(random);
-        audit::place(store, circle, &entry, now).await?;
-        Ok(entry)
+        let (store, now, context) = (&self.pipeline.store, self.pipeline.now(), circle.context());
+        self.step(context, async {
+            audit::catch_up(store, circle, &self.author, now).await?;
+            let mut random = self.pipeline.random.lock().await;
+            let said =
+                audit::append_once(store, context, &self.author, says, now, &mut *random).await?;
+            drop(random);
+            audit::place(store, circle, &said, now).await?;
+            Ok(said)
+        })
+        .await
     }
 
     /// What a request says.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::recipient::Recipient;
-use crate::access::{Desk, Turns};
+use crate::access::{Desk, Rests, Turns};
 use crate::audit::{self, Judged};
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
@@ -175,6 +175,7 @@ impl Side {
                 pipeline,
                 author: hospital::keys(party)?.author,
                 turns: Turns::default(),
+                rests: Rests::default(),
             }),
             Role::Recipient => Self::Recipient(Recipient {
                 pipeline,

@@ -51,7 +51,8 @@ pub struct Line {
     pub outcome: Imported,
 }
 
-/// Imports a bundle; `progress` hears how many of how many resources are done.
+/// Imports a bundle. In a home that was restored from a backup, resources that it does not know may
+/// have been erased since, and come in only if they `are_new`, as whoever knows says. `progress` hears how many of how many resources are done.
 ///
 /// # Errors
 /// A file that is no bundle (nothing is then written), a circle without a patient, a node that
@@ -60,6 +61,7 @@ pub async fn import(
     party: &Party,
     context: ContextId,
     bundle: &Path,
+    are_new: bool,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> anyhow::Result<Vec<Line>> {
     let bundle = fhir::read_bundle(bundle)?;
@@ -69,6 +71,9 @@ pub async fn import(
         .await?
         .patient
         .context("the circle has no patient yet; records are sealed to the patient's key")?;
+    let may_be_erased = !are_new
+        && party.store.restored_at().await?.is_some()
+        && party.store.has_unknown_erased(context).await?;
     let total = (bundle.resources.len() + bundle.refused.len()) as u64;
     let mut report: Vec<Line> = bundle
         .refused
@@ -82,7 +87,16 @@ pub async fn import(
     for resource in &bundle.resources {
         progress(report.len() as u64, total);
         let seal_key = patient.enrolment.seal_key;
-        let outcome = import_one(party, context, &*circle, seal_key, resource).await?;
+        let is_known = party
+            .store
+            .record(context, resource.local_key)
+            .await?
+            .is_some();
+        let outcome = if may_be_erased && !is_known {
+            Imported::Refused(MAY_BE_ERASED.into())
+        } else {
+            import_one(party, context, &*circle, seal_key, resource).await?
+        };
         report.push(Line {
             resource_type: resource.resource_type.clone(),
             reference: resource.reference.clone(),
@@ -91,6 +105,10 @@ pub async fn import(
     }
     Ok(report)
 }
+
+/// Of a resource that this home does not know.
+const MAY_BE_ERASED: &str = "this home was restored from a backup of before records of this \
+     patient's were erased, and this may be one of them; if it is not, import it with --not-erased";
 
 async fn import_one(
     party: &Party,
@@ -152,8 +170,8 @@ async fn import_one(
                 party.store.record_written(context, key, now).await?;
                 return Ok(Imported::Written);
             }
-            // A record of another name has another place.
-            Err(error) if error.refusal() == Some("full") && row.version == FIRST_VERSION => {
+            // A record of another name has another place; what has the name of before is withheld.
+            Err(error) if error.refusal() == Some("full") => {
                 row = RecordRow {
                     payload,
                     ..new_row(&mut random)

@@ -89,8 +89,11 @@ impl Question {
 pub enum Withheld {
     /// The custodian destroyed its keys to it.
     Erased,
-    /// A later version was there and is gone; it does not bring this one back.
+    /// A later version was there, or was to be written, and is not there; it does not bring this
+    /// one back.
     LaterVersionGone,
+    /// This custodian has no key to it: its home was restored from a backup of before.
+    NoKey,
     /// Its payload is not on this node: nothing is handed over before it arrives.
     NotHere,
 }
@@ -235,6 +238,8 @@ fn lines(
 struct Kept {
     erased: BTreeSet<RecordRef>,
     latest: BTreeMap<RecordId, u32>,
+    /// At the custodian's: what it has keys to, and whether that is of its resource's name of now.
+    keyed: Option<BTreeMap<RecordRef, bool>>,
 }
 
 impl Kept {
@@ -262,15 +267,28 @@ impl Kept {
             let known = latest.entry(record).or_default();
             *known = version.max(*known);
         }
-        Ok(Self { erased, latest })
+        let row = store.circle(context).await?;
+        let keyed = match row.member == row.custodian_member {
+            true => Some(store.keyed_records(context).await?),
+            false => None,
+        };
+        Ok(Self {
+            erased,
+            latest,
+            keyed,
+        })
     }
 
     fn withholds(&self, what: RecordRef) -> Option<Withheld> {
         let latest = self.latest.get(&what.record);
+        let keyed = self.keyed.as_ref().map(|keyed| keyed.get(&what));
         if self.erased.contains(&what) {
             Some(Withheld::Erased)
-        } else if latest.is_some_and(|latest| what.version < *latest) {
+        } else if latest.is_some_and(|latest| what.version < *latest) || keyed == Some(Some(&false))
+        {
             Some(Withheld::LaterVersionGone)
+        } else if keyed == Some(None) {
+            Some(Withheld::NoKey)
         } else {
             None
         }
@@ -492,6 +510,7 @@ mod tests {
             // Of the third, another version.
             erased: [what(first, 1), what(third, 2)].into(),
             latest: [(second, 2), (third, 1)].into(),
+            keyed: None,
         };
         let all = [candidate(None)];
         assert_eq!(released(&question(), &all, &kept, &records), [third]);

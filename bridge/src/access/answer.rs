@@ -3,7 +3,9 @@
 //! What is decided again after a crash may come out otherwise, and is then logged again: each
 //! decision was true when it was made, and nothing is released on it alone.
 
-use medsync_protocol::audit::{Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, Requested};
+use medsync_protocol::audit::{
+    Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, EntryKind, Requested,
+};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
@@ -13,8 +15,9 @@ use super::decision::Decided;
 use super::{Desk, break_glass_code, release};
 use crate::pipeline::PipelineError;
 use crate::seams::random_bytes;
-use crate::source::Circle;
+use crate::source::{Circle, LogEntry};
 use crate::store::access::{RequestRow, RequestState};
+use crate::store::log::LogFilter;
 
 /// How many requests one round answers.
 const ANSWERED_PER_ROUND: u32 = 8;
@@ -122,6 +125,13 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         store
             .request_is(row.request, RequestState::Permitted, now)
             .await?;
+    } else if let Some(Body::Denied {
+        reason, based_on, ..
+    }) = asked.denied_since().await?.map(|said| said.body)
+    {
+        // Whoever said so died before the exchange had it.
+        asked.deny(reason, &based_on.into_iter().collect()).await?;
+        return Ok(RequestState::Denied);
     }
     release::release(&asked).await
 }
@@ -217,6 +227,34 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The circle's last word on this, if it is that nothing is released.
+    async fn denied_since(&self) -> Result<Option<LogEntry>, PipelineError> {
+        let denied = self.last_said(EntryKind::Denied).await?;
+        let permitted = self.last_said(EntryKind::Permitted).await?;
+        Ok(denied.filter(|denied| {
+            permitted.is_none_or(|permitted| permitted.entry.seq < denied.entry.seq)
+        }))
+    }
+
+    /// The last of the own entries of a kind in the circle that is about this request.
+    async fn last_said(&self, kind: EntryKind) -> Result<Option<LogEntry>, PipelineError> {
+        let filter = LogFilter {
+            author_key: Some(self.desk.author.public_key()),
+            kind: Some(kind.name()),
+            ..LogFilter::default()
+        };
+        let context = self.circle.context();
+        let said = self.desk.pipeline.store.log(context, &filter).await?;
+        let is_about = |said: &LogEntry| match &said.body {
+            Body::Permitted { request, .. } | Body::Denied { request, .. } => {
+                *request == self.asked_as
+            }
+            _ => false,
+        };
+        let about = said.into_iter().filter(is_about);
+        Ok(about.max_by_key(|said| said.entry.seq))
+    }
+
     /// Says in both logs that nothing is released.
     pub(super) async fn deny(
         &self,

@@ -71,7 +71,9 @@ impl Desk {
             denial: (DenialReason::NoConsent, BTreeSet::new()),
         };
         let mut obligations: BTreeSet<Code> = BTreeSet::new();
-        for line in judge(&self.pipeline, circle, &Question::from(requested)).await? {
+        let question = Question::from(requested);
+        let judged = async { judge(&self.pipeline, circle, &question).await };
+        for line in self.step(circle.context(), judged).await? {
             let what = line.what();
             // A record that cannot be asked about is not released.
             let Some(decision) = line.decision.filter(|_| line.withheld.is_none()) else {

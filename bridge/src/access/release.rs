@@ -16,6 +16,7 @@ use medsync_protocol::ids::{SealKey, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealError, SealedFor};
 
 use super::answer::Asked;
+use super::erase::Certainty;
 use super::{Desk, erase, only_store};
 use crate::parts::{self, OpenError};
 use crate::pipeline::PipelineError;
@@ -29,6 +30,9 @@ const PUBLISHED_PER_ROUND: u32 = 16;
 const PARTS_PER_ROUND: usize = 16;
 /// How long one that was hindered rests.
 const TRIED_AGAIN_AFTER_S: u64 = 10;
+/// How long after its entry a release waits for a record that is not permitted any more, and of
+/// which it is not settled that a consent ended: what an endpoint says once may be taken back.
+const WAITS_S: u64 = 60 * 60;
 
 /// Logs the release of everything that is permitted now and not released on this request yet.
 pub(super) async fn release(asked: &Asked<'_>) -> Result<RequestState, PipelineError> {
@@ -126,6 +130,7 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         .await?
         .ok_or_else(|| PipelineError::Broken("a release without its entry".into()))?;
     crate::audit::read_back(&*circle, &logged).await?;
+    let said_at = logged.entry.at;
     let Body::Released {
         records, based_on, ..
     } = logged.body
@@ -151,6 +156,8 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
     };
     let done = store.handed_over(row.logged_as).await?;
     let is_due = |what: &RecordRef| decided.records.contains_key(what) && !done.contains(what);
+    let is_denied = |what: &RecordRef| !decided.records.contains_key(what) && !done.contains(what);
+    let are_denied = records.iter().any(is_denied);
     let under_way = store.carried_parts(row.logged_as).await?;
     let (mut room, mut is_whole, mut hindered) = (PARTS_PER_ROUND, true, Ok(()));
     for what in records.into_iter().filter(is_due) {
@@ -159,7 +166,8 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
             is_whole = false;
             continue;
         }
-        match handover.hand_over(what, carried, &mut room).await {
+        let step = handover.hand_over(what, carried, &mut room);
+        match desk.step(row.circle, step).await {
             Ok(HandedOver::Done) => store.keep_handed_over(row.logged_as, what).await?,
             Ok(HandedOver::UpTo(parts)) => {
                 is_whole = false;
@@ -170,6 +178,15 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         }
     }
     hindered?;
+    let age_s = desk.pipeline.now().0.saturating_sub(said_at.0);
+    let is_settled = matches!(
+        erase::ended(desk, row).await?,
+        Some((_, Certainty::Settled))
+    );
+    if are_denied && !is_settled && age_s < WAITS_S {
+        let why = "records of it are not permitted for now; it waits for them for an hour";
+        return Err(PipelineError::Broken(why.into()));
+    }
     if is_whole {
         store
             .release_is(row.logged_as, ReleaseState::Published, None)

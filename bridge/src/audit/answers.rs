@@ -5,8 +5,10 @@
 //! custodian hands out past its log nobody in the circle sees.
 //!
 //! A consent may end here before the custodian can have heard of it: whoever is cut off revokes
-//! all the same. So each end has two times, and an answer between them is shown, and accuses
-//! nobody.
+//! all the same, and another member may keep a revocation from the custodian's node. So each end
+//! has three times: as it was known here, since when the custodian was in reach, and since when
+//! the chain or its own word shows that it has heard. An answer before the last accuses nobody;
+//! one after the second is an alarm all the same, which says that it may be another's doing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -19,11 +21,12 @@ use medsync_protocol::messages::Enrolment;
 use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::Terms;
+use medsync_protocol::tree::Root;
 
 mod judge;
 
 use self::judge::{Consented, End, Judge, Reach};
-use super::verify::broken_logs;
+use super::verify::{Look, look};
 use super::{AuditError, Fault};
 use crate::guard;
 use crate::pipeline::ingest::frozen_fact;
@@ -68,9 +71,7 @@ pub struct Judged(Mutex<HashMap<ContextId, Judgement>>);
 struct Judgement {
     state: StateHash,
     at: UnixSeconds,
-    /// Since when its logs look broken, at each look.
-    broken_since: Option<UnixSeconds>,
-    is_settled: bool,
+    logs: Logs,
 }
 
 impl Judged {
@@ -87,7 +88,7 @@ impl Judged {
 
 impl Judgement {
     fn is_due(&self, state: StateHash, now: UnixSeconds) -> bool {
-        let rests_s = match (self.is_settled, self.state == state) {
+        let rests_s = match (self.logs.is_settled, self.state == state) {
             (_, false) => JUDGED_REST_S,
             (false, true) => ON_THE_WAY_S,
             (true, true) => JUDGED_AGAIN_S,
@@ -120,15 +121,14 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
         }
         // Who slept meanwhile has yet to hear of what is on its way.
         let awake = before.filter(|before| now.0.abs_diff(before.at.0) <= 2 * ON_THE_WAY_S);
-        let broken_since = awake.and_then(|before| before.broken_since);
-        match judge(pipeline, &row, broken_since).await {
+        let logs = awake.map(|before| before.logs).unwrap_or_default();
+        match judge(pipeline, &row, logs).await {
             Ok(logs) => judged.note(
                 row.context,
                 Judgement {
                     state,
                     at: now,
-                    broken_since: logs.broken_since,
-                    is_settled: logs.is_settled,
+                    logs,
                 },
             ),
             Err(error) if error.is_of_the_store() => return Err(error),
@@ -143,9 +143,11 @@ pub async fn judge_all(pipeline: &Pipeline, judged: &Judged) -> Result<(), Pipel
 /// What came of judging logs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Logs {
-    /// Since when they look broken.
+    /// Since when they look broken, at each look.
     broken_since: Option<UnixSeconds>,
-    /// Whether that is said; else it is looked at again soon.
+    /// Behind which root the next look goes on.
+    behind: Option<Root>,
+    /// Whether all was looked at, and what is broken is said; else it is looked at again soon.
     is_settled: bool,
 }
 
@@ -155,52 +157,64 @@ async fn judge_logs(
     pipeline: &Pipeline,
     row: &CircleRow,
     circle: &dyn Circle,
-    broken_since: Option<UnixSeconds>,
+    before: Logs,
 ) -> Result<Logs, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
+    let unsettled = Logs {
+        is_settled: false,
+        ..before
+    };
     if row.state_hash != Some(circle.state_hash().await?) {
         // What is there now is yet to be read.
-        return Ok(Logs {
-            broken_since,
-            is_settled: false,
-        });
+        return Ok(unsettled);
     }
     let fact = logs_fact(row.context);
     let known = store.fact(&fact).await?.unwrap_or_default();
-    let Some(why) = broken_logs(pipeline, row, &circle.circle().await?).await? else {
-        if !known.is_empty() {
-            store.state_fact(&fact, "").await?;
-        }
-        return Ok(Logs {
+    match look(pipeline, row, &circle.circle().await?, before.behind).await? {
+        Look::SoFar(root) => Ok(Logs {
             broken_since: None,
-            is_settled: true,
-        });
-    };
-    let since = broken_since.unwrap_or(now);
-    let is_settled = now.0.abs_diff(since.0) >= ON_THE_WAY_S;
-    if is_settled && known != why {
-        tracing::error!(context = %row.context, why, "ALARM: a log is broken");
-        store.state_fact(&fact, &why).await?;
+            behind: Some(root),
+            is_settled: false,
+        }),
+        Look::Whole => {
+            // A look that does not begin at the first root goes on where one was whole.
+            if !known.is_empty() {
+                store.state_fact(&fact, "").await?;
+            }
+            Ok(Logs {
+                is_settled: true,
+                ..Logs::default()
+            })
+        }
+        // The next look is at the same roots.
+        Look::Broken(why) => {
+            let since = before.broken_since.unwrap_or(now);
+            let is_settled = now.0.abs_diff(since.0) >= ON_THE_WAY_S;
+            if is_settled && known != why {
+                tracing::error!(context = %row.context, why, "ALARM: a log is broken");
+                store.state_fact(&fact, &why).await?;
+            }
+            Ok(Logs {
+                broken_since: Some(since),
+                is_settled,
+                ..before
+            })
+        }
     }
-    Ok(Logs {
-        broken_since: Some(since),
-        is_settled,
-    })
 }
 
 /// Judges a circle.
-async fn judge(
-    pipeline: &Pipeline,
-    row: &CircleRow,
-    broken_since: Option<UnixSeconds>,
-) -> Result<Logs, PipelineError> {
+async fn judge(pipeline: &Pipeline, row: &CircleRow, before: Logs) -> Result<Logs, PipelineError> {
     let circle = guard::enter(&*pipeline.circles, &pipeline.store, row, pipeline.now()).await?;
     judge_answers(pipeline, row, &*circle).await?;
     // It may ask the chain, which keeps nobody from seeing what was released.
-    match judge_logs(pipeline, row, &*circle, broken_since).await {
+    match judge_logs(pipeline, row, &*circle, before).await {
         Err(error) if !error.is_of_the_store() => {
             tracing::warn!(context = %row.context, %error, "logs are judged later");
-            Ok(Logs::default())
+            Ok(Logs {
+                is_settled: false,
+                ..before
+            })
         }
         logs => logs,
     }
@@ -212,13 +226,19 @@ async fn judge_answers(
     circle: &dyn Circle,
 ) -> Result<(), PipelineError> {
     let store = &pipeline.store;
-    let mut faults = check_answers(pipeline, circle).await?;
-    faults.retain(Fault::is_certain);
-    let why = match faults.as_slice() {
-        [] => String::new(),
-        some => format!(
-            "{} answers of the custodian that no consent carries: see `medsync audit verify`",
-            some.len()
+    let faults = check_answers(pipeline, circle).await?;
+    let certain = faults.iter().filter(|fault| fault.is_certain()).count();
+    let is_unproven = |fault: &&Fault| matches!(fault, Fault::Unproven { .. });
+    let unproven = faults.iter().filter(is_unproven).count();
+    let why = match (certain, unproven) {
+        (0, 0) => String::new(),
+        (0, some) => format!(
+            "{some} answers of the custodian on consents that had ended, of which it shows no sign \
+             of having heard: it keeps still, or another member keeps it from hearing: see \
+             `medsync audit verify`"
+        ),
+        (some, _) => format!(
+            "{some} answers of the custodian that no consent carries: see `medsync audit verify`"
         ),
     };
     if why.is_empty() && circle.circle().await?.party().is_none() {
@@ -229,7 +249,7 @@ async fn judge_answers(
     if store.fact(&fact).await?.unwrap_or_default() != why {
         store.state_fact(&fact, &why).await?;
         if !why.is_empty() {
-            tracing::error!(context = %row.context, why, "ALARM: released without a consent");
+            tracing::error!(context = %row.context, why, "ALARM: released without a consent, or after its end");
         }
     }
     Ok(())
@@ -273,7 +293,7 @@ pub async fn check_answers(
     let judge = Judge {
         consents,
         records,
-        frozen: reach.end(frozen_at),
+        frozen: reach.unproven(frozen_at),
     };
     Ok(judge.faults(&log))
 }
@@ -356,7 +376,7 @@ async fn consents_of(
         let key_ended = key_ends.iter().find(of_key).map(|(_, at)| *at);
         consents.push(Consented {
             revoked: revoked(pipeline, &candidate, reach).await?,
-            key_changed: reach.end(key_ended),
+            key_changed: reach.unproven(key_ended),
             candidate,
         });
     }
@@ -380,16 +400,18 @@ async fn revoked(
     let on_chain = settled.map(|said| said.revoked_at).min();
     let in_circle = kept.map(|kept| kept.seen_at);
     let by_block = |at: UnixSeconds| UnixSeconds(at.0.saturating_add(pipeline.block_age_s_max));
-    let heard = [
-        on_chain.map(by_block),
-        in_circle.and_then(|at| reach.heard(at)),
-    ];
     // A time that is written in the circle is that of whoever wrote it down, and the secret is
     // everybody's by then: it would accuse of what was right.
     let known = [on_chain, in_circle].into_iter().flatten().min();
+    let here = known.or(candidate.revoked_at);
+    let ordered = here.and_then(|at| reach.ordered(candidate.commitment, at));
     Ok(End {
-        here: known.or(candidate.revoked_at),
-        heard: heard.into_iter().flatten().min(),
+        here,
+        reached: in_circle.and_then(|at| reach.reached(at)),
+        heard: [on_chain.map(by_block), ordered]
+            .into_iter()
+            .flatten()
+            .min(),
     })
 }
 

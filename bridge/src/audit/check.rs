@@ -91,7 +91,16 @@ pub enum Fault {
         /// Which records.
         records: Vec<RecordRef>,
     },
-    /// The same by consents that had ended here, of which the custodian may not have heard: this
+    /// The same by consents that had ended here, of which the custodian shows no sign of having
+    /// heard, though its node was in reach since: it is still about it, or another member kept the
+    /// end from its node.
+    Unproven {
+        /// Its number.
+        seq: Seq,
+        /// Which records.
+        records: Vec<RecordRef>,
+    },
+    /// The same by consents that had ended here, of which the custodian cannot have heard yet: this
     /// home was cut off, or the custodian kept still.
     Unheard {
         /// Its number.
@@ -112,7 +121,7 @@ impl Fault {
     /// Whether it is held against somebody; else it is only shown.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
-        !matches!(self, Self::Unheard { .. })
+        !matches!(self, Self::Unheard { .. } | Self::Unproven { .. })
     }
 }
 

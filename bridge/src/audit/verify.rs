@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use medsync_protocol::audit::EntryDigest;
-use medsync_protocol::ids::{Anchorer, ContextKind};
+use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 use serde::Serialize;
@@ -41,6 +41,9 @@ pub struct Report {
     pub was_read: bool,
     /// What was found in the custodian's answers before the circle could be read no more.
     pub found_before: Option<String>,
+    /// How many roots, which would bind entries that nobody here has, the chain was not asked
+    /// about: there are too many.
+    pub unasked: usize,
 }
 
 impl Report {
@@ -52,10 +55,11 @@ impl Report {
     }
 
     /// What the command ends with: 0 if every log is whole, 2 if one is broken, 3 if the circle
-    /// could not be read and what was kept here is whole. What is not anchored yet is not broken.
+    /// could not be read, or not all of it be asked about, and what could is whole. What is not
+    /// anchored yet is not broken.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match (self.is_sound(), self.was_read) {
+        match (self.is_sound(), self.was_read && self.unasked == 0) {
             (false, _) => BROKEN,
             (true, false) => UNREAD,
             (true, true) => 0,
@@ -96,30 +100,29 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
     }
     let kept = store.log(context, &LogFilter::default()).await?;
     let heads = store.heads(context).await?;
-    let anchored = anchorings(pipeline, row, &heads, state.as_ref()).await?;
+    let gone = gone_roots(context, &kept, &heads);
+    let unasked = gone.len().saturating_sub(ASKED_BY_COMMAND);
+    let asked: Vec<Root> = gone.into_iter().take(ASKED_BY_COMMAND).collect();
+    let gone = anchorings(pipeline, row, state.as_ref(), &asked).await?;
     let authors: BTreeSet<PublicKey> = kept
         .iter()
         .map(|entry| entry.entry.author_key)
         .chain(heads.iter().map(|head| head.author_key))
         .collect();
     let custodian = state.as_ref().map(|state| state.custodian.author_key);
-    let logs = authors
-        .into_iter()
-        .map(|author_key| {
-            let own: Vec<LogEntry> = kept
-                .iter()
-                .filter(|entry| entry.entry.author_key == author_key)
-                .cloned()
-                .collect();
-            let whose = (context, author_key);
-            let mut log = check(whose, &own, there.as_ref(), &heads, &anchored);
-            if custodian == Some(author_key) {
-                log.faults.append(&mut answers);
-            }
-            let by = author(state.as_ref(), author_key);
-            NamedLog { by, log }
-        })
-        .collect();
+    let mut logs = Vec::new();
+    for author_key in authors {
+        let own = entries_of(&kept, author_key);
+        let mut anchored = gone.clone();
+        anchored.extend(anchored_last(pipeline, row, state.as_ref(), (&own, &heads)).await?);
+        let whose = (context, author_key);
+        let mut log = check(whose, &own, there.as_ref(), &heads, &anchored);
+        if custodian == Some(author_key) {
+            log.faults.append(&mut answers);
+        }
+        let by = author(state.as_ref(), author_key);
+        logs.push(NamedLog { by, log });
+    }
     let was_read = there.is_some();
     let mut found_before = None;
     if !was_read {
@@ -133,62 +136,119 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
         logs,
         was_read,
         found_before,
+        unasked,
     })
 }
 
-/// How many places of entries that nobody here has the chain is asked about.
-const GONE_MAX: usize = 16;
+/// How many roots the chain is asked about that would bind entries which nobody here has: by one
+/// look of the daemon, which goes on at the next one where it stopped, and by the command. Anybody
+/// in a circle can make up such places.
+const ASKED_BY_LOOK: usize = 16;
+const ASKED_BY_COMMAND: usize = 1_024;
+/// How many of the last places of an author's log it is asked about until one is on the chain.
+const ASKED_ABOUT_LAST: usize = 16;
 
-/// What is broken in the logs of a circle, as it was read, in words; nothing if none is. An entry
-/// that is not here and stands in a batch is missed once the chain has that batch.
-pub(super) async fn broken_logs(
+/// What a look at the logs of a circle found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// This is broken, in words.
+    Broken(String),
+    /// Nothing is, as far as this root; the next look goes on behind it.
+    SoFar(Root),
+    /// Nothing is.
+    Whole,
+}
+
+/// Looks at the logs of a circle, as it was read, from behind a root on. An entry that is not here
+/// and stands in a batch is missed once the chain has that batch.
+pub(super) async fn look(
     pipeline: &Pipeline,
     row: &CircleRow,
     state: &CircleState,
-) -> Result<Option<String>, PipelineError> {
+    behind: Option<Root>,
+) -> Result<Look, PipelineError> {
     let store = &pipeline.store;
     let kept = store.log(row.context, &LogFilter::default()).await?;
-    let mut heads = store.heads(row.context).await?;
-    let there: BTreeSet<EntryDigest> = kept.iter().map(LogEntry::digest).collect();
-    // Others' are asked about by `verify`, which costs a question to the chain each.
-    heads.retain(|head| !there.contains(&head.digest) && head.is_included(row.context));
-    heads.truncate(GONE_MAX);
-    let anchored = anchorings(pipeline, row, &heads, Some(state)).await?;
+    let heads = store.heads(row.context).await?;
+    let gone = gone_roots(row.context, &kept, &heads);
+    let mut ahead = gone
+        .into_iter()
+        .filter(|root| behind.is_none_or(|last| last < *root));
+    let asked: Vec<Root> = ahead.by_ref().take(ASKED_BY_LOOK).collect();
+    let is_all = ahead.next().is_none();
+    let anchored = anchorings(pipeline, row, Some(state), &asked).await?;
     for (author_key, by) in state.authors() {
-        let own: Vec<LogEntry> = kept
-            .iter()
-            .filter(|entry| entry.entry.author_key == author_key)
-            .cloned()
-            .collect();
+        let own = entries_of(&kept, author_key);
         let log = check((row.context, author_key), &own, None, &heads, &anchored);
         if log.faults.iter().any(Fault::is_certain) {
             let why = format!("the log of the {by} is broken: see `medsync audit verify`");
-            return Ok(Some(why));
+            return Ok(Look::Broken(why));
         }
     }
-    Ok(None)
+    let last = asked.last().filter(|_| !is_all);
+    Ok(last.map_or(Look::Whole, |last| Look::SoFar(*last)))
 }
 
-/// Since when each root is on the chain.
+fn entries_of(kept: &[LogEntry], author_key: PublicKey) -> Vec<LogEntry> {
+    let own = kept.iter();
+    let own = own.filter(|entry| entry.entry.author_key == author_key);
+    own.cloned().collect()
+}
+
+/// The roots that would bind entries which nobody here has.
+fn gone_roots(context: ContextId, kept: &[LogEntry], heads: &[Head]) -> BTreeSet<Root> {
+    let here: BTreeSet<EntryDigest> = kept.iter().map(LogEntry::digest).collect();
+    let gone = heads
+        .iter()
+        .filter(|head| !here.contains(&head.digest) && head.is_included(context));
+    gone.map(|head| head.root).collect()
+}
+
+/// Since when each of these roots is on the chain.
 async fn anchorings(
     pipeline: &Pipeline,
     row: &CircleRow,
-    heads: &[Head],
     state: Option<&CircleState>,
+    roots: &[Root],
 ) -> Result<Anchorings, PipelineError> {
     let mut anchored = Anchorings::new();
-    if heads.is_empty() {
+    if roots.is_empty() {
         return Ok(anchored);
     }
     pipeline.check_chain().await?;
     let anchorer = anchorer(row, state)?;
-    let roots: BTreeSet<Root> = heads.iter().map(|head| head.root).collect();
+    let registry = pipeline.registry.registry;
     for root in roots {
-        let registry = pipeline.registry.registry;
-        let since = pipeline.chain.anchored_at(registry, anchorer, root).await?;
-        anchored.extend(since.map(|since| (root, since)));
+        let since = pipeline
+            .chain
+            .anchored_at(registry, anchorer, *root)
+            .await?;
+        anchored.extend(since.map(|since| (*root, since)));
     }
     Ok(anchored)
+}
+
+/// Up to which of its entries an author's log is on the chain: the last place that is, of the last
+/// few.
+async fn anchored_last(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    state: Option<&CircleState>,
+    (own, heads): (&[LogEntry], &[Head]),
+) -> Result<Anchorings, PipelineError> {
+    let here: BTreeSet<EntryDigest> = own.iter().map(LogEntry::digest).collect();
+    let mut places: Vec<&Head> = heads
+        .iter()
+        .filter(|head| here.contains(&head.digest) && head.is_included(row.context))
+        .collect();
+    places.sort_by_key(|head| std::cmp::Reverse(head.seq));
+    for head in places.into_iter().take(ASKED_ABOUT_LAST) {
+        let anchored = anchorings(pipeline, row, state, &[head.root]).await?;
+        if !anchored.is_empty() {
+            return Ok(anchored);
+        }
+    }
+    Ok(Anchorings::new())
 }
 
 /// Who anchors this circle: as the invitation says, or the circle itself.

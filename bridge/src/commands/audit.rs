@@ -159,6 +159,7 @@ impl Verify {
                 "sound": report.is_sound() && report.was_read,
                 "circle_was_read": report.was_read,
                 "found_before": report.found_before,
+                "unasked": report.unasked,
                 "logs": report.logs,
             }))?;
         } else {
@@ -174,6 +175,13 @@ fn print(report: &Report) {
     }
     if let Some(found) = &report.found_before {
         println!("BROKEN, by what was found before: {found}");
+    }
+    if report.unasked > 0 {
+        println!(
+            "the chain was not asked about {} of the batches that would bind entries which nobody \
+             here has: there are too many",
+            report.unasked
+        );
     }
     for NamedLog { by, log } in &report.logs {
         let anchored = match log.anchored {

@@ -54,7 +54,13 @@ impl Restore {
     pub async fn run(self) -> anyhow::Result<()> {
         let secret = HomeSecret::of(&self.home.home)
             .context("put the secret of the home that was backed up there; no backup holds it")?;
-        let made = restore(&self.from, &self.home.home, &secret, SystemClock.now()).await?;
-        print_json(&json!({ "home": self.home.home, "of": made.made_at }))
+        let now = SystemClock.now();
+        let made = restore(&self.from, &self.home.home, &secret, now).await?;
+        // A patient's recovery file needs it, for what is granted from now on.
+        print_json(&json!({
+            "home": self.home.home,
+            "of": made.made_at,
+            "restored_at": now,
+        }))
     }
 }

@@ -169,6 +169,10 @@ pub struct Import {
     circle: ContextId,
     /// The bundle.
     bundle: PathBuf,
+    /// Nothing in the bundle was erased from this circle: import also what this home does not know,
+    /// though it was restored from a backup of before records were erased.
+    #[arg(long)]
+    not_erased: bool,
     /// Print the report as JSON, a line for each resource.
     #[arg(long)]
     json: bool,
@@ -388,10 +392,17 @@ impl Import {
         party.check_clock().await?;
         let _alone = HomeLock::of_records(&self.home.home)?;
         let bar = indicatif::ProgressBar::new(0);
-        let report = import(&party, self.circle, &self.bundle, &|done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })
+        let are_new = self.not_erased;
+        let report = import(
+            &party,
+            self.circle,
+            &self.bundle,
+            are_new,
+            &|done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            },
+        )
         .await?;
         bar.finish_and_clear();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();

@@ -71,10 +71,21 @@ async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
         if !store.has_consent_of(revocation.handle).await? {
             continue;
         }
-        let due = due_copies(pipeline, &revocation.handle).await?;
-        let Some(copies) = due.filter(|copies| *copies <= COPIES_MAX) else {
+        let Some(due) = due_copies(pipeline, &revocation.handle).await? else {
             continue;
         };
+        let copies = due.copies;
+        if copies > COPIES_MAX + 1 {
+            continue;
+        }
+        if copies > COPIES_MAX {
+            tracing::error!(
+                handle = %revocation.handle,
+                "ALARM: the hospital brings no revocation to the chain: see `medsync patient show`",
+            );
+            note_copies(pipeline, &revocation.handle, due, Ok(true)).await?;
+            continue;
+        }
         let opening = (&revocation.secret, revocation.claim_key);
         let copied = async {
             let row = store.circle(revocation.context).await?;
@@ -84,7 +95,7 @@ async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
             circle.revoke(opening.0, opening.1, copies).await?;
             Ok::<bool, PipelineError>(true)
         };
-        note_copies(pipeline, &revocation.handle, copies, copied.await).await?;
+        note_copies(pipeline, &revocation.handle, due, copied.await).await?;
     }
     Ok(())
 }
@@ -97,7 +108,7 @@ async fn copy_key_changes(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let change = kept.change;
         let of = format!("{context}:{}:{}", change.seq, change.new_key);
         let due = due_copies(pipeline, &of).await?;
-        let Some(copies) = due.filter(|copies| *copies <= CHANGE_COPIES_MAX) else {
+        let Some(due) = due.filter(|due| due.copies <= CHANGE_COPIES_MAX) else {
             continue;
         };
         let copied = async {
@@ -105,10 +116,10 @@ async fn copy_key_changes(pipeline: &Pipeline) -> Result<(), PipelineError> {
             let Some(circle) = guard::enter_for_revocations(&*pipeline.circles, &row).await? else {
                 return Ok(false);
             };
-            circle.change_key(&kept, copies).await?;
+            circle.change_key(&kept, due.copies).await?;
             Ok::<bool, PipelineError>(true)
         };
-        note_copies(pipeline, &of, copies, copied.await).await?;
+        note_copies(pipeline, &of, due, copied.await).await?;
     }
     Ok(())
 }
@@ -121,11 +132,11 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
         if pipeline.now().0.abs_diff(grant.made_at.0) < PLACED_WITHIN_S {
             continue;
         }
-        let Some(copies) = due_copies(pipeline, &grant.commitment).await? else {
+        let Some(due) = due_copies(pipeline, &grant.commitment).await? else {
             continue;
         };
-        let copied = copy_grant(pipeline, &grant, copies, &mut circles).await;
-        note_copies(pipeline, &grant.commitment, copies, copied).await?;
+        let copied = copy_grant(pipeline, &grant, due.copies, &mut circles).await;
+        note_copies(pipeline, &grant.commitment, due, copied).await?;
     }
     Ok(())
 }
@@ -188,43 +199,61 @@ fn copies_fact(of: &impl Display) -> String {
     format!("copies:{of}")
 }
 
-/// How many copies there have to be of something now, if there are fewer: one more ten minutes
-/// after it was first looked at, and each time after a wait that doubles. Who was away for long,
-/// and has yet to hear of everything, waits from now.
-async fn due_copies(pipeline: &Pipeline, of: &impl Display) -> Result<Option<u32>, PipelineError> {
+/// A copy that is due.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// How many there have to be with it.
+    copies: u32,
+    /// How often it was tried to write one down, with this time.
+    attempts: u32,
+}
+
+/// What there has to be of something now, if there is less: one copy more ten minutes after it was
+/// first looked at, and each time after a wait that doubles. Who was away for long, and has yet to
+/// hear of everything, waits from now.
+async fn due_copies(pipeline: &Pipeline, of: &impl Display) -> Result<Option<Due>, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
     let fact = copies_fact(of);
     let known = store.fact(&fact).await?.unwrap_or_default();
-    let known = known.split_once(' ');
-    let known = known.and_then(|(copies, at)| Some((copies.parse().ok()?, at.parse().ok()?)));
-    let Some((copies, at)): Option<(u32, u64)> = known else {
-        store.state_fact(&fact, &format!("1 {now}")).await?;
+    let known: Vec<u64> = known
+        .split(' ')
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    let &[copies, attempts, at] = known.as_slice() else {
+        store.state_fact(&fact, &format!("1 0 {now}")).await?;
         return Ok(None);
     };
-    let wait_s = UNHEARD_S << copies.saturating_sub(2).min(16);
-    Ok((now.0.abs_diff(at) >= wait_s).then_some(copies + 1))
+    let wait_s = UNHEARD_S << attempts.saturating_sub(1).min(16);
+    let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
+    let due = Due {
+        copies: count(copies),
+        attempts: count(attempts),
+    };
+    Ok((now.0.abs_diff(at) >= wait_s).then_some(due))
 }
 
-/// Notes that a copy was written, or refused: that is not asked for again each round.
+/// Notes that a copy was written, or that a circle which is stopped or full takes none now: that is
+/// not asked for again each round.
 async fn note_copies(
     pipeline: &Pipeline,
     of: &impl Display,
-    copies: u32,
+    due: Due,
     copied: Result<bool, PipelineError>,
 ) -> Result<(), PipelineError> {
-    let is_noted = match copied {
-        Ok(is_written) => is_written,
+    let copies = match copied {
+        Ok(true) => due.copies,
+        Ok(false) => due.copies - 1,
         Err(error) => {
             tracing::warn!(%of, %error, "not copied");
-            matches!(error, PipelineError::Source(error) if error.refusal().is_some())
+            if !matches!(error, PipelineError::Source(error) if error.refusal().is_some()) {
+                return Ok(());
+            }
+            due.copies - 1
         }
     };
-    if is_noted {
-        let (fact, now) = (copies_fact(of), pipeline.now());
-        let store = &pipeline.store;
-        store.state_fact(&fact, &format!("{copies} {now}")).await?;
-    }
-    Ok(())
+    let (fact, now) = (copies_fact(of), pipeline.now());
+    let said = format!("{copies} {} {now}", due.attempts);
+    Ok(pipeline.store.state_fact(&fact, &said).await?)
 }
 
 /// Brings key changes into their contexts that are not there, or not any more.

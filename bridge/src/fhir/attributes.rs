@@ -8,6 +8,10 @@
 //! an observation: a permit for observations covers it, and so does one for laboratory data, while
 //! a denial of either holds. With two categories, a permit that names only one of them and not the
 //! type does not cover.
+//!
+//! What a resource contains is handed over with it, so that its codes, labels and authors are the
+//! resource's too. Its classes are further codings of values of the resource's own class: a denial
+//! of what is contained holds, and a permit for the resource covers it with what it contains.
 
 use medsync_protocol::codes::{CODE_TEXT_BYTES_MAX, Code};
 use medsync_protocol::decide::{Attributes, Concept, VALUES_LEN_MAX};
@@ -56,18 +60,39 @@ pub(super) enum AttributesError {
 }
 
 pub(super) fn read(resource_type: &str, resource: &Value) -> Result<Attributes, AttributesError> {
-    let codes = CODES.iter().flat_map(|field| each(&resource[*field]));
-    let labels = each(&resource["meta"]["security"]).map(|label| vec![label]);
+    let parts = parts(resource);
+    let codes = values(&parts, &CODES);
+    let labels = parts
+        .iter()
+        .flat_map(|part| each(&part["meta"]["security"]));
     let attributes = Attributes {
-        classes: classes(resource_type, resource),
+        classes: classes(resource_type, &parts),
         codes: all_known(codes.map(|concept| codings(each(&concept["coding"])))),
-        labels: all_known(labels.map(codings)),
-        authors: authors(resource),
+        labels: all_known(labels.map(|label| codings([label]))),
+        authors: authors(values(&parts, &AUTHORS)),
         record: None,
-        data_date: dates::of(resource),
+        data_date: dates::of(&parts),
     };
     check(&attributes)?;
     Ok(attributes)
+}
+
+/// A resource, then what it contains.
+fn parts(resource: &Value) -> Vec<&Value> {
+    let mut parts = vec![resource];
+    let mut at = 0;
+    while let Some(part) = parts.get(at) {
+        parts.extend(each(&part["contained"]));
+        at += 1;
+    }
+    parts
+}
+
+/// The values of some elements, of all parts.
+fn values<'a>(parts: &'a [&'a Value], fields: &'a [&'a str]) -> impl Iterator<Item = &'a Value> {
+    let of_part =
+        move |part: &'a &'a Value| fields.iter().flat_map(move |field| each(&part[*field]));
+    parts.iter().flat_map(of_part)
 }
 
 /// The elements of a list, or the one element where there is no list.
@@ -81,14 +106,15 @@ fn each(value: &Value) -> std::slice::Iter<'_, Value> {
 
 /// The codings of a value that can be in a set of codes at all.
 fn codings<'a>(codings: impl IntoIterator<Item = &'a Value>) -> Concept {
-    let text = |coding: &Value, field: &str| {
-        let text = coding[field].as_str()?;
-        (1..=CODE_TEXT_BYTES_MAX)
-            .contains(&text.len())
-            .then(|| text.to_owned())
-    };
     let code = |coding| Some(Code::new(text(coding, "system")?, text(coding, "code")?));
     Concept(codings.into_iter().filter_map(code).collect())
+}
+
+/// A text that can be a code's.
+fn text(value: &Value, field: &str) -> Option<String> {
+    let text = value[field].as_str()?;
+    let fits = (1..=CODE_TEXT_BYTES_MAX).contains(&text.len());
+    fits.then(|| text.to_owned())
 }
 
 /// The values, or none of them if one is unknown.
@@ -98,28 +124,38 @@ fn all_known(concepts: impl Iterator<Item = Concept>) -> Vec<Concept> {
     if is_known { concepts } else { Vec::new() }
 }
 
-fn classes(resource_type: &str, resource: &Value) -> Vec<Concept> {
-    let itself = || Code::new(RESOURCE_TYPES, resource_type);
-    // An encounter's class is one coding, a category a value with several.
-    let categories = each(&resource["category"]).map(|category| codings(each(&category["coding"])));
-    let class = each(&resource["class"]).map(|class| codings([class]));
-    let mut classes: Vec<Concept> = categories
-        .chain(class)
-        .filter(|class| !class.0.is_empty())
-        .map(|Concept(mut codes)| {
-            codes.insert(0, itself());
-            Concept(codes)
-        })
-        .collect();
-    if classes.is_empty() {
-        classes.push(Concept(vec![itself()]));
+fn classes(resource_type: &str, parts: &[&Value]) -> Vec<Concept> {
+    let itself = Code::new(RESOURCE_TYPES, resource_type);
+    let mut classes = Vec::new();
+    for (place, part) in parts.iter().enumerate() {
+        let mut types = vec![itself.clone()];
+        if place > 0 {
+            match text(part, "resourceType") {
+                Some(contained) => types.push(Code::new(RESOURCE_TYPES, contained)),
+                None => return Vec::new(),
+            }
+        }
+        types.dedup();
+        // An encounter's class is one coding, a category a value with several.
+        let categories = each(&part["category"]).map(|category| codings(each(&category["coding"])));
+        let class = each(&part["class"]).map(|class| codings([class]));
+        let before = classes.len();
+        for Concept(codes) in categories.chain(class) {
+            if codes.is_empty() {
+                return Vec::new();
+            }
+            classes.push(Concept(types.iter().cloned().chain(codes).collect()));
+        }
+        if classes.len() == before && (place == 0 || types.len() > 1) {
+            classes.push(Concept(types));
+        }
     }
     classes
 }
 
-fn authors(resource: &Value) -> Vec<AuthorId> {
+fn authors<'a>(said: impl Iterator<Item = &'a Value>) -> Vec<AuthorId> {
     let mut authors = Vec::new();
-    for author in AUTHORS.iter().flat_map(|field| each(&resource[*field])) {
+    for author in said {
         let parts = AUTHOR_PARTS.iter().map(|part| &author[*part]);
         let reference = std::iter::once(author)
             .chain(parts)

@@ -1,52 +1,80 @@
 //! The date of the data itself.
 //!
-//! A date without a day or a month is its first moment, in UTC. A date that cannot be read, or
-//! from before 1970, which no period of a consent can name, is none: what has no date is outside
-//! of every permit that is restricted to a period and inside of every such denial.
+//! A day is its first moment, in UTC, and so is a period within one. What is no day is no date: a
+//! year, a month, a period of more than a day or without an end, a date that cannot be read or is
+//! from before 1970, which no period of a consent can name, and dates of different days in a
+//! resource and what it contains. What has no date is outside of every permit that is restricted
+//! to a period and inside of every such denial.
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use medsync_protocol::ids::UnixSeconds;
 use serde_json::Value;
 
-/// Where a resource says when its data is from: the first of these that it has. A path of two is
-/// the start of a period.
-const DATES: [(&str, Option<&str>); 20] = [
-    ("effectiveDateTime", None),
-    ("effectiveInstant", None),
-    ("effectivePeriod", Some("start")),
-    ("onsetDateTime", None),
-    ("onsetPeriod", Some("start")),
-    ("performedDateTime", None),
-    ("performedPeriod", Some("start")),
-    ("occurrenceDateTime", None),
-    ("occurrencePeriod", Some("start")),
-    ("period", Some("start")),
-    ("billablePeriod", Some("start")),
-    ("servicedPeriod", Some("start")),
-    ("started", None),
-    ("authoredOn", None),
-    ("recordedDate", None),
-    ("date", None),
-    ("issued", None),
-    ("created", None),
-    ("recorded", None),
-    ("birthDate", None),
+const DAY_S: u64 = 24 * 60 * 60;
+
+/// Where a resource says when its data is from: the first of these that it has.
+const DATES: [&str; 20] = [
+    "effectiveDateTime",
+    "effectiveInstant",
+    "effectivePeriod",
+    "onsetDateTime",
+    "onsetPeriod",
+    "performedDateTime",
+    "performedPeriod",
+    "occurrenceDateTime",
+    "occurrencePeriod",
+    "period",
+    "billablePeriod",
+    "servicedPeriod",
+    "started",
+    "authoredOn",
+    "recordedDate",
+    "date",
+    "issued",
+    "created",
+    "recorded",
+    "birthDate",
 ];
 
-/// The date of a resource's data.
-pub(super) fn of(resource: &Value) -> Option<UnixSeconds> {
-    let place = |(field, part): &(&str, Option<&str>)| match part {
-        None => resource[*field].as_str().map(str::to_owned),
-        Some(part) => resource[*field][*part].as_str().map(str::to_owned),
-    };
-    parse(&DATES.iter().find_map(place)?)
+/// The date of a resource's data, of which these are the parts.
+pub(super) fn of(parts: &[&Value]) -> Option<UnixSeconds> {
+    let said: Vec<&Value> = parts
+        .iter()
+        .filter_map(|part| {
+            DATES
+                .iter()
+                .map(|field| &part[*field])
+                .find(|value| !value.is_null())
+        })
+        .collect();
+    let dates: Option<Vec<UnixSeconds>> = said.into_iter().map(date).collect();
+    let dates = dates?;
+    let first = *dates.first()?;
+    dates
+        .iter()
+        .all(|date| is_same_day(first, *date))
+        .then_some(first)
 }
 
-/// Reads a FHIR date, dateTime or instant.
+/// The one date that an element says.
+fn date(said: &Value) -> Option<UnixSeconds> {
+    if let Some(text) = said.as_str() {
+        return parse(text);
+    }
+    let [start, end] = ["start", "end"].map(|part| said[part].as_str().and_then(parse));
+    start
+        .zip(end)
+        .filter(|(start, end)| is_same_day(*start, *end))
+        .map(|(start, _)| start)
+}
+
+fn is_same_day(one: UnixSeconds, other: UnixSeconds) -> bool {
+    one.0 / DAY_S == other.0 / DAY_S
+}
+
+/// Reads a FHIR date, dateTime or instant that says a day at least.
 fn parse(text: &str) -> Option<UnixSeconds> {
     let seconds = match text.len() {
-        4 => day(&format!("{text}-01-01")),
-        7 => day(&format!("{text}-01")),
         10 => day(text),
         _ => DateTime::parse_from_rfc3339(text)
             .ok()
@@ -69,8 +97,6 @@ mod tests {
     #[test]
     fn every_spelling_of_fhir_is_read() {
         let at = |text| parse(text).map(|UnixSeconds(at)| at);
-        assert_eq!(at("1970"), Some(0));
-        assert_eq!(at("1970-02"), Some(31 * 86_400));
         assert_eq!(at("1970-01-02"), Some(86_400));
         assert_eq!(at("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(at("2012-03-07T20:15:35+00:00"), Some(1_331_151_335));
@@ -78,6 +104,8 @@ mod tests {
         for none in [
             "",
             "1969-12-31",
+            "2020",
+            "2020-02",
             "12",
             "2012-13",
             "2012-02-30",
@@ -89,17 +117,37 @@ mod tests {
     }
 
     #[test]
-    fn the_first_date_counts() {
-        let resource = json!({
-            "issued": "2020-01-01",
-            "effectivePeriod": {"start": "2019-01-01", "end": "2019-02-01"},
-        });
-        assert_eq!(of(&resource), parse("2019-01-01"));
+    fn the_first_element_counts_and_what_is_no_day_is_no_date() {
+        let of = |resource: Value| of(&[&resource]);
+        let day = parse("2019-01-01");
         assert_eq!(
-            of(&json!({"period": "2019", "birthDate": "2000"})),
-            parse("2000")
+            of(json!({"issued": "2020-01-01", "onsetDateTime": "2019-01-01"})),
+            day
         );
-        assert_eq!(of(&json!({"period": [1], "date": 7})), None);
+        let hours = json!({"start": "2019-01-01T10:00:00Z", "end": "2019-01-01T11:00:00Z"});
+        assert_eq!(of(json!({"period": hours})), parse("2019-01-01T10:00:00Z"));
+        for no_day in [
+            json!({"start": "2019-01-01", "end": "2019-01-02"}),
+            json!({"start": "2019-01-01"}),
+            json!({"end": "2019-01-01"}),
+            json!("2019"),
+            json!([1]),
+        ] {
+            let resource = json!({"effectivePeriod": no_day, "issued": "2019-01-01"});
+            assert_eq!(of(resource), None, "{no_day}");
+        }
+        assert_eq!(of(json!({"date": 7})), None);
+        assert_eq!(of(json!({})), None);
+    }
+
+    #[test]
+    fn what_is_contained_is_of_the_same_day_or_there_is_no_date() {
+        let [day, same, other] = ["2019-01-01", "2019-01-01T10:00:00Z", "2019-01-02"];
+        let [whole, same, other] = [day, same, other].map(|date| json!({"date": date}));
+        assert_eq!(of(&[&whole, &same]), parse(day));
+        assert_eq!(of(&[&whole, &json!({})]), parse(day));
+        assert_eq!(of(&[&whole, &other]), None);
+        assert_eq!(of(&[&json!({}), &other]), parse("2019-01-02"));
     }
 
     proptest! {

@@ -10,6 +10,7 @@
 //! Of a batch that is known and whose leaves do not read here, the paths are taken over alone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use medsync_protocol::ids::{Anchorer, ContextId, UnixSeconds};
 use medsync_protocol::receipt::Block;
@@ -27,8 +28,11 @@ use crate::store::restored::Place;
 /// of it may be gone for good.
 const UNHEARD_S: u64 = 7 * 24 * 60 * 60;
 
-/// Looks up where consents stand. A circle that does not answer keeps its own waiting, and one that
-/// is stopped is not asked.
+/// How long a circle is asked about its consents at most; this lane is everybody's.
+const LOOK_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Looks up where consents stand. A circle that does not answer keeps its own waiting, and is asked
+/// ever more seldom; one that is stopped is not asked.
 ///
 /// # Errors
 /// A store or a node that does not answer.
@@ -38,11 +42,34 @@ pub async fn take_over_places(
 ) -> Result<(), PipelineError> {
     let now = pipeline.now();
     for context in pipeline.store.contexts_with_unsure_places(now).await? {
-        match look_up(pipeline, anchorer, context).await {
-            Err(error) if place::is_node_down(&error) => return Err(error),
-            Err(error) => tracing::warn!(%context, %error, "places are looked up later"),
+        let look_up = tokio::time::timeout(LOOK_UP_MAX, look_up(pipeline, anchorer, context));
+        let looked_up = look_up.await.unwrap_or_else(|_| {
+            let why = format!("it took longer than {} s", LOOK_UP_MAX.as_secs());
+            Err(PipelineError::Broken(why))
+        });
+        match looked_up {
+            Err(error) if place::is_node_down(&error) || error.is_of_the_store() => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::warn!(%context, %error, "places are looked up later");
+                look_up_later(pipeline, context).await?;
+            }
             Ok(()) => {}
         }
+    }
+    Ok(())
+}
+
+/// The longer a consent is looked up in vain, the more seldom it is.
+async fn look_up_later(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
+    let (store, now) = (&pipeline.store, pipeline.now());
+    for unsure in store.unsure_consents(context, now).await? {
+        let wait_s = SETTLED_S.max(now.0.saturating_sub(unsure.seen_at.0) / 2);
+        let again = UnixSeconds(now.0 + wait_s);
+        store
+            .stands_nowhere(unsure.commitment, unsure.nowhere_since, again)
+            .await?;
     }
     Ok(())
 }
@@ -57,8 +84,10 @@ async fn look_up(
     let circle = guard::enter(&*pipeline.circles, store, &row, now).await?;
     let shown = all_consents(&*circle).await?;
     let mut nowhere = Vec::new();
-    for (commitment, since) in store.unsure_consents(context, now).await? {
+    for unsure in store.unsure_consents(context, now).await? {
+        let commitment = unsure.commitment;
         // A clock that was ahead found it nowhere: that is not the first of two times.
+        let since = unsure.nowhere_since;
         let since = since.filter(|since| pipeline.check_not_ahead(*since).is_ok());
         let place = match shown.iter().find(|shown| shown.commitment == commitment) {
             Some(consent) => place_of(pipeline, anchorer, consent).await?,
@@ -81,7 +110,7 @@ async fn look_up(
             store.place_is(commitment, None, now).await?;
         } else {
             let since = since.unwrap_or(now);
-            store.stands_nowhere(commitment, since, again).await?;
+            store.stands_nowhere(commitment, Some(since), again).await?;
         }
     }
     Ok(())

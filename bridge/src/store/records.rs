@@ -250,7 +250,8 @@ impl Store {
         Ok(count > 0)
     }
 
-    /// The latest version of each record of a circle that was ever written from here.
+    /// The latest version of each record of a circle that was ever to be written from here: one that
+    /// could not be does not leave those before it as they are.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -258,13 +259,53 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
+        let rows = sqlx::query("SELECT record, version FROM records WHERE context = $1")
+            .bind(context.to_string())
+            .fetch_all(&self.db)
+            .await?;
+        versions(&rows)
+    }
+
+    /// Each version of each record of a circle to which there is a key here, and whether it is of
+    /// the name that its resource has now.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn keyed_records(
+        &self,
+        context: ContextId,
+    ) -> Result<BTreeMap<RecordRef, bool>, StoreError> {
         let rows = sqlx::query(
-            "SELECT record, version FROM records WHERE context = $1 AND written_at IS NOT NULL",
+            "SELECT record, version, record IN (SELECT record FROM records WHERE context = $1) \
+             AS is_current FROM record_keys WHERE context = $1",
         )
         .bind(context.to_string())
         .fetch_all(&self.db)
         .await?;
-        versions(&rows)
+        rows.iter()
+            .map(|row| {
+                let what = RecordRef {
+                    record: read("a record", row.try_get("record")?)?,
+                    version: row.try_get("version")?,
+                };
+                Ok((what, row.try_get("is_current")?))
+            })
+            .collect()
+    }
+
+    /// Whether records of a circle were erased of which this store does not know what they were.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn has_unknown_erased(&self, context: ContextId) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM erased WHERE context = $1 AND record NOT IN \
+             (SELECT record FROM records WHERE context = $1)",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.db)
+        .await?;
+        Ok(count > 0)
     }
 
     /// The records of a circle whose keys were destroyed; only those that its log does not say yet,

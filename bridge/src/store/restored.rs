@@ -36,6 +36,17 @@ pub struct Place {
     pub is_told: bool,
 }
 
+/// A consent of which it is not known where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsure {
+    /// Which.
+    pub commitment: Commitment,
+    /// Since when it is found to stand nowhere, if it is.
+    pub nowhere_since: Option<UnixSeconds>,
+    /// When it was first seen here.
+    pub seen_at: UnixSeconds,
+}
+
 impl Store {
     /// Notes that this store was restored from a backup. A step for a second is skipped of the
     /// counters, since nobody grants faster; everything is read again.
@@ -121,7 +132,7 @@ impl Store {
         contexts.map(|text| read("a context", text)).collect()
     }
 
-    /// Those consents of a circle, and since when each is found to stand nowhere.
+    /// Those consents of a circle.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -129,9 +140,9 @@ impl Store {
         &self,
         context: ContextId,
         now: UnixSeconds,
-    ) -> Result<Vec<(Commitment, Option<UnixSeconds>)>, StoreError> {
+    ) -> Result<Vec<Unsure>, StoreError> {
         let rows = sqlx::query(
-            "SELECT commitment, nowhere_since FROM consents WHERE context = $1 \
+            "SELECT commitment, nowhere_since, ingested_at FROM consents WHERE context = $1 \
              AND place_is_unsure AND look_up_at <= $2 ORDER BY commitment",
         )
         .bind(context.to_string())
@@ -140,27 +151,31 @@ impl Store {
         .await?;
         let unsure = rows.iter().map(|row| {
             let since: Option<i64> = row.try_get("nowhere_since")?;
-            let commitment = read("a commitment", row.try_get("commitment")?)?;
-            Ok((commitment, since.map(unsigned).map(UnixSeconds)))
+            Ok(Unsure {
+                commitment: read("a commitment", row.try_get("commitment")?)?,
+                nowhere_since: since.map(unsigned).map(UnixSeconds),
+                seen_at: UnixSeconds(unsigned(row.try_get("ingested_at")?)),
+            })
         });
         unsure.collect()
     }
 
-    /// Notes since when a consent is found to stand nowhere, and when it is looked up again.
+    /// Notes since when a consent is found to stand nowhere, if it is, and when it is looked up
+    /// again.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn stands_nowhere(
         &self,
         commitment: Commitment,
-        since: UnixSeconds,
+        since: Option<UnixSeconds>,
         again: UnixSeconds,
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE consents SET nowhere_since = $2, look_up_at = $3 WHERE commitment = $1",
         )
         .bind(commitment.to_string())
-        .bind(signed(since.0))
+        .bind(since.map(|since| signed(since.0)))
         .bind(signed(again.0))
         .execute(&self.db)
         .await?;

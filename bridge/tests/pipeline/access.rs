@@ -7,6 +7,7 @@ mod answers;
 mod ended;
 mod hostile;
 mod parts;
+mod passing;
 mod preview;
 pub(super) mod records;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use medsync::access::recipient::{Opened, Recipient};
-use medsync::access::{Desk, Turns};
+use medsync::access::{Desk, Rests, Turns};
 use medsync::audit;
 use medsync::daemon;
 use medsync::pipeline::Pipeline;
@@ -103,6 +104,7 @@ impl Study {
                 pipeline: world.pipeline.clone(),
                 author: custodian_author(),
                 turns: Turns::default(),
+                rests: Rests::default(),
             },
             world,
             recipient,

@@ -20,7 +20,6 @@ use medsync_protocol::ids::{
 };
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::BlockNumber;
-use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::{PublicKey, SecretKey, Signature};
 use medsync_protocol::terms::Terms;
 use std::collections::{BTreeSet, HashMap};
@@ -47,6 +46,8 @@ struct State {
     slow: Option<(Arc<TestClock>, u64)>,
     /// How many entries there ever were.
     added: u64,
+    /// Those that came by a call, of whoever calls here.
+    own: BTreeSet<ChangeDigest>,
     records: Vec<(Record, Vec<u8>)>,
     parts: HashMap<Sha256Digest, Vec<u8>>,
     receipts: Vec<SharedReceipt>,
@@ -77,6 +78,8 @@ pub enum Refuses {
     Parts,
     /// A patient's receipts: there are too many.
     ReceiptsOf(Pseudonym),
+    /// What is there already and is written down once more: half of a member's room is full.
+    Copies,
     Everything,
 }
 
@@ -247,13 +250,36 @@ impl FakeCircle {
         StateHash(hash)
     }
 
-    fn copies_of(&self, handle: Handle) -> usize {
-        let state = self.state.lock().expect("one test");
-        let revocations = state.entries.iter().filter_map(|(_, body)| match body {
-            EntryBody::Revocation(revocation) => Some(revocation.handle),
-            _ => None,
-        });
-        revocations.filter(|revoked| *revoked == handle).count()
+    /// Writes a body down as often as is asked for, as the app does: others' copies stand for none
+    /// of one's own. Answers whether there was enough.
+    fn write_copy(
+        &self,
+        method: &'static str,
+        copies: u32,
+        (kind, body): (EntryKind, EntryBody),
+        is_same: impl Fn(&EntryBody) -> bool,
+    ) -> SourceResult<bool> {
+        {
+            let state = self.state.lock().expect("one test");
+            let there = state.entries.iter().filter(|(_, body)| is_same(body));
+            let there: Vec<bool> = there
+                .map(|(change, _)| state.own.contains(&change.digest))
+                .collect();
+            let own = there.iter().filter(|is_own| **is_own).count();
+            if !there.is_empty() && (copies <= 1 || own >= copies as usize) {
+                return Ok(true);
+            }
+            match state.refuses {
+                Refuses::Everything => return Err(refusal(method)),
+                Refuses::Copies if !there.is_empty() => return Err(refusal(method)),
+                _ => {}
+            }
+        }
+        self.add(kind, body);
+        let mut state = self.state.lock().expect("one test");
+        let added = state.entries.last().map(|(change, _)| change.digest);
+        state.own.extend(added);
+        Ok(false)
     }
 
     /// The same context on another node, whose calls fail in their own way.
@@ -323,33 +349,31 @@ impl FakeCircle {
         opening: &Opening,
         signature: &Signature,
         copies: u32,
-    ) -> Granted {
+    ) -> SourceResult<Granted> {
         let said = Terms::decode(terms).expect("sound");
         let anchorer = Anchorer::from_bytes(&said.custodian_address.0).expect("an address");
         let commitment = Commitment::of(Sha256Digest::of(terms), anchorer, opening);
         let key = EntryKey(commitment.felt().to_bytes_be());
-        let there = self.granted();
-        let there = there.iter().filter(|there| **there == commitment).count();
-        let existing = there >= copies as usize;
-        if !existing {
-            self.add_consent(Consent {
-                key,
-                commitment,
-                terms: said,
-                terms_bytes: terms.to_vec(),
-                opening: *opening,
-                signature: *signature,
-                state: ConsentState::InForce,
-                recorded_at: UnixSeconds(14),
-                revoked_at: None,
-                anchors: Vec::new(),
-            });
-        }
-        Granted {
+        let consent = Consent {
+            key,
+            commitment,
+            terms: said,
+            terms_bytes: terms.to_vec(),
+            opening: *opening,
+            signature: *signature,
+            state: ConsentState::InForce,
+            recorded_at: UnixSeconds(14),
+            revoked_at: None,
+            anchors: Vec::new(),
+        };
+        let body = EntryBody::Consent(Box::new(consent));
+        let is_same = |body: &EntryBody| matches!(body, EntryBody::Consent(there) if there.commitment == commitment);
+        let existing = self.write_copy("grant", copies, (EntryKind::Consent, body), is_same)?;
+        Ok(Granted {
             key,
             commitment,
             existing,
-        }
+        })
     }
 
     /// The consents that it has.

@@ -8,7 +8,7 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::tree::{Proof, Root};
 
 use super::access::{files_of, holds};
-use super::circle::CONTEXT;
+use super::circle::{CONTEXT, Refuses};
 use super::faults::Plan;
 use super::{
     Fault, START, World, YEAR_S, anchorer, check, consent, fill, revocation_of, round, run, world,
@@ -103,6 +103,35 @@ async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
         }
         assert_eq!(world.circle.revocations(), copies, "after {after} s more");
     }
+}
+
+/// A circle that takes no copies is not asked each round for as long as it does not.
+#[tokio::test]
+async fn a_copy_that_finds_no_place_is_tried_again_ever_more_seldom() {
+    let world = world(Vec::new()).await;
+    let pipeline = Pipeline {
+        anchor_account: None,
+        revoke_account: None,
+        ..world.pipeline.clone()
+    };
+    fill(&world.circle);
+    ingest::ingest_all(&pipeline).await.expect("read");
+    world.circle.refuse(Refuses::Copies);
+    let before = world.faults.calls("revoke");
+    for _ in 0..2_000 {
+        world.clock.advance(60);
+        daemon::copy_unheard(&pipeline).await.expect("asked");
+    }
+    let tried = world.faults.calls("revoke") - before;
+    assert!((4..=12).contains(&tried), "{tried} times in 2,000 rounds");
+    assert_eq!(world.circle.revocations(), 1);
+    // What could not be written counts as none.
+    world.circle.refuse(Refuses::Nothing);
+    for _ in 0..12 {
+        world.clock.advance(1 << 30);
+        daemon::copy_unheard(&pipeline).await.expect("asked");
+    }
+    assert_eq!(world.circle.revocations(), 8);
 }
 
 /// Anybody opens handles of its own making: copies of those would fill the patient's room.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{Body, EntryDigest, RecordRef, Requested};
+use medsync_protocol::audit::{Body, EntryDigest, ErasureReason, RecordRef, Requested};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
 use medsync_protocol::ids::UnixSeconds;
@@ -24,7 +24,10 @@ const ORDERED_WITHIN_S: u64 = 24 * 60 * 60;
 pub(super) struct End {
     /// As it was known here.
     pub here: Option<UnixSeconds>,
-    /// By when the custodian must have heard of it; nothing if it may not have.
+    /// By when the custodian's node was in reach again. It has heard of it then, if nobody kept it
+    /// from that node.
+    pub reached: Option<UnixSeconds>,
+    /// By when the custodian must have heard of it: by what the chain or itself says.
     pub heard: Option<UnixSeconds>,
 }
 
@@ -32,6 +35,7 @@ impl End {
     fn as_known(self, to: KnownTo) -> Option<UnixSeconds> {
         match to {
             KnownTo::Us => self.here,
+            KnownTo::InReach => [self.reached, self.heard].into_iter().flatten().min(),
             KnownTo::Custodian => self.heard,
         }
     }
@@ -41,6 +45,7 @@ impl End {
 #[derive(Clone, Copy)]
 enum KnownTo {
     Us,
+    InReach,
     Custodian,
 }
 
@@ -51,8 +56,13 @@ pub(super) struct Consented {
     pub key_changed: End,
 }
 
-/// What the custodian said that arrived here at once: when it was said, and when it arrived.
-pub(super) struct Reach(Vec<(UnixSeconds, UnixSeconds)>);
+/// What the custodian's own words show of what it has heard.
+pub(super) struct Reach {
+    /// What it said that arrived here at once: when it was said, and when it arrived.
+    prompt: Vec<(UnixSeconds, UnixSeconds)>,
+    /// When it ordered the erasure of what it had released on a consent, because that was revoked.
+    ordered: BTreeMap<Commitment, Vec<UnixSeconds>>,
+}
 
 impl Reach {
     pub fn of(log: &[(LogEntry, UnixSeconds)]) -> Self {
@@ -61,21 +71,53 @@ impl Reach {
             .map(|(entry, seen_at)| (entry.entry.at, *seen_at));
         let is_prompt =
             |(at, seen_at): &(UnixSeconds, UnixSeconds)| seen_at.0.abs_diff(at.0) <= ON_ITS_WAY_S;
-        Self(said.filter(is_prompt).collect())
+        let mut released: BTreeMap<EntryDigest, &[Commitment]> = BTreeMap::new();
+        let mut ordered: BTreeMap<Commitment, Vec<UnixSeconds>> = BTreeMap::new();
+        for (entry, seen_at) in log {
+            if let Body::Released { based_on, .. } = &entry.body {
+                released.insert(entry.digest(), based_on);
+            }
+            let Body::EraseOrdered {
+                release,
+                reason: ErasureReason::Revoked,
+            } = entry.body
+            else {
+                continue;
+            };
+            // Of several consents it does not say which was revoked.
+            if let Some([consent]) = released.get(&release) {
+                let at = entry.entry.at.min(*seen_at);
+                ordered.entry(*consent).or_default().push(at);
+            }
+        }
+        Self {
+            prompt: said.filter(is_prompt).collect(),
+            ordered,
+        }
     }
 
-    /// Since when it has heard of what was in the circle at this time: it said something after it,
-    /// and that arrived.
-    pub fn heard(&self, since: UnixSeconds) -> Option<UnixSeconds> {
-        let after = self.0.iter();
+    /// Since when its node was in reach of what was in the circle at this time: it said something
+    /// after it, and that arrived. Another member may have kept from it what was there.
+    pub fn reached(&self, since: UnixSeconds) -> Option<UnixSeconds> {
+        let after = self.prompt.iter();
         let after = after.filter(|(at, seen_at)| *at > since && *seen_at > since);
         after.map(|(_, seen_at)| *seen_at).min()
     }
 
-    pub fn end(&self, at: Option<UnixSeconds>) -> End {
+    /// Since when it has heard that this consent was revoked, as was known here at this time.
+    pub fn ordered(&self, consent: Commitment, since: UnixSeconds) -> Option<UnixSeconds> {
+        let orders = self.ordered.get(&consent).into_iter().flatten().copied();
+        orders
+            .filter(|at| at.0.saturating_add(ON_ITS_WAY_S) >= since.0)
+            .min()
+    }
+
+    /// An end of which nothing shows that the custodian has heard.
+    pub fn unproven(&self, at: Option<UnixSeconds>) -> End {
         End {
             here: at,
-            heard: at.and_then(|at| self.heard(at)),
+            reached: at.and_then(|at| self.reached(at)),
+            heard: None,
         }
     }
 }
@@ -137,10 +179,13 @@ impl Judge {
                 } => {
                     if matches!(entry.body, Body::Permitted { .. }) {
                         permitted.insert(*request);
-                    } else if !ordered.contains(&entry.digest())
-                        && self.is_over(based_on, heard_until)
-                    {
-                        faults.push(Fault::NotOrdered { seq });
+                    } else if !ordered.contains(&entry.digest()) {
+                        if self.is_over(based_on, heard_until, KnownTo::Custodian) {
+                            faults.push(Fault::NotOrdered { seq });
+                        } else if self.is_over(based_on, heard_until, KnownTo::InReach) {
+                            let records = records.clone();
+                            faults.push(Fault::Unproven { seq, records });
+                        }
                     }
                     let Some(requested) = requests.get(request) else {
                         faults.push(Fault::NotAsked { seq });
@@ -172,12 +217,19 @@ impl Judge {
                         seen_at: *seen_at,
                     };
                     let here = self.uncovered(&answer, records, KnownTo::Us);
+                    let reached = self.uncovered(&answer, records, KnownTo::InReach);
                     let heard = self.uncovered(&answer, records, KnownTo::Custodian);
-                    let (certain, unheard): (Vec<RecordRef>, Vec<RecordRef>) =
+                    let (certain, rest): (Vec<RecordRef>, Vec<RecordRef>) =
                         here.into_iter().partition(|name| heard.contains(name));
+                    let (unproven, unheard): (Vec<RecordRef>, Vec<RecordRef>) =
+                        rest.into_iter().partition(|name| reached.contains(name));
                     if !certain.is_empty() {
                         let records = certain;
                         faults.push(Fault::NotCovered { seq, records });
+                    }
+                    if !unproven.is_empty() {
+                        let records = unproven;
+                        faults.push(Fault::Unproven { seq, records });
                     }
                     if !unheard.is_empty() {
                         let records = unheard;
@@ -235,13 +287,13 @@ impl Judge {
 
     /// Whether the custodian heard so long ago that one of these consents ended, that what was
     /// released on it should have been ordered erased.
-    fn is_over(&self, based_on: &[Commitment], heard_until: UnixSeconds) -> bool {
+    fn is_over(&self, based_on: &[Commitment], heard_until: UnixSeconds, known: KnownTo) -> bool {
         let due = UnixSeconds(heard_until.0.saturating_sub(ORDERED_WITHIN_S));
         self.consents.iter().flatten().any(|consent| {
             let candidate = &consent.candidate;
+            let revoked = consent.revoked.as_known(known);
             based_on.contains(&candidate.commitment)
-                && (candidate.opening.is_over(due)
-                    || consent.revoked.heard.is_some_and(|revoked| revoked <= due))
+                && (candidate.opening.is_over(due) || revoked.is_some_and(|at| at <= due))
         })
     }
 }

@@ -64,7 +64,7 @@ pub struct Export {
 type Versions = BTreeMap<RecordRef, Record>;
 
 impl Export {
-    /// Writes everything, gives the folder its name, then says so in the log.
+    /// Writes everything, says so in the log, then gives the folder its name.
     ///
     /// # Errors
     /// A folder that is there already, or a circle that cannot be read: nothing is then written or
@@ -127,11 +127,8 @@ impl Export {
             "described_otherwise": described_otherwise,
         });
         write(&folder.join("export.json"), &said)?;
-        fs::rename(folder, &self.out)
-            .with_context(|| format!("{} could not be named", self.out.display()))?;
-        // It has another name now: there is nothing left to be removed.
-        let _renamed = draft.keep();
-        files::make_durable(&self.out)?;
+        // Said before the folder has its name, as a release is before its keys leave: what is cut off
+        // between the two was said and not done.
         for some in opened.chunks(RECORDS_LEN_MAX) {
             let says = Body::Exported {
                 recipient: keys.patient.public_key(),
@@ -140,6 +137,11 @@ impl Export {
             };
             log_once(&party, context, &keys.author, &says).await?;
         }
+        fs::rename(folder, &self.out)
+            .with_context(|| format!("{} could not be named", self.out.display()))?;
+        // It has another name now: there is nothing left to be removed.
+        let _renamed = draft.keep();
+        files::make_durable(&self.out)?;
         said["folder"] = json!(self.out);
         print_json(&said)?;
         anyhow::ensure!(

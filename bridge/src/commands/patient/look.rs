@@ -51,12 +51,14 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     let custodian = state.custodian.author_key;
     let broken_glass = broken_glass(&party.store, context, custodian).await?;
     let members = members(&state);
+    let restored_at = party.store.restored_at().await?;
     if as_json {
         return print_json(&json!({
             "circle": context,
             "frozen": state.frozen,
             "patient": state.keys.last(),
             "members": members,
+            "restored_at": restored_at,
             "evidence": found,
             "broken_glass": broken_glass,
             "consents": consents,
@@ -67,6 +69,9 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
     }
     for glass in &broken_glass {
         println!("ALERT: the glass was broken: {}", json!(glass));
+    }
+    if let Some(UnixSeconds(at)) = restored_at {
+        println!("restored from a backup at {at}: the recovery file needs this number");
     }
     if state.frozen {
         println!("FROZEN: two different enrolments are in this circle; no consent counts");

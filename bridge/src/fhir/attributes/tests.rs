@@ -22,7 +22,6 @@ fn every_class_is_of_the_resources_type_too() {
     let read = attributes(&json!({
         "category": [
             {"coding": [{"system": "c", "code": "laboratory"}, {"system": "d", "code": "lab"}]},
-            {"text": "something"},
             {"coding": [{"system": "c", "code": "vital-signs"}]},
         ],
         "class": {"system": "e", "code": "AMB"},
@@ -62,6 +61,53 @@ fn codes_labels_authors_and_date_are_read() {
     assert_eq!(read.authors, authors);
     assert_eq!(read.data_date, Some(UnixSeconds(86_400)));
     assert_eq!(read.record, None);
+}
+
+/// A denial of what is contained holds, and so do its codes and labels.
+#[test]
+fn what_is_contained_is_the_resources_own() {
+    let read = attributes(&json!({
+        "category": [{"coding": [{"system": "c", "code": "laboratory"}]}],
+        "code": {"coding": [{"system": "s", "code": "heart"}]},
+        "effectiveDateTime": "1970-01-02",
+        "contained": [
+            {
+                "resourceType": "Condition",
+                "code": {"coding": [{"system": "s", "code": "hidden"}]},
+                "category": [{"coding": [{"system": "c", "code": "diagnosis"}]}],
+                "meta": {"security": [{"system": "l", "code": "R"}]},
+                "asserter": {"reference": "Practitioner/1"},
+                "recordedDate": "1971",
+            },
+            {"resourceType": "Observation"},
+        ],
+    }));
+    let [itself, condition] = ["Observation", "Condition"].map(|name| (RESOURCE_TYPES, name));
+    assert_eq!(
+        read.classes,
+        [
+            concept(&[itself, ("c", "laboratory")]),
+            concept(&[itself, condition, ("c", "diagnosis")]),
+        ]
+    );
+    let codes = [concept(&[("s", "heart")]), concept(&[("s", "hidden")])];
+    assert_eq!(read.codes, codes);
+    assert_eq!(read.labels, [concept(&[("l", "R")])]);
+    assert_eq!(read.authors.len(), 1);
+    assert_eq!(read.data_date, None);
+}
+
+/// No permit covers what has no class.
+#[test]
+fn a_class_that_nobody_can_match_leaves_none() {
+    for unknown in [
+        json!({"category": [{"coding": [{"system": "c", "code": "x"}]}, {"text": "words"}]}),
+        json!({"class": {"display": "words"}}),
+        json!({"contained": [{"code": {}}]}),
+        json!({"contained": [{"resourceType": "Condition", "category": {"text": "words"}}]}),
+    ] {
+        assert!(attributes(&unknown).classes.is_empty(), "{unknown}");
+    }
 }
 
 /// One value of several that nobody can match makes all of them unknown.

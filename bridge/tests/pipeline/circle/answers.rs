@@ -192,15 +192,10 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("change_key"));
         }
-        let there = self
-            .key_changes()
-            .iter()
-            .filter(|kept| *kept == change)
-            .count();
-        let existing = there >= copies as usize;
-        if !existing {
-            self.add(EntryKind::KeyChange, EntryBody::KeyChange(*change));
-        }
+        let body = EntryBody::KeyChange(*change);
+        let is_same = |there: &EntryBody| *there == body;
+        let entry = (EntryKind::KeyChange, body.clone());
+        let existing = self.write_copy("change_key", copies, entry, is_same)?;
         match fault {
             None => Ok(Written {
                 key: EntryKey([94; 32]),
@@ -230,7 +225,7 @@ impl Circle for FakeCircle {
         if fault == Some(Fault::Failed) {
             return Err(broken("grant"));
         }
-        let granted = self.take_grant(terms, opening, signature, copies);
+        let granted = self.take_grant(terms, opening, signature, copies)?;
         fault.map_or(Ok(granted), |_| Err(broken("grant")))
     }
 
@@ -245,19 +240,17 @@ impl Circle for FakeCircle {
             return Err(broken("revoke"));
         }
         let handle = Handle::of(secret.hash(), claim_key);
-        let there = self.copies_of(handle);
-        let existing = there >= copies as usize;
-        let mut key = EntryKey(handle.to_bytes());
-        key.0[0] = there as u8;
-        if !existing {
-            self.add_revocation(Revocation {
-                key,
-                handle,
-                secret: secret.clone(),
-                claim_key,
-                recorded_at: UnixSeconds(12),
-            });
-        }
+        let key = EntryKey(handle.to_bytes());
+        let body = EntryBody::Revocation(Revocation {
+            key,
+            handle,
+            secret: secret.clone(),
+            claim_key,
+            recorded_at: UnixSeconds(12),
+        });
+        let is_same = |there: &EntryBody| matches!(there, EntryBody::Revocation(there) if there.handle == handle);
+        let entry = (EntryKind::Revocation, body);
+        let existing = self.write_copy("revoke", copies, entry, is_same)?;
         match fault {
             None => Ok(Written { key, existing }),
             Some(_) => Err(broken("revoke")),

@@ -150,7 +150,7 @@ async fn import_twice(world: &mut World) {
     for _ in 0..2 {
         let report = again(world, async |world| {
             let party = party(world, Role::Custodian);
-            import(&party, CONTEXT, &file, &|_, _| ()).await
+            import(&party, CONTEXT, &file, false, &|_, _| ()).await
         });
         let report = report.await;
         let is_there = |line: &Line| !matches!(line.outcome, Imported::Refused(_));

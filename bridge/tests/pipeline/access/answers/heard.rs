@@ -29,7 +29,10 @@ async fn an_answer_of_who_may_not_have_heard_is_shown_and_accuses_nobody() {
     let at = study.world.clock.now().0;
     study.releases(copy, vec![first_record()], at).await;
     let why = read_and_judged(&patients).await;
-    assert!(why.starts_with("1 answers"), "{why}");
+    assert!(
+        why.starts_with("1 answers") && why.contains("no sign"),
+        "{why}"
+    );
 }
 
 /// What was said before a revocation shows nothing about who has heard of it.
@@ -71,4 +74,44 @@ async fn hostile_endpoint_says_an_early_time_and_accuses_nobody() {
     assert!(!study.faults().await.iter().any(Fault::is_certain));
     store.settle_revocation(handle).await.expect("noted");
     assert!(study.faults().await.iter().any(Fault::is_certain));
+}
+
+/// A member who keeps a revocation from the custodian's node has nobody accused; that there were
+/// answers after it is said all the same. What the custodian itself says it heard of binds it.
+#[tokio::test]
+async fn hostile_member_keeps_a_revocation_from_the_custodian_and_accuses_nobody() {
+    let (study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    study
+        .world
+        .circle
+        .add_revocation(revocation_of(&study.signed));
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(MINUTE_S);
+    study.is_in_reach(study.world.clock.now().0).await;
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(11 * MINUTE_S);
+    let at = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], at).await;
+    let why = read_and_judged(&patients).await;
+    assert!(why.contains("no sign of having heard"), "{why}");
+    let faults = study.faults_seen_by(&patients).await;
+    assert!(!faults.iter().any(Fault::is_certain), "{faults:?}");
+    let log = study.world.circle.log_entries();
+    let mut released = log.iter().rev();
+    let released = released.find(|entry| matches!(entry.body, Body::Released { .. }));
+    let ordered = Body::EraseOrdered {
+        release: released.expect("a release").digest(),
+        reason: ErasureReason::Revoked,
+    };
+    study.says(ordered, at).await;
+    assert!(
+        read_and_judged(&patients).await.contains("no sign"),
+        "it says so"
+    );
+    study.world.clock.advance(11 * MINUTE_S);
+    let at = study.world.clock.now().0;
+    study.releases(copy, vec![first_record()], at).await;
+    let why = read_and_judged(&patients).await;
+    assert!(why.contains("that no consent carries"), "{why}");
 }

@@ -1,7 +1,10 @@
 //! What a custodian takes away, so that nothing is seen.
 
 use medsync::audit::logs_fact;
-use medsync::source::EntryKind;
+use medsync::source::{EntryKind, Head};
+use medsync_protocol::tree::Root;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 use super::*;
 
@@ -64,4 +67,49 @@ async fn hostile_hospital_takes_away_what_its_circle_says_of_itself_and_the_pati
         panic!("it goes on");
     };
     assert!(why.contains("took away"), "{why}");
+}
+
+/// Made-up places of entries that never were stand before the real one in every order.
+#[tokio::test]
+async fn hostile_flood_of_made_up_places_hides_no_tail_that_was_cut() {
+    let (study, ..) = Study::answered().await;
+    let (circle, clock) = (&study.world.circle, &study.world.clock);
+    let real = circle.heads().pop().expect("a place");
+    let whole = circle.log_entries();
+    circle.forget(EntryKind::Log);
+    for entry in whole.iter().filter(|entry| entry.entry.seq < real.seq) {
+        circle.append_log(entry).await.expect("taken");
+    }
+    let (patients, _home) = study.patients().await;
+    let patients = Pipeline {
+        chain_is_right: Arc::new(OnceCell::new_with(Some(()))),
+        ..patients
+    };
+    ingest::ingest_all(&patients).await.expect("read");
+    for number in 1..=100 {
+        let mut made_up = Head {
+            digest: EntryDigest::from_felt(Felt::from(number)),
+            ..real.clone()
+        };
+        made_up.proof.siblings.clear();
+        made_up.proof.index = 0;
+        made_up.root = Root::from_felt(made_up.leaf(CONTEXT).felt());
+        assert!(made_up.is_included(CONTEXT));
+        let kept = patients.store.keep_head(CONTEXT, &made_up, clock.now());
+        kept.await.expect("kept");
+    }
+    let judged = Judged::default();
+    let mut looks = 0;
+    loop {
+        clock.advance(ON_THE_WAY_S);
+        ingest::ingest_all(&patients).await.expect("read");
+        judge_all(&patients, &judged).await.expect("judged");
+        let said = patients.store.fact(&logs_fact(CONTEXT)).await;
+        let said = said.expect("the store").unwrap_or_default();
+        looks += 1;
+        if said.contains("custodian is broken") {
+            break;
+        }
+        assert!(looks < 16, "nothing is said: {said}");
+    }
 }
