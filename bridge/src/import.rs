@@ -51,8 +51,9 @@ pub struct Line {
     pub outcome: Imported,
 }
 
-/// Imports a bundle. In a home that was restored from a backup, resources that it does not know may
-/// have been erased since, and come in only if they `are_new`, as whoever knows says. `progress` hears how many of how many resources are done.
+/// Imports a bundle; `progress` hears how many of how many resources are done. In a home that was
+/// restored from a backup, resources that it does not know may have been erased since, and come in
+/// only if they `are_new`, as somebody says who knows.
 ///
 /// # Errors
 /// A file that is no bundle (nothing is then written), a circle without a patient, a node that

@@ -249,7 +249,7 @@ async fn judge_answers(
     if store.fact(&fact).await?.unwrap_or_default() != why {
         store.state_fact(&fact, &why).await?;
         if !why.is_empty() {
-            tracing::error!(context = %row.context, why, "ALARM: released without a consent, or after its end");
+            tracing::error!(context = %row.context, why, "ALARM: released, and not consented to");
         }
     }
     Ok(())

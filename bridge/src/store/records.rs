@@ -250,8 +250,8 @@ impl Store {
         Ok(count > 0)
     }
 
-    /// The latest version of each record of a circle that was ever to be written from here: one that
-    /// could not be does not leave those before it as they are.
+    /// The latest version of each record of a circle that was ever to be written from here: one
+    /// that could not be does not leave those before it as they are.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.

@@ -80,6 +80,10 @@ pub enum Refuses {
     ReceiptsOf(Pseudonym),
     /// What is there already and is written down once more: half of a member's room is full.
     Copies,
+    /// Versions of records but the first.
+    LaterVersions,
+    /// To show consents.
+    Consents,
     Everything,
 }
 
@@ -257,11 +261,13 @@ impl FakeCircle {
         method: &'static str,
         copies: u32,
         (kind, body): (EntryKind, EntryBody),
-        is_same: impl Fn(&EntryBody) -> bool,
     ) -> SourceResult<bool> {
         {
             let state = self.state.lock().expect("one test");
-            let there = state.entries.iter().filter(|(_, body)| is_same(body));
+            let there = state
+                .entries
+                .iter()
+                .filter(|(_, there)| is_copy(there, &body));
             let there: Vec<bool> = there
                 .map(|(change, _)| state.own.contains(&change.digest))
                 .collect();
@@ -367,8 +373,7 @@ impl FakeCircle {
             anchors: Vec::new(),
         };
         let body = EntryBody::Consent(Box::new(consent));
-        let is_same = |body: &EntryBody| matches!(body, EntryBody::Consent(there) if there.commitment == commitment);
-        let existing = self.write_copy("grant", copies, (EntryKind::Consent, body), is_same)?;
+        let existing = self.write_copy("grant", copies, (EntryKind::Consent, body))?;
         Ok(Granted {
             key,
             commitment,
@@ -555,6 +560,15 @@ impl FakeCircle {
 
     pub fn reports(&self) -> Vec<AnchorReport> {
         self.state.lock().expect("one test").reports.clone()
+    }
+}
+
+/// Whether two entries say the same of the same.
+fn is_copy(one: &EntryBody, other: &EntryBody) -> bool {
+    match (one, other) {
+        (EntryBody::Consent(one), EntryBody::Consent(other)) => one.commitment == other.commitment,
+        (EntryBody::Revocation(one), EntryBody::Revocation(other)) => one.handle == other.handle,
+        _ => one == other,
     }
 }
 

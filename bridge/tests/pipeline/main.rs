@@ -12,6 +12,7 @@ mod endpoints;
 mod fairness;
 mod faults;
 mod full_disk;
+mod imports;
 mod kept;
 mod keys;
 mod log;

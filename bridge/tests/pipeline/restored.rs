@@ -16,7 +16,7 @@ use medsync_protocol::audit::Body;
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::secrets::Counter;
 
-use super::circle::{CONTEXT, custodian_author};
+use super::circle::{CONTEXT, Refuses, custodian_author};
 use super::writes::anchored_in;
 use super::{
     CONSENTS, SETTLED_S, START, World, check, consent, fill, revocation_of, round, run, secret,
@@ -114,6 +114,24 @@ async fn a_restored_node_that_shows_no_places_anchors_nothing_twice() {
     run(&mut world).await;
     check(&world, "heard");
     assert_eq!(world.chain.anchored().len(), anchored);
+}
+
+/// A member can have its circle looked up in every round of everybody's lane.
+#[tokio::test]
+async fn hostile_circle_that_does_not_answer_is_looked_up_ever_more_seldom() {
+    let (world, _folder) = restored().await;
+    world.circle.refuse(Refuses::Consents);
+    world.clock.advance(60 * SETTLED_S);
+    for _ in 0..8 {
+        round(&world).await;
+    }
+    let before = world.faults.calls("consents");
+    for _ in 0..100 {
+        world.clock.advance(60);
+        round(&world).await;
+    }
+    let asked = world.faults.calls("consents") - before;
+    assert!((1..=4).contains(&asked), "{asked} times in 100 rounds");
 }
 
 /// Whoever knew of them is gone for good.
@@ -322,11 +340,13 @@ async fn a_patient_that_was_restored_spends_no_counter_twice() {
     for restored in 0..3 {
         let now = UnixSeconds(START + 10 * restored);
         store.was_restored(now).await.expect("noted");
-        for request in 0..10 {
-            let request = format!("{restored} {request}");
+        for number in 0..10 {
+            let request = format!("{restored} {number}");
             let counter = store.spend_counter(CONTEXT, &request, now).await;
             let Counter(counter) = counter.expect("spent");
             assert!(!spent.contains(&counter), "{counter} was spent before");
+            // As `medsync patient openings --restored-at` counts.
+            assert_eq!(counter, (now.0 + number) * 16);
             spent.push(counter);
         }
         forget_grants(folder.path()).await;

@@ -127,8 +127,8 @@ impl Export {
             "described_otherwise": described_otherwise,
         });
         write(&folder.join("export.json"), &said)?;
-        // Said before the folder has its name, as a release is before its keys leave: what is cut off
-        // between the two was said and not done.
+        // Said before the folder has its name, as a release is before its keys leave: what is cut
+        // off between the two was said and not done.
         for some in opened.chunks(RECORDS_LEN_MAX) {
             let says = Body::Exported {
                 recipient: keys.patient.public_key(),

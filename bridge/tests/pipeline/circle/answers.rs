@@ -193,9 +193,8 @@ impl Circle for FakeCircle {
             return Err(broken("change_key"));
         }
         let body = EntryBody::KeyChange(*change);
-        let is_same = |there: &EntryBody| *there == body;
-        let entry = (EntryKind::KeyChange, body.clone());
-        let existing = self.write_copy("change_key", copies, entry, is_same)?;
+        let entry = (EntryKind::KeyChange, body);
+        let existing = self.write_copy("change_key", copies, entry)?;
         match fault {
             None => Ok(Written {
                 key: EntryKey([94; 32]),
@@ -248,9 +247,8 @@ impl Circle for FakeCircle {
             claim_key,
             recorded_at: UnixSeconds(12),
         });
-        let is_same = |there: &EntryBody| matches!(there, EntryBody::Revocation(there) if there.handle == handle);
         let entry = (EntryKind::Revocation, body);
-        let existing = self.write_copy("revoke", copies, entry, is_same)?;
+        let existing = self.write_copy("revoke", copies, entry)?;
         match fault {
             None => Ok(Written { key, existing }),
             Some(_) => Err(broken("revoke")),
@@ -262,6 +260,9 @@ impl Circle for FakeCircle {
             .before("consents")
             .map_err(|()| broken("consents"))?;
         let state = self.state.lock().expect("one test");
+        if state.refuses == Refuses::Consents {
+            return Err(refusal("consents"));
+        }
         let consents = state.entries.iter().filter_map(|(_, body)| match body {
             EntryBody::Consent(consent) => Some(with_places(&state.reports, consent)),
             _ => None,
@@ -277,6 +278,10 @@ impl Circle for FakeCircle {
         let fault = self.faults.take("put_record");
         if fault == Some(Fault::Failed) {
             return Err(broken("put_record"));
+        }
+        let refuses = self.state.lock().expect("one test").refuses;
+        if refuses == Refuses::LaterVersions && record.version.0 > 1 {
+            return Err(refusal("put_record"));
         }
         let written = self.take_record(record);
         fault.map_or(Ok(written), |_| Err(broken("put_record")))

@@ -22,7 +22,7 @@ use super::super::faults::Faults;
 use super::super::{START, World, anchorer, folder, patient, registry, secret, world};
 
 /// The party of a world; its node is never asked.
-pub(super) fn party(world: &World, role: Role) -> Party {
+pub(crate) fn party(world: &World, role: Role) -> Party {
     let home = world.home.path();
     let credential = home.join("credential.json");
     let said = br#"{"username":"a test","password":"a test"}"#;
