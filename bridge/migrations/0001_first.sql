@@ -209,6 +209,8 @@ CREATE TABLE record_keys (
     record TEXT NOT NULL,
     version INTEGER NOT NULL,
     custodian_secret TEXT NOT NULL,
+    -- The name that its resource has since, where there was no room for another version of this one.
+    renamed TEXT,
     PRIMARY KEY (context, record, version)
 );
 

@@ -99,7 +99,7 @@ impl Desk {
         erase::acknowledge_all(self).await
     }
 
-    /// Does one step in a context, within a bound, unless that rests.
+    /// Does one step in a context, within a bound.
     async fn step<T>(
         &self,
         context: ContextId,
@@ -108,8 +108,9 @@ impl Desk {
         self.rests.step(&*self.pipeline.clock, context, step).await
     }
 
-    /// Enters a context through the guard.
+    /// Enters a context through the guard, unless it rests.
     async fn enter(&self, context: ContextId) -> Result<Box<dyn Circle>, PipelineError> {
+        self.rests.check(context, self.pipeline.now())?;
         let row = self.pipeline.store.circle(context).await?;
         self.step(context, async {
             let circles = &*self.pipeline.circles;

@@ -95,10 +95,13 @@ fn limiter(a_second: u32, at_once: u32) -> DefaultDirectRateLimiter {
 
 /// The description, before the paths are in it.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "MedSync",
-    description = "The door to a party's medsync. Errors are problems of RFC 9457."
-))]
+#[openapi(
+    info(
+        title = "MedSync",
+        description = "The door to a party's medsync. Errors are problems of RFC 9457."
+    ),
+    components(schemas(Problem))
+)]
 struct Description;
 
 /// All paths, and their description.

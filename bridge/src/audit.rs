@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, Seq};
+use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, EntryKind, RecordRef, Seq};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use rand_core::CryptoRng;
 
 use crate::seams::random_salt;
 use crate::source::{Circle, CircleState, LogEntry, PageLimit, SourceError, all_log};
+use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
 
 mod answers;
@@ -159,6 +160,35 @@ pub async fn catch_up_with(
         }
     }
     Ok(())
+}
+
+/// What the log of a custodian, as it was seen, says that it erased.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn erased_by(
+    store: &Store,
+    context: ContextId,
+    author_key: PublicKey,
+) -> Result<BTreeSet<RecordRef>, StoreError> {
+    let filter = LogFilter {
+        author_key: Some(author_key),
+        kind: Some(EntryKind::Erased.name()),
+        ..LogFilter::default()
+    };
+    let mut erased = BTreeSet::new();
+    for entry in store.log(context, &filter).await? {
+        // With an order it is a recipient's, and of what was released.
+        if let Body::Erased {
+            order: None,
+            records,
+            ..
+        } = entry.body
+        {
+            erased.extend(records);
+        }
+    }
+    Ok(erased)
 }
 
 /// Reads every log of a context whole and takes over what is signed; answers what the context

@@ -11,10 +11,12 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use hkdf::Hkdf;
+use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId, SealKey, Sha256Digest};
 use medsync_protocol::seal::{
     PAYLOAD_BYTES_MAX, RecordKey, RecordVersion, SealSecret, SealedFor, split,
 };
+use medsync_protocol::signature::PublicKey;
 use rand::SeedableRng;
 use rand::rngs::ChaCha20Rng;
 use rand_core::CryptoRng;
@@ -22,6 +24,7 @@ use serde::Serialize;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::audit;
 use crate::fhir::{self, Resource};
 use crate::party::Party;
 use crate::seams::{random_bytes, system_random};
@@ -67,14 +70,15 @@ pub async fn import(
 ) -> anyhow::Result<Vec<Line>> {
     let bundle = fhir::read_bundle(bundle)?;
     let circle = party.enter(context).await?;
-    let patient = circle
-        .circle()
-        .await?
+    let state = circle.circle().await?;
+    let patient = state
         .patient
         .context("the circle has no patient yet; records are sealed to the patient's key")?;
-    let may_be_erased = !are_new
-        && party.store.restored_at().await?.is_some()
-        && party.store.has_unknown_erased(context).await?;
+    let mut may_be_erased = false;
+    if party.store.restored_at().await?.is_some() {
+        erase_again(party, &*circle, state.custodian.author_key).await?;
+        may_be_erased = !are_new && party.store.has_unknown_erased(context).await?;
+    }
     let total = (bundle.resources.len() + bundle.refused.len()) as u64;
     let mut report: Vec<Line> = bundle
         .refused
@@ -107,6 +111,19 @@ pub async fn import(
     Ok(report)
 }
 
+/// Erases again what this custodian's own log says that it erased: the backup may be of before.
+async fn erase_again(
+    party: &Party,
+    circle: &dyn Circle,
+    author_key: PublicKey,
+) -> anyhow::Result<()> {
+    let (store, context, now) = (&party.store, circle.context(), party.clock.now());
+    audit::catch_up_with(store, circle, author_key, now).await?;
+    let erased = audit::erased_by(store, context, author_key).await?;
+    let erased: Vec<RecordRef> = erased.into_iter().collect();
+    Ok(store.stay_erased(context, &erased, now).await?)
+}
+
 /// Of a resource that this home does not know.
 const MAY_BE_ERASED: &str = "this home was restored from a backup of before records of this \
      patient's were erased, and this may be one of them; if it is not, import it with --not-erased";
@@ -128,14 +145,21 @@ async fn import_one(
     let mut known = party.store.record(context, key).await?;
     // Planned and not known to be written: the circle says which, also if the resource is another
     // by now.
-    if let Some(row) = known.as_mut().filter(|row| !row.is_written)
-        && has_version(circle, row).await?
-    {
-        let now = party.clock.now();
-        party.store.record_written(context, key, now).await?;
-        row.is_written = true;
-        if row.payload == payload {
-            return Ok(Imported::Written);
+    if let Some(row) = known.as_mut().filter(|row| !row.is_written) {
+        match version_there(context, circle, row).await? {
+            There::Nothing => {}
+            There::Planned => {
+                let now = party.clock.now();
+                party.store.record_written(context, key, now).await?;
+                row.is_written = true;
+                if row.payload == payload {
+                    return Ok(Imported::Written);
+                }
+            }
+            There::Other => {
+                row.is_written = true;
+                row.payload = Sha256Digest([0; 32]);
+            }
         }
     }
     let mut random = system_random();
@@ -171,6 +195,14 @@ async fn import_one(
                 party.store.record_written(context, key, now).await?;
                 return Ok(Imported::Written);
             }
+            // Written by this custodian before its home was restored: there is no key to it here.
+            Err(error) if error.refusal() == Some("record_version") => {
+                row = RecordRow {
+                    version: RecordVersion(row.version.0 + 1),
+                    secret: SealSecret::from_bytes(random_bytes(&mut random)),
+                    ..row
+                };
+            }
             // A record of another name has another place; what has the name of before is withheld.
             Err(error) if error.refusal() == Some("full") => {
                 row = RecordRow {
@@ -184,7 +216,9 @@ async fn import_one(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Imported::Refused("the circle is full".into()))
+    Ok(Imported::Refused(
+        "the circle has no room for it now".into(),
+    ))
 }
 
 async fn put_parts(circle: &dyn Circle, parts: &[Vec<u8>]) -> SourceResult<()> {
@@ -198,12 +232,33 @@ async fn put_parts(circle: &dyn Circle, parts: &[Vec<u8>]) -> SourceResult<()> {
 const SHARDS_TRIED_MAX: u8 = 8;
 const FIRST_VERSION: RecordVersion = RecordVersion(1);
 
-async fn has_version(circle: &dyn Circle, row: &RecordRow) -> anyhow::Result<bool> {
-    match circle.record(row.record, Some(row.version)).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.refusal() == Some("unknown_record") => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// What stands in the place of a version that was planned.
+enum There {
+    Nothing,
+    Planned,
+    /// What a home wrote of which this one has no key.
+    Other,
+}
+
+async fn version_there(
+    context: ContextId,
+    circle: &dyn Circle,
+    row: &RecordRow,
+) -> anyhow::Result<There> {
+    let full = match circle.record(row.record, Some(row.version)).await {
+        Ok(full) => full,
+        Err(error) if error.refusal() == Some("unknown_record") => return Ok(There::Nothing),
+        Err(error) => return Err(error.into()),
+    };
+    let place = SealedFor {
+        context,
+        record: row.record,
+        version: row.version,
+        reader: row.secret.public_key(),
+        log: None,
+    };
+    let opened = RecordKey::open(&row.secret, &place, &full.record.key_for_custodian);
+    Ok(opened.map_or(There::Other, |_| There::Planned))
 }
 
 fn new_row(random: &mut impl CryptoRng) -> RecordRow {

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{Body, EntryKind, RecordRef, Requested};
+use medsync_protocol::audit::{RecordRef, Requested};
 use medsync_protocol::codes::{Code, CodeSet, SET_LEN_MAX};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{
@@ -32,7 +32,6 @@ use crate::audit;
 use crate::pipeline::ingest::frozen_fact;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, CircleState, Record, SourceResult, all_consents, all_records};
-use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
 
 /// Who asks for which records, and for what.
@@ -246,22 +245,7 @@ impl Kept {
     async fn read(store: &Store, state: &CircleState) -> Result<Self, StoreError> {
         let context = state.context;
         let mut erased = store.erased_records(context, false).await?;
-        let filter = LogFilter {
-            author_key: Some(state.custodian.author_key),
-            kind: Some(EntryKind::Erased.name()),
-            ..LogFilter::default()
-        };
-        for entry in store.log(context, &filter).await? {
-            // With an order it is a recipient's, and of what was released.
-            if let Body::Erased {
-                order: None,
-                records,
-                ..
-            } = entry.body
-            {
-                erased.extend(records);
-            }
-        }
+        erased.extend(audit::erased_by(store, context, state.custodian.author_key).await?);
         let mut latest = store.latest_versions(context).await?;
         for (record, version) in store.seen_versions(context).await? {
             let known = latest.entry(record).or_default();

@@ -25,6 +25,9 @@ pub struct Status {
     pub counts: BTreeMap<String, u64>,
     /// Requests and releases, by how far they are.
     pub access: BTreeMap<String, u64>,
+    /// Since when the oldest of what is under way waits, in unix seconds: consents without a batch,
+    /// batches that are not on chain, revocations that are not. Nothing of what is not there.
+    pub oldest: BTreeMap<String, u64>,
     /// What hinders the daemon, by the lane that it hinders; nothing of those that are well.
     pub hindrances: BTreeMap<String, String>,
 }
@@ -42,10 +45,14 @@ impl Status {
             let why = store.fact(&fact).await?.filter(|why| !why.is_empty());
             hindrances.extend(why.map(|why| (lane.to_owned(), why)));
         }
+        let oldest = store.oldest_waiting().await?.into_iter();
         Ok(Self {
             last_round_at: last_round(store).await?.map(|at| at.0),
             counts: store.anchoring_counts().await?.into_iter().collect(),
             access: store.access_counts().await?.into_iter().collect(),
+            oldest: oldest
+                .map(|(what, since)| (what.to_owned(), since.0))
+                .collect(),
             hindrances,
         })
     }

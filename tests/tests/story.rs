@@ -94,8 +94,8 @@ fn the_door_answers_its_operator(story: &Story) -> anyhow::Result<()> {
     let status: Value = serde_json::from_str(&ask("/v1/status")?)?;
     ensure!(status["counts"] == said["counts"], "{status} {said}");
     let metrics = ask("/metrics")?;
-    let anchored = status["counts"]["batches anchored"].to_string();
-    let line = format!("medsync_queue{{what=\"batches anchored\"}} {anchored}");
+    let anchored = status["counts"]["batches_anchored"].to_string();
+    let line = format!("medsync_queue{{what=\"batches_anchored\"}} {anchored}");
     ensure!(metrics.lines().any(|found| found == line), "{metrics}");
     let stranger = Client::new().get(door.join("/v1/status")?).send();
     ensure!(runtime.block_on(stranger)?.status() == 401);

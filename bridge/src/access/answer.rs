@@ -1,7 +1,7 @@
 //! Answer: a request is logged in the circle, decided, and permitted or denied.
 //!
-//! What is decided again after a crash may come out otherwise, and is then logged again: each
-//! decision was true when it was made, and nothing is released on it alone.
+//! A permission may be decided again after a crash, and nothing is released on it alone. A denial
+//! that the circle's log has is the last word on its request.
 
 use medsync_protocol::audit::{
     Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, EntryKind, Requested,
@@ -113,6 +113,14 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         asked.deny(reason, &BTreeSet::new()).await?;
         return Ok(RequestState::Denied);
     }
+    if let Some(Body::Denied {
+        reason, based_on, ..
+    }) = asked.denied_since().await?.map(|said| said.body)
+    {
+        // Whoever said so died before the exchange had it, or before it was noted.
+        asked.deny(reason, &based_on.into_iter().collect()).await?;
+        return Ok(RequestState::Denied);
+    }
     if !row.is_permitted {
         let decided = desk.decide(asked.circle, &asked.requested).await?;
         if decided.records.is_empty() {
@@ -125,13 +133,6 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
         store
             .request_is(row.request, RequestState::Permitted, now)
             .await?;
-    } else if let Some(Body::Denied {
-        reason, based_on, ..
-    }) = asked.denied_since().await?.map(|said| said.body)
-    {
-        // Whoever said so died before the exchange had it.
-        asked.deny(reason, &based_on.into_iter().collect()).await?;
-        return Ok(RequestState::Denied);
     }
     release::release(&asked).await
 }

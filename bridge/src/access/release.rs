@@ -166,8 +166,7 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
             is_whole = false;
             continue;
         }
-        let step = handover.hand_over(what, carried, &mut room);
-        match desk.step(row.circle, step).await {
+        match handover.hand_over(what, carried, &mut room).await {
             Ok(HandedOver::Done) => store.keep_handed_over(row.logged_as, what).await?,
             Ok(HandedOver::UpTo(parts)) => {
                 is_whole = false;
@@ -231,7 +230,8 @@ impl Handover<'_> {
     ) -> Result<HandedOver, PipelineError> {
         let context = self.circle.context();
         let version = RecordVersion(what.version);
-        let full = self.circle.record(what.record, Some(version)).await?;
+        let record = async { Ok(self.circle.record(what.record, Some(version)).await?) };
+        let full = self.desk.step(context, record).await?;
         let store = &self.desk.pipeline.store;
         let Some(secret) = store.record_secret(context, what).await? else {
             tracing::warn!(record = %what.record, "a record has no key and is left out");
@@ -257,7 +257,10 @@ impl Handover<'_> {
                 return Ok(HandedOver::Done);
             }
         };
-        let outcome = self.carry(&key, &own, &payload, (carried, room)).await?;
+        // Its parts are read from the circle and written to the exchange: it is taken for the
+        // circle's time, where most members are.
+        let carry = self.carry(&key, &own, &payload, (carried, room));
+        let outcome = self.desk.step(context, carry).await?;
         if let Some(outcome) = outcome {
             return Ok(outcome);
         }
@@ -280,13 +283,17 @@ impl Handover<'_> {
             payload,
             sealed_key,
         };
-        match self.exchange.put_release(&release).await {
-            Err(error) if is_no_place(&error) => {
-                tracing::error!(record = %what.record, %error, "the exchange has no place for it");
-                Ok(HandedOver::Done)
+        let put = async {
+            match self.exchange.put_release(&release).await {
+                Err(error) if is_no_place(&error) => {
+                    let record = what.record;
+                    tracing::error!(%record, %error, "the exchange has no place for it");
+                    Ok(HandedOver::Done)
+                }
+                put => Ok(put.map(|_| HandedOver::Done)?),
             }
-            put => Ok(put.map(|_| HandedOver::Done)?),
-        }
+        };
+        self.desk.step(self.exchange.context(), put).await
     }
 
     /// Brings parts of a record into the exchange; answers what becomes of the record in this

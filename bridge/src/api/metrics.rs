@@ -79,6 +79,15 @@ async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
         queues.get_or_create(&What { what }).set(signed(count));
     }
     registry.register("queue", "How many are at this stage", queues);
+    let oldest = Family::<What, Gauge>::default();
+    for (what, since) in status.oldest {
+        oldest.get_or_create(&What { what }).set(signed(since));
+    }
+    registry.register(
+        "oldest_timestamp_seconds",
+        "Since when the oldest of what is under way waits",
+        oldest,
+    );
     let hindered = Family::<Lane, Gauge>::default();
     for lane in LANES.into_iter().chain([ENDPOINTS, CLOCK]) {
         let is_hindered = status.hindrances.contains_key(lane);

@@ -1,22 +1,20 @@
 //! What went wrong, as RFC 9457 has it.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 /// The media type of a problem.
 const MEDIA_TYPE: &str = "application/problem+json";
 
 /// An answer that is no success: what is wrong, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoResponses)]
-#[response(
-    status = "default",
-    description = "A problem.",
-    content_type = "application/problem+json"
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The kind of problem; of these the status says all.
     #[serde(rename = "type")]
@@ -46,6 +44,17 @@ impl Problem {
         tracing::error!(%error, "the API cannot read the store");
         let why = "the store does not answer; the log says why";
         Self::of(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+}
+
+/// In the description each path names the one schema.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let schema = Ref::from_schema_name("Problem");
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new().description("A problem.");
+        let response = response.content(MEDIA_TYPE, content).build();
+        [("default".to_owned(), response.into())].into()
     }
 }
 

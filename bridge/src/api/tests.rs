@@ -366,7 +366,7 @@ async fn metrics_say_what_the_store_says() {
         "medsync_hindered{lane=\"relay\"} 1",
         "medsync_hindered{lane=\"ingest\"} 0",
         "medsync_last_round_timestamp_seconds 1000000",
-        "medsync_queue{what=\"consents waiting\"} 0",
+        "medsync_queue{what=\"consents_waiting\"} 0",
         "# EOF",
     ] {
         assert!(
@@ -377,6 +377,43 @@ async fn metrics_say_what_the_store_says() {
     let again = door.get("/metrics").await.text().await.expect("a text");
     let counted = "medsync_http_answers_total{method=\"GET\",path=\"/metrics\",status=\"200\"} 1";
     assert!(again.lines().any(|found| found == counted), "{again}");
+}
+
+/// The examples ask for nothing that is not there.
+#[tokio::test]
+async fn the_dashboard_and_the_rules_name_metrics_that_are_served() {
+    let door = Door::open().await;
+    door.get("/metrics").await;
+    let text = door.get("/metrics").await.text().await.expect("a text");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    for example in ["grafana-dashboard.json", "alerts.yml"] {
+        let asked = std::fs::read_to_string(examples.join(example)).expect("an example");
+        let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = asked.split(|c| !is_of_a_name(c));
+        let names: Vec<&str> = words.filter(|word| word.starts_with("medsync_")).collect();
+        assert!(!names.is_empty(), "{example} asks for nothing");
+        for name in names {
+            let family = name.strip_suffix("_total").unwrap_or(name);
+            let is_served = text.contains(&format!("# HELP {family} "));
+            assert!(is_served, "{example}: {name} is not in {text}");
+        }
+    }
+}
+
+/// Whom an alert wakes finds what to do.
+#[test]
+fn each_alert_is_in_the_operators_guide() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let rules = std::fs::read_to_string(docs.join("examples/alerts.yml")).expect("the rules");
+    let guide = std::fs::read_to_string(docs.join("OPERATING.md")).expect("the guide");
+    let named = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let named: Vec<&str> = named.collect();
+    assert_eq!(named.len(), 6);
+    for alert in named {
+        assert!(guide.contains(&format!("| `{alert}` |")), "{alert}");
+    }
 }
 
 #[tokio::test]
@@ -399,5 +436,8 @@ async fn the_tracked_description_is_what_the_code_says() {
         std::fs::write(&tracked, &text).expect("written");
     }
     let there = std::fs::read_to_string(&tracked).expect("docs/openapi.json");
-    assert_eq!(text, there, "MEDSYNC_BLESS=1 writes what the code says now");
+    assert!(
+        text == there,
+        "MEDSYNC_BLESS=1 writes what the code says now"
+    );
 }

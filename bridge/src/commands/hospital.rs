@@ -514,6 +514,7 @@ impl Status {
                 "last_round_at": status.last_round_at,
                 "counts": status.counts,
                 "access": status.access,
+                "oldest": status.oldest,
                 "circles": alarms,
                 "hindrances": status.hindrances.into_values().collect::<Vec<_>>(),
             }));
@@ -523,7 +524,7 @@ impl Status {
             None => println!("the daemon has not run yet: medsync up --config ..."),
         }
         for (what, count) in status.counts.iter().chain(&status.access) {
-            println!("{count:6} {what}");
+            println!("{count:6} {}", what.replace('_', " "));
         }
         for circle in circles {
             let state = match circle.alarm {

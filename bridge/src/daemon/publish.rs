@@ -75,15 +75,16 @@ async fn copy_revocations(pipeline: &Pipeline) -> Result<(), PipelineError> {
             continue;
         };
         let copies = due.copies;
-        if copies > COPIES_MAX + 1 {
-            continue;
-        }
-        if copies > COPIES_MAX {
+        if due.attempts == COPIES_MAX {
             tracing::error!(
                 handle = %revocation.handle,
                 "ALARM: the hospital brings no revocation to the chain: see `medsync patient show`",
             );
-            note_copies(pipeline, &revocation.handle, due, Ok(true)).await?;
+        }
+        if copies > COPIES_MAX {
+            if due.attempts == COPIES_MAX {
+                note_copies(pipeline, &revocation.handle, due, Ok(false)).await?;
+            }
             continue;
         }
         let opening = (&revocation.secret, revocation.claim_key);
@@ -135,7 +136,7 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
         let Some(due) = due_copies(pipeline, &grant.commitment).await? else {
             continue;
         };
-        let copied = copy_grant(pipeline, &grant, due.copies, &mut circles).await;
+        let copied = copy_grant(pipeline, &grant, due, &mut circles).await;
         note_copies(pipeline, &grant.commitment, due, copied).await?;
     }
     Ok(())
@@ -146,7 +147,7 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
 async fn copy_grant(
     pipeline: &Pipeline,
     grant: &OpenGrant,
-    copies: u32,
+    due: Due,
     circles: &mut BTreeMap<ContextId, Vec<Consent>>,
 ) -> Result<bool, PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
@@ -180,16 +181,16 @@ async fn copy_grant(
         store.grant_is_settled(grant.commitment).await?;
         return Ok(false);
     }
-    if copies > COPIES_MAX {
+    if due.attempts >= COPIES_MAX {
         tracing::error!(consent = %grant.commitment, "ALARM: the hospital anchors no consent");
         store.grant_is_settled(grant.commitment).await?;
         return Ok(false);
     }
     circle
-        .grant(&kept.terms, &kept.opening, &kept.signature, copies)
+        .grant(&kept.terms, &kept.opening, &kept.signature, due.copies)
         .await?;
     tracing::warn!(
-        consent = %grant.commitment, copies,
+        consent = %grant.commitment, copies = due.copies,
         "a consent is in no block for long; it was written down once more",
     );
     Ok(true)

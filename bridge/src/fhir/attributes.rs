@@ -160,7 +160,8 @@ fn authors<'a>(said: impl Iterator<Item = &'a Value>) -> Vec<AuthorId> {
         let reference = std::iter::once(author)
             .chain(parts)
             .find_map(|place| place["reference"].as_str())
-            .filter(|reference| !reference.is_empty());
+            // One that is contained has a name in this resource alone.
+            .filter(|reference| !reference.is_empty() && !reference.starts_with('#'));
         match reference {
             Some(reference) => {
                 authors.push(AuthorId(Sha256Digest::of(reference.as_bytes()).0));

@@ -12,20 +12,16 @@ use serde_json::Value;
 
 const DAY_S: u64 = 24 * 60 * 60;
 
-/// Where a resource says when its data is from: the first of these that it has.
-const DATES: [&str; 20] = [
-    "effectiveDateTime",
-    "effectiveInstant",
-    "effectivePeriod",
-    "onsetDateTime",
-    "onsetPeriod",
-    "performedDateTime",
-    "performedPeriod",
-    "occurrenceDateTime",
-    "occurrencePeriod",
+/// Where a resource says when its data is from: the first of these that it has. One that ends in
+/// `[x]` has a type in its name.
+const DATES: [&str; 15] = [
+    "effective[x]",
+    "onset[x]",
+    "performed[x]",
+    "occurrence[x]",
     "period",
     "billablePeriod",
-    "servicedPeriod",
+    "serviced[x]",
     "started",
     "authoredOn",
     "recordedDate",
@@ -36,17 +32,29 @@ const DATES: [&str; 20] = [
     "birthDate",
 ];
 
+/// What an element of a resource says; of one without a value, what is said instead, which is no
+/// date.
+fn said<'a>(resource: &'a Value, element: &str) -> Option<&'a Value> {
+    let is_it = |name: &str| match element.strip_suffix("[x]") {
+        None => name == element,
+        Some(stem) => name
+            .strip_prefix(stem)
+            .is_some_and(|of| of.starts_with(|c: char| c.is_ascii_uppercase())),
+    };
+    let fields = resource.as_object()?;
+    let value = fields.iter().find(|(name, _)| is_it(name));
+    let instead = || {
+        fields
+            .iter()
+            .find(|(name, _)| name.strip_prefix('_').is_some_and(is_it))
+    };
+    value.or_else(instead).map(|(_, value)| value)
+}
+
 /// The date of a resource's data, of which these are the parts.
-pub(super) fn of(parts: &[&Value]) -> Option<UnixSeconds> {
-    let said: Vec<&Value> = parts
-        .iter()
-        .filter_map(|part| {
-            DATES
-                .iter()
-                .map(|field| &part[*field])
-                .find(|value| !value.is_null())
-        })
-        .collect();
+pub(super) fn of<'a>(parts: &[&'a Value]) -> Option<UnixSeconds> {
+    let of_part = |part: &&'a Value| DATES.iter().find_map(|element| said(part, element));
+    let said: Vec<&Value> = parts.iter().filter_map(of_part).collect();
     let dates: Option<Vec<UnixSeconds>> = said.into_iter().map(date).collect();
     let dates = dates?;
     let first = *dates.first()?;
@@ -136,6 +144,22 @@ mod tests {
             let resource = json!({"effectivePeriod": no_day, "issued": "2019-01-01"});
             assert_eq!(of(resource), None, "{no_day}");
         }
+        for in_words in [
+            "onsetString",
+            "onsetAge",
+            "_onsetDateTime",
+            "performedRange",
+            "_date",
+        ] {
+            let resource = json!({in_words: "2005", "issued": "2019-01-01"});
+            assert_eq!(of(resource), None, "{in_words}");
+        }
+        let explained = json!({"birthDate": "2019-01-01", "_birthDate": {"extension": []}});
+        assert_eq!(of(explained), day);
+        assert_eq!(
+            of(json!({"onsets": "2005", "performer": [], "issued": "2019-01-01"})),
+            day
+        );
         assert_eq!(of(json!({"date": 7})), None);
         assert_eq!(of(json!({})), None);
     }

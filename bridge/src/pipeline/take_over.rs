@@ -30,6 +30,8 @@ const UNHEARD_S: u64 = 7 * 24 * 60 * 60;
 
 /// How long a circle is asked about its consents at most; this lane is everybody's.
 const LOOK_UP_MAX: Duration = Duration::from_secs(60);
+/// After how long it is asked again at most, in seconds.
+const LOOKED_UP_AGAIN_S_MAX: u64 = 60 * 60;
 
 /// Looks up where consents stand. A circle that does not answer keeps its own waiting, and is asked
 /// ever more seldom; one that is stopped is not asked.
@@ -48,6 +50,7 @@ pub async fn take_over_places(
             Err(PipelineError::Broken(why))
         });
         match looked_up {
+            Err(error @ PipelineError::Chain(_)) => return Err(error),
             Err(error) if place::is_node_down(&error) || error.is_of_the_store() => {
                 return Err(error);
             }
@@ -61,11 +64,13 @@ pub async fn take_over_places(
     Ok(())
 }
 
-/// The longer a consent is looked up in vain, the more seldom it is.
+/// A circle that does not say where its consents stand is asked again ever more seldom, and at
+/// least each hour.
 async fn look_up_later(pipeline: &Pipeline, context: ContextId) -> Result<(), PipelineError> {
     let (store, now) = (&pipeline.store, pipeline.now());
     for unsure in store.unsure_consents(context, now).await? {
-        let wait_s = SETTLED_S.max(now.0.saturating_sub(unsure.seen_at.0) / 2);
+        let age_s = now.0.saturating_sub(unsure.seen_at.0);
+        let wait_s = (age_s / 2).clamp(SETTLED_S, LOOKED_UP_AGAIN_S_MAX);
         let again = UnixSeconds(now.0 + wait_s);
         store
             .stands_nowhere(unsure.commitment, unsure.nowhere_since, again)

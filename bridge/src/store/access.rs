@@ -347,8 +347,8 @@ impl Store {
     /// A database that refuses.
     pub async fn access_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT 'requests ' || state AS what, COUNT(*) AS n FROM requests GROUP BY state \
-             UNION ALL SELECT 'releases ' || state, COUNT(*) FROM releases GROUP BY state \
+            "SELECT 'requests_' || state AS what, COUNT(*) AS n FROM requests GROUP BY state \
+             UNION ALL SELECT 'releases_' || state, COUNT(*) FROM releases GROUP BY state \
              ORDER BY 1",
         )
         .fetch_all(&self.db)

@@ -481,7 +481,7 @@ impl Store {
     /// A database that refuses.
     pub async fn anchoring_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let mut counts = vec![(
-            "consents waiting".to_owned(),
+            "consents_waiting".to_owned(),
             count(self, "SELECT COUNT(*) FROM consents WHERE batch IS NULL").await?,
         )];
         let rows = sqlx::query("SELECT state, COUNT(*) AS n FROM batches GROUP BY state")
@@ -489,26 +489,52 @@ impl Store {
             .await?;
         for row in rows {
             let state: String = row.try_get("state")?;
-            counts.push((format!("batches {state}"), unsigned(row.try_get("n")?)));
+            counts.push((format!("batches_{state}"), unsigned(row.try_get("n")?)));
         }
         for (what, sql) in [
             (
-                "consents whose circle is yet to be told",
+                "consents_untold",
                 "SELECT COUNT(*) FROM consents JOIN batches ON consents.batch = batches.id \
                  WHERE batches.state = 'anchored' AND told_at IS NULL",
             ),
             (
-                "revocations on their way",
+                "revocations_on_their_way",
                 "SELECT COUNT(*) FROM revocations WHERE state IN ('waiting', 'submitted')",
             ),
             (
-                "revocations held: of no consent that is known here",
+                "revocations_held",
                 "SELECT COUNT(*) FROM revocations WHERE state = 'held'",
             ),
         ] {
             counts.push((what.to_owned(), count(self, sql).await?));
         }
         Ok(counts)
+    }
+
+    /// Since when the oldest of what is under way waits, by what it is; nothing of what is not.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn oldest_waiting(&self) -> Result<Vec<(&'static str, UnixSeconds)>, StoreError> {
+        let mut oldest = Vec::new();
+        for (what, sql) in [
+            (
+                "consents_waiting",
+                "SELECT MIN(ingested_at) FROM consents WHERE batch IS NULL",
+            ),
+            (
+                "batches_open",
+                "SELECT MIN(sealed_at) FROM batches WHERE state <> 'anchored'",
+            ),
+            (
+                "revocations_on_their_way",
+                "SELECT MIN(seen_at) FROM revocations WHERE state IN ('waiting', 'submitted')",
+            ),
+        ] {
+            let since: Option<i64> = sqlx::query_scalar(sql).fetch_one(&self.db).await?;
+            oldest.extend(since.map(|since| (what, UnixSeconds(unsigned(since)))));
+        }
+        Ok(oldest)
     }
 }
 

@@ -100,6 +100,16 @@ impl Store {
         let payload = PAYLOAD.seal(self, &name, row.payload.to_string().as_bytes())?;
         let mut transaction = self.db.begin("plan_record").await?;
         sqlx::query(
+            "UPDATE record_keys SET renamed = $3 WHERE context = $1 AND $3 <> \
+             COALESCE(renamed, record) AND COALESCE(renamed, record) = \
+             (SELECT record FROM records WHERE context = $1 AND local_key = $2)",
+        )
+        .bind(context.to_string())
+        .bind(&name)
+        .bind(row.record.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
             "INSERT INTO records (context, local_key, record, version, payload_sha256) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, local_key) DO UPDATE SET \
              record = excluded.record, version = excluded.version, \
@@ -165,7 +175,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO erased (context, record, version, erased_at) \
              SELECT context, record, version, $3 FROM record_keys \
-             WHERE context = $1 AND ($2 IS NULL OR record = $2) ON CONFLICT DO NOTHING",
+             WHERE context = $1 AND ($2 IS NULL OR record = $2 OR renamed = $2) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(context.to_string())
         .bind(&record)
@@ -181,7 +192,8 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let gone = sqlx::query(
-            "DELETE FROM record_keys WHERE context = $1 AND ($2 IS NULL OR record = $2)",
+            "DELETE FROM record_keys \
+             WHERE context = $1 AND ($2 IS NULL OR record = $2 OR renamed = $2)",
         )
         .bind(context.to_string())
         .bind(&record)
@@ -276,8 +288,8 @@ impl Store {
         context: ContextId,
     ) -> Result<BTreeMap<RecordRef, bool>, StoreError> {
         let rows = sqlx::query(
-            "SELECT record, version, record IN (SELECT record FROM records WHERE context = $1) \
-             AS is_current FROM record_keys WHERE context = $1",
+            "SELECT record, version, renamed IS NULL AS is_current FROM record_keys \
+             WHERE context = $1",
         )
         .bind(context.to_string())
         .fetch_all(&self.db)

@@ -5,7 +5,7 @@
 
 mod answers;
 mod ended;
-mod hostile;
+pub(super) mod hostile;
 mod parts;
 mod passing;
 mod preview;

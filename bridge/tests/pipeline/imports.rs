@@ -2,9 +2,11 @@
 
 use medsync::config::Role;
 use medsync::import::{Imported, import};
-use medsync_protocol::audit::RecordRef;
+use medsync::source::Circle;
+use medsync_protocol::audit::{Body, RecordRef};
 use medsync_protocol::ids::{RecordId, UnixSeconds};
 
+use super::access::hostile::said_elsewhere;
 use super::circle::{CONTEXT, Refuses};
 use super::writes::party::party;
 use super::{START, World, patient, world};
@@ -38,10 +40,14 @@ async fn what_may_have_been_erased_is_imported_only_if_somebody_says_that_it_was
         record: RecordId([77; 32]),
         version: 1,
     };
-    store
-        .stay_erased(CONTEXT, &[unknown], now)
-        .await
-        .expect("noted");
+    // No daemon has read what the own log says since.
+    let says = Body::Erased {
+        order: None,
+        said_by: None,
+        records: vec![unknown],
+    };
+    let entry = said_elsewhere(says).await;
+    world.circle.append_log(&entry).await.expect("taken");
     assert_eq!(
         imported(&world, "2", "final", false).await,
         Imported::Written
@@ -67,6 +73,36 @@ async fn what_may_have_been_erased_is_imported_only_if_somebody_says_that_it_was
     );
 }
 
+/// What was written after the backup has a version that this home has no key to.
+#[tokio::test]
+async fn a_version_that_another_home_wrote_is_followed_by_the_next() {
+    let world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    assert_eq!(
+        imported(&world, "1", "final", false).await,
+        Imported::Written
+    );
+    let mut second = world.circle.all_records().swap_remove(0);
+    second.version.0 = 2;
+    second.key.0 = [202; 32];
+    second.key_for_custodian = Vec::new();
+    let what = RecordRef {
+        record: second.record,
+        version: 3,
+    };
+    world.circle.add_record(second, Vec::new());
+    for _ in 0..2 {
+        let outcome = imported(&world, "1", "amended", false).await;
+        assert!(!matches!(outcome, Imported::Refused(_)), "{outcome:?}");
+    }
+    let all = world.circle.all_records();
+    assert_eq!(all.len(), 3);
+    let store = &world.pipeline.store;
+    let secret = store.record_secret(CONTEXT, what).await.expect("the store");
+    assert!(secret.is_some());
+    assert_eq!(all[2].version.0, 3);
+}
+
 /// All versions of a record share a place, which has an end.
 #[tokio::test]
 async fn a_version_that_finds_no_room_is_written_under_another_name() {
@@ -89,8 +125,16 @@ async fn a_version_that_finds_no_room_is_written_under_another_name() {
     let keyed = keyed.expect("the store");
     let is_current = |record| keyed[&RecordRef { record, version: 1 }];
     assert!(!is_current(first.record) && is_current(second.record));
+    // Whoever has the resource erased has both names of it erased.
+    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
     assert_eq!(
         imported(&world, "1", "amended", false).await,
         Imported::Unchanged
+    );
+    let gone = store.erase_records(CONTEXT, Some(second.record), now).await;
+    assert_eq!(
+        gone.expect("erased"),
+        3,
+        "one of a version that found no room"
     );
 }

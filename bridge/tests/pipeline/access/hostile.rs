@@ -38,7 +38,7 @@ fn record_row(number: u8, version: u32) -> RecordRow {
 }
 
 /// An entry of the custodian's that this store did not write.
-async fn said_elsewhere(says: Body) -> LogEntry {
+pub(crate) async fn said_elsewhere(says: Body) -> LogEntry {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(folder.path(), &secret())
         .await

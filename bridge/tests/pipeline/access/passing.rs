@@ -48,41 +48,39 @@ async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over
     assert_eq!(released.count(), 1);
 }
 
-/// Whoever denies and dies before the exchange has it releases nothing on the permission of before.
+/// Whoever denies and dies before the exchange has it releases nothing on the permission of before,
+/// noted or not.
 #[tokio::test]
 async fn what_was_denied_after_it_was_permitted_is_released_no_more() {
-    let mut study = Study::begin(Vec::new()).await;
-    study.settle().await;
-    let request = study.ask("HRESCH", |_| ()).await;
-    study.settle().await;
-    let log = study.world.circle.log_entries();
-    let copy = log.iter().find(|entry| entry.entry.kind == Kind::Requested);
-    let (store, now) = (study.world.pipeline.store.clone(), study.world.clock.now());
-    let denied = Body::Denied {
-        request: copy.expect("a copy").digest(),
-        reason: DenialReason::Withdrawn,
-        based_on: Vec::new(),
-    };
-    let (author, mut random) = (custodian_author(), system_random());
-    let said = medsync::audit::append(&store, CONTEXT, &author, &denied, now, &mut random);
-    said.await.expect("kept");
-    daemon::publish_log(&study.world.pipeline)
-        .await
-        .expect("published");
-    store
-        .request_is(request, RequestState::Permitted, now)
-        .await
-        .expect("noted");
-    add_record(&study.world, RECORDS).await;
-    study.settle().await;
-    let kinds = study.kinds();
-    let after = kinds.iter().skip_while(|kind| **kind != Kind::Denied);
-    assert!(
-        !after.clone().any(|kind| *kind == Kind::Released),
-        "{kinds:?}"
-    );
-    assert_eq!(study.denial(), Some(DenialReason::Withdrawn));
-    assert_eq!(study.exchange.released().len(), usize::from(RECORDS));
+    for state in [RequestState::New, RequestState::Permitted] {
+        let mut study = Study::begin(Vec::new()).await;
+        study.settle().await;
+        let request = study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        let log = study.world.circle.log_entries();
+        let copy = log.iter().find(|entry| entry.entry.kind == Kind::Requested);
+        let store = study.world.pipeline.store.clone();
+        let now = study.world.clock.now();
+        let denied = Body::Denied {
+            request: copy.expect("a copy").digest(),
+            reason: DenialReason::Withdrawn,
+            based_on: Vec::new(),
+        };
+        let (author, mut random) = (custodian_author(), system_random());
+        let said = medsync::audit::append(&store, CONTEXT, &author, &denied, now, &mut random);
+        said.await.expect("kept");
+        daemon::publish_log(&study.world.pipeline)
+            .await
+            .expect("published");
+        store.request_is(request, state, now).await.expect("noted");
+        add_record(&study.world, RECORDS).await;
+        study.settle().await;
+        let kinds = study.kinds();
+        let mut after = kinds.iter().skip_while(|kind| **kind != Kind::Denied);
+        assert!(!after.any(|kind| *kind == Kind::Released), "{kinds:?}");
+        assert_eq!(study.denial(), Some(DenialReason::Withdrawn));
+        assert_eq!(study.exchange.released().len(), usize::from(RECORDS));
+    }
 }
 
 /// A version that is to be written and is not there yet does not leave the one before as it was.

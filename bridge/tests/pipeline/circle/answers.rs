@@ -283,6 +283,13 @@ impl Circle for FakeCircle {
         if refuses == Refuses::LaterVersions && record.version.0 > 1 {
             return Err(refusal("put_record"));
         }
+        let is_another = |there: &Record| {
+            (there.record, there.version) == (record.record, record.version)
+                && there.key_for_custodian != record.key_for_custodian
+        };
+        if self.all_records().iter().any(is_another) {
+            return Err(super::refused("put_record", "record_version"));
+        }
         let written = self.take_record(record);
         fault.map_or(Ok(written), |_| Err(broken("put_record")))
     }
