@@ -30,8 +30,8 @@ const PUBLISHED_PER_ROUND: u32 = 16;
 const PARTS_PER_ROUND: usize = 16;
 /// How long one that was hindered rests.
 const TRIED_AGAIN_AFTER_S: u64 = 10;
-/// How long after its entry a release waits for a record that is not permitted any more, and of
-/// which it is not settled that a consent ended: what an endpoint says once may be taken back.
+/// How long a release waits for a record that is not permitted any more, and of which it is not
+/// settled that a consent ended: what an endpoint says once may be taken back.
 const WAITS_S: u64 = 60 * 60;
 
 /// Logs the release of everything that is permitted now and not released on this request yet.
@@ -130,7 +130,6 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         .await?
         .ok_or_else(|| PipelineError::Broken("a release without its entry".into()))?;
     crate::audit::read_back(&*circle, &logged).await?;
-    let said_at = logged.entry.at;
     let Body::Released {
         records, based_on, ..
     } = logged.body
@@ -141,7 +140,7 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         request: row.request,
         logged_as: Some(row.logged_as),
         records: records.clone(),
-        based_on,
+        based_on: based_on.clone(),
     };
     let entry = desk.log(&*exchange, &says).await?;
     // A daemon that was down for a while must not hand over what was revoked meanwhile.
@@ -155,9 +154,17 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         entry: &entry,
     };
     let done = store.handed_over(row.logged_as).await?;
-    let is_due = |what: &RecordRef| decided.records.contains_key(what) && !done.contains(what);
-    let is_denied = |what: &RecordRef| !decided.records.contains_key(what) && !done.contains(what);
-    let are_denied = records.iter().any(is_denied);
+    // By a consent that the entry names: it is what an end is looked for of.
+    let is_permitted = |what: &RecordRef| {
+        let permits = decided.records.get(what).into_iter().flatten();
+        permits
+            .into_iter()
+            .any(|consent| based_on.contains(consent))
+    };
+    let are_denied = records
+        .iter()
+        .any(|what| !done.contains(what) && !is_permitted(what));
+    let is_due = |what: &RecordRef| is_permitted(what) && !done.contains(what);
     let under_way = store.carried_parts(row.logged_as).await?;
     let (mut room, mut is_whole, mut hindered) = (PARTS_PER_ROUND, true, Ok(()));
     for what in records.into_iter().filter(is_due) {
@@ -177,12 +184,7 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         }
     }
     hindered?;
-    let age_s = desk.pipeline.now().0.saturating_sub(said_at.0);
-    let is_settled = matches!(
-        erase::ended(desk, row).await?,
-        Some((_, Certainty::Settled))
-    );
-    if are_denied && !is_settled && age_s < WAITS_S {
+    if waits_for_denied(desk, row, are_denied).await? {
         let why = "records of it are not permitted for now; it waits for them for an hour";
         return Err(PipelineError::Broken(why.into()));
     }
@@ -195,6 +197,34 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
     } else {
         Ok(Published::InPart)
     }
+}
+
+/// Whether a release waits for records that are not permitted for now, since when it notes.
+async fn waits_for_denied(
+    desk: &Desk,
+    row: &ReleaseRow,
+    are_denied: bool,
+) -> Result<bool, PipelineError> {
+    let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
+    let fact = format!("denied:{}", row.logged_as);
+    let since = store.fact(&fact).await?.filter(|since| !since.is_empty());
+    if !are_denied {
+        if since.is_some() {
+            store.state_fact(&fact, "").await?;
+        }
+        return Ok(false);
+    }
+    if matches!(
+        erase::ended(desk, row).await?,
+        Some((_, Certainty::Settled))
+    ) {
+        return Ok(false);
+    }
+    let Some(since) = since.and_then(|since| since.parse().ok()) else {
+        store.state_fact(&fact, &now.to_string()).await?;
+        return Ok(true);
+    };
+    Ok(now.0.abs_diff(since) < WAITS_S)
 }
 
 /// What became of one record.

@@ -133,6 +133,9 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
         if pipeline.now().0.abs_diff(grant.made_at.0) < PLACED_WITHIN_S {
             continue;
         }
+        if store.circle(grant.context).await?.alarm.is_some() {
+            continue;
+        }
         let Some(due) = due_copies(pipeline, &grant.commitment).await? else {
             continue;
         };
@@ -161,9 +164,6 @@ async fn copy_grant(
         return Ok(false);
     }
     let row = store.circle(grant.context).await?;
-    if row.alarm.is_some() {
-        return Ok(false);
-    }
     let circle = guard::enter(&*pipeline.circles, store, &row, now).await?;
     let shown = match circles.entry(grant.context) {
         Entry::Occupied(known) => known.into_mut(),

@@ -172,6 +172,15 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let record = record.map(|record| record.to_string());
         let mut transaction = self.db.begin("erase_records").await?;
+        // All of its resource, by whatever name it is asked for.
+        let record: Option<String> = sqlx::query_scalar(
+            "SELECT COALESCE((SELECT MAX(renamed) FROM record_keys \
+             WHERE context = $1 AND record = $2), $2)",
+        )
+        .bind(context.to_string())
+        .bind(&record)
+        .fetch_one(&mut *transaction)
+        .await?;
         sqlx::query(
             "INSERT INTO erased (context, record, version, erased_at) \
              SELECT context, record, version, $3 FROM record_keys \

@@ -6,6 +6,7 @@
 mod answers;
 mod ended;
 pub(super) mod hostile;
+mod judged;
 mod parts;
 mod passing;
 mod preview;

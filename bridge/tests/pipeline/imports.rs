@@ -103,38 +103,34 @@ async fn a_version_that_another_home_wrote_is_followed_by_the_next() {
     assert_eq!(all[2].version.0, 3);
 }
 
-/// All versions of a record share a place, which has an end.
+/// All versions of a record share a place, which has an end. Whoever has the resource erased, by
+/// either name, has all of it erased.
 #[tokio::test]
 async fn a_version_that_finds_no_room_is_written_under_another_name() {
-    let world = world(Vec::new()).await;
-    world.circle.add_enrolment(patient().public_key());
-    assert_eq!(
-        imported(&world, "1", "final", false).await,
-        Imported::Written
-    );
-    let first = world.circle.all_records().swap_remove(0);
-    world.circle.refuse(Refuses::LaterVersions);
-    assert_eq!(
-        imported(&world, "1", "amended", false).await,
-        Imported::Written
-    );
-    let [_, second] = world.circle.all_records().try_into().expect("two records");
-    let second: medsync::source::Record = second;
-    assert_ne!(second.record, first.record);
-    let keyed = world.pipeline.store.keyed_records(CONTEXT).await;
-    let keyed = keyed.expect("the store");
-    let is_current = |record| keyed[&RecordRef { record, version: 1 }];
-    assert!(!is_current(first.record) && is_current(second.record));
-    // Whoever has the resource erased has both names of it erased.
-    let (store, now) = (&world.pipeline.store, UnixSeconds(START));
-    assert_eq!(
-        imported(&world, "1", "amended", false).await,
-        Imported::Unchanged
-    );
-    let gone = store.erase_records(CONTEXT, Some(second.record), now).await;
-    assert_eq!(
-        gone.expect("erased"),
-        3,
-        "one of a version that found no room"
-    );
+    for by_first in [true, false] {
+        let world = world(Vec::new()).await;
+        world.circle.add_enrolment(patient().public_key());
+        let outcome = imported(&world, "1", "final", false).await;
+        assert_eq!(outcome, Imported::Written);
+        let first = world.circle.all_records().swap_remove(0);
+        world.circle.refuse(Refuses::LaterVersions);
+        for expected in [Imported::Written, Imported::Unchanged] {
+            assert_eq!(imported(&world, "1", "amended", false).await, expected);
+        }
+        let second = world.circle.all_records().swap_remove(1);
+        assert_ne!(second.record, first.record);
+        let (store, now) = (&world.pipeline.store, UnixSeconds(START));
+        let keyed = store.keyed_records(CONTEXT).await.expect("the store");
+        let is_current = |record| keyed[&RecordRef { record, version: 1 }];
+        assert!(!is_current(first.record) && is_current(second.record));
+        let named = if by_first { &first } else { &second };
+        let gone = store.erase_records(CONTEXT, Some(named.record), now).await;
+        assert_eq!(
+            gone.expect("erased"),
+            3,
+            "one of a version that found no room"
+        );
+        let again = imported(&world, "1", "amended", false).await;
+        assert!(matches!(again, Imported::Refused(_)), "{again:?}");
+    }
 }

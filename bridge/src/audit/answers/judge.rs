@@ -144,8 +144,7 @@ impl Judge {
             .iter()
             .filter_map(|(entry, _)| order_in(entry))
             .collect();
-        let heard_until = log.iter().map(|(entry, _)| entry.entry.at).max();
-        let heard_until = heard_until.unwrap_or(UnixSeconds(0));
+        let said: Vec<UnixSeconds> = log.iter().map(|(entry, _)| entry.entry.at).collect();
         let mut faults = Vec::new();
         for (entry, seen_at) in log {
             let (seq, at) = (entry.entry.seq, entry.entry.at);
@@ -180,9 +179,9 @@ impl Judge {
                     if matches!(entry.body, Body::Permitted { .. }) {
                         permitted.insert(*request);
                     } else if !ordered.contains(&entry.digest()) {
-                        if self.is_over(based_on, heard_until, KnownTo::Custodian) {
+                        if self.is_over(based_on, &said, KnownTo::Custodian) {
                             faults.push(Fault::NotOrdered { seq });
-                        } else if self.is_over(based_on, heard_until, KnownTo::InReach) {
+                        } else if self.is_over(based_on, &said, KnownTo::InReach) {
                             let records = records.clone();
                             faults.push(Fault::Unproven { seq, records });
                         }
@@ -285,15 +284,23 @@ impl Judge {
         records.iter().filter(is_uncovered).copied().collect()
     }
 
-    /// Whether the custodian heard so long ago that one of these consents ended, that what was
-    /// released on it should have been ordered erased.
-    fn is_over(&self, based_on: &[Commitment], heard_until: UnixSeconds, known: KnownTo) -> bool {
-        let due = UnixSeconds(heard_until.0.saturating_sub(ORDERED_WITHIN_S));
+    /// Whether the custodian went on saying things for so long, since it first said something when
+    /// it had heard that one of these consents ended, that what was released on it should have been
+    /// ordered erased. Who is down orders nothing.
+    fn is_over(&self, based_on: &[Commitment], said: &[UnixSeconds], known: KnownTo) -> bool {
+        let is_long_over = |end: UnixSeconds| {
+            let after = said.iter().filter(|at| **at >= end);
+            let (first, last) = (after.clone().min(), after.max());
+            first
+                .zip(last)
+                .is_some_and(|(first, last)| last.0 >= first.0.saturating_add(ORDERED_WITHIN_S))
+        };
         self.consents.iter().flatten().any(|consent| {
-            let candidate = &consent.candidate;
-            let revoked = consent.revoked.as_known(known);
-            based_on.contains(&candidate.commitment)
-                && (candidate.opening.is_over(due) || revoked.is_some_and(|at| at <= due))
+            let opening = &consent.candidate.opening;
+            let expired = Some(opening.not_after).filter(|at| *at != UnixSeconds(0));
+            let ends = [expired, consent.revoked.as_known(known)];
+            based_on.contains(&consent.candidate.commitment)
+                && ends.into_iter().flatten().any(is_long_over)
         })
     }
 }

@@ -2,15 +2,18 @@
 
 use medsync::daemon;
 use medsync::seams::{Clock, system_random};
+use medsync::source::Circle;
 use medsync::store::access::RequestState;
 use medsync_protocol::audit::{Body, DenialReason, EntryKind as Kind, RecordRef};
 use medsync_protocol::ids::{RecordId, Sha256Digest, UnixSeconds};
+use medsync_protocol::signature::SecretKey;
 
-use super::super::START;
 use super::super::circle::{CONTEXT, custodian_author};
 use super::super::faults::{Fault, Plan};
+use super::super::keys::change;
+use super::super::{START, anchorer, consent_to, patient};
 use super::records::{add_described, add_record, first_version, observation, resource};
-use super::{RECORDS, Study};
+use super::{RECORDS, Study, researcher};
 
 /// How long a release that was hindered rests, in seconds, and a little.
 const REST_S: u64 = 11;
@@ -46,6 +49,42 @@ async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over
         .into_iter()
         .filter(|kind| *kind == Kind::Released);
     assert_eq!(released.count(), 1);
+}
+
+/// A key leaves on a consent that its entry names, or not at all: the end of another would order
+/// nothing erased.
+#[tokio::test]
+async fn what_another_consent_permits_is_not_handed_over_on_an_entry_of_before() {
+    let silent = (1..=u32::from(RECORDS)).map(|call| Plan {
+        operation: "put_release",
+        call,
+        fault: Fault::Failed,
+    });
+    let mut study = Study::begin(silent.collect()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.custodians_round().await;
+    assert!(study.kinds().contains(&Kind::Released));
+    let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    let changed = change(&patient(), &next, 0, &patient());
+    let circle = study.world.circle.clone();
+    circle.change_key(&changed, 1).await.expect("taken");
+    let recipient = researcher().public_key();
+    let another = consent_to(recipient, &next, 2, CONTEXT, anchorer());
+    circle.add_consent(another.0);
+    for _ in 0..4 {
+        study.world.clock.advance(REST_S);
+        study.settle().await;
+    }
+    assert!(study.exchange.released().is_empty());
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let released = study.exchange.released();
+    assert_eq!(
+        released.len(),
+        usize::from(RECORDS),
+        "on a request of its own"
+    );
 }
 
 /// Whoever denies and dies before the exchange has it releases nothing on the permission of before,

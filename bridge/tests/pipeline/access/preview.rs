@@ -30,7 +30,7 @@ use super::{Study, exchange_row_of_recipient, researcher};
 /// Later than any round of these tests.
 const MUCH_LATER: UnixSeconds = UnixSeconds(START + 1_000_000);
 /// The record to which something happens; there are three, from 0.
-const ODD: u8 = 1;
+pub(super) const ODD: u8 = 1;
 
 fn codes(system: &str, code: &str) -> CodeSet {
     CodeSet::collect([Code::new(system, code)]).expect("one short code")
@@ -40,12 +40,12 @@ fn other_key() -> SecretKey {
     SecretKey::from_scalar(&[4; 32]).expect("a scalar")
 }
 
-fn just_the_odd_one() -> SortedSet<RecordId> {
+pub(super) fn just_the_odd_one() -> SortedSet<RecordId> {
     SortedSet::collect([RecordId([ODD; 32])]).expect("one")
 }
 
 /// A consent to the researcher with other terms than everything.
-fn consent_with(number: u64, change: impl FnOnce(&mut Terms)) -> (Consent, SignedGrant) {
+pub(super) fn consent_with(number: u64, change: impl FnOnce(&mut Terms)) -> (Consent, SignedGrant) {
     let recipient = researcher().public_key();
     let (mut consent, _) = consent_to(recipient, &patient(), number, CONTEXT, anchorer());
     change(&mut consent.terms);
@@ -53,7 +53,7 @@ fn consent_with(number: u64, change: impl FnOnce(&mut Terms)) -> (Consent, Signe
 }
 
 /// What the researcher asks: everything for research; it understands these obligations.
-fn question(understood: CodeSet) -> Question {
+pub(super) fn question(understood: CodeSet) -> Question {
     Question {
         recipient: researcher().public_key(),
         purposes: codes("act", "HRESCH"),
