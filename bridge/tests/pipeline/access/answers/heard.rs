@@ -115,3 +115,29 @@ async fn hostile_member_keeps_a_revocation_from_the_custodian_and_accuses_nobody
     let why = read_and_judged(&patients).await;
     assert!(why.contains("that no consent carries"), "{why}");
 }
+
+/// Who is down orders nothing, and has a day from when it is back.
+#[tokio::test]
+async fn a_custodian_that_was_down_for_long_is_not_accused_when_it_is_back() {
+    let (study, ..) = Study::answered().await;
+    let pipeline = &study.world.pipeline;
+    let (handle, now) = (study.signed.secrets.handle(), study.world.clock.now());
+    let landed = pipeline.store.revocation_landed(handle, now, now).await;
+    landed.expect("noted");
+    pipeline
+        .store
+        .settle_revocation(handle)
+        .await
+        .expect("noted");
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    ingest::ingest_all(pipeline).await.expect("read");
+    let ended_at = study.world.clock.now().0;
+    study.world.clock.advance(120 * 60 * MINUTE_S);
+    for hours in [48, 49, 71] {
+        study.is_in_reach(ended_at + hours * 60 * MINUTE_S).await;
+        assert_eq!(study.faults().await, [], "{hours} h");
+    }
+    study.is_in_reach(ended_at + 73 * 60 * MINUTE_S).await;
+    assert_ne!(study.faults().await, []);
+}
