@@ -106,20 +106,19 @@ struct Model {
 
 impl Model {
     async fn begin() -> Self {
-        let nothing = consent_with(1, |terms| {
+        let first = consent_with(1, |terms| {
             terms.provision.records = just_the_odd_one();
             terms.provision.kind = ProvisionKind::Permit;
         });
-        let mut granted = Vec::new();
-        granted.push(Granted {
+        let granted = vec![Granted {
             denies: false,
             is_odd: true,
             times: (0, 0),
             by: 0,
             is_revoked: false,
-            signed: nothing.1.clone(),
-        });
-        let study = Study::begin_with(Vec::new(), nothing).await;
+            signed: first.1.clone(),
+        }];
+        let study = Study::begin_with(Vec::new(), first).await;
         let pipeline = Pipeline {
             block_age_s_max: ANY_AGE_S,
             ..study.world.pipeline.clone()
