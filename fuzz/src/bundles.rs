@@ -1,6 +1,7 @@
 //! FHIR bundles.
 
 use medsync::fhir::{ENTRIES_LEN_MAX, RESOURCE_BYTES_MAX, parse_bundle};
+use medsync_protocol::decide::Concept;
 use serde_json::Value;
 
 /// A bundle: each resource that is taken is JSON within its bounds, and alone in a bundle it is
@@ -30,7 +31,10 @@ pub fn bundle(bytes: &[u8]) -> bool {
         };
         assert_eq!(again.payload, resource.payload);
         assert_eq!(again.attributes, resource.attributes);
-        assert!(!resource.attributes.classes.is_empty());
+        // None where one cannot be read; each is of the resource's type too.
+        for Concept(codes) in &resource.attributes.classes {
+            assert_eq!(codes[0].code, resource.resource_type);
+        }
     }
     !read.resources.is_empty()
 }
