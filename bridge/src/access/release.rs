@@ -183,8 +183,11 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
             Err(error) => hindered = hindered.and(Err(error)),
         }
     }
+    if !are_denied {
+        forget_denied(desk, row).await?;
+    }
     hindered?;
-    if waits_for_denied(desk, row, are_denied).await? {
+    if are_denied && waits_for_denied(desk, row).await? {
         let why = "records of it are not permitted for now; it waits for them for an hour";
         return Err(PipelineError::Broken(why.into()));
     }
@@ -199,27 +202,33 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
     }
 }
 
-/// Whether a release waits for records that are not permitted for now, since when it notes.
-async fn waits_for_denied(
-    desk: &Desk,
-    row: &ReleaseRow,
-    are_denied: bool,
-) -> Result<bool, PipelineError> {
-    let (store, now) = (&desk.pipeline.store, desk.pipeline.now());
-    let fact = format!("denied:{}", row.logged_as);
-    let since = store.fact(&fact).await?.filter(|since| !since.is_empty());
-    if !are_denied {
-        if since.is_some() {
-            store.state_fact(&fact, "").await?;
-        }
-        return Ok(false);
+/// Under which name it is kept since when records of a release are not permitted.
+fn denied_fact(row: &ReleaseRow) -> String {
+    format!("denied:{}", row.logged_as)
+}
+
+async fn forget_denied(desk: &Desk, row: &ReleaseRow) -> Result<(), PipelineError> {
+    let (store, fact) = (&desk.pipeline.store, denied_fact(row));
+    if store
+        .fact(&fact)
+        .await?
+        .is_some_and(|since| !since.is_empty())
+    {
+        store.state_fact(&fact, "").await?;
     }
+    Ok(())
+}
+
+/// Whether a release waits for records that are not permitted for now; since when, it notes.
+async fn waits_for_denied(desk: &Desk, row: &ReleaseRow) -> Result<bool, PipelineError> {
     if matches!(
         erase::ended(desk, row).await?,
         Some((_, Certainty::Settled))
     ) {
         return Ok(false);
     }
+    let (store, now, fact) = (&desk.pipeline.store, desk.pipeline.now(), denied_fact(row));
+    let since = store.fact(&fact).await?;
     let Some(since) = since.and_then(|since| since.parse().ok()) else {
         store.state_fact(&fact, &now.to_string()).await?;
         return Ok(true);

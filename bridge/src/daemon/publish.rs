@@ -133,9 +133,6 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
         if pipeline.now().0.abs_diff(grant.made_at.0) < PLACED_WITHIN_S {
             continue;
         }
-        if store.circle(grant.context).await?.alarm.is_some() {
-            continue;
-        }
         let Some(due) = due_copies(pipeline, &grant.commitment).await? else {
             continue;
         };
@@ -145,7 +142,7 @@ async fn copy_grants(pipeline: &Pipeline) -> Result<(), PipelineError> {
     Ok(())
 }
 
-/// Writes a consent down once more, unless it is over, its circle is stopped or shows the block
+/// Writes a consent down once more, unless it is over, or its circle shows the block
 /// that has it; answers whether it did. After the last time it says so and looks no more.
 async fn copy_grant(
     pipeline: &Pipeline,

@@ -484,7 +484,7 @@ impl Store {
     }
 
     /// Consents that were granted here and are not settled: no circle was seen to show a block with
-    /// them, and they are not over; the oldest first.
+    /// them, and they are not over; the oldest first, without those of circles that are stopped.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -492,8 +492,9 @@ impl Store {
         let rows = sqlx::query(
             "SELECT commitment, context, request, made_at FROM grants \
              WHERE commitment IS NOT NULL AND NOT EXISTS \
-             (SELECT 1 FROM facts WHERE name = 'settled:' || commitment) \
-             ORDER BY made_at, counter LIMIT $1",
+             (SELECT 1 FROM facts WHERE name = 'settled:' || commitment) AND NOT EXISTS \
+             (SELECT 1 FROM circles WHERE circles.context = grants.context \
+             AND alarm IS NOT NULL) ORDER BY made_at, counter LIMIT $1",
         )
         .bind(i64::from(len_max))
         .fetch_all(&self.db)

@@ -286,14 +286,12 @@ impl Judge {
 
     /// Whether the custodian went on saying things for so long, since it first said something when
     /// it had heard that one of these consents ended, that what was released on it should have been
-    /// ordered erased. Who is down orders nothing.
+    /// ordered erased. Who is down orders nothing. `said` is in the order of time.
     fn is_over(&self, based_on: &[Commitment], said: &[UnixSeconds], known: KnownTo) -> bool {
         let is_long_over = |end: UnixSeconds| {
-            let after = said.iter().filter(|at| **at >= end);
-            let (first, last) = (after.clone().min(), after.max());
-            first
-                .zip(last)
-                .is_some_and(|(first, last)| last.0 >= first.0.saturating_add(ORDERED_WITHIN_S))
+            let after = &said[said.partition_point(|at| *at < end)..];
+            let between = after.first().zip(after.last());
+            between.is_some_and(|(first, last)| last.0 - first.0 >= ORDERED_WITHIN_S)
         };
         self.consents.iter().flatten().any(|consent| {
             let opening = &consent.candidate.opening;

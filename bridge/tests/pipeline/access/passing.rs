@@ -51,6 +51,41 @@ async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over
     assert_eq!(released.count(), 1);
 }
 
+/// Two lies hours apart, between which something else hinders it, are no more than one.
+#[tokio::test]
+async fn hostile_endpoint_says_revoked_twice_and_it_is_handed_over_all_the_same() {
+    const FAILURES: u32 = 64;
+    let silent = (1..=FAILURES).map(|call| Plan {
+        operation: "put_release",
+        call,
+        fault: Fault::Failed,
+    });
+    let mut study = Study::begin(silent.collect()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.custodians_round().await;
+    let handle = study.signed.secrets.handle();
+    let chain = study.world.chain.clone();
+    chain.grow(3 * START);
+    for _ in 0..2 {
+        study.world.clock.advance(REST_S);
+        chain.revoke_past_everybody(handle, UnixSeconds(START));
+        study.custodians_round().await;
+        chain.forget_revocation(handle);
+        for _ in 0..8 {
+            study.world.clock.advance(10 * 60);
+            study.custodians_round().await;
+        }
+    }
+    assert!(study.exchange.released().is_empty());
+    while study.world.faults.calls("put_release") <= FAILURES {
+        study.world.clock.advance(REST_S);
+        study.custodians_round().await;
+    }
+    study.settle().await;
+    assert_eq!(study.exchange.released().len(), usize::from(RECORDS));
+}
+
 /// A key leaves on a consent that its entry names, or not at all: the end of another would order
 /// nothing erased.
 #[tokio::test]
