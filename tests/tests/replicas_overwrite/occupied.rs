@@ -4,7 +4,6 @@ use medsync_app::layout::Kind;
 use medsync_app::limits::SHARD_LEN_MAX;
 use medsync_protocol::ids::{Sha256Digest, to_base64};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
-use medsync_protocol::signature::PublicKey;
 use medsync_tests::circle::{
     CONTEXT, Consent, Logged, PATIENT, PATIENT_AUTHOR, change_key_arguments, enrolled, public_key,
 };
@@ -188,14 +187,16 @@ fn copies_take_up_no_more_than_half_of_a_members_room() {
     let (_, mut patient) = enrolled(CONTEXT);
     let consent = Consent::sound(&patient, 1);
     let own = consent.revoke_arguments();
-    let claim_key: PublicKey = own["claim_key"].as_str().unwrap().parse().unwrap();
+    let claim_key = consent.signed.secrets.claim_key.public_key();
     let is_beside = |secret: &RevocationSecret| {
         let handle = Handle::of(secret.hash(), claim_key);
         let shard = |handle: Handle| Kind::Revocations.shard_of(&handle.to_bytes());
         shard(handle) == shard(consent.signed.opening.handle)
     };
     let secrets = (1_u64..).map(|number| RevocationSecret::parse(&format!("{number:#x}")));
-    let mut beside = secrets.map(Result::unwrap).filter(is_beside);
+    let mut beside = secrets
+        .map(|secret| secret.expect("a felt"))
+        .filter(is_beside);
     let mut arguments = |copies: u32| {
         let secret = beside.next().expect("no end").reveal_text();
         json!({ "secret": secret, "claim_key": own["claim_key"], "copies": copies })
