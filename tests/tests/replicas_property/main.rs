@@ -17,7 +17,7 @@ mod world;
 
 use medsync_tests::seeds::seeded;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
 use steps::step;
 use world::play;
@@ -32,20 +32,20 @@ const FAILURES: &str = concat!(
 fn config(part: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     seeded(ProptestConfig {
-        cases: default.cases / part,
+        cases: (default.cases / part).max(1),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILURES))),
         ..default
     })
 }
 
-proptest! {
-    #![proptest_config(config(10))]
-
-    #[test]
-    fn replicas_converge_on_the_models_states_decisions_and_logs(
-        steps in prop::collection::vec(step(), 1..48),
-        order in 0..97usize,
-    ) {
+#[test]
+fn replicas_converge_on_the_models_states_decisions_and_logs() {
+    // `proptest!` would take the environment's number of cases in the place of a part of it.
+    let mut runner = TestRunner::new(config(10));
+    let lists = (prop::collection::vec(step(), 1..48), 0..97usize);
+    let outcome = runner.run(&lists, |(steps, order)| {
         play(steps, order);
-    }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
 }
