@@ -1,7 +1,7 @@
 //! Key changes: kept whatever becomes of them, and what is anchored of whom.
 
 use medsync::daemon;
-use medsync::pipeline::{Pipeline, ingest};
+use medsync::pipeline::ingest;
 use medsync::source::{Circle, EntryKind, SignedKeyChange};
 use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::{ChangedBy, KeyChange};
@@ -108,11 +108,7 @@ async fn a_key_change_is_written_down_again_for_a_while() {
     let change = change(&patient(), &next(4), 0, &recovery());
     world.circle.change_key(&change, 1).await.expect("taken");
     round(&mut world).await;
-    let patients = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let patients = world.without_accounts();
     let soon = [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4)];
     for (after, copies) in soon.into_iter().chain([(1 << 20, 4), (1 << 20, 4)]) {
         world.clock.advance(after);
@@ -135,11 +131,7 @@ async fn hostile_thief_has_none_of_its_changes_written_again() {
     let change = change(&patient(), &next(4), 0, &patient());
     world.circle.change_key(&change, 1).await.expect("taken");
     round(&mut world).await;
-    let patients = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let patients = world.without_accounts();
     for _ in 0..8 {
         world.clock.advance(1 << 20);
         daemon::copy_unheard(&patients).await.expect("asked");

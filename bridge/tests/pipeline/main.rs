@@ -122,6 +122,15 @@ impl World {
         self.pipeline.last_tree = LastTree::default();
     }
 
+    /// The same of a patient who leaves everything to the hospital's accounts.
+    fn without_accounts(&self) -> Pipeline {
+        Pipeline {
+            anchor_account: None,
+            revoke_account: None,
+            ..self.pipeline.clone()
+        }
+    }
+
     async fn enter_other(&self) {
         let row = CircleRow {
             context: OTHER,

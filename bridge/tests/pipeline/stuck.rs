@@ -1,7 +1,7 @@
 //! Transactions that stay out of all blocks, and batches that cannot be sent.
 
 use medsync::daemon;
-use medsync::pipeline::{Pipeline, ingest, relay, watch};
+use medsync::pipeline::{ingest, relay, watch};
 use medsync::source::{AnchorReport, Circle, EntryKey, Revocation, StageReport};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::UnixSeconds;
@@ -86,11 +86,7 @@ async fn a_circle_that_was_walked_in_times_to_come_is_walked_each_hour() {
 #[tokio::test]
 async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
     let world = world(Vec::new()).await;
-    let pipeline = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let pipeline = world.without_accounts();
     fill(&world.circle);
     ingest::ingest_all(&pipeline).await.expect("read");
     let soon = [(0, 1), (600, 2), (600, 3), (600, 3), (600, 4)];
@@ -109,11 +105,7 @@ async fn a_patient_writes_down_again_what_the_chain_does_not_hear_of() {
 #[tokio::test]
 async fn a_copy_that_finds_no_place_is_tried_again_ever_more_seldom() {
     let world = world(Vec::new()).await;
-    let pipeline = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let pipeline = world.without_accounts();
     fill(&world.circle);
     ingest::ingest_all(&pipeline).await.expect("read");
     world.circle.refuse(Refuses::Copies);
@@ -138,11 +130,7 @@ async fn a_copy_that_finds_no_place_is_tried_again_ever_more_seldom() {
 #[tokio::test]
 async fn hostile_revocations_of_nothing_are_not_written_down_again() {
     let world = world(Vec::new()).await;
-    let pipeline = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let pipeline = world.without_accounts();
     world.circle.add_revocation(revocation_of(&consent(0).1));
     ingest::ingest_all(&pipeline).await.expect("read");
     for _ in 0..8 {
@@ -279,11 +267,7 @@ async fn a_patient_writes_down_again_a_consent_that_has_no_place() {
         .await
         .expect("kept");
     world.circle.add_consent(there);
-    let patients = Pipeline {
-        anchor_account: None,
-        revoke_account: None,
-        ..world.pipeline.clone()
-    };
+    let patients = world.without_accounts();
     let copies = async |after: u64| {
         world.clock.advance(after);
         for _ in 0..8 {

@@ -31,7 +31,7 @@ pub struct Openings {
     #[arg(long)]
     restored_at: Option<u64>,
     /// Print the opening of this handle alone, which receipts name. With `--restored-at` it may
-    /// have been restored at any time since: a month takes some minutes.
+    /// have been restored at any time since: each day of it takes about a minute.
     #[arg(long)]
     find: Option<Handle>,
 }

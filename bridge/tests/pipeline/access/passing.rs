@@ -18,12 +18,11 @@ use super::{RECORDS, Study, researcher};
 /// How long a release that was hindered rests, in seconds, and a little.
 const REST_S: u64 = 11;
 
-/// The log says what is released; one word of an endpoint does not make it untrue for good.
-#[tokio::test]
-async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over_later() {
-    let silent = (1..=u64::from(RECORDS)).map(|call| Plan {
+/// A study whose release is in the logs, and whose keys so many calls do not bring out.
+async fn logged_and_not_handed_over(calls: u32) -> Study {
+    let silent = (1..=calls).map(|call| Plan {
         operation: "put_release",
-        call: call.try_into().expect("few"),
+        call,
         fault: Fault::Failed,
     });
     let mut study = Study::begin(silent.collect()).await;
@@ -32,6 +31,13 @@ async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over
     study.custodians_round().await;
     assert!(study.kinds().contains(&Kind::Released));
     assert!(study.exchange.released().is_empty());
+    study
+}
+
+/// The log says what is released; one word of an endpoint does not make it untrue for good.
+#[tokio::test]
+async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over_later() {
+    let mut study = logged_and_not_handed_over(u32::from(RECORDS)).await;
     let handle = study.signed.secrets.handle();
     let chain = study.world.chain.clone();
     chain.revoke_past_everybody(handle, UnixSeconds(START));
@@ -55,15 +61,7 @@ async fn hostile_endpoint_says_revoked_at_the_handing_over_and_it_is_handed_over
 #[tokio::test]
 async fn hostile_endpoint_says_revoked_twice_and_it_is_handed_over_all_the_same() {
     const FAILURES: u32 = 64;
-    let silent = (1..=FAILURES).map(|call| Plan {
-        operation: "put_release",
-        call,
-        fault: Fault::Failed,
-    });
-    let mut study = Study::begin(silent.collect()).await;
-    study.settle().await;
-    study.ask("HRESCH", |_| ()).await;
-    study.custodians_round().await;
+    let mut study = logged_and_not_handed_over(FAILURES).await;
     let handle = study.signed.secrets.handle();
     let chain = study.world.chain.clone();
     chain.grow(3 * START);
@@ -90,16 +88,7 @@ async fn hostile_endpoint_says_revoked_twice_and_it_is_handed_over_all_the_same(
 /// nothing erased.
 #[tokio::test]
 async fn what_another_consent_permits_is_not_handed_over_on_an_entry_of_before() {
-    let silent = (1..=u32::from(RECORDS)).map(|call| Plan {
-        operation: "put_release",
-        call,
-        fault: Fault::Failed,
-    });
-    let mut study = Study::begin(silent.collect()).await;
-    study.settle().await;
-    study.ask("HRESCH", |_| ()).await;
-    study.custodians_round().await;
-    assert!(study.kinds().contains(&Kind::Released));
+    let mut study = logged_and_not_handed_over(u32::from(RECORDS)).await;
     let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
     let changed = change(&patient(), &next, 0, &patient());
     let circle = study.world.circle.clone();
