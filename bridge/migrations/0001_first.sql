@@ -238,6 +238,7 @@ CREATE TABLE log (
     head_batch INTEGER
 );
 CREATE INDEX log_by_number ON log (context, author_key, seq);
+CREATE INDEX log_by_time ON log (context, at, digest);
 CREATE INDEX log_by_subject ON log (subject);
 CREATE INDEX log_by_release ON log (logged_as) WHERE logged_as IS NOT NULL;
 CREATE INDEX log_by_kind ON log (kind, context, digest);

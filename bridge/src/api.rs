@@ -1,45 +1,62 @@
-//! The HTTP API: the one door to a party's `medsync` for programs and operators.
+//! The HTTP API: the one door to a party's `medsync` for people's pages, programs and operators.
 //!
-//! It listens on loopback and believes nobody for that: other programs of the machine need the
-//! operator's token, and a page in a browser gets no answer, whatever name it gave to this address.
-//! Nothing here signs, writes to a circle or reaches the node's own API. Every answer that is no
-//! success is a problem of RFC 9457.
+//! It listens on loopback and believes nobody for that: whoever asks is logged in by a login key,
+//! or shows the operator's token, and reads what is theirs. A page in a browser is answered if its
+//! origin is named in the configuration, whatever name it gave to this address. Nothing here has
+//! an account that signs, or reaches the node's own API. Every answer that is no success is a
+//! problem of RFC 9457.
 
-use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+    HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use medsync_client::wire;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+mod caller;
+mod circles;
+mod events;
+mod exchanges;
+mod login;
+mod logs;
 mod metrics;
 mod operator;
+mod origins;
 mod problem;
 mod server;
+mod sessions;
 mod status;
-#[cfg(test)]
-mod tests;
 
+pub use events::watch_circles;
 pub use operator::{OperatorToken, TOKEN_FILE};
+pub use origins::Origins;
 pub use problem::Problem;
 pub use server::{Bounds, serve};
 
-use crate::seams::Clock;
-use crate::store::Store;
+use crate::config::StaffConfig;
+use crate::guard::{self, GuardError};
+use crate::pipeline::Pipeline;
+use crate::source::Circle;
+use crate::store::circles::CircleRow;
+use events::Events;
 use metrics::Counted;
+use sessions::Sessions;
 
 /// How many requests a second all together may make, and how many at once.
 const REQUESTS_A_SECOND: u32 = 200;
@@ -47,6 +64,15 @@ const REQUESTS_AT_ONCE: u32 = 400;
 /// The same for requests with a wrong token.
 const WRONG_TOKENS_A_SECOND: u32 = 5;
 const WRONG_TOKENS_AT_ONCE: u32 = 20;
+/// The same for challenges and logins: whoever is logged in needs none for a while.
+const LOGINS_A_SECOND: u32 = 15;
+const LOGINS_AT_ONCE: u32 = 60;
+/// How many answers ask the party's node at once: the daemon's lanes need it too.
+const NODE_READS_AT_ONCE: usize = 8;
+/// The longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long a browser remembers which pages may ask.
+const PAGES_FOR: Duration = Duration::from_secs(10 * 60);
 /// What every answer says to a browser: nothing in it is code, a page, or to be kept.
 const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
@@ -57,33 +83,89 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (REFERRER_POLICY, "no-referrer"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
-/// The name of the operator's scheme in the API's description.
-const OPERATOR: &str = "operator";
+/// The names of the schemes in the API's description: an operator's token, and a session's.
+const SCHEMES: [&str; 2] = ["operator", "session"];
 
 /// What the API answers from.
 pub struct Api {
-    store: Store,
-    clock: Arc<dyn Clock>,
+    /// Without accounts.
+    pipeline: Pipeline,
     token: OperatorToken,
+    staff: Vec<StaffConfig>,
+    origins: Origins,
     bounds: Bounds,
     requests: DefaultDirectRateLimiter,
     wrong_tokens: DefaultDirectRateLimiter,
+    logins: DefaultDirectRateLimiter,
+    sessions: Sessions,
+    events: Events,
+    node_reads: Semaphore,
+    /// Whole logs are checked one at a time.
+    checks: Semaphore,
     counted: Counted,
 }
 
 impl Api {
-    /// Over a party's store; who shows the token is its operator.
+    /// Over a party's store, node and chain; who shows the token is its operator.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, token: OperatorToken, bounds: Bounds) -> Self {
+    pub fn new(
+        pipeline: Pipeline,
+        token: OperatorToken,
+        staff: Vec<StaffConfig>,
+        origins: Origins,
+        bounds: Bounds,
+    ) -> Self {
         Self {
-            store,
-            clock,
+            pipeline: Pipeline {
+                anchor_account: None,
+                revoke_account: None,
+                ..pipeline
+            },
             token,
+            staff,
+            origins,
             bounds,
             requests: limiter(REQUESTS_A_SECOND, REQUESTS_AT_ONCE),
             wrong_tokens: limiter(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE),
+            logins: limiter(LOGINS_A_SECOND, LOGINS_AT_ONCE),
+            sessions: Sessions::default(),
+            events: Events::default(),
+            node_reads: Semaphore::new(NODE_READS_AT_ONCE),
+            checks: Semaphore::new(1),
             counted: Counted::default(),
         }
+    }
+
+    /// Enters a circle through the guard, in turn with other readers.
+    async fn try_enter(&self, row: &CircleRow) -> Result<Result<Entered<'_>, GuardError>, Problem> {
+        let turn = self.node_reads.acquire().await;
+        let stops = |_| Problem::of(StatusCode::SERVICE_UNAVAILABLE, "this is about to stop");
+        let (turn, pipeline) = (turn.map_err(stops)?, &self.pipeline);
+        let now = pipeline.now();
+        let entered = guard::enter(&*pipeline.circles, &pipeline.store, row, now).await;
+        Ok(entered.map(|circle| Entered {
+            circle,
+            _turn: turn,
+        }))
+    }
+
+    /// The same for who needs the circle itself.
+    async fn enter(&self, row: &CircleRow) -> Result<Entered<'_>, Problem> {
+        Ok(self.try_enter(row).await??)
+    }
+}
+
+/// A circle, as long as it is this reader's turn.
+struct Entered<'a> {
+    circle: Box<dyn Circle>,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Deref for Entered<'_> {
+    type Target = dyn Circle;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.circle
     }
 }
 
@@ -100,25 +182,41 @@ fn limiter(a_second: u32, at_once: u32) -> DefaultDirectRateLimiter {
         title = "MedSync",
         description = "The door to a party's medsync. Errors are problems of RFC 9457."
     ),
-    components(schemas(Problem))
+    components(schemas(wire::Problem))
 )]
 struct Description;
 
 /// All paths, and their description.
 fn described(api: &Arc<Api>) -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
-    let for_operators = OpenApiRouter::new()
+    let identified = OpenApiRouter::new()
+        .routes(routes!(login::session, login::log_out))
         .routes(routes!(status::status))
-        .routes(routes!(status::circles))
+        .routes(routes!(circles::circles))
+        .routes(routes!(circles::circle))
+        .routes(routes!(circles::consents))
+        .routes(routes!(circles::receipt))
+        .routes(routes!(circles::records))
+        .routes(routes!(circles::preview))
+        .routes(routes!(logs::log))
+        .routes(routes!(logs::check))
+        .routes(routes!(exchanges::requests))
+        .routes(routes!(exchanges::releases))
+        .routes(routes!(exchanges::receipts))
+        .routes(routes!(events::events))
         .routes(routes!(metrics::metrics))
-        .layer(from_fn_with_state(Arc::clone(api), operator::check));
+        .layer(from_fn_with_state(Arc::clone(api), caller::identify));
     let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(status::live))
         .routes(routes!(status::ready))
-        .merge(for_operators)
+        .routes(routes!(login::challenge))
+        .routes(routes!(login::log_in))
+        .merge(identified)
         .split_for_parts();
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = description.components.get_or_insert_default();
-    components.add_security_scheme(OPERATOR, SecurityScheme::Http(scheme));
+    for name in SCHEMES {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme(name, SecurityScheme::Http(scheme));
+    }
     (router, description)
 }
 
@@ -143,8 +241,22 @@ pub fn router(api: &Arc<Api>) -> Router {
                 "this path does not take that method",
             )
         })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(cors(&api.origins))
         .layer(from_fn_with_state(Arc::clone(api), pass))
         .with_state(Arc::clone(api))
+}
+
+/// Tells browsers which pages may ask: they carry their token themselves, so that there is no
+/// cookie to steal.
+fn cors(origins: &Origins) -> CorsLayer {
+    let pages = origins.pages().iter();
+    let pages = pages.filter_map(|page| HeaderValue::from_str(page).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(pages))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        .max_age(PAGES_FOR)
 }
 
 /// What every request passes: who asks from where, how often, and for how long.
@@ -171,29 +283,21 @@ fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
     }
     let headers = request.headers();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(is_this_machine) {
-        let why = "the Host header has to name a loopback address, such as 127.0.0.1:2628";
+    if !host.is_some_and(|host| api.origins.is_host(host)) {
+        let why = "the Host header has to name a loopback address, such as 127.0.0.1:2628, or \
+                   what api.origin in the configuration names";
         return Err(Problem::of(StatusCode::MISDIRECTED_REQUEST, why));
     }
-    // Programs send none. A page of this very address is none of ours yet.
-    if headers.contains_key(ORIGIN) {
-        let why = "no page in a browser may ask here";
+    // Programs send none.
+    let origin = headers
+        .get(ORIGIN)
+        .map(|origin| origin.to_str().unwrap_or_default());
+    if origin.is_some_and(|origin| !api.origins.is_page(origin)) {
+        let why = "pages of this origin may not ask here: api.pages in the configuration names \
+                   those that may";
         return Err(Problem::of(StatusCode::FORBIDDEN, why));
     }
     Ok(())
-}
-
-/// Whether a Host header names this machine by an address, or by the one name that no name server
-/// is asked for: a name that points here may be anybody's.
-fn is_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else {
-        return false;
-    };
-    let name = authority.host();
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = |ip: IpAddr| ip.is_loopback();
-    let is_us = name == "localhost" || address.parse().is_ok_and(is_loopback);
-    is_us && !host.contains('@')
 }
 
 fn with_headers(mut answer: Response) -> Response {
@@ -209,6 +313,9 @@ fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
 }

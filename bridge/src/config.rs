@@ -1,15 +1,18 @@
 //! One party's configuration: `medsync.toml` in its home folder.
 //!
 //! Unknown keys are refused, so that a misspelt one is noticed. Secrets stand in files of their
-//! own; the configuration names them. `MEDSYNC_RPC` (one endpoint in the place of all) and
-//! `MEDSYNC_NODE_API` override addresses, for programs that start parts on free ports.
+//! own; the configuration names them. The environment overrides single keys: `MEDSYNC__CHAIN__RPC`
+//! is `rpc` in `[chain]`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress};
+use medsync_protocol::signature::PublicKey;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -18,6 +21,8 @@ use crate::files::{self, FileError};
 
 const RETENTION_DAYS_MAX: u64 = 36_500;
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// How the names of variables begin that override the configuration.
+const OVERRIDES: &str = "MEDSYNC__";
 /// The configuration's name in a home folder.
 pub const CONFIG_FILE: &str = "medsync.toml";
 /// The key of the account that anchors, sealed in a home folder.
@@ -177,11 +182,64 @@ impl Default for RetentionConfig {
 }
 
 /// The HTTP API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
     /// Where it listens: a loopback address; port 0 picks a free one, which `medsync up` prints.
     pub listen: SocketAddr,
+    /// Under which origin a proxy that ends TLS makes it known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The origins of the pages that may ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<String>,
+    /// Who works here, and reads all of this home.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staff: Vec<StaffConfig>,
+}
+
+/// A member of the staff.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaffConfig {
+    /// What they are called here, and log in as.
+    pub name: String,
+    /// The public half of the key by which they log in.
+    pub login_key: PublicKey,
+}
+
+impl ApiConfig {
+    /// An API that listens there, and is for whoever has the operator's token or is enrolled.
+    #[must_use]
+    pub const fn at(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            origin: None,
+            pages: Vec::new(),
+            staff: Vec::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.listen.ip().is_loopback() {
+            return Err("api.listen is a loopback address, such as 127.0.0.1:2628".into());
+        }
+        for origin in self.origin.iter().chain(&self.pages) {
+            let is_one = Url::parse(origin)
+                .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *origin);
+            if !is_one {
+                return Err(format!(
+                    "{origin} is no origin, such as https://portal.example: scheme and name, and \
+                     the port if it is not the scheme's own"
+                ));
+            }
+        }
+        let names: BTreeSet<&str> = self.staff.iter().map(|one| one.name.as_str()).collect();
+        match names.len() == self.staff.len() && !names.contains("") {
+            true => Ok(()),
+            false => Err("each member of api.staff has a name of their own".into()),
+        }
+    }
 }
 
 /// A party's configuration.
@@ -218,16 +276,52 @@ fn relay_after_s() -> u64 {
     120
 }
 
-/// An address that the environment sets.
-fn address_of(name: &str) -> Result<Option<Url>, ConfigError> {
-    let Ok(text) = std::env::var(name) else {
-        return Ok(None);
-    };
-    let malformed = |why: url::ParseError| ConfigError::Malformed {
-        path: PathBuf::from(name),
-        why: why.to_string(),
-    };
-    text.parse().map(Some).map_err(malformed)
+/// What the environment says instead of the file, by the variable's name; in their order.
+fn overrides(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut overrides = Vec::new();
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(OVERRIDES)) else {
+            continue;
+        };
+        let value = value.into_string().map_err(|_| ConfigError::Malformed {
+            path: PathBuf::from(name),
+            why: "it is no text".into(),
+        })?;
+        overrides.push((name.to_owned(), value));
+    }
+    overrides.sort();
+    Ok(overrides)
+}
+
+/// A configuration with what the environment says instead. A value is TOML, or a text as it stands.
+fn overridden(
+    mut config: toml::Table,
+    overrides: &[(String, String)],
+) -> Result<toml::Table, ConfigError> {
+    for (name, value) in overrides {
+        let said = toml::from_str::<toml::Table>(&format!("value = {value}"));
+        let said = said.ok().and_then(|mut table| table.remove("value"));
+        let said = said.unwrap_or_else(|| toml::Value::String(value.clone()));
+        let path = name
+            .strip_prefix(OVERRIDES)
+            .unwrap_or_default()
+            .to_lowercase();
+        let (tables, key) = path.rsplit_once("__").unwrap_or(("", &path));
+        let mut table = &mut config;
+        for part in tables.split("__").filter(|part| !part.is_empty()) {
+            let inner = table
+                .entry(part)
+                .or_insert(toml::Value::Table(toml::Table::new()));
+            table = inner.as_table_mut().ok_or_else(|| ConfigError::Malformed {
+                path: PathBuf::from(name),
+                why: format!("{part} is no table"),
+            })?;
+        }
+        table.insert(key.to_owned(), said);
+    }
+    Ok(config)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
@@ -252,20 +346,35 @@ impl Config {
     /// # Errors
     /// A file that is absent or wrong; the error says where.
     pub fn load(home: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(home, std::env::vars_os())
+    }
+
+    /// The same in an environment.
+    fn load_with(
+        home: &Path,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
         let path = home.join(CONFIG_FILE);
-        let mut config = Self::parse(&path, &files::read_bounded(&path, CONFIG_BYTES_MAX)?)?;
-        if let Some(rpc) = address_of("MEDSYNC_RPC")? {
-            config.chain.rpc = vec![rpc];
-        }
-        if let Some(api) = address_of("MEDSYNC_NODE_API")? {
-            config.node.api = api;
+        let bytes = files::read_bounded(&path, CONFIG_BYTES_MAX)?;
+        // By itself first: its errors say where in the file.
+        let mut config = Self::parse(&path, &bytes)?;
+        let overrides = overrides(environment)?;
+        if !overrides.is_empty() {
+            let table = overridden(parse(&path, &bytes)?, &overrides)?;
+            let names: Vec<&str> = overrides.iter().map(|(name, _)| name.as_str()).collect();
+            config = table.try_into().map_err(|error: toml::de::Error| {
+                let why = format!("with {} from the environment: {error}", names.join(", "));
+                ConfigError::Malformed {
+                    path: path.clone(),
+                    why,
+                }
+            })?;
         }
         if config.chain.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
             return Err(ConfigError::Malformed { path, why });
         }
-        if config.api.is_some_and(|api| !api.listen.ip().is_loopback()) {
-            let why = "api.listen is a loopback address, such as 127.0.0.1:2628".into();
+        if let Some(Err(why)) = config.api.as_ref().map(ApiConfig::check) {
             return Err(ConfigError::Malformed { path, why });
         }
         if !(1..=RETENTION_DAYS_MAX).contains(&config.retention.days) {
@@ -386,6 +495,67 @@ mod tests {
         );
         let (_folder, path) = write(include_str!("../examples/verifier.toml"));
         VerifierConfig::load(&path).expect("the example");
+    }
+
+    #[test]
+    fn the_environment_overrides_single_keys_and_is_held_to_the_same_names() {
+        let (folder, path) = write(include_str!("../examples/medsync.toml"));
+        let load = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()));
+            Config::load_with(folder.path(), variables)
+        };
+        let as_written = load(&[("PATH", "/bin"), ("MEDSYNC_HOME", "/x")]).expect("the example");
+        let config = load(&[
+            ("MEDSYNC__CHAIN__RPC", r#"["https://one.example/"]"#),
+            ("MEDSYNC__NODE__API", "http://127.0.0.1:9/"),
+            ("MEDSYNC__RELAY_AFTER_S", "7"),
+            ("MEDSYNC__API__LISTEN", "127.0.0.1:0"),
+            ("MEDSYNC__BATCH__AGE_S_MAX", "5"),
+        ]);
+        let config = config.expect("overridden");
+        assert_eq!(config.chain.rpc.len(), 1);
+        assert_eq!(config.node.api.port(), Some(9));
+        assert_eq!((config.relay_after_s, config.batch.age_s_max), (7, 5));
+        assert_eq!(config.api.expect("an API").listen.port(), 0);
+        assert_eq!(config.batch.consents_max, as_written.batch.consents_max);
+        for (name, value, names) in [
+            ("MEDSYNC__CHAIN__RCP", "[]", "rcp"),
+            ("MEDSYNC__ROLE__NAME", "x", "role"),
+            ("MEDSYNC__CHAIN__RPC", "7", "MEDSYNC__CHAIN__RPC"),
+            ("MEDSYNC__CHAIN__RPC", "[]", "rpc"),
+            ("MEDSYNC__API__LISTEN", "0.0.0.0:1", "loopback"),
+        ] {
+            let error = load(&[(name, value)]).expect_err(name).to_string();
+            assert!(error.contains(names), "{name}: {error}");
+        }
+        let text = std::fs::read_to_string(&path).expect("the file");
+        assert_eq!(text, include_str!("../examples/medsync.toml"));
+    }
+
+    #[test]
+    fn origins_and_staff_are_checked() {
+        let text = include_str!("../examples/medsync.toml");
+        for (right, wrong, says) in [
+            (
+                "https://portal.hospital.example\"",
+                "https://portal.hospital.example/\"",
+                "no origin",
+            ),
+            ("https://portal.hospital.example\"", "*\"", "no origin"),
+            (
+                "https://medsync.hospital.example\"",
+                "medsync.hospital.example\"",
+                "no origin",
+            ),
+            ("name = \"ward-3\"", "name = \"\"", "name of their own"),
+        ] {
+            assert!(text.contains(right), "{right}");
+            let (folder, _) = write(&text.replace(right, wrong));
+            let error = Config::load(folder.path()).expect_err(wrong).to_string();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`access`] | requests answered, records released, erasures ordered; the recipient's side |
 //! | [`audit`] | the log: writing entries, publishing them, checking whole logs |
 //! | [`preview`] | what a recipient would get now: the answer of releases and of previews |
+//! | [`views`] | what people and programs see of circles, consents, logs |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
 //! | [`guard`] | the way into a circle: pins are compared whenever it is entered |
 //! | [`members`] | whom the patient admits, also when the patient's key changes |
@@ -50,3 +51,4 @@ pub mod source;
 pub mod status;
 pub mod store;
 pub mod verify;
+pub mod views;

@@ -26,7 +26,8 @@ use medsync_protocol::seal::RecordVersion;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::Terms;
-use serde::Serialize;
+
+pub use medsync_client::wire::Withheld;
 
 use crate::audit;
 use crate::pipeline::ingest::frozen_fact;
@@ -82,23 +83,8 @@ impl Question {
     }
 }
 
-/// Why a record is not released though consents may permit it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Withheld {
-    /// The custodian destroyed its keys to it.
-    Erased,
-    /// A later version was there, or was to be written, and is not there; it does not bring this
-    /// one back.
-    LaterVersionGone,
-    /// This custodian has no key to it: its home was restored from a backup of before.
-    NoKey,
-    /// Its payload is not on this node: nothing is handed over before it arrives.
-    NotHere,
-}
-
 /// What would become of one record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The record.
     pub record: RecordId,

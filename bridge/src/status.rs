@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use medsync_client::wire::{CircleStatus, Status};
 use medsync_protocol::ids::UnixSeconds;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::audit::forked_fact;
 use crate::daemon::LANES;
@@ -16,46 +15,28 @@ use crate::store::{Store, StoreError};
 /// How old the last round is of a daemon that runs, in seconds.
 const RUNS_S: u64 = 2 * 60;
 
-/// What is under way, and what hinders it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Status {
-    /// When the daemon last completed a round, in unix seconds; nothing if it never did.
-    pub last_round_at: Option<u64>,
-    /// Consents, batches and revocations, by how far they are.
-    pub counts: BTreeMap<String, u64>,
-    /// Requests and releases, by how far they are.
-    pub access: BTreeMap<String, u64>,
-    /// Since when the oldest of what is under way waits, in unix seconds: consents without a batch,
-    /// batches that are not on chain, revocations that are not. Nothing of what is not there.
-    pub oldest: BTreeMap<String, u64>,
-    /// What hinders the daemon, by the lane that it hinders; nothing of those that are well.
-    pub hindrances: BTreeMap<String, String>,
-}
-
-impl Status {
-    /// What a store says.
-    ///
-    /// # Errors
-    /// A store that does not answer.
-    pub async fn of(store: &Store) -> Result<Self, StoreError> {
-        let mut hindrances = BTreeMap::new();
-        let lanes = LANES.map(|lane| (lane, format!("{HINDRANCE}:{lane}")));
-        let others = [ENDPOINTS, CLOCK].map(|name| (name, name.to_owned()));
-        for (lane, fact) in lanes.into_iter().chain(others) {
-            let why = store.fact(&fact).await?.filter(|why| !why.is_empty());
-            hindrances.extend(why.map(|why| (lane.to_owned(), why)));
-        }
-        let oldest = store.oldest_waiting().await?.into_iter();
-        Ok(Self {
-            last_round_at: last_round(store).await?.map(|at| at.0),
-            counts: store.anchoring_counts().await?.into_iter().collect(),
-            access: store.access_counts().await?.into_iter().collect(),
-            oldest: oldest
-                .map(|(what, since)| (what.to_owned(), since.0))
-                .collect(),
-            hindrances,
-        })
+/// What is under way, and what hinders it, as the store says.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn status(store: &Store) -> Result<Status, StoreError> {
+    let mut hindrances = BTreeMap::new();
+    let lanes = LANES.map(|lane| (lane, format!("{HINDRANCE}:{lane}")));
+    let others = [ENDPOINTS, CLOCK].map(|name| (name, name.to_owned()));
+    for (lane, fact) in lanes.into_iter().chain(others) {
+        let why = store.fact(&fact).await?.filter(|why| !why.is_empty());
+        hindrances.extend(why.map(|why| (lane.to_owned(), why)));
     }
+    let oldest = store.oldest_waiting().await?.into_iter();
+    Ok(Status {
+        last_round_at: last_round(store).await?.map(|at| at.0),
+        counts: store.anchoring_counts().await?.into_iter().collect(),
+        access: store.access_counts().await?.into_iter().collect(),
+        oldest: oldest
+            .map(|(what, since)| (what.to_owned(), since.0))
+            .collect(),
+        hindrances,
+    })
 }
 
 /// When the daemon last completed a round.
@@ -74,60 +55,49 @@ pub fn runs(round_at: UnixSeconds, now: UnixSeconds) -> bool {
     now.0.abs_diff(round_at.0) <= RUNS_S
 }
 
-/// One circle or exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CircleStatus {
-    /// Its context: `0x` and 64 digits.
-    pub context: String,
-    /// `circle` or `exchange`; nothing if its row does not open.
-    pub kind: Option<String>,
-    /// What its people call it.
-    pub label: Option<String>,
-    /// What a person has to look at, if anything.
-    pub alarm: Option<String>,
+/// The first few circles and exchanges after a context, in the order of their contexts.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn circles_after(
+    store: &Store,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<CircleStatus>, StoreError> {
+    let mut page = Vec::new();
+    for read in store.circles_after(after, limit).await? {
+        page.push(match read {
+            Ok(row) => CircleStatus {
+                context: row.context.to_string(),
+                kind: Some(row.kind.name().to_owned()),
+                alarm: alarm(store, &row).await?,
+                label: Some(row.label),
+            },
+            Err(unreadable) => CircleStatus {
+                context: unreadable.name,
+                kind: None,
+                label: None,
+                alarm: Some(unreadable.why.to_string()),
+            },
+        });
+    }
+    Ok(page)
 }
 
-impl CircleStatus {
-    /// The first few after a context, in the order of their contexts.
-    ///
-    /// # Errors
-    /// A store that does not answer.
-    pub async fn page(store: &Store, after: &str, limit: u32) -> Result<Vec<Self>, StoreError> {
-        let mut page = Vec::new();
-        for read in store.circles_after(after, limit).await? {
-            page.push(match read {
-                Ok(row) => Self {
-                    context: row.context.to_string(),
-                    kind: Some(row.kind.name().to_owned()),
-                    alarm: alarm(store, &row).await?,
-                    label: Some(row.label),
-                },
-                Err(unreadable) => Self {
-                    context: unreadable.name,
-                    kind: None,
-                    label: None,
-                    alarm: Some(unreadable.why.to_string()),
-                },
-            });
+/// All circles and exchanges.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn all_circles(store: &Store) -> Result<Vec<CircleStatus>, StoreError> {
+    const AT_ONCE: u32 = 100;
+    let mut all: Vec<CircleStatus> = Vec::new();
+    loop {
+        let after = all.last().map(|last| last.context.clone());
+        let page = circles_after(store, &after.unwrap_or_default(), AT_ONCE).await?;
+        if page.is_empty() {
+            return Ok(all);
         }
-        Ok(page)
-    }
-
-    /// All of them.
-    ///
-    /// # Errors
-    /// A store that does not answer.
-    pub async fn all(store: &Store) -> Result<Vec<Self>, StoreError> {
-        const AT_ONCE: u32 = 100;
-        let mut all: Vec<Self> = Vec::new();
-        loop {
-            let after = all.last().map(|last| last.context.clone());
-            let page = Self::page(store, &after.unwrap_or_default(), AT_ONCE).await?;
-            if page.is_empty() {
-                return Ok(all);
-            }
-            all.extend(page);
-        }
+        all.extend(page);
     }
 }
 

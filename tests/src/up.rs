@@ -248,7 +248,7 @@ fn spawn(
         .arg(program("medsync")?)
         .args(["up", "--config"])
         .arg(home.join(CONFIG_FILE))
-        .envs(rpc.map(|rpc| ("MEDSYNC_RPC", rpc)))
+        .envs(rpc.map(|rpc| ("MEDSYNC__CHAIN__RPC", format!("[\"{rpc}\"]"))))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -1,6 +1,7 @@
 //! The whole story on real parts, while its processes are killed; and what is left at the hospital
 //! of records that it erased.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -10,6 +11,9 @@ use medsync::fhir::read_bundle;
 use medsync::parts;
 use medsync::party::Party;
 use medsync::store::Store;
+use medsync_client::Client as ApiClient;
+use medsync_client::wire::{Caller, Consent, ConsentState, Session};
+use medsync_protocol::audit::EntryKind;
 use medsync_protocol::ids::{ContextId, ContextKind, Sha256Digest};
 use medsync_protocol::seal::{RecordKey, SealedFor};
 use medsync_tests::medsync::medsync;
@@ -53,6 +57,7 @@ const PARTS: [Part; 7] = [
 fn the_story_ends_though_every_process_is_killed_once() {
     let mut story = play(&KILLS);
     let then = the_door_answers_its_operator(&story)
+        .and_then(|()| the_door_answers_whoever_is_enrolled(&story))
         .and_then(|()| recipient_leaves(&story))
         .and_then(|()| nothing_that_was_erased_opens(&mut story));
     if let Err(error) = then {
@@ -101,6 +106,58 @@ fn the_door_answers_its_operator(story: &Story) -> anyhow::Result<()> {
     ensure!(runtime.block_on(stranger)?.status() == 401);
     let log = std::fs::read_to_string(home.join("daemon.log"))?;
     ensure!(!log.contains(token.trim()), "the token is in the log");
+    Ok(())
+}
+
+/// A patient and a recipient log in at the hospital with the keys of their homes, and read what
+/// they see at home; nothing of their sessions stands in the log.
+fn the_door_answers_whoever_is_enrolled(story: &Story) -> anyhow::Result<()> {
+    let (runtime, door) = (Runtime::new()?, story.hospital()?.door()?);
+    let log_in = |who: &str| {
+        let home = story.path_text(who);
+        let said = medsync(&["login", "party", "--home", &home, "--api", door.as_str()])?;
+        let session: Session = serde_json::from_value(said.json()?)?;
+        let client = ApiClient::new(door.clone())?.with_token(&session.token);
+        anyhow::Ok((session, client, home))
+    };
+    let (patients, client, home) = log_in("patient")?;
+    let Caller::Patient { circle } = patients.caller else {
+        anyhow::bail!("{patients:?}");
+    };
+    let read = runtime.block_on(client.consents(circle, None))?.consents;
+    let shown = medsync(&["patient", "show", "--home", &home, "--json"])?.json()?;
+    let shown: Vec<Consent> = serde_json::from_value(shown["consents"].clone())?;
+    let standing = |all: &[Consent]| -> BTreeMap<String, ConsentState> {
+        let each = all.iter().map(|one| (one.consent.to_string(), one.state));
+        each.collect()
+    };
+    ensure!(
+        !read.is_empty() && standing(&read) == standing(&shown),
+        "{read:?} {shown:?}"
+    );
+    let log = runtime.block_on(client.log(circle, None))?.entries;
+    ensure!(
+        log.iter().any(|line| line.kind == EntryKind::Released),
+        "{log:?}"
+    );
+    let (recipients, client, _) = log_in("researcher")?;
+    let Caller::Recipient { exchange } = recipients.caller else {
+        anyhow::bail!("{recipients:?}");
+    };
+    let asked = runtime.block_on(client.requests(exchange, None))?.requests;
+    ensure!(
+        asked.iter().any(|asked| asked.state == "RELEASED"),
+        "{asked:?}"
+    );
+    let others = runtime.block_on(client.consents(circle, None));
+    ensure!(others.is_err(), "a recipient reads a patient's circle");
+    let log = std::fs::read_to_string(story.path("hospital").join("daemon.log"))?;
+    for session in [&patients, &recipients] {
+        ensure!(
+            !log.contains(&session.token),
+            "a session's token is in the log"
+        );
+    }
     Ok(())
 }
 

@@ -13,9 +13,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::caller::ForOperators;
+use super::caller::who::OPERATOR;
 use super::{Api, Problem, method_label};
 use crate::daemon::LANES;
-use crate::status::Status;
+use crate::status::status;
 use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS};
 
 /// OpenMetrics 1.0, which Prometheus reads.
@@ -55,7 +57,7 @@ impl Counted {
 
 /// What Prometheus reads: queues by what is in them, the daemon's last round, lanes that are
 /// hindered, circles with alarms, the clock, and answers of this API.
-#[utoipa::path(get, path = "/metrics", security(("operator" = [])), responses(
+#[utoipa::path(get, path = "/metrics", tag = OPERATOR, security(("operator" = [])), responses(
     (
         status = 200,
         description = "OpenMetrics.",
@@ -64,15 +66,17 @@ impl Counted {
     ),
     Problem,
 ))]
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let text = text(&api).await;
-    let text = text.map_err(|error| Problem::of_the_store(&error))?;
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+    _: ForOperators,
+) -> Result<Response, Problem> {
+    let text = text(&api).await?;
     let media_type = HeaderValue::from_static(MEDIA_TYPE);
     Ok(([(CONTENT_TYPE, media_type)], text).into_response())
 }
 
 async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
-    let status = Status::of(&api.store).await?;
+    let status = status(&api.pipeline.store).await?;
     let mut registry = Registry::with_prefix("medsync");
     let queues = Family::<What, Gauge>::default();
     for (what, count) in status.counts.into_iter().chain(status.access) {
@@ -101,8 +105,8 @@ async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
         "Whether something hinders a lane: 1 if so",
         hindered,
     );
-    let (circles, alarms) = api.store.circle_counts().await?;
-    let behind_s = api.store.fact(BEHIND).await?;
+    let (circles, alarms) = api.pipeline.store.circle_counts().await?;
+    let behind_s = api.pipeline.store.fact(BEHIND).await?;
     let behind_s = behind_s
         .and_then(|text| text.parse().ok())
         .unwrap_or_default();

@@ -2,18 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use rand::Rng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Api, Problem};
 use crate::files::{self, FileError};
 
 /// The token's name in a home folder: 64 digits and a line's end, for its owner alone.
@@ -56,25 +49,9 @@ impl OperatorToken {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    fn is(&self, shown: &str) -> bool {
+    pub(super) fn is(&self, shown: &str) -> bool {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
-}
-
-/// Lets an operator pass.
-pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION);
-    let shown = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if shown.is_some_and(|shown| api.token.is(shown)) {
-        return next.run(request).await;
-    }
-    if shown.is_some() && api.wrong_tokens.check().is_err() {
-        let why = "too many wrong tokens; ask again in a second";
-        return Problem::of(StatusCode::TOO_MANY_REQUESTS, why).into_response();
-    }
-    let why = "show the operator's token of this home: `Authorization: Bearer` and what its file \
-               operator.token holds";
-    Problem::of(StatusCode::UNAUTHORIZED, why).into_response()
 }
 
 #[cfg(test)]

@@ -6,44 +6,93 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use medsync_client::wire;
+use utoipa::IntoResponses;
 use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{IntoResponses, ToSchema};
+
+use crate::chain::ChainError;
+use crate::guard::GuardError;
+use crate::pipeline::PipelineError;
+use crate::source::SourceError;
+use crate::store::StoreError;
 
 /// The media type of a problem.
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An answer that is no success: what is wrong, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
-    /// The kind of problem; of these the status says all.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong here, for a person.
-    pub detail: String,
-}
+/// An answer that is no success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub wire::Problem);
 
 impl Problem {
     /// A problem of a status, in words for a person.
     #[must_use]
     pub fn of(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
+        Self(wire::Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or_default().into(),
             status: status.as_u16(),
             detail: detail.into(),
-        }
+        })
     }
 
-    /// The store did not answer. What it said is for the log: it may name files.
-    pub(super) fn of_the_store(error: &crate::store::StoreError) -> Self {
-        tracing::error!(%error, "the API cannot read the store");
-        let why = "the store does not answer; the log says why";
+    /// What the caller sent is wrong.
+    pub(super) fn wrong(detail: impl Into<String>) -> Self {
+        Self::of(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// Something does not answer. What it said is for the log: it may name files and addresses.
+    fn unanswered(what: &str, error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, what, "the API has no answer");
+        let why = format!("{what} does not answer; the log says why");
         Self::of(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Absent { .. } => Self::of(StatusCode::NOT_FOUND, error.to_string()),
+            _ => Self::unanswered("the store", &error),
+        }
+    }
+}
+
+impl From<SourceError> for Problem {
+    fn from(error: SourceError) -> Self {
+        match &error {
+            SourceError::Refused { reason, .. } => Self::wrong(reason),
+            _ => Self::unanswered("the party's node", &error),
+        }
+    }
+}
+
+impl From<GuardError> for Problem {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::Alarm { .. } | GuardError::Suspect { .. } => {
+                Self::of(StatusCode::CONFLICT, error.to_string())
+            }
+            GuardError::Source(error) => error.into(),
+            GuardError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChainError> for Problem {
+    fn from(error: ChainError) -> Self {
+        Self::unanswered("the chain", &error)
+    }
+}
+
+impl From<PipelineError> for Problem {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Store(error) => error.into(),
+            PipelineError::Source(error) => error.into(),
+            PipelineError::Guard(error) => error.into(),
+            PipelineError::Chain(error) => error.into(),
+            error => Self::unanswered("the party", &error),
+        }
     }
 }
 
@@ -60,9 +109,9 @@ impl IntoResponses for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status);
+        let status = StatusCode::from_u16(self.0.status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = (status, Json(self)).into_response();
+        let mut answer = (status, Json(self.0)).into_response();
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match status {

@@ -26,6 +26,8 @@ pub struct Bounds {
     pub heads_within: Duration,
     /// How long an answer may take.
     pub answers_within: Duration,
+    /// How many listen to events at once; each has a connection.
+    pub listeners_max: usize,
     /// How long a connection lives at most; a client opens another.
     pub lives_at_most: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections_max: 128,
+            listeners_max: 64,
             heads_within: Duration::from_secs(5),
             answers_within: Duration::from_secs(10),
             lives_at_most: Duration::from_secs(5 * 60),

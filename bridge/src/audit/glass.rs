@@ -1,23 +1,12 @@
 //! Who broke the glass: what the patient is alerted of.
 
+use medsync_client::wire::BrokenGlass;
 use medsync_protocol::audit::{Body, EntryKind};
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::ContextId;
 use medsync_protocol::signature::PublicKey;
-use serde::Serialize;
 
 use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
-
-/// One access that the custodian let through as an emergency, as the patient allowed it to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BrokenGlass {
-    /// When, by the custodian's clock.
-    pub at: UnixSeconds,
-    /// Who asked; nothing if the request never came here.
-    pub recipient: Option<PublicKey>,
-    /// Why, in the recipient's own words.
-    pub reason: Option<String>,
-}
 
 /// Every time that the glass was broken in a circle, as its custodian's log says. An answer to
 /// whoever broke it that says nothing of it is a fault, as [`check_answers`](super::check_answers)

@@ -7,11 +7,11 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use serde_json::json;
 
 use super::{Home, print_json};
-use crate::audit::{NamedLog, Report, UNREAD, author, verify};
+use crate::audit::{NamedLog, Report, UNREAD, verify};
 use crate::party::Party;
-use crate::source::LogEntry;
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
+use crate::views;
 
 /// What is done with logs.
 #[derive(Debug, Subcommand)]
@@ -122,30 +122,19 @@ impl List {
         let mut entries = party.store.log(row.context, &filter).await?;
         entries.sort_by_key(|entry| (entry.entry.at, entry.entry.seq));
         for entry in entries {
-            let by = author(state.as_ref(), entry.entry.author_key);
+            let line = views::log::line(state.as_ref(), entry);
             // Whose an entry is, the circle alone says.
             let wanted = match self.by.filter(|_| state.is_some()) {
-                Some(Who::Custodian) => by == "custodian",
-                Some(Who::Patient) => by == "patient" || by == "guardian",
+                Some(Who::Custodian) => line.by == "custodian",
+                Some(Who::Patient) => line.by == "patient" || line.by == "guardian",
                 None => true,
             };
             if wanted {
-                print_json(&line(by, &entry))?;
+                print_json(&line)?;
             }
         }
         Ok(if state.is_some() { 0 } else { UNREAD })
     }
-}
-
-fn line(by: &str, entry: &LogEntry) -> serde_json::Value {
-    json!({
-        "at": entry.entry.at,
-        "by": by,
-        "seq": entry.entry.seq,
-        "kind": entry.entry.kind,
-        "says": entry.body,
-        "digest": entry.digest(),
-    })
 }
 
 impl Verify {
@@ -154,14 +143,7 @@ impl Verify {
         let report = verify(&party.pipeline()?, &row).await;
         let report = report.context("the logs could not be checked")?;
         if self.json {
-            print_json(&json!({
-                "circle": row.context,
-                "sound": report.is_sound() && report.was_read,
-                "circle_was_read": report.was_read,
-                "found_before": report.found_before,
-                "unasked": report.unasked,
-                "logs": report.logs,
-            }))?;
+            print_json(&views::log::check(&row, &report)?)?;
         } else {
             print(&report);
         }

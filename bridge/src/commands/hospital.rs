@@ -26,7 +26,7 @@ use crate::keys::{CustodianKeys, KeyError, read_or_create};
 use crate::party::Party;
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
-use crate::status::{self, CircleStatus};
+use crate::status;
 use crate::store::HomeLock;
 use crate::store::circles::CircleRow;
 
@@ -503,8 +503,8 @@ pub async fn erase_records(
 impl Status {
     async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
-        let status = status::Status::of(&party.store).await?;
-        let circles = CircleStatus::all(&party.store).await?;
+        let status = status::status(&party.store).await?;
+        let circles = status::all_circles(&party.store).await?;
         if self.json {
             let alarms: BTreeMap<_, _> = circles
                 .into_iter()

@@ -80,7 +80,7 @@ impl UpParts {
         if !listen.ip().is_loopback() {
             bail!("--api {listen}: the API listens on a loopback address, such as 127.0.0.1:2628");
         }
-        Ok(Some(ApiConfig { listen }))
+        Ok(Some(ApiConfig::at(listen)))
     }
 
     pub(super) fn config(&self) -> anyhow::Result<Option<NodeRun>> {

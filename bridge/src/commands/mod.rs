@@ -16,6 +16,7 @@ pub mod fsck;
 pub mod hospital;
 mod init;
 pub mod join;
+pub mod login;
 pub mod patient;
 pub mod researcher;
 pub mod rewards;
@@ -59,6 +60,9 @@ pub enum Command {
     Restore(backup::Restore),
     /// Compare the store with the circles and the chain.
     Fsck(fsck::Fsck),
+    /// Log in to the HTTP API of a party.
+    #[command(subcommand)]
+    Login(login::Login),
     /// Check a receipt; needs no node and asks no hospital.
     Verify(verify::Verify),
 }
@@ -84,6 +88,7 @@ impl Cli {
             Command::Patient(patient) => patient.run().await?,
             Command::Researcher(researcher) => researcher.run().await?,
             Command::Rewards(rewards) => rewards.run().await?,
+            Command::Login(login) => login.run().await?,
             Command::Audit(audit) => return audit.run().await,
             Command::Backup(backup) => backup.run().await?,
             Command::Restore(restore) => restore.run().await?,

@@ -263,7 +263,7 @@ fn passphrase(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(passphrase))
 }
 
-fn open_keys(home: &Path) -> anyhow::Result<PatientKeys> {
+pub(super) fn open_keys(home: &Path) -> anyhow::Result<PatientKeys> {
     let passphrase = passphrase("The passphrase of the keys: ")?;
     Ok(PatientKeys::open(&home.join(KEY_FILE), &passphrase)?)
 }

@@ -9,7 +9,6 @@ use clap::Subcommand;
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind, Pseudonym, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
-use medsync_protocol::receipt::Receipt;
 use medsync_protocol::seal::SealSecret;
 use serde_json::json;
 use url::Url;
@@ -33,6 +32,7 @@ use crate::seams::{random_bytes, system_random};
 use crate::source::{LogEntry, all_receipts};
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
+use crate::views;
 
 const KEY_FILE: &str = "researcher-keys.json";
 const VERIFIER_FILE: &str = "verifier.toml";
@@ -301,18 +301,17 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
     let exchange = party.enter(row.context).await?;
     for shared in all_receipts(&*exchange).await? {
         // Whether it is true, `medsync verify` says; here only that it is one.
-        let Ok(receipt) = Receipt::parse(&shared.receipt) else {
+        let Some((described, receipt)) = views::exchange::receipt(&shared) else {
             continue;
         };
-        let consent = receipt.commitment()?;
-        let file = out.map(|folder| folder.join(format!("{consent}.json")));
+        let file = out.map(|folder| folder.join(format!("{}.json", described.consent)));
         if let (Some(folder), Some(file)) = (out, &file) {
             std::fs::create_dir_all(folder)?;
             files::write_whole(file, &shared.receipt, true)?;
         }
         print_json(&json!({
-            "patient": shared.patient,
-            "consent": consent,
+            "patient": described.patient,
+            "consent": described.consent,
             "provision": receipt.terms.provision,
             "not_after": receipt.opening.not_after,
             "file": file,
@@ -371,40 +370,10 @@ impl Request {
 
 async fn requests(which: &Which) -> anyhow::Result<()> {
     let (party, row) = which.open().await?;
-    let log = party.store.log(row.context, &LogFilter::default()).await?;
-    for asked in &log {
-        let Body::Requested(requested) = &asked.body else {
-            continue;
-        };
-        let request = asked.digest();
-        let answers: Vec<_> = log
-            .iter()
-            .filter(|entry| answers(&entry.body, request))
-            .map(|entry| json!({ "kind": entry.entry.kind, "says": entry.body }))
-            .collect();
-        let last = answers
-            .last()
-            .map_or(json!("asked"), |last| last["kind"].clone());
-        print_json(&json!({
-            "request": request,
-            "at": asked.entry.at,
-            "patient": requested.patient,
-            "purposes": requested.purposes,
-            "state": last,
-            "answers": answers,
-        }))?;
+    for asked in views::exchange::requests(&party.store, row.context).await? {
+        print_json(&asked)?;
     }
     Ok(())
-}
-
-/// Whether an entry of the exchange answers a request.
-fn answers(body: &Body, wanted: EntryDigest) -> bool {
-    match body {
-        Body::Permitted { request, .. }
-        | Body::Denied { request, .. }
-        | Body::Released { request, .. } => *request == wanted,
-        _ => false,
-    }
 }
 
 async fn open(which: &Which, request: EntryDigest) -> anyhow::Result<()> {

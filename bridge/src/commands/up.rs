@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use axum::Router;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::print_json;
-use crate::api::{self, Api, Bounds, OperatorToken};
-use crate::config::{ApiConfig, CONFIG_FILE};
+use crate::api::{self, Api, Bounds, OperatorToken, Origins};
+use crate::config::CONFIG_FILE;
 use crate::node_process;
 use crate::party::Party;
 use crate::seams::system_random;
@@ -89,28 +88,34 @@ impl Up {
 struct Door {
     listener: TcpListener,
     address: String,
-    router: Router,
+    api: Arc<Api>,
 }
 
 impl Door {
     async fn open(party: &Party) -> anyhow::Result<Option<Self>> {
-        let Some(ApiConfig { listen }) = party.config.api else {
+        let Some(config) = &party.config.api else {
             return Ok(None);
         };
+        let listen = config.listen;
         let token = OperatorToken::of(&party.home, &mut system_random())?;
-        let (store, clock) = (party.store.clone(), Arc::clone(&party.clock));
-        let api = Arc::new(Api::new(store, clock, token, Bounds::default()));
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("the API cannot listen at {listen}"))?;
+        let listens = listener.local_addr()?;
+        let origins = Origins::of(listens, config);
+        let staff = config.staff.clone();
+        let api = Api::new(party.pipeline()?, token, staff, origins, Bounds::default());
         Ok(Some(Self {
-            address: format!("http://{}", listener.local_addr()?),
+            address: format!("http://{listens}"),
             listener,
-            router: api::router(&api),
+            api: Arc::new(api),
         }))
     }
 
     async fn answer(self, stop: watch::Receiver<bool>) {
-        api::serve(self.listener, self.router, Bounds::default(), stop).await;
+        let router = api::router(&self.api);
+        let watched = api::watch_circles(&self.api, stop.clone());
+        let served = api::serve(self.listener, router, Bounds::default(), stop);
+        tokio::join!(watched, served);
     }
 }
 

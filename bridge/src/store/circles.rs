@@ -1,6 +1,6 @@
 //! Circles and exchanges: what was pinned when they were entered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use medsync_protocol::device::Admission;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
@@ -47,6 +47,15 @@ pub struct CircleRow {
     pub alarm: Option<String>,
     /// Since when somebody is in it whom nobody here knows to be admitted.
     pub suspected_at: Option<UnixSeconds>,
+}
+
+/// What shows that a circle changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircleMark {
+    /// Its state when it was last read through.
+    pub state: Option<String>,
+    /// What stops it.
+    pub alarm: Option<String>,
 }
 
 /// A circle whose row does not open or cannot be read.
@@ -471,5 +480,25 @@ impl Store {
             .execute(&self.db)
             .await?;
         Ok(())
+    }
+
+    /// What was last read of each circle, for whoever waits for changes.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn circle_marks(&self) -> Result<HashMap<ContextId, CircleMark>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT context, state_hash, COALESCE(alarm, suspects) AS alarm FROM circles",
+        )
+        .fetch_all(&self.db)
+        .await?;
+        let mark = |row: &SqliteRow| {
+            let mark = CircleMark {
+                state: row.try_get("state_hash")?,
+                alarm: row.try_get("alarm")?,
+            };
+            Ok((read("a context", row.try_get("context")?)?, mark))
+        };
+        rows.iter().map(mark).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! An entry is kept before it is published, so that what this party signed is never forgotten and
 //! no number is used twice. Entries of others stay too: whoever kept one notices if it changes.
 
-use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, EntryKind, Seq};
+use medsync_protocol::audit::{Body, BodyError, Entry, EntryDigest, Seq};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, Salt, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
@@ -15,6 +15,8 @@ use sqlx::sqlite::SqliteRow;
 use super::batches::BatchId;
 use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{Head, LogEntry};
+
+mod lists;
 
 /// The end of a log: up to which entry it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,29 +305,6 @@ impl Store {
         row.as_ref().map(|row| entry(self, row)).transpose()
     }
 
-    /// Entries of a kind in a context, in an order that never changes, those after `after`.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn log_page(
-        &self,
-        (context, kind): (ContextId, EntryKind),
-        after: Option<EntryDigest>,
-        len_max: u32,
-    ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM log WHERE context = $1 AND kind = $2 AND digest > $3 \
-             ORDER BY digest LIMIT $4",
-        )
-        .bind(context.to_string())
-        .bind(kind.name())
-        .bind(after.map(|after| after.to_string()).unwrap_or_default())
-        .bind(i64::from(len_max))
-        .fetch_all(&self.db)
-        .await?;
-        rows.iter().map(|row| entry(self, row)).collect()
-    }
-
     /// The contexts that lack entries.
     ///
     /// # Errors
@@ -394,36 +373,6 @@ impl Store {
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;
-        rows.iter().map(|row| entry(self, row)).collect()
-    }
-
-    /// Entries of a context, by author and number.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn log(
-        &self,
-        context: ContextId,
-        filter: &LogFilter,
-    ) -> Result<Vec<LogEntry>, StoreError> {
-        // With a kind, its index is used.
-        let query = match filter.kind {
-            Some(_) => {
-                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
-                 AND kind = $3 AND at >= $4 ORDER BY author_key, seq, seen_at"
-            }
-            None => {
-                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
-                 AND $3 IS NULL AND at >= $4 ORDER BY author_key, seq, seen_at"
-            }
-        };
-        let rows = sqlx::query(query)
-            .bind(context.to_string())
-            .bind(filter.author_key.map(|key| key.to_string()))
-            .bind(filter.kind)
-            .bind(signed(filter.since.0))
-            .fetch_all(&self.db)
-            .await?;
         rows.iter().map(|row| entry(self, row)).collect()
     }
 

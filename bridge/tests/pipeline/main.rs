@@ -8,6 +8,7 @@ mod access;
 mod chain;
 mod circle;
 mod devices;
+mod door;
 mod endpoints;
 mod fairness;
 mod faults;

@@ -7,7 +7,7 @@ use medsync_protocol::audit::Body;
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{self, Commitment};
 use medsync_protocol::ids::{AddressBytes, ContextId, Nonce, Sha256Digest, UnixSeconds};
-use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber, RevocationSecret};
+use medsync_protocol::secrets::{ConsentSecrets, DeviceNumber};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::{TERMS_VERSION, Terms};
 
@@ -25,6 +25,7 @@ use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
 use crate::store::consents::KeptGrant;
 use crate::store::revocations::Origin;
+use crate::views::consents::anyone_can_send;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 const DAY_S: u64 = 24 * 60 * 60;
@@ -265,12 +266,13 @@ async fn revoke(
         replaced_by,
     };
     let logged = log_once(party, context, &keys.author, &says).await;
+    let registry = party.config.chain.registry();
     Ok(serde_json::json!({
         "consent": consent,
         "logged": logged.is_ok(),
         "stage": stage,
         "hindrance": hindrance,
-        "anyone_can_send": anyone_can_send(party, &secrets.secret, claim_key),
+        "anyone_can_send": anyone_can_send(registry, &secrets.secret, claim_key),
     }))
 }
 
@@ -308,20 +310,6 @@ impl Decline {
         let declined = log_once(&party, context, &keys.author, &says).await?;
         print_json(&serde_json::json!({ "declined": declined }))
     }
-}
-
-/// What anyone can send, should nobody relay it: it opens the handle and does nothing else.
-pub(super) fn anyone_can_send(
-    party: &Party,
-    secret: &RevocationSecret,
-    claim_key: PublicKey,
-) -> serde_json::Value {
-    serde_json::json!({
-        "registry": party.config.chain.registry,
-        "function": "revoke",
-        "secret": secret.reveal_text(),
-        "claim_key": claim_key,
-    })
 }
 
 /// Brings a revocation into its circle.

@@ -29,7 +29,6 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::terms::Terms;
 use serde_json::{Value, json};
 
-use super::look::receipt;
 use super::records::open_record;
 use super::{open_keys, own_circle};
 use crate::audit;
@@ -44,6 +43,7 @@ use crate::source::{
 };
 use crate::store::Store;
 use crate::store::log::LogFilter;
+use crate::views::consents::receipt;
 
 /// What the folder's format is called.
 const FORMAT: &str = "medsync/export/v1";
@@ -284,7 +284,7 @@ async fn export_consents(
         });
         write(&folder.join("consents").join(&name), &said)?;
         // One that is not anchored yet has none.
-        if let Ok(receipt) = receipt(party, consent) {
+        if let Ok(receipt) = receipt(party.config.chain.registry(), consent) {
             let file = folder.join("receipts").join(&name);
             files::write_whole(&file, receipt.to_json()?.as_bytes(), true)?;
         }

@@ -6,7 +6,6 @@ use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{open_keys, own_circle, record_id};
@@ -19,6 +18,7 @@ use crate::parts;
 use crate::party::Party;
 use crate::source::{Circle, all_records};
 use crate::store::Store;
+use crate::views;
 
 /// List the records, or open one.
 #[derive(Debug, clap::Args)]
@@ -90,15 +90,7 @@ impl Records {
         }
         for record in all_records(&*circle, self.resource_type.as_deref()).await? {
             if self.filter.fits(&record.attributes) {
-                print_json(&json!({
-                    "record": record.record,
-                    "version": record.version.0,
-                    "type": record.resource_type,
-                    "codes": record.attributes.codes,
-                    "labels": record.attributes.labels,
-                    "data_date": record.attributes.data_date,
-                    "sealed_bytes": record.payload_bytes,
-                }))?;
+                print_json(&views::records::record(record))?;
             }
         }
         Ok(())

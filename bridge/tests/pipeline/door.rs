@@ -1,12 +1,28 @@
-//! The API on a socket, as a program of the machine meets it.
+//! The API on a socket, as programs and pages meet it.
+
+mod events;
+mod logins;
+mod reads;
+mod roles;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
-use medsync_protocol::secrets::DeviceNumber;
+use medsync::api::{
+    Api, Bounds, OperatorToken, Origins, TOKEN_FILE, description, router, serve, watch_circles,
+};
+use medsync::config::{ApiConfig, StaffConfig};
+use medsync::pipeline::Pipeline;
+use medsync::seams::system_random;
+use medsync::store::Store;
+use medsync::store::circles::CircleRow;
+use medsync::store::facts::{HINDRANCE, LAST_ROUND};
+use medsync_client::Client as ApiClient;
+use medsync_client::wire::LoginAs;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::signature::SecretKey;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -16,31 +32,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Api, Bounds, OperatorToken, TOKEN_FILE, description, router, serve};
-use crate::at_rest::HomeSecret;
-use crate::seams::{Clock, system_random};
-use crate::source::{ApplicationId, BlobId, GroupId};
-use crate::store::Store;
-use crate::store::circles::CircleRow;
-use crate::store::facts::{HINDRANCE, LAST_ROUND};
+use super::{START, World, row, world};
 
-const NOW: UnixSeconds = UnixSeconds(1_000_000);
+const NOW: UnixSeconds = UnixSeconds(START);
 /// Long enough for an honest client of a busy machine; short enough to wait for.
 const SHORT: Duration = Duration::from_millis(500);
 const BOUNDS: Bounds = Bounds {
     connections_max: 8,
+    listeners_max: 2,
     heads_within: SHORT,
     answers_within: Duration::from_secs(10),
     lives_at_most: Duration::from_secs(60),
 };
-
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> UnixSeconds {
-        NOW
-    }
-}
+/// A page that may ask, and the name under which a proxy makes the API known.
+const PAGE: &str = "https://portal.example";
+const PROXY: &str = "https://medsync.example";
 
 struct Door {
     home: TempDir,
@@ -49,27 +55,70 @@ struct Door {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
+    /// Nothing where another test has it.
+    _world: Option<World>,
+}
+
+/// Who works here.
+fn staff() -> SecretKey {
+    SecretKey::from_scalar(&[1; 32]).expect("a scalar")
 }
 
 impl Door {
     async fn open() -> Self {
+        let world = world(Vec::new()).await;
+        let door = Self::over(&world.pipeline).await;
+        Self {
+            _world: Some(world),
+            ..door
+        }
+    }
+
+    /// The door of a party.
+    async fn over(pipeline: &Pipeline) -> Self {
         let home = tempfile::tempdir().expect("a folder");
-        let secret = HomeSecret::of_new(home.path(), &mut system_random()).expect("a secret");
-        let store = Store::open(home.path(), &secret).await.expect("a store");
         let token = OperatorToken::of(home.path(), &mut system_random()).expect("a token");
-        let api = Arc::new(Api::new(store.clone(), Arc::new(Still), token, BOUNDS));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let config = ApiConfig {
+            origin: Some(PROXY.into()),
+            pages: vec![PAGE.into()],
+            ..ApiConfig::at(address)
+        };
+        let origins = Origins::of(address, &config);
+        let works_here = StaffConfig {
+            name: "ward".into(),
+            login_key: staff().public_key(),
+        };
+        let api = Api::new(pipeline.clone(), token, vec![works_here], origins, BOUNDS);
+        let api = Arc::new(api);
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, router(&api), BOUNDS, stopped));
+        let (watched, router) = (Arc::clone(&api), router(&api));
+        let served = tokio::spawn(async move {
+            let serves = serve(listener, router, BOUNDS, stopped.clone());
+            tokio::join!(serves, watch_circles(&watched, stopped));
+        });
         Self {
             home,
-            store,
+            store: pipeline.store.clone(),
             api,
             address,
             stop,
             served,
+            _world: None,
         }
+    }
+
+    /// A program that asks.
+    fn client(&self) -> ApiClient {
+        let address = format!("http://{}", self.address);
+        ApiClient::new(address.parse().expect("an address")).expect("a client")
+    }
+
+    async fn logged_in(&self, login_as: LoginAs, key: &SecretKey) -> ApiClient {
+        let mut client = self.client();
+        client.log_in(login_as, key).await.expect("logged in");
+        client
     }
 
     fn token(&self) -> String {
@@ -97,22 +146,9 @@ impl Door {
     async fn enter(&self, number: u8) -> ContextId {
         let context = ContextId([number; 32]);
         let row = CircleRow {
-            kind: ContextKind::Circle,
             context,
-            group: GroupId([6; 32]),
             label: format!("circle {number}"),
-            member: MemberId([1; 32]),
-            custodian_member: MemberId([1; 32]),
-            application: ApplicationId([4; 32]),
-            bytecode: BlobId([5; 32]),
-            invitation: None,
-            patient_member: None,
-            recipient_key: None,
-            device: DeviceNumber::FIRST,
-            entered_at: UnixSeconds(0),
-            state_hash: None,
-            alarm: None,
-            suspected_at: None,
+            ..row()
         };
         self.store.enter_circle(&row).await.expect("entered");
         context
@@ -126,43 +162,6 @@ async fn problem(answer: Response, status: u16) -> String {
     let problem: Value = answer.json().await.expect("JSON");
     assert_eq!(problem["status"], status);
     problem["detail"].as_str().expect("a text").to_owned()
-}
-
-/// Of each path in the description, whoever may ask is answered and nobody else.
-#[tokio::test]
-async fn each_path_answers_whom_its_description_says() {
-    let door = Door::open().await;
-    door.store
-        .state_fact(LAST_ROUND, &NOW.to_string())
-        .await
-        .expect("kept");
-    let described: Value = door.json("/openapi.json").await;
-    let paths = described["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 5);
-    for (path, methods) in paths {
-        let is_open = methods["get"]["security"].is_null();
-        let open = ["/live", "/ready"].contains(&path.as_str());
-        assert_eq!(is_open, open, "{path}");
-        assert_eq!(door.get(path).await.status(), 200, "{path}");
-        let wrong = format!("Bearer {}", "0".repeat(64));
-        let basic = format!("Basic {}", door.token());
-        for shown in [None, Some(wrong), Some(basic), Some("Bearer ".into())] {
-            let mut asked = door.request(Method::GET, path);
-            if let Some(shown) = &shown {
-                asked = asked.header(AUTHORIZATION, shown);
-            }
-            let answer = asked.send().await.expect("an answer");
-            if is_open {
-                assert_eq!(answer.status(), 200, "{path}, {shown:?}");
-            } else {
-                let why = problem(answer, 401).await;
-                assert!(!why.contains(&door.token()), "{path}");
-            }
-        }
-        let answer = door.request(Method::POST, path).send().await;
-        problem(answer.expect("an answer"), 405).await;
-    }
-    problem(door.get("/v1/nothing").await, 404).await;
 }
 
 #[tokio::test]
@@ -186,7 +185,8 @@ async fn every_answer_keeps_browsers_from_using_it() {
 async fn hostile_page_gets_no_answer_under_any_name_of_this_address() {
     let door = Door::open().await;
     let token = format!("Bearer {}", door.token());
-    for origin in ["http://evil.example", "null", "http://127.0.0.1:2628"] {
+    let here = format!("http://{}", door.address);
+    for origin in ["http://evil.example", "null", &here, PROXY] {
         let asked = door.request(Method::GET, "/v1/status");
         let asked = asked.header(ORIGIN, origin).header(AUTHORIZATION, &token);
         problem(asked.send().await.expect("an answer"), 403).await;
@@ -204,7 +204,8 @@ async fn hostile_page_gets_no_answer_under_any_name_of_this_address() {
         let asked = asked.header(HOST, host).header(AUTHORIZATION, &token);
         problem(asked.send().await.expect("an answer"), 421).await;
     }
-    for host in ["localhost:2628", "127.0.0.1", "[::1]:2628", "[::1]"] {
+    let hosts = ["localhost:2628", "127.0.0.1", "[::1]:2628", "[::1]"];
+    for host in hosts.into_iter().chain(["medsync.example"]) {
         let asked = door.request(Method::GET, "/v1/status");
         let asked = asked.header(HOST, host).header(AUTHORIZATION, &token);
         assert_eq!(
@@ -326,9 +327,16 @@ async fn circles_come_in_pages_with_their_alarms() {
     assert_eq!(first["next"], contexts[1].as_str());
     let next = format!("/v1/circles?limit=2&after={}", contexts[1]);
     let last = door.json(&next).await;
-    assert_eq!(last["circles"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        last["circles"].as_array().map(Vec::len),
+        Some(2),
+        "and the world's own"
+    );
     assert_eq!(last["circles"][0]["context"], contexts[2].as_str());
-    assert_eq!(last["next"], Value::Null);
+    let end = door
+        .json(&format!("/v1/circles?after={}", contexts[2]))
+        .await;
+    assert_eq!(end["next"], Value::Null);
     for wrong in [
         "limit=0",
         "limit=101",
@@ -361,11 +369,11 @@ async fn metrics_say_what_the_store_says() {
         .expect("kept");
     let text = door.get("/metrics").await.text().await.expect("a text");
     for line in [
-        "medsync_circles 2",
+        "medsync_circles 3",
         "medsync_circles_alarmed 1",
         "medsync_hindered{lane=\"relay\"} 1",
         "medsync_hindered{lane=\"ingest\"} 0",
-        "medsync_last_round_timestamp_seconds 1000000",
+        "medsync_last_round_timestamp_seconds 5000",
         "medsync_queue{what=\"consents_waiting\"} 0",
         "# EOF",
     ] {
@@ -426,18 +434,48 @@ async fn it_stops_when_it_is_told_to_though_connections_are_open() {
     drop(idle);
 }
 
-/// `docs/openapi.json` is what programs are written against.
+/// What a tracked file says is what the code says now.
+fn check_tracked(file: &str, says: &str) {
+    let tracked = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(file);
+    if std::env::var_os("MEDSYNC_BLESS").is_some() {
+        std::fs::write(&tracked, says).expect("written");
+    }
+    let there = std::fs::read_to_string(&tracked).expect("a tracked file");
+    assert!(
+        says == there,
+        "{file}: MEDSYNC_BLESS=1 writes what the code says now"
+    );
+}
+
+/// A row of the guide for each path of a description.
+fn rows(described: &Value) -> String {
+    let mut rows = String::from("| path | who | what |\n|---|---|---|\n");
+    for (path, methods) in described["paths"].as_object().expect("paths") {
+        for (method, said) in methods.as_object().expect("methods") {
+            let text = |part: &Value| part.as_str().expect("a text").replace('\n', " ");
+            let (method, who) = (method.to_uppercase(), text(&said["tags"][0]));
+            let what = text(&said["summary"]);
+            rows += &format!("| `{method} {path}` | {who} | {what} |\n");
+        }
+    }
+    rows
+}
+
+/// `docs/openapi.json` and the table of `docs/API.md` are what programs are written against.
 #[tokio::test]
-async fn the_tracked_description_is_what_the_code_says() {
+async fn the_tracked_descriptions_are_what_the_code_says() {
+    const BEGIN: &str = "<!-- generated: what the code says of each path -->\n";
+    const END: &str = "<!-- end -->\n";
     let door = Door::open().await;
     let text = description(&door.api).expect("JSON") + "\n";
-    let tracked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
-    if std::env::var_os("MEDSYNC_BLESS").is_some() {
-        std::fs::write(&tracked, &text).expect("written");
-    }
-    let there = std::fs::read_to_string(&tracked).expect("docs/openapi.json");
-    assert!(
-        text == there,
-        "MEDSYNC_BLESS=1 writes what the code says now"
-    );
+    check_tracked("openapi.json", &text);
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/API.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide");
+    let (before, rest) = guide.split_once(BEGIN).expect("where the table begins");
+    let (_, after) = rest.split_once(END).expect("where it ends");
+    let described: Value = serde_json::from_str(&text).expect("JSON");
+    let rows = rows(&described);
+    check_tracked("API.md", &format!("{before}{BEGIN}{rows}{END}{after}"));
 }

@@ -1,0 +1,228 @@
+//! Who asks, and what they may read.
+//!
+//! An operator and the staff read everything of their home; whoever enrolled in a circle or an
+//! exchange reads that one. A path takes a circle by [`Theirs`] alone, so that none forgets to ask.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use medsync_client::wire::Caller;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::sessions::Held;
+use super::{Api, Problem};
+use crate::store::circles::CircleRow;
+
+/// Who may ask, as the description of each path says it.
+pub(super) mod who {
+    pub const EVERYBODY: &str = "everybody";
+    pub const LOGGED_IN: &str = "whoever is logged in";
+    pub const OPERATOR: &str = "operator";
+    pub const STAFF: &str = "operator, staff";
+    pub const PARTY: &str = "operator, staff, whoever enrolled in it";
+}
+
+/// How many entries a page has, unless it is asked for fewer.
+pub(super) const PAGE_LEN_MAX: u32 = 100;
+
+/// Who was found to ask.
+#[derive(Clone, Debug)]
+pub(super) struct Identified {
+    /// Who it is.
+    pub caller: Caller,
+    /// When that ends; an operator's does not.
+    pub until: Option<UnixSeconds>,
+}
+
+/// The token that a request shows.
+pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    shown.strip_prefix("Bearer ")
+}
+
+/// Finds out who asks; nobody else passes.
+pub(super) async fn identify(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let shown = token(request.headers());
+    let is_shown = shown.is_some();
+    if let Some(identified) = shown.and_then(|shown| api.identified(shown)) {
+        request.extensions_mut().insert(identified);
+        return next.run(request).await;
+    }
+    if is_shown && api.wrong_tokens.check().is_err() {
+        let why = "too many wrong tokens; ask again in a second";
+        return Problem::of(StatusCode::TOO_MANY_REQUESTS, why).into_response();
+    }
+    unidentified().into_response()
+}
+
+fn unidentified() -> Problem {
+    let why = "log in (POST /v1/challenges, then /v1/sessions) and show the session's token, or \
+               show the operator's token of this home: `Authorization: Bearer` and the token";
+    Problem::of(StatusCode::UNAUTHORIZED, why)
+}
+
+fn forbidden() -> Problem {
+    let why = "this is not for who you are logged in as (GET /v1/session)";
+    Problem::of(StatusCode::FORBIDDEN, why)
+}
+
+impl Api {
+    fn identified(&self, token: &str) -> Option<Identified> {
+        if self.token.is(token) {
+            return Some(Identified {
+                caller: Caller::Operator,
+                until: None,
+            });
+        }
+        let Held { caller, expires_at } = self.sessions.of(token, self.pipeline.now())?;
+        Some(Identified {
+            caller,
+            until: Some(expires_at),
+        })
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Identified {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(unidentified)
+    }
+}
+
+/// Whoever runs this home.
+pub(super) struct ForOperators;
+
+impl<S: Sync> FromRequestParts<S> for ForOperators {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Identified::from_request_parts(parts, state).await?.caller {
+            Caller::Operator => Ok(Self),
+            _ => Err(forbidden()),
+        }
+    }
+}
+
+/// Whoever runs this home, or works there.
+pub(super) struct ForStaff;
+
+impl<S: Sync> FromRequestParts<S> for ForStaff {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Identified::from_request_parts(parts, state).await?.caller {
+            Caller::Operator | Caller::Staff { .. } => Ok(Self),
+            _ => Err(forbidden()),
+        }
+    }
+}
+
+/// Whether somebody may read a circle or exchange.
+pub(super) fn may_read(caller: &Caller, context: ContextId) -> bool {
+    match caller {
+        Caller::Operator | Caller::Staff { .. } => true,
+        Caller::Patient { circle: own } | Caller::Recipient { exchange: own } => *own == context,
+    }
+}
+
+/// The circle or exchange that a path names as `context`, for whoever may read it.
+pub(super) struct Theirs(pub CircleRow);
+
+impl FromRequestParts<Arc<Api>> for Theirs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let caller = Identified::from_request_parts(parts, api).await?.caller;
+        let named = Path::<HashMap<String, String>>::from_request_parts(parts, api).await;
+        let named = named
+            .ok()
+            .and_then(|Path(mut named)| named.remove("context"));
+        let context: ContextId = named
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| Problem::wrong(format!("the context: {error}")))?;
+        // The same whether it is here or not.
+        if !may_read(&caller, context) {
+            return Err(forbidden());
+        }
+        Ok(Self(api.pipeline.store.circle(context).await?))
+    }
+}
+
+/// What a query says.
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let asked: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        let Query(asked) = asked.map_err(|error| Problem::wrong(error.body_text()))?;
+        Ok(Self(asked))
+    }
+}
+
+/// What a body says, as JSON.
+pub(super) struct Said<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let said: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
+        let Json(said) = said.map_err(|error| Problem::of(error.status(), error.body_text()))?;
+        Ok(Self(said))
+    }
+}
+
+/// Which page.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// What it comes after: the `next` of the page before.
+    pub after: Option<String>,
+    /// How many it has at most: 1 to 100.
+    #[param(minimum = 1, maximum = 100)]
+    pub limit: Option<u32>,
+}
+
+/// How long a page is at most.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    let limit = asked.unwrap_or(PAGE_LEN_MAX);
+    if !(1..=PAGE_LEN_MAX).contains(&limit) {
+        return Err(Problem::wrong(format!("limit is from 1 to {PAGE_LEN_MAX}")));
+    }
+    Ok(limit)
+}
+
+impl Page {
+    /// How long it is at most.
+    pub fn limit(&self) -> Result<u32, Problem> {
+        limit(self.limit)
+    }
+
+    /// What it comes after.
+    pub fn after<T>(&self) -> Result<Option<T>, Problem>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        let after = self.after.as_deref().map(str::parse::<T>).transpose();
+        after.map_err(|error| Problem::wrong(format!("after: {error}")))
+    }
+}

@@ -1,0 +1,104 @@
+//! What is in an exchange: `/v1/circles/{context}/requests`, `…/releases`, `…/receipts`.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use medsync_client::wire::{ReceiptPage, ReleasePage, RequestPage};
+use medsync_protocol::audit::EntryDigest;
+
+use super::caller::who::PARTY;
+use super::caller::{Asked, Page, Theirs};
+use super::circles::{next, page_limit};
+use super::{Api, Problem};
+use crate::source::Cursor;
+use crate::views;
+
+/// The requests of an exchange, the latest first, with what became of each.
+#[utoipa::path(
+    get,
+    path = "/v1/circles/{context}/requests",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The exchange."), Page),
+    security(("operator" = []), ("session" = [])),
+    responses((status = 200, description = "A page.", body = RequestPage), Problem)
+)]
+pub(super) async fn requests(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Asked(page): Asked<Page>,
+) -> Result<Json<RequestPage>, Problem> {
+    let (after, limit): (Option<EntryDigest>, _) = (page.after()?, page.limit()? as usize);
+    let mut requests = views::exchange::requests(&api.pipeline.store, row.context).await?;
+    requests.sort_by_key(|asked| Reverse((asked.at, asked.request.to_bytes())));
+    if let Some(after) = after {
+        let place = requests.iter().position(|asked| asked.request == after);
+        let unknown = || Problem::wrong("after: pass the `next` of the page before");
+        requests.drain(..=place.ok_or_else(unknown)?);
+    }
+    let is_last = requests.len() <= limit;
+    requests.truncate(limit);
+    let last = requests.last().filter(|_| !is_last);
+    Ok(Json(RequestPage {
+        next: last.map(|last| last.request.to_string()),
+        requests,
+    }))
+}
+
+/// What was released into an exchange. Payloads are sealed to whoever asked.
+#[utoipa::path(
+    get,
+    path = "/v1/circles/{context}/releases",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The exchange."), Page),
+    security(("operator" = []), ("session" = [])),
+    responses((status = 200, description = "A page.", body = ReleasePage), Problem)
+)]
+pub(super) async fn releases(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Asked(page): Asked<Page>,
+) -> Result<Json<ReleasePage>, Problem> {
+    let (after, limit): (Option<Cursor>, _) = (page.after()?, page_limit(page.limit()?)?);
+    let found = api
+        .enter(&row)
+        .await?
+        .releases(after.as_ref(), limit)
+        .await?;
+    Ok(Json(ReleasePage {
+        releases: found
+            .releases
+            .iter()
+            .map(views::exchange::release)
+            .collect(),
+        next: next(found.next),
+    }))
+}
+
+/// The receipts that an exchange was given. A verifier says whether each is valid.
+#[utoipa::path(
+    get,
+    path = "/v1/circles/{context}/receipts",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The exchange."), Page),
+    security(("operator" = []), ("session" = [])),
+    responses((status = 200, description = "A page.", body = ReceiptPage), Problem)
+)]
+pub(super) async fn receipts(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Asked(page): Asked<Page>,
+) -> Result<Json<ReceiptPage>, Problem> {
+    let (after, limit): (Option<Cursor>, _) = (page.after()?, page_limit(page.limit()?)?);
+    let found = api
+        .enter(&row)
+        .await?
+        .receipts(after.as_ref(), limit)
+        .await?;
+    let receipts = found.receipts.iter().filter_map(views::exchange::receipt);
+    Ok(Json(ReceiptPage {
+        receipts: receipts.map(|(described, _)| described).collect(),
+        next: next(found.next),
+    }))
+}

@@ -1,0 +1,74 @@
+//! By which names this API is known, and which pages may ask.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::uri::Authority;
+use url::Url;
+
+use crate::config::ApiConfig;
+
+/// The origins that count: of this API, and of the pages that may ask.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    own: Vec<String>,
+    /// The name under which a proxy makes it known.
+    host: Option<String>,
+    pages: Vec<String>,
+}
+
+impl Origins {
+    /// Of an API that listens there.
+    #[must_use]
+    pub fn of(listens: SocketAddr, config: &ApiConfig) -> Self {
+        let port = listens.port();
+        let mut own = vec![
+            format!("http://{listens}"),
+            format!("http://localhost:{port}"),
+        ];
+        own.extend(config.origin.clone());
+        let host = config.origin.as_deref().and_then(|origin| {
+            let url = Url::parse(origin).ok()?;
+            Some(url.host_str()?.to_owned())
+        });
+        Self {
+            own,
+            host,
+            pages: config.pages.clone(),
+        }
+    }
+
+    /// The pages that may ask.
+    pub(super) fn pages(&self) -> &[String] {
+        &self.pages
+    }
+
+    /// Whether a page of this origin may ask.
+    pub(super) fn is_page(&self, origin: &str) -> bool {
+        self.pages.iter().any(|page| page == origin)
+    }
+
+    /// Whether a login that was signed for `signed` is good for whoever asks: a page for its own
+    /// origin, a program for that of this API.
+    pub(super) fn is_signed_for(&self, signed: &str, page: Option<&str>) -> bool {
+        match page {
+            Some(page) => page == signed && self.is_page(page),
+            None => self.own.iter().any(|own| own == signed),
+        }
+    }
+
+    /// Whether a Host header names this API: by an address of this machine, by the one name that no
+    /// name server is asked for, or by the name that its configuration has. Any other name that
+    /// points here may be anybody's.
+    pub(super) fn is_host(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<Authority>() else {
+            return false;
+        };
+        let name = authority.host();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = |ip: IpAddr| ip.is_loopback();
+        let is_us = name == "localhost"
+            || self.host.as_deref() == Some(name)
+            || address.parse().is_ok_and(is_loopback);
+        is_us && !host.contains('@')
+    }
+}

@@ -1,0 +1,96 @@
+//! Lists of entries: whole, by kind, and in pages.
+
+use medsync_protocol::audit::{EntryDigest, EntryKind};
+use medsync_protocol::ids::{ContextId, UnixSeconds};
+
+use super::super::{Store, StoreError, signed};
+use super::{LogFilter, entry};
+use crate::source::LogEntry;
+
+impl Store {
+    /// Entries of a context, by author and number.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log(
+        &self,
+        context: ContextId,
+        filter: &LogFilter,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        // With a kind, its index is used.
+        let query = match filter.kind {
+            Some(_) => {
+                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+                 AND kind = $3 AND at >= $4 ORDER BY author_key, seq, seen_at"
+            }
+            None => {
+                "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+                 AND $3 IS NULL AND at >= $4 ORDER BY author_key, seq, seen_at"
+            }
+        };
+        let rows = sqlx::query(query)
+            .bind(context.to_string())
+            .bind(filter.author_key.map(|key| key.to_string()))
+            .bind(filter.kind)
+            .bind(signed(filter.since.0))
+            .fetch_all(&self.db)
+            .await?;
+        rows.iter().map(|row| entry(self, row)).collect()
+    }
+
+    /// Entries of a context, the latest first, those before `before`: a page of what [`Store::log`]
+    /// has.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log_before(
+        &self,
+        context: ContextId,
+        filter: &LogFilter,
+        before: Option<(UnixSeconds, EntryDigest)>,
+        len_max: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let (at, digest) = match before {
+            Some((at, digest)) => (signed(at.0), digest.to_string()),
+            None => (i64::MAX, String::new()),
+        };
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
+             AND ($3 IS NULL OR kind = $3) AND at >= $4 \
+             AND (at < $5 OR (at = $5 AND digest < $6)) ORDER BY at DESC, digest DESC LIMIT $7",
+        )
+        .bind(context.to_string())
+        .bind(filter.author_key.map(|key| key.to_string()))
+        .bind(filter.kind)
+        .bind(signed(filter.since.0))
+        .bind(at)
+        .bind(digest)
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(|row| entry(self, row)).collect()
+    }
+
+    /// Entries of a kind in a context, in an order that never changes, those after `after`.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn log_page(
+        &self,
+        (context, kind): (ContextId, EntryKind),
+        after: Option<EntryDigest>,
+        len_max: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE context = $1 AND kind = $2 AND digest > $3 \
+             ORDER BY digest LIMIT $4",
+        )
+        .bind(context.to_string())
+        .bind(kind.name())
+        .bind(after.map(|after| after.to_string()).unwrap_or_default())
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(|row| entry(self, row)).collect()
+    }
+}

@@ -1,0 +1,7 @@
+//! What people and programs see, for the command line and the API alike.
+
+pub mod circle;
+pub mod consents;
+pub mod exchange;
+pub mod log;
+pub mod records;

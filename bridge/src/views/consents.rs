@@ -1,0 +1,329 @@
+//! Consents as people see them, and their receipts.
+
+use std::collections::BTreeMap;
+
+use medsync_client::wire::{self, ConsentStage, Next, Sendable};
+use medsync_protocol::consent::Registry;
+use medsync_protocol::ids::{Anchorer, UnixSeconds};
+use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
+use medsync_protocol::secrets::RevocationSecret;
+use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Root;
+
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::source::{Consent, ConsentState, Position};
+use crate::store::StoreError;
+
+/// What people see of consents: how each stands, and how far it is.
+///
+/// # Errors
+/// A store that does not answer. A chain that does not is no error: what it would say is unproven.
+pub async fn describe(
+    pipeline: &Pipeline,
+    consents: &[Consent],
+) -> Result<Vec<wire::Consent>, PipelineError> {
+    let on_chain = OnChain::ask(pipeline, consents).await?;
+    let usual = Usual::of(consents, &on_chain);
+    let mut described = Vec::new();
+    for consent in consents {
+        described.push(describe_one(pipeline, consent, &usual, &on_chain).await?);
+    }
+    Ok(described)
+}
+
+async fn describe_one(
+    pipeline: &Pipeline,
+    consent: &Consent,
+    usual: &Usual,
+    on_chain: &OnChain,
+) -> Result<wire::Consent, PipelineError> {
+    let (store, anchored) = (&pipeline.store, on_chain.of(consent));
+    let handle = consent.opening.handle;
+    let kept = store.revocation(handle).await?;
+    let revoked_on_chain = match kept.as_ref().and_then(|revocation| revocation.landed) {
+        Some(landed) => Some(landed.revoked_at),
+        None => {
+            let elsewhere = store.revoked_elsewhere(handle).await?;
+            elsewhere.map(|elsewhere| elsewhere.revoked_at)
+        }
+    };
+    // Whoever revoked it: what is known here counts at once, in the circle or not.
+    let state = match consent.state {
+        _ if kept.is_some() || revoked_on_chain.is_some() => wire::ConsentState::Revoked,
+        ConsentState::Revoked => wire::ConsentState::Revoked,
+        ConsentState::Frozen => wire::ConsentState::Frozen,
+        ConsentState::OldKey => wire::ConsentState::OldKey,
+        ConsentState::NotYet => wire::ConsentState::NotYet,
+        ConsentState::Expired => wire::ConsentState::Expired,
+        ConsentState::InForce => wire::ConsentState::InForce,
+    };
+    let mut stages = stages(consent, anchored.ok().flatten());
+    stages.extend(revoked_on_chain.map(|at| StageTime {
+        stage: Stage::Revoked,
+        at,
+    }));
+    let unsent = kept.filter(|_| revoked_on_chain.is_none());
+    let stage = match (&unsent, stages.last()) {
+        (None, Some(last)) => ConsentStage::from(last.stage),
+        _ => ConsentStage::DeniedHere,
+    };
+    Ok(wire::Consent {
+        consent: consent.commitment,
+        handle,
+        state,
+        stage,
+        next: match state {
+            wire::ConsentState::Revoked => None,
+            _ => usual.next(&stages),
+        },
+        to: consent.opening.grantee,
+        not_before: consent.opening.not_before,
+        not_after: consent.opening.not_after,
+        provision: consent.terms.provision.clone(),
+        exceptions: consent.terms.exceptions.clone(),
+        denied_since: unsent
+            .as_ref()
+            .map(|kept| kept.seen_at)
+            .or(consent.revoked_at),
+        stages,
+        unproven: anchored.err().map(ToOwned::to_owned),
+        anyone_can_send: unsent
+            .map(|kept| anyone_can_send(pipeline.registry, &kept.secret, kept.claim_key)),
+    })
+}
+
+/// What anyone can send to bring a revocation on chain.
+#[must_use]
+pub fn anyone_can_send(
+    registry: Registry,
+    secret: &RevocationSecret,
+    claim_key: PublicKey,
+) -> Sendable {
+    Sendable {
+        registry: registry.registry,
+        function: "revoke".into(),
+        secret: secret.reveal_text(),
+        claim_key,
+    }
+}
+
+/// What the chain has of the batches that a circle shows as anchored: a custodian that lies about
+/// it is not believed.
+struct OnChain {
+    anchored: BTreeMap<Root, UnixSeconds>,
+    /// Why the others were not asked about, if they were not.
+    unasked: Option<String>,
+}
+
+impl OnChain {
+    const NOT_THERE: &'static str = "the hospital says that it is anchored; the chain has nothing";
+
+    /// Asks the chain about each batch once; what it has is kept.
+    async fn ask(pipeline: &Pipeline, consents: &[Consent]) -> Result<Self, StoreError> {
+        let (store, registry) = (&pipeline.store, pipeline.registry.registry);
+        let mut on_chain = Self {
+            anchored: BTreeMap::new(),
+            unasked: None,
+        };
+        let shown = consents.iter().filter_map(said_anchored);
+        let shown: BTreeMap<Root, Anchorer> = shown.map(|it| (it.root, it.anchorer)).collect();
+        for (root, anchorer) in shown {
+            let fact = format!("on_chain:{anchorer}:{root}");
+            let kept = store.fact(&fact).await?;
+            if let Some(at) = kept.and_then(|text| text.parse().ok()) {
+                on_chain.anchored.insert(root, UnixSeconds(at));
+                continue;
+            }
+            if on_chain.unasked.is_some() {
+                continue;
+            }
+            match pipeline.chain.anchored_at(registry, anchorer, root).await {
+                Ok(Some(at)) => {
+                    store.state_fact(&fact, &at.0.to_string()).await?;
+                    on_chain.anchored.insert(root, at);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let why = format!("the hospital says that it is anchored; {error}");
+                    on_chain.unasked = Some(why);
+                }
+            }
+        }
+        Ok(on_chain)
+    }
+
+    /// When the chain had a consent's batch; why that is not known, where the circle says that it
+    /// is anchored.
+    fn of(&self, consent: &Consent) -> Result<Option<UnixSeconds>, &str> {
+        let Some(position) = said_anchored(consent) else {
+            return Ok(None);
+        };
+        let anchored = self.anchored.get(&position.root).copied().map(Some);
+        anchored.ok_or(self.unasked.as_deref().unwrap_or(Self::NOT_THERE))
+    }
+}
+
+/// Where a consent stands, if its circle says that this is anchored.
+fn said_anchored(consent: &Consent) -> Option<&Position> {
+    let position = consent.anchors.first()?;
+    position
+        .submission
+        .and_then(|out| out.block)
+        .map(|_| position)
+}
+
+/// The stages that a consent has reached, with their times.
+fn stages(consent: &Consent, anchored_at: Option<UnixSeconds>) -> Vec<StageTime> {
+    let mut stages = vec![StageTime {
+        stage: Stage::Recorded,
+        at: consent.recorded_at,
+    }];
+    if let Some(position) = consent.anchors.first() {
+        stages.push(StageTime {
+            stage: Stage::Sealed,
+            at: position.sealed_at,
+        });
+        stages.extend(position.submitted_at.map(|at| StageTime {
+            stage: Stage::Submitted,
+            at,
+        }));
+        stages.extend(anchored_at.map(|at| StageTime {
+            stage: Stage::Anchored,
+            at,
+        }));
+    }
+    stages
+}
+
+/// How long each stage usually takes to the next: the median of this circle's own consents, or
+/// where there are none yet, what a hospital's defaults come to.
+struct Usual(Vec<(Stage, u64)>);
+
+impl Usual {
+    const STEPS: [(Stage, Stage, u64); 3] = [
+        (Stage::Recorded, Stage::Sealed, 10 * 60),
+        (Stage::Sealed, Stage::Submitted, 60),
+        (Stage::Submitted, Stage::Anchored, 60),
+    ];
+
+    fn of(consents: &[Consent], on_chain: &OnChain) -> Self {
+        let all = consents.iter();
+        let all = all.map(|consent| stages(consent, on_chain.of(consent).ok().flatten()));
+        let all: Vec<Vec<StageTime>> = all.collect();
+        let usual = Self::STEPS.map(|(from, to, otherwise)| {
+            let time = |stages: &[StageTime], stage| {
+                let reached = stages.iter().find(|reached| reached.stage == stage);
+                reached.map(|reached| reached.at.0)
+            };
+            let mut taken: Vec<u64> = all
+                .iter()
+                .filter_map(|stages| Some(time(stages, to)?.saturating_sub(time(stages, from)?)))
+                .collect();
+            taken.sort_unstable();
+            let median = taken.get(taken.len() / 2).copied();
+            (from, median.unwrap_or(otherwise))
+        });
+        Self(usual.to_vec())
+    }
+
+    /// What comes next, since when it is waited for, and how long that usually takes.
+    fn next(&self, stages: &[StageTime]) -> Option<Next> {
+        let last = stages.last()?;
+        let (_, next, _) = Self::STEPS.iter().find(|(from, ..)| *from == last.stage)?;
+        let (_, usually_s) = self.0.iter().find(|(from, _)| *from == last.stage)?;
+        Some(Next {
+            stage: *next,
+            since: last.at,
+            usually_s: *usually_s,
+        })
+    }
+}
+
+/// Why there is no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoReceipt {
+    /// It has no place yet.
+    #[error("the consent is recorded and waits for its batch; it has no receipt yet")]
+    NotSealed,
+    /// Its batch is on its way.
+    #[error("the consent's batch is sealed and not yet anchored; it has no receipt yet")]
+    NotAnchored,
+    /// Its circle says that it is anchored, and the chain does not.
+    #[error("{}; there is no receipt", OnChain::NOT_THERE)]
+    NotThere,
+}
+
+/// A receipt, and why nobody looked whether the chain bears it out, if so.
+pub type Looked = (Receipt, Option<String>);
+
+/// The receipt of an anchored consent, after a look at the chain.
+///
+/// # Errors
+/// A store that does not answer; inside, why there is no receipt.
+pub async fn receipt_on_chain(
+    pipeline: &Pipeline,
+    consent: &Consent,
+) -> Result<Result<Looked, NoReceipt>, StoreError> {
+    let on_chain = OnChain::ask(pipeline, std::slice::from_ref(consent)).await?;
+    let unlooked = match on_chain.of(consent) {
+        Err(OnChain::NOT_THERE) => return Ok(Err(NoReceipt::NotThere)),
+        Err(why) => Some(why.to_owned()),
+        Ok(_) => None,
+    };
+    Ok(receipt(pipeline.registry, consent).map(|receipt| (receipt, unlooked)))
+}
+
+/// The receipt of an anchored consent, from the circle alone.
+///
+/// # Errors
+/// [`NoReceipt`].
+pub fn receipt(registry: Registry, consent: &Consent) -> Result<Receipt, NoReceipt> {
+    let position = consent.anchors.first().ok_or(NoReceipt::NotSealed)?;
+    let block = position.submission.and_then(|submission| submission.block);
+    let block = block.ok_or(NoReceipt::NotAnchored)?;
+    Ok(Receipt {
+        registry,
+        anchorer: position.anchorer,
+        terms: consent.terms.clone(),
+        opening: consent.opening,
+        signature: consent.signature,
+        proof: position.proof.clone(),
+        root: position.root,
+        block: Block {
+            number: block.number,
+            hash: block.hash,
+        },
+        stages: stages(consent, Some(block.time)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::sample;
+
+    #[test]
+    fn hostile_hospital_says_that_it_is_anchored_and_the_chain_alone_is_believed() {
+        let consent = sample::consent();
+        let root = consent.anchors[0].root;
+        let anchored = |stages: Vec<StageTime>| {
+            let anchored = stages.into_iter().filter(|it| it.stage == Stage::Anchored);
+            anchored.map(|it| it.at).collect::<Vec<_>>()
+        };
+        let mut on_chain = OnChain {
+            anchored: BTreeMap::new(),
+            unasked: None,
+        };
+        assert_eq!(on_chain.of(&consent), Err(OnChain::NOT_THERE));
+        on_chain.unasked = Some("it does not answer".into());
+        assert_eq!(on_chain.of(&consent), Err("it does not answer"));
+        assert_eq!(anchored(stages(&consent, None)), []);
+        let at = UnixSeconds(15);
+        on_chain.anchored.insert(root, at);
+        assert_eq!(on_chain.of(&consent), Ok(Some(at)));
+        assert_eq!(anchored(stages(&consent, Some(at))), [at]);
+        let mut sealed = consent;
+        sealed.anchors[0].submission = None;
+        assert_eq!(on_chain.of(&sealed), Ok(None));
+    }
+}

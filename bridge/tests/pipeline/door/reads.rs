@@ -1,0 +1,298 @@
+//! What is read by the API is what the parts say.
+
+use std::sync::Arc;
+
+use medsync_client::wire::{ConsentStage, ConsentState, LoginAs, PreviewQuestion};
+use medsync_protocol::audit::Entry;
+use medsync_protocol::codes::{Code, CodeSet};
+use medsync_protocol::ids::ContextId;
+use medsync_protocol::receipt::Receipt;
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, ORIGIN};
+
+use super::super::access::{EXCHANGE, RECORDS, Study, researcher};
+use super::super::circle::{CONTEXT, FakeCircles};
+use super::super::faults::{Fault, Faults, Plan};
+use super::super::patient;
+use super::{Door, PAGE, problem, staff};
+
+#[tokio::test]
+async fn a_patient_and_a_recipient_read_what_is_theirs() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let door = Door::over(&study.world.pipeline).await;
+
+    let patients = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let circle = patients.circle(CONTEXT).await.expect("read");
+    assert_eq!((circle.kind.as_str(), circle.stopped), ("circle", None));
+    assert_eq!(circle.party_key, Some(patient().public_key()));
+    let consents = patients.consents(CONTEXT, None).await.expect("read");
+    let [consent] = consents.consents.as_slice() else {
+        panic!("one consent: {consents:?}");
+    };
+    assert_eq!(consent.consent, study.signed.commitment);
+    assert_eq!(consent.state, ConsentState::InForce);
+    assert_eq!(consent.stage, ConsentStage::Anchored);
+    let stages: Vec<_> = consent.stages.iter().map(|reached| reached.stage).collect();
+    assert_eq!(
+        stages.first().copied().map(ConsentStage::from),
+        Some(ConsentStage::Recorded)
+    );
+    let receipt = patients
+        .receipt(CONTEXT, consent.consent)
+        .await
+        .expect("read");
+    let receipt = Receipt::parse(receipt.to_string().as_bytes()).expect("a receipt");
+    assert_eq!(receipt.commitment().expect("terms"), consent.consent);
+    let records = patients.records(CONTEXT, None).await.expect("read").records;
+    assert_eq!(records.len(), usize::from(RECORDS));
+
+    let question = PreviewQuestion {
+        to: researcher().public_key(),
+        purposes: CodeSet::collect([Code::new("act", "HRESCH")]).expect("one"),
+        classes: CodeSet::default(),
+        understood: None,
+    };
+    let previewed = patients
+        .preview(CONTEXT, &question)
+        .await
+        .expect("decided")
+        .records;
+    assert!(
+        previewed.iter().all(|record| record.is_released),
+        "{previewed:?}"
+    );
+    let other = PreviewQuestion {
+        purposes: CodeSet::collect([Code::new("act", "HMARKT")]).expect("one"),
+        ..question
+    };
+    let previewed = patients
+        .preview(CONTEXT, &other)
+        .await
+        .expect("decided")
+        .records;
+    assert!(
+        previewed.iter().all(|record| !record.is_released),
+        "{previewed:?}"
+    );
+
+    let recipients = door
+        .logged_in(LoginAs::party_of(EXCHANGE), &researcher())
+        .await;
+    let asked = recipients
+        .requests(EXCHANGE, None)
+        .await
+        .expect("read")
+        .requests;
+    let [asked] = asked.as_slice() else {
+        panic!("one request: {asked:?}");
+    };
+    assert_eq!((asked.request, asked.state.as_str()), (request, "RELEASED"));
+    let releases = recipients
+        .releases(EXCHANGE, None)
+        .await
+        .expect("read")
+        .releases;
+    assert_eq!(releases.len(), usize::from(RECORDS));
+    assert!(releases.iter().all(|release| release.request == request));
+    let receipts = recipients
+        .receipts(EXCHANGE, None)
+        .await
+        .expect("read")
+        .receipts;
+    assert_eq!(receipts[0].consent, study.signed.commitment);
+}
+
+/// Whoever reads the log can check it with nothing but what it says.
+#[tokio::test]
+async fn the_log_comes_in_pages_and_proves_itself() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    for _ in 0..3 {
+        study.ask("HRESCH", |_| ()).await;
+    }
+    study.settle().await;
+    let door = Door::over(&study.world.pipeline).await;
+    let client = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let all = client.log(CONTEXT, None).await.expect("read");
+    assert_eq!(all.next, None);
+    let mut paged = Vec::new();
+    let mut path = format!("/v1/circles/{CONTEXT}/log?limit=2");
+    loop {
+        let page = door.json(&path).await;
+        paged.extend(page["entries"].as_array().expect("entries").clone());
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/circles/{CONTEXT}/log?limit=2&after={next}"),
+            None => break,
+        }
+    }
+    let whole = serde_json::to_value(&all.entries).expect("JSON");
+    assert_eq!(whole, serde_json::Value::from(paged));
+    assert!(all.entries.len() >= 6, "{}", all.entries.len());
+    assert!(
+        all.entries.is_sorted_by(|a, b| a.at >= b.at),
+        "the latest first"
+    );
+    for line in &all.entries {
+        let entry = Entry {
+            context: CONTEXT,
+            author_key: line.author_key,
+            seq: line.seq,
+            prev: line.prev,
+            kind: line.kind,
+            subject: line.says.subject().expect("within bounds"),
+            at: line.at,
+            salt: line.salt,
+        };
+        assert_eq!(entry.digest(), line.digest);
+        assert!(
+            line.author_key
+                .verifies(line.digest.message(), &line.signature)
+        );
+        assert_eq!(line.by, "custodian");
+    }
+    let released = door
+        .json(&format!("/v1/circles/{CONTEXT}/log?kind=RELEASED"))
+        .await;
+    assert_eq!(released["entries"].as_array().map(Vec::len), Some(3));
+    let checked = client.check_log(CONTEXT).await.expect("checked");
+    assert!(checked.sound && checked.circle_was_read, "{checked:?}");
+    for wrong in [
+        "kind=LEAKED",
+        "after=x",
+        "after=1-2-3",
+        "since=never",
+        "limit=0",
+    ] {
+        problem(
+            door.get(&format!("/v1/circles/{CONTEXT}/log?{wrong}"))
+                .await,
+            400,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn requests_come_in_pages_the_latest_first() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    for _ in 0..3 {
+        study.ask("HRESCH", |_| ()).await;
+    }
+    study.settle().await;
+    let door = Door::over(&study.world.pipeline).await;
+    let path = format!("/v1/circles/{EXCHANGE}/requests");
+    let all = door.json(&path).await["requests"].clone();
+    let first = door.json(&format!("{path}?limit=2")).await;
+    let next = first["next"].as_str().expect("another page");
+    let second = door.json(&format!("{path}?limit=2&after={next}")).await;
+    assert_eq!(second["next"], serde_json::Value::Null);
+    let pages = [&first["requests"], &second["requests"]];
+    let pages = pages
+        .into_iter()
+        .flat_map(|page| page.as_array().expect("a page"));
+    let pages: Vec<_> = pages.cloned().collect();
+    assert_eq!(all, serde_json::Value::from(pages));
+    problem(door.get(&format!("{path}?after=0x12")).await, 400).await;
+}
+
+/// An alarm takes nothing back of what was seen.
+#[tokio::test]
+async fn of_a_stopped_circle_what_was_kept_is_read_and_nothing_else() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let world = &study.world;
+    let raised = world
+        .pipeline
+        .store
+        .raise_alarm(CONTEXT, "a reader whom nobody invited");
+    raised.await.expect("raised");
+    let door = Door::over(&world.pipeline).await;
+    let client = door.logged_in(LoginAs::staff("ward"), &staff()).await;
+    let circle = client.circle(CONTEXT).await.expect("read");
+    assert!(
+        circle
+            .stopped
+            .is_some_and(|why| why.contains("a reader whom nobody invited"))
+    );
+    let log = client.log(CONTEXT, None).await.expect("read");
+    assert!(!log.entries.is_empty() && log.entries.iter().all(|line| line.by == "unknown"));
+    for what in ["consents", "records", "releases", "receipts"] {
+        let answer = door.get(&format!("/v1/circles/{CONTEXT}/{what}")).await;
+        let why = problem(answer, 409).await;
+        assert!(why.contains("ALARM"), "{what}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_said_and_no_name_of_its_own_is() {
+    let study = Study::begin(Vec::new()).await;
+    let mut world = study.world;
+    let plan = Plan {
+        operation: "pin",
+        call: 1,
+        fault: Fault::Failed,
+    };
+    let circle = world.circle.with_faults(Faults::planned(vec![plan]));
+    world.pipeline.circles = Arc::new(FakeCircles(vec![circle]));
+    let door = Door::over(&world.pipeline).await;
+    let answer = door.get(&format!("/v1/circles/{CONTEXT}/consents")).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let why = problem(answer, 503).await;
+    assert_eq!(why, "the party's node does not answer; the log says why");
+    assert_eq!(
+        door.get(&format!("/v1/circles/{CONTEXT}/consents"))
+            .await
+            .status(),
+        200
+    );
+    let absent = ContextId([0x33; 32]);
+    problem(door.get(&format!("/v1/circles/{absent}")).await, 404).await;
+}
+
+#[tokio::test]
+async fn a_page_that_may_ask_is_told_so_and_no_other() {
+    let door = Door::open().await;
+    let preflight = |origin: &str| {
+        let asked = door
+            .request(Method::OPTIONS, "/v1/status")
+            .header(ORIGIN, origin);
+        let asked = asked.header("access-control-request-method", "GET");
+        asked
+            .header("access-control-request-headers", "authorization")
+            .send()
+    };
+    let answer = preflight(PAGE).await.expect("an answer");
+    assert!(answer.status().is_success());
+    assert_eq!(answer.headers()["access-control-allow-origin"], PAGE);
+    let named = answer.headers()["access-control-allow-headers"]
+        .to_str()
+        .expect("a text");
+    assert!(named.contains("authorization"), "{named}");
+    assert!(
+        answer
+            .headers()
+            .get("access-control-allow-credentials")
+            .is_none()
+    );
+    problem(
+        preflight("https://evil.example").await.expect("an answer"),
+        403,
+    )
+    .await;
+    let asked = door.request(Method::GET, "/v1/status").header(ORIGIN, PAGE);
+    let asked = asked.header(AUTHORIZATION, format!("Bearer {}", door.token()));
+    let answer = asked.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["access-control-allow-origin"], PAGE);
+    assert!(
+        answer.headers()["vary"]
+            .to_str()
+            .is_ok_and(|vary| vary.contains("origin"))
+    );
+}

@@ -1,0 +1,201 @@
+//! Each path × each who × {own, other's} data: whatever the description names is asked.
+
+use std::sync::Arc;
+
+use medsync::store::circles::CircleRow;
+use medsync_client::wire::LoginAs;
+use medsync_protocol::ids::ContextId;
+use medsync_protocol::signature::SecretKey;
+use reqwest::Method;
+use reqwest::header::AUTHORIZATION;
+use serde_json::{Value, json};
+
+use super::super::access::{EXCHANGE, Study, researcher};
+use super::super::circle::{CONTEXT, FakeCircle, FakeCircles};
+use super::super::faults::Faults;
+use super::super::{patient, row};
+use super::{Door, problem, staff};
+
+/// Another patient's circle, and its patient.
+const OTHER: ContextId = ContextId([9; 32]);
+
+fn another_patient() -> SecretKey {
+    SecretKey::from_scalar(&[7; 32]).expect("a scalar")
+}
+
+/// Who asks, with what they show.
+struct Who {
+    name: &'static str,
+    token: Option<String>,
+    is_operator: bool,
+    is_staff: bool,
+    own: Option<ContextId>,
+}
+
+impl Who {
+    /// Whether a path is for them, as its description says.
+    fn may(&self, said: &str, context: ContextId) -> bool {
+        said.split(", ").any(|one| match one {
+            "operator" => self.is_operator,
+            "staff" => self.is_staff,
+            "whoever enrolled in it" => self.own == Some(context),
+            "whoever is logged in" => self.token.is_some(),
+            other => panic!("who is {other}?"),
+        })
+    }
+}
+
+/// A hospital with two circles and an exchange, in which something was released.
+async fn hospital() -> (Study, Door) {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let world = &mut study.world;
+    let other = FakeCircle::new(OTHER, Faults::default(), another_patient().public_key());
+    let circles = vec![world.circle.clone(), other, study.exchange.clone()];
+    world.pipeline.circles = Arc::new(FakeCircles(circles));
+    let other_row = CircleRow {
+        context: OTHER,
+        ..row()
+    };
+    world
+        .pipeline
+        .store
+        .enter_circle(&other_row)
+        .await
+        .expect("entered");
+    let door = Door::over(&world.pipeline).await;
+    (study, door)
+}
+
+async fn session(door: &Door, login_as: LoginAs, key: &SecretKey) -> String {
+    let mut client = door.client();
+    client.log_in(login_as, key).await.expect("logged in").token
+}
+
+async fn everybody(door: &Door) -> [Who; 6] {
+    let nobody = Who {
+        name: "nobody",
+        token: None,
+        is_operator: false,
+        is_staff: false,
+        own: None,
+    };
+    let party = async |name, context, key| Who {
+        name,
+        token: Some(session(door, LoginAs::party_of(context), key).await),
+        own: Some(context),
+        is_operator: false,
+        is_staff: false,
+    };
+    [
+        Who {
+            name: "operator",
+            token: Some(door.token()),
+            is_operator: true,
+            is_staff: false,
+            own: None,
+        },
+        Who {
+            name: "staff",
+            token: Some(session(door, LoginAs::staff("ward"), &staff()).await),
+            is_operator: false,
+            is_staff: true,
+            own: None,
+        },
+        party("patient", CONTEXT, &patient()).await,
+        party("recipient", EXCHANGE, &researcher()).await,
+        party("another patient", OTHER, &another_patient()).await,
+        nobody,
+    ]
+}
+
+/// A body that a path takes.
+fn body(path: &str) -> Option<Value> {
+    path.ends_with("/previews").then(|| {
+        let purposes = [json!({ "system": "act", "code": "HRESCH" })];
+        json!({ "to": researcher().public_key(), "purposes": purposes })
+    })
+}
+
+#[tokio::test]
+async fn each_path_answers_whom_it_is_for_and_nobody_else() {
+    let (study, door) = hospital().await;
+    let consent = study.signed.commitment.to_string();
+    let described: Value = door.json("/openapi.json").await;
+    let everybody = everybody(&door).await;
+    let (mut asked, mut answered) = (0, 0);
+    for (path, methods) in described["paths"].as_object().expect("paths") {
+        for (method, said) in methods.as_object().expect("methods") {
+            let for_whom = said["tags"][0].as_str().expect("it says who may ask");
+            assert_eq!(
+                said["security"].is_null(),
+                for_whom == "everybody",
+                "{path}"
+            );
+            if for_whom == "everybody" || method == "delete" {
+                continue;
+            }
+            let is_of_one = path.contains("{context}");
+            let contexts = [CONTEXT, EXCHANGE, OTHER];
+            for context in contexts.into_iter().take(if is_of_one { 3 } else { 1 }) {
+                for who in &everybody {
+                    let at = path.replace("{context}", &context.to_string());
+                    let at = at.replace("{consent}", &consent);
+                    let verb = method.to_uppercase().parse::<Method>().expect("a method");
+                    let mut request = door.request(verb, &at);
+                    if let Some(body) = body(path) {
+                        request = request.json(&body);
+                    }
+                    if let Some(token) = &who.token {
+                        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+                    }
+                    let answer = request.send().await.expect("an answer");
+                    let status = answer.status().as_u16();
+                    let what = format!("{method} {at} by {}: {status}", who.name);
+                    asked += 1;
+                    match (who.token.is_some(), who.may(for_whom, context)) {
+                        (false, _) => assert_eq!(status, 401, "{what}"),
+                        (true, false) => assert_eq!(status, 403, "{what}"),
+                        (true, true) => {
+                            assert!(status < 500 && ![401, 403].contains(&status), "{what}");
+                            answered += usize::from(status == 200);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(asked > 150 && answered > 60, "{answered} of {asked}");
+}
+
+/// What is open is so for everybody, and says nothing of anybody.
+#[tokio::test]
+async fn four_paths_are_open_to_everybody() {
+    let door = Door::open().await;
+    let described: Value = door.json("/openapi.json").await;
+    let open = described["paths"].as_object().expect("paths").iter();
+    let open = open.filter(|(_, methods)| {
+        let mut methods = methods.as_object().expect("methods").values();
+        methods.any(|said| said["security"].is_null())
+    });
+    let open: Vec<&str> = open.map(|(path, _)| path.as_str()).collect();
+    assert_eq!(open, ["/live", "/ready", "/v1/challenges", "/v1/sessions"]);
+}
+
+#[tokio::test]
+async fn hostile_caller_learns_not_whether_a_circle_is_here() {
+    let (_study, door) = hospital().await;
+    let token = session(&door, LoginAs::party_of(CONTEXT), &patient()).await;
+    let mut said = Vec::new();
+    for context in [OTHER, ContextId([0x77; 32])] {
+        let asked = door.request(Method::GET, &format!("/v1/circles/{context}/log"));
+        let asked = asked.header(AUTHORIZATION, format!("Bearer {token}"));
+        said.push(problem(asked.send().await.expect("an answer"), 403).await);
+    }
+    assert_eq!(said[0], said[1]);
+    let absent = format!("/v1/circles/{}/log", ContextId([0x77; 32]));
+    problem(door.get(&absent).await, 404).await;
+    problem(door.get("/v1/circles/0x12/log").await, 400).await;
+}

@@ -1,0 +1,319 @@
+//! The client: one method a path.
+
+use std::time::Duration;
+
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{ContextId, Sha256Digest};
+use medsync_protocol::messages::login_message;
+use medsync_protocol::signature::{SecretKey, SignError};
+use reqwest::{Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::wire::{
+    Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck, LogPage, Login, LoginAs,
+    PreviewPage, PreviewQuestion, Problem, ReceiptPage, RecordPage, ReleasePage, RequestPage,
+    Session, Status,
+};
+
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long an answer may take; the API's own bound is shorter.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none of an API.
+    #[error("{0} is no address of an API: http on this machine, or https")]
+    Address(Url),
+    /// The API said what is wrong.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// Nobody answers, or not in time.
+    #[error("the API cannot be reached: {0}")]
+    Unreachable(#[from] reqwest::Error),
+    /// The answer is too long.
+    #[error("an answer has more than {ANSWER_BYTES_MAX} bytes")]
+    TooLong,
+    /// The answer is not what it should be.
+    #[error("an answer makes no sense: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The login key does not sign this challenge.
+    #[error("the challenge cannot be signed: {0}; ask for another")]
+    Sign(#[from] SignError),
+}
+
+/// A program that asks, as one caller at a time.
+pub struct Client {
+    http: reqwest::Client,
+    address: Url,
+    token: Option<Zeroizing<String>>,
+}
+
+impl Client {
+    /// Of an API at this address; nobody is logged in.
+    ///
+    /// # Errors
+    /// An address over which a token would be seen by others.
+    pub fn new(address: Url) -> Result<Self, ClientError> {
+        let is_loopback = match address.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        let is_private = match address.scheme() {
+            "https" => true,
+            "http" => is_loopback,
+            _ => false,
+        };
+        if !is_private {
+            return Err(ClientError::Address(address));
+        }
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self {
+            http,
+            address,
+            token: None,
+        })
+    }
+
+    /// Shows a token from now on: an operator's, or of a session that was opened elsewhere.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(Zeroizing::new(token.to_owned()));
+        self
+    }
+
+    /// Logs in by signing a challenge; the session's token is shown from now on.
+    ///
+    /// # Errors
+    /// [`ClientError`]; also if the key is not the one by which this caller logs in.
+    pub async fn log_in(
+        &mut self,
+        login_as: LoginAs,
+        login_key: &SecretKey,
+    ) -> Result<Session, ClientError> {
+        let Challenge { nonce, expires } = read(self.ask(Method::POST, "v1/challenges")).await?;
+        let origin = self.address.origin().ascii_serialization();
+        let message = login_message(Sha256Digest::of(origin.as_bytes()), nonce, expires);
+        let login = Login {
+            login_as,
+            origin,
+            nonce,
+            expires,
+            signature: login_key.sign(message)?,
+        };
+        let session: Session = read(self.ask(Method::POST, "v1/sessions").json(&login)).await?;
+        self.token = Some(Zeroizing::new(session.token.clone()));
+        Ok(session)
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_out(&mut self) -> Result<(), ClientError> {
+        send(self.ask(Method::DELETE, "v1/session")).await?;
+        self.token = None;
+        Ok(())
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn caller(&self) -> Result<Caller, ClientError> {
+        read(self.ask(Method::GET, "v1/session")).await
+    }
+
+    /// What is under way, and what hinders it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        read(self.ask(Method::GET, "v1/status")).await
+    }
+
+    /// Circles and exchanges, those after the last of the page before.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn circles(&self, after: Option<&str>) -> Result<CirclePage, ClientError> {
+        read(paged(self.ask(Method::GET, "v1/circles"), after)).await
+    }
+
+    /// A circle or exchange at a glance.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn circle(&self, context: ContextId) -> Result<Circle, ClientError> {
+        read(self.of(context, "")).await
+    }
+
+    /// The consents of a circle.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn consents(
+        &self,
+        circle: ContextId,
+        after: Option<&str>,
+    ) -> Result<ConsentPage, ClientError> {
+        read(paged(self.of(circle, "/consents"), after)).await
+    }
+
+    /// The receipt of an anchored consent, as its published schema says.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receipt(
+        &self,
+        circle: ContextId,
+        consent: Commitment,
+    ) -> Result<serde_json::Value, ClientError> {
+        read(self.of(circle, &format!("/consents/{consent}/receipt"))).await
+    }
+
+    /// The records of a circle, as they are described.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn records(
+        &self,
+        circle: ContextId,
+        after: Option<&str>,
+    ) -> Result<RecordPage, ClientError> {
+        read(paged(self.of(circle, "/records"), after)).await
+    }
+
+    /// What a recipient would get now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn preview(
+        &self,
+        circle: ContextId,
+        question: &PreviewQuestion,
+    ) -> Result<PreviewPage, ClientError> {
+        let url = self.url(&format!("v1/circles/{circle}/previews"));
+        let asked = self.request(Method::POST, url).json(question);
+        read(asked).await
+    }
+
+    /// Log entries of a circle, the latest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log(
+        &self,
+        context: ContextId,
+        after: Option<&str>,
+    ) -> Result<LogPage, ClientError> {
+        read(paged(self.of(context, "/log"), after)).await
+    }
+
+    /// What comes of checking every log of a circle.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn check_log(&self, context: ContextId) -> Result<LogCheck, ClientError> {
+        read(self.of(context, "/log/check")).await
+    }
+
+    /// The requests of an exchange, the latest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn requests(
+        &self,
+        exchange: ContextId,
+        after: Option<&str>,
+    ) -> Result<RequestPage, ClientError> {
+        read(paged(self.of(exchange, "/requests"), after)).await
+    }
+
+    /// What was released into an exchange.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn releases(
+        &self,
+        exchange: ContextId,
+        after: Option<&str>,
+    ) -> Result<ReleasePage, ClientError> {
+        read(paged(self.of(exchange, "/releases"), after)).await
+    }
+
+    /// The receipts of an exchange.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receipts(
+        &self,
+        exchange: ContextId,
+        after: Option<&str>,
+    ) -> Result<ReceiptPage, ClientError> {
+        read(paged(self.of(exchange, "/receipts"), after)).await
+    }
+
+    fn of(&self, context: ContextId, what: &str) -> RequestBuilder {
+        self.ask(Method::GET, &format!("v1/circles/{context}{what}"))
+    }
+
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, self.url(path))
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.address.clone();
+        url.set_path(path);
+        url
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let asked = self.http.request(method, url).timeout(ANSWERS_WITHIN);
+        match &self.token {
+            Some(token) => asked.bearer_auth(token.as_str()),
+            None => asked,
+        }
+    }
+}
+
+fn paged(asked: RequestBuilder, after: Option<&str>) -> RequestBuilder {
+    match after {
+        Some(after) => asked.query(&[("after", after)]),
+        None => asked,
+    }
+}
+
+/// Sends; what is no success is a problem.
+async fn send(asked: RequestBuilder) -> Result<Response, ClientError> {
+    let answer = asked.send().await?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    Err(ClientError::Problem(serde_json::from_slice(
+        &bytes(answer).await?,
+    )?))
+}
+
+async fn read<T: DeserializeOwned>(asked: RequestBuilder) -> Result<T, ClientError> {
+    Ok(serde_json::from_slice(&bytes(send(asked).await?).await?)?)
+}
+
+/// An answer's body, within its bound.
+async fn bytes(mut answer: Response) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    while let Some(part) = answer.chunk().await? {
+        bytes.extend_from_slice(&part);
+        if bytes.len() > ANSWER_BYTES_MAX {
+            return Err(ClientError::TooLong);
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,22 @@
+//! What goes over the API, as JSON, in the protocol's own types. Times are unix seconds; keys,
+//! digests and names of contexts are texts of `0x` and hexadecimal digits.
+
+mod circles;
+mod consents;
+mod events;
+mod exchanges;
+mod log;
+mod problem;
+mod records;
+mod sessions;
+mod status;
+
+pub use circles::{BrokenGlass, Circle, CirclePage, CircleStatus, Member};
+pub use consents::{Consent, ConsentPage, ConsentStage, ConsentState, Next, Sendable};
+pub use events::{Event, What};
+pub use exchanges::{Answer, Asked, ReceiptPage, Release, ReleasePage, RequestPage, SharedReceipt};
+pub use log::{CheckedLog, LogCheck, LogLine, LogPage};
+pub use problem::Problem;
+pub use records::{Decided, PreviewPage, PreviewQuestion, Record, RecordPage, Withheld};
+pub use sessions::{Caller, Challenge, Login, LoginAs, Session};
+pub use status::{Live, Ready, Status};
