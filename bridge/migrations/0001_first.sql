@@ -17,6 +17,7 @@ CREATE TABLE circles (
     patient_member TEXT,
     party_key TEXT,
     party_author TEXT,
+    party_login TEXT,
     -- For whose key a custodian opened an exchange: nobody else is served in it.
     recipient_key TEXT,
     -- Which of the patient's devices this is; 0 is the first, and no device at all.
@@ -226,6 +227,8 @@ CREATE TABLE log (
     subject TEXT NOT NULL,
     -- Of what was released: its name in the circle.
     logged_as TEXT,
+    -- Of an answer: what it answers.
+    request TEXT,
     body TEXT NOT NULL,
     at BIGINT NOT NULL,
     salt TEXT NOT NULL,
@@ -241,6 +244,7 @@ CREATE INDEX log_by_number ON log (context, author_key, seq);
 CREATE INDEX log_by_time ON log (context, at, digest);
 CREATE INDEX log_by_subject ON log (subject);
 CREATE INDEX log_by_release ON log (logged_as) WHERE logged_as IS NOT NULL;
+CREATE INDEX log_by_request ON log (request) WHERE request IS NOT NULL;
 CREATE INDEX log_by_kind ON log (kind, context, digest);
 CREATE INDEX log_unpublished ON log (context) WHERE published_at IS NULL;
 CREATE INDEX log_without_head ON log (context, author_key, seq) WHERE head_batch IS NULL;

@@ -29,6 +29,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+mod anchoring;
 mod caller;
 mod circles;
 mod events;
@@ -42,6 +43,7 @@ mod problem;
 mod server;
 mod sessions;
 mod status;
+mod writes;
 
 pub use events::watch_circles;
 pub use operator::{OperatorToken, TOKEN_FILE};
@@ -67,6 +69,8 @@ const WRONG_TOKENS_AT_ONCE: u32 = 20;
 /// The same for challenges and logins: whoever is logged in needs none for a while.
 const LOGINS_A_SECOND: u32 = 15;
 const LOGINS_AT_ONCE: u32 = 60;
+/// How many answers are worked out at once: they share the store's connections with the daemon.
+const ANSWERS_AT_ONCE: usize = 32;
 /// How many answers ask the party's node at once: the daemon's lanes need it too.
 const NODE_READS_AT_ONCE: usize = 8;
 /// The longest body of a request, in bytes.
@@ -100,8 +104,11 @@ pub struct Api {
     sessions: Sessions,
     events: Events,
     node_reads: Semaphore,
-    /// Whole logs are checked one at a time.
-    checks: Semaphore,
+    /// What takes long to work out, a preview or the check of whole logs, is done one at a time.
+    heavy: Semaphore,
+    answers: Semaphore,
+    /// The operator's own share of requests.
+    operators: DefaultDirectRateLimiter,
     counted: Counted,
 }
 
@@ -131,16 +138,26 @@ impl Api {
             sessions: Sessions::default(),
             events: Events::default(),
             node_reads: Semaphore::new(NODE_READS_AT_ONCE),
-            checks: Semaphore::new(1),
+            heavy: Semaphore::new(1),
+            answers: Semaphore::new(ANSWERS_AT_ONCE),
+            operators: limiter(REQUESTS_A_SECOND, REQUESTS_AT_ONCE),
             counted: Counted::default(),
         }
     }
 
+    /// Waits for a turn to ask the party's node.
+    async fn turn_at_node(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        turn(&self.node_reads).await
+    }
+
+    /// Waits for a turn at what takes long to work out.
+    async fn heavy_turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        turn(&self.heavy).await
+    }
+
     /// Enters a circle through the guard, in turn with other readers.
     async fn try_enter(&self, row: &CircleRow) -> Result<Result<Entered<'_>, GuardError>, Problem> {
-        let turn = self.node_reads.acquire().await;
-        let stops = |_| Problem::of(StatusCode::SERVICE_UNAVAILABLE, "this is about to stop");
-        let (turn, pipeline) = (turn.map_err(stops)?, &self.pipeline);
+        let (turn, pipeline) = (self.turn_at_node().await?, &self.pipeline);
         let now = pipeline.now();
         let entered = guard::enter(&*pipeline.circles, &pipeline.store, row, now).await;
         Ok(entered.map(|circle| Entered {
@@ -153,6 +170,11 @@ impl Api {
     async fn enter(&self, row: &CircleRow) -> Result<Entered<'_>, Problem> {
         Ok(self.try_enter(row).await??)
     }
+}
+
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+    let turn = turns.acquire().await;
+    turn.map_err(|_| Problem::of(StatusCode::SERVICE_UNAVAILABLE, "this is about to stop"))
 }
 
 /// A circle, as long as it is this reader's turn.
@@ -193,10 +215,14 @@ fn described(api: &Arc<Api>) -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
         .routes(routes!(status::status))
         .routes(routes!(circles::circles))
         .routes(routes!(circles::circle))
-        .routes(routes!(circles::consents))
+        .routes(routes!(circles::consents, writes::grant))
+        .routes(routes!(writes::revoke))
         .routes(routes!(circles::receipt))
         .routes(routes!(circles::records))
         .routes(routes!(circles::preview))
+        .routes(routes!(anchoring::batches))
+        .routes(routes!(anchoring::pools))
+        .routes(routes!(anchoring::tickets))
         .routes(routes!(logs::log))
         .routes(routes!(logs::check))
         .routes(routes!(exchanges::requests))
@@ -265,7 +291,7 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     let method = request.method().clone();
     let answer = match admitted(&api, &request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match timeout(api.bounds.answers_within, next.run(request)).await {
+        Ok(()) => match timeout(api.bounds.answers_within, in_turn(&api, request, next)).await {
             Ok(answer) => answer,
             Err(_) => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long")
                 .into_response(),
@@ -276,11 +302,14 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     with_headers(answer)
 }
 
-fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
-    if api.requests.check().is_err() {
-        let why = "too many requests; ask again in a second";
-        return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
+async fn in_turn(api: &Api, request: Request, next: Next) -> Response {
+    match turn(&api.answers).await {
+        Ok(_turn) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
+}
+
+fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| api.origins.is_host(host)) {
@@ -297,7 +326,16 @@ fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
                    those that may";
         return Err(Problem::of(StatusCode::FORBIDDEN, why));
     }
-    Ok(())
+    // Whatever others ask, the operator is answered.
+    let is_operator = caller::token(headers).is_some_and(|shown| api.token.is(shown));
+    let share = if is_operator {
+        &api.operators
+    } else {
+        &api.requests
+    };
+    let why = "too many requests; ask again in a second";
+    let checked = share.check();
+    checked.map_err(|_| Problem::of(StatusCode::TOO_MANY_REQUESTS, why))
 }
 
 fn with_headers(mut answer: Response) -> Response {

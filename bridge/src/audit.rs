@@ -25,7 +25,7 @@ mod verify;
 pub use answers::{Judged, answers_fact, check_answers, described_fact, judge_all, logs_fact};
 pub use check::{Anchorings, Fault, LogReport, check};
 pub use glass::broken_glass;
-pub use verify::{NamedLog, Report, UNREAD, author, verify};
+pub use verify::{NamedLog, Report, UNREAD, author, verify, verify_with};
 
 /// How often a number that was taken meanwhile is tried again: by as many writers at once.
 const ATTEMPTS: usize = 16;

@@ -76,6 +76,16 @@ pub struct Invitation {
     one_time_secret: Option<String>,
 }
 
+/// The custodian's author key, as the kept invitation of a context names it; a home without one
+/// takes any.
+///
+/// # Errors
+/// A text that is no invitation.
+pub fn author_in(kept: Option<&str>) -> Result<Option<PublicKey>, serde_json::Error> {
+    let invitation = kept.map(serde_json::from_str::<Invitation>).transpose()?;
+    Ok(invitation.map(|invitation| invitation.says.author_key))
+}
+
 /// What an invitation says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,6 +16,7 @@
 //! | [`views`] | what people and programs see of circles, consents, logs |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
 //! | [`guard`] | the way into a circle: pins are compared whenever it is entered |
+//! | [`revoking`] | a revocation is kept first, then brought into its circle |
 //! | [`members`] | whom the patient admits, also when the patient's key changes |
 //! | [`chain`], [`source`] | Starknet, Calimero |
 //! | [`store`] | SQLite |
@@ -46,6 +47,7 @@ pub mod parts;
 pub mod party;
 pub mod pipeline;
 pub mod preview;
+pub mod revoking;
 pub mod seams;
 pub mod source;
 pub mod status;

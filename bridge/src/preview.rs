@@ -27,6 +27,8 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::terms::Terms;
 
+use tokio::task::yield_now;
+
 pub use medsync_client::wire::Withheld;
 
 use crate::audit;
@@ -190,8 +192,16 @@ pub async fn judge(
     let kept = Kept::read(&pipeline.store, &state).await?;
     let records = all_records(circle, None).await?;
     let request = question.request(pipeline.now());
-    Ok(lines(question, &request, &candidates, &kept, &records))
+    let mut all = Vec::new();
+    for some in records.chunks(DECIDED_AT_ONCE) {
+        all.extend(lines(question, &request, &candidates, &kept, some));
+        yield_now().await;
+    }
+    Ok(all)
 }
+
+/// How many records are decided before others have their turn.
+const DECIDED_AT_ONCE: usize = 16;
 
 fn lines(
     question: &Question,
@@ -288,6 +298,8 @@ async fn candidates(
     }
     let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
     for consent in all_consents(circle).await? {
+        // A signature costs about a millisecond; others have their turn between them.
+        yield_now().await;
         let key = consent.opening.patient_key;
         let counts = consent.opening.grantee == recipient
             && history.keys.contains(&key)

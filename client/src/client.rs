@@ -6,15 +6,16 @@ use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, Sha256Digest};
 use medsync_protocol::messages::login_message;
 use medsync_protocol::signature::{SecretKey, SignError};
+use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::wire::{
-    Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck, LogPage, Login, LoginAs,
-    PreviewPage, PreviewQuestion, Problem, ReceiptPage, RecordPage, ReleasePage, RequestPage,
-    Session, Status,
+    BatchPage, Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck, LogPage, Login,
+    LoginAs, NewConsent, NewRevocation, Pools, PreviewPage, PreviewQuestion, Problem, ReceiptPage,
+    RecordPage, Recorded, ReleasePage, RequestPage, Revoked, Session, Status, Tickets,
 };
 
 /// The longest answer that is read, in bytes.
@@ -72,9 +73,10 @@ impl Client {
         if !is_private {
             return Err(ClientError::Address(address));
         }
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http = reqwest::Client::builder().redirect(Policy::none());
+        // Nothing that is meant for this machine leaves it.
+        let http = if is_loopback { http.no_proxy() } else { http };
+        let http = http.build()?;
         Ok(Self {
             http,
             address,
@@ -167,6 +169,30 @@ impl Client {
         read(paged(self.of(circle, "/consents"), after)).await
     }
 
+    /// Brings a consent into its circle that the patient signed.
+    ///
+    /// # Errors
+    /// [`ClientError`]; it may be in the circle all the same, and brought again is the same one.
+    pub async fn grant(
+        &self,
+        circle: ContextId,
+        signed: &NewConsent,
+    ) -> Result<Recorded, ClientError> {
+        read(self.to(circle, "consents").json(signed)).await
+    }
+
+    /// Revokes a consent by what opens its handle. There is no way back.
+    ///
+    /// # Errors
+    /// [`ClientError`]; it may be kept all the same, and brought again is the same one.
+    pub async fn revoke(
+        &self,
+        circle: ContextId,
+        opens: &NewRevocation,
+    ) -> Result<Revoked, ClientError> {
+        read(self.to(circle, "revocations").json(opens)).await
+    }
+
     /// The receipt of an anchored consent, as its published schema says.
     ///
     /// # Errors
@@ -200,9 +226,7 @@ impl Client {
         circle: ContextId,
         question: &PreviewQuestion,
     ) -> Result<PreviewPage, ClientError> {
-        let url = self.url(&format!("v1/circles/{circle}/previews"));
-        let asked = self.request(Method::POST, url).json(question);
-        read(asked).await
+        read(self.to(circle, "previews").json(question)).await
     }
 
     /// Log entries of a circle, the latest first.
@@ -261,21 +285,41 @@ impl Client {
         read(paged(self.of(exchange, "/receipts"), after)).await
     }
 
+    /// The rewards that a circle's patient was promised.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tickets(&self, circle: ContextId) -> Result<Tickets, ClientError> {
+        read(self.of(circle, "/tickets")).await
+    }
+
+    /// Batches, those after the last of the page before.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn batches(&self, after: Option<&str>) -> Result<BatchPage, ClientError> {
+        read(paged(self.ask(Method::GET, "v1/batches"), after)).await
+    }
+
+    /// The reward pools that the party knows.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pools(&self) -> Result<Pools, ClientError> {
+        read(self.ask(Method::GET, "v1/pools")).await
+    }
+
     fn of(&self, context: ContextId, what: &str) -> RequestBuilder {
         self.ask(Method::GET, &format!("v1/circles/{context}{what}"))
     }
 
-    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        self.request(method, self.url(path))
+    fn to(&self, context: ContextId, what: &str) -> RequestBuilder {
+        self.ask(Method::POST, &format!("v1/circles/{context}/{what}"))
     }
 
-    fn url(&self, path: &str) -> Url {
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
         let mut url = self.address.clone();
         url.set_path(path);
-        url
-    }
-
-    fn request(&self, method: Method, url: Url) -> RequestBuilder {
         let asked = self.http.request(method, url).timeout(ANSWERS_WITHIN);
         match &self.token {
             Some(token) => asked.bearer_auth(token.as_str()),

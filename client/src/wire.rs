@@ -1,6 +1,7 @@
 //! What goes over the API, as JSON, in the protocol's own types. Times are unix seconds; keys,
 //! digests and names of contexts are texts of `0x` and hexadecimal digits.
 
+mod anchoring;
 mod circles;
 mod consents;
 mod events;
@@ -10,7 +11,9 @@ mod problem;
 mod records;
 mod sessions;
 mod status;
+mod writes;
 
+pub use anchoring::{Batch, BatchPage, KnownAs, Pool, Pools, Ticket, TicketReceipt, Tickets};
 pub use circles::{BrokenGlass, Circle, CirclePage, CircleStatus, Member};
 pub use consents::{Consent, ConsentPage, ConsentStage, ConsentState, Next, Sendable};
 pub use events::{Event, What};
@@ -20,3 +23,4 @@ pub use problem::Problem;
 pub use records::{Decided, PreviewPage, PreviewQuestion, Record, RecordPage, Withheld};
 pub use sessions::{Caller, Challenge, Login, LoginAs, Session};
 pub use status::{Live, Ready, Status};
+pub use writes::{NewConsent, NewRevocation, Recorded, Revoked};

@@ -15,7 +15,7 @@ use super::{LOOKED_AT_PER_ROUND, Turns, only_store};
 use crate::audit;
 use crate::files;
 use crate::guard;
-use crate::invitation::Invitation;
+use crate::invitation::author_in;
 use crate::parts::{self, OpenError};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::source::{Circle, LogEntry, Release, all_releases};
@@ -215,12 +215,9 @@ impl Recipient {
 
 /// Whether this is the author key that the invitation named; a home without one takes any.
 fn is_custodian(row: &CircleRow, author_key: PublicKey) -> Result<bool, PipelineError> {
-    let Some(invitation) = &row.invitation else {
-        return Ok(true);
-    };
-    let invitation: Invitation = serde_json::from_str(invitation)
+    let named = author_in(row.invitation.as_deref())
         .map_err(|error| PipelineError::Broken(format!("the kept invitation: {error}")))?;
-    Ok(invitation.says.author_key == author_key)
+    Ok(named.is_none_or(|named| named == author_key))
 }
 
 fn folder_of(home: &Path, release: EntryDigest) -> PathBuf {

@@ -14,11 +14,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use medsync_client::wire::Caller;
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::sessions::Held;
+use super::sessions::{self, Held};
 use super::{Api, Problem};
 use crate::store::circles::CircleRow;
 
@@ -41,6 +41,8 @@ pub(super) struct Identified {
     pub caller: Caller,
     /// When that ends; an operator's does not.
     pub until: Option<UnixSeconds>,
+    /// By which session, if by one.
+    session: Option<Sha256Digest>,
 }
 
 /// The token that a request shows.
@@ -85,13 +87,21 @@ impl Api {
             return Some(Identified {
                 caller: Caller::Operator,
                 until: None,
+                session: None,
             });
         }
         let Held { caller, expires_at } = self.sessions.of(token, self.pipeline.now())?;
         Some(Identified {
             caller,
             until: Some(expires_at),
+            session: Some(sessions::name(token)),
         })
+    }
+
+    /// Whether somebody is still logged in.
+    pub(super) fn is_still(&self, identified: &Identified) -> bool {
+        let is_open = |name| self.sessions.is_open(name, self.pipeline.now());
+        identified.session.is_none_or(is_open)
     }
 }
 

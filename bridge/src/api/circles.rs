@@ -100,8 +100,11 @@ pub(super) async fn consents(
     Asked(page): Asked<Page>,
 ) -> Result<Json<ConsentPage>, Problem> {
     let (after, limit): (Option<Cursor>, _) = (page.after()?, page_limit(page.limit()?)?);
-    let circle = api.enter(&row).await?;
-    let found = circle.consents(after.as_ref(), limit).await?;
+    let found = api
+        .enter(&row)
+        .await?
+        .consents(after.as_ref(), limit)
+        .await?;
     Ok(Json(ConsentPage {
         consents: views::consents::describe(&api.pipeline, &found.consents).await?,
         next: next(found.next),
@@ -133,8 +136,10 @@ pub(super) async fn receipt(
     let consent: Commitment = consent
         .parse()
         .map_err(|error| Problem::wrong(format!("the consent: {error}")))?;
-    let circle = api.enter(&row).await?;
-    let all = all_consents(&*circle).await?;
+    let all = {
+        let circle = api.enter(&row).await?;
+        all_consents(&*circle).await?
+    };
     let absent = || {
         let why = format!("there is no consent {consent} in this circle");
         Problem::of(StatusCode::NOT_FOUND, why)
@@ -224,6 +229,7 @@ pub(super) async fn preview(
     if asked.purposes.is_empty() {
         return Err(Problem::wrong("a question names at least one purpose"));
     }
+    let _one = api.heavy_turn().await?;
     api.pipeline.check_chain().await?;
     let circle = api.enter(&row).await?;
     let understood = match asked.understood {

@@ -6,8 +6,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -31,63 +30,89 @@ use crate::store::circles::CircleMark;
 const WATCH_REST: Duration = Duration::from_secs(1);
 /// How many changes a listener may be behind before it is told that it missed some.
 const BEHIND_MAX: usize = 256;
+/// How many listeners one caller has at most.
+const LISTENERS_OF_ONE: usize = 8;
 /// How often a listener hears something, so that nobody takes the connection for dead.
 const KEPT_ALIVE: Duration = Duration::from_secs(15);
 
 /// Who listens.
 pub(super) struct Events {
     told: Mutex<Option<broadcast::Sender<Event>>>,
-    listeners: Arc<AtomicUsize>,
+    /// What was told last; nothing while nobody listens.
+    known: tokio::sync::Mutex<Option<Marks>>,
+    listeners: Arc<Mutex<Vec<Caller>>>,
 }
+
+type Marks = HashMap<ContextId, CircleMark>;
 
 impl Default for Events {
     fn default() -> Self {
         Self {
             told: Mutex::new(Some(broadcast::Sender::new(BEHIND_MAX))),
+            known: tokio::sync::Mutex::default(),
             listeners: Arc::default(),
         }
     }
 }
 
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One listener, as long as it lives.
 struct Listener {
+    api: Arc<Api>,
     heard: broadcast::Receiver<Event>,
-    caller: Caller,
+    identified: Identified,
     is_new: bool,
-    listeners: Arc<AtomicUsize>,
+    listeners: Arc<Mutex<Vec<Caller>>>,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.listeners.fetch_sub(1, Ordering::SeqCst);
+        let mut listeners = locked(&self.listeners);
+        let own = &self.identified.caller;
+        if let Some(place) = listeners.iter().position(|caller| caller == own) {
+            listeners.swap_remove(place);
+        }
     }
 }
 
 impl Events {
     fn sender(&self) -> Option<broadcast::Sender<Event>> {
-        self.told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn listen(&self, caller: Caller, listeners_max: usize) -> Option<Listener> {
-        let heard = self.sender()?.subscribe();
-        let listeners = Arc::clone(&self.listeners);
-        let before = listeners.fetch_add(1, Ordering::SeqCst);
-        // From here on it is counted down again when it goes.
-        let listener = Listener {
-            heard,
-            caller,
-            is_new: true,
-            listeners,
-        };
-        (before < listeners_max).then_some(listener)
+        locked(&self.told).clone()
     }
 }
 
 impl Listener {
-    /// What there is next for this caller; nothing after the end.
+    /// A listener to whom no change is lost from now on; nothing if too many listen.
+    async fn of(api: &Arc<Api>, identified: Identified) -> Result<Option<Self>, StoreError> {
+        let events = &api.events;
+        let mut known = events.known.lock().await;
+        if known.is_none() {
+            *known = Some(api.pipeline.store.circle_marks().await?);
+        }
+        let Some(sender) = events.sender() else {
+            return Ok(None);
+        };
+        let mut listeners = locked(&events.listeners);
+        let own = listeners
+            .iter()
+            .filter(|caller| **caller == identified.caller);
+        if listeners.len() >= api.bounds.listeners_max || own.count() >= LISTENERS_OF_ONE {
+            return Ok(None);
+        }
+        listeners.push(identified.caller.clone());
+        Ok(Some(Self {
+            api: Arc::clone(api),
+            heard: sender.subscribe(),
+            identified,
+            is_new: true,
+            listeners: Arc::clone(&events.listeners),
+        }))
+    }
+
+    /// What there is next for this caller; nothing after the end, or once it is logged out.
     async fn next(&mut self) -> Option<Event> {
         let of_all = |what| Event {
             what,
@@ -97,9 +122,13 @@ impl Listener {
             return Some(of_all(What::Listening));
         }
         loop {
-            match self.heard.recv().await {
+            let heard = self.heard.recv().await;
+            if !self.api.is_still(&self.identified) {
+                return None;
+            }
+            match heard {
                 Ok(event) => {
-                    let is_theirs = |context| may_read(&self.caller, context);
+                    let is_theirs = |context| may_read(&self.identified.caller, context);
                     if event.context.is_none_or(is_theirs) {
                         return Some(event);
                     }
@@ -113,41 +142,41 @@ impl Listener {
 
 /// Tells what changes, until it is told to stop; then nobody listens any more.
 pub async fn watch_circles(api: &Api, mut stop: watch::Receiver<bool>) {
-    let mut known: Option<HashMap<ContextId, CircleMark>> = None;
     while !*stop.borrow() {
-        let sender = api.events.sender();
-        match sender.filter(|sender| sender.receiver_count() > 0) {
-            None => known = None,
-            Some(sender) => match changes(api, &mut known).await {
-                Ok(events) => {
-                    for event in events {
-                        // Whoever left does not hear it.
-                        let _ = sender.send(event);
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "what changed is not known"),
-            },
+        if let Err(error) = tell(api).await {
+            tracing::warn!(%error, "what changed is not known");
         }
         let _ = timeout(WATCH_REST, stop.wait_for(|stop| *stop)).await;
     }
-    let told = &api.events.told;
-    told.lock().unwrap_or_else(PoisonError::into_inner).take();
+    locked(&api.events.told).take();
 }
 
-/// What is otherwise than it was when this was last asked.
-async fn changes(
-    api: &Api,
-    known: &mut Option<HashMap<ContextId, CircleMark>>,
-) -> Result<Vec<Event>, StoreError> {
-    let now = api.pipeline.store.circle_marks().await?;
-    let Some(before) = known.replace(now.clone()) else {
-        return Ok(Vec::new());
+/// Tells whoever listens what changed since this was last told.
+async fn tell(api: &Api) -> Result<(), StoreError> {
+    let mut known = api.events.known.lock().await;
+    let sender = api.events.sender();
+    let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) else {
+        *known = None;
+        return Ok(());
     };
+    let now = api.pipeline.store.circle_marks().await?;
+    if let Some(before) = known.as_ref() {
+        for event in changes(before, &now) {
+            // Whoever left does not hear it.
+            let _ = sender.send(event);
+        }
+    }
+    *known = Some(now);
+    Ok(())
+}
+
+/// What is otherwise than it was.
+fn changes(before: &Marks, now: &Marks) -> Vec<Event> {
     let gone = before.keys().filter(|context| !now.contains_key(*context));
     let mut events: Vec<Event> = gone
         .map(|context| changed(What::Changed, *context))
         .collect();
-    for (context, mark) in &now {
+    for (context, mark) in now {
         let Some(was) = before.get(context) else {
             events.push(changed(What::Changed, *context));
             continue;
@@ -159,7 +188,7 @@ async fn changes(
             events.push(changed(What::Changed, *context));
         }
     }
-    Ok(events)
+    events
 }
 
 fn changed(what: What, context: ContextId) -> Event {
@@ -188,9 +217,10 @@ fn changed(what: What, context: ContextId) -> Event {
 )]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
-    Identified { caller, until }: Identified,
+    identified: Identified,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
-    let listener = api.events.listen(caller, api.bounds.listeners_max);
+    let until = identified.until;
+    let listener = Listener::of(&api, identified).await?;
     let why = "too many listen already, or this is about to stop; read again instead";
     let full = || Problem::of(StatusCode::SERVICE_UNAVAILABLE, why);
     let listener = listener.ok_or_else(full)?;

@@ -1,12 +1,10 @@
 //! What is in an exchange: `/v1/circles/{context}/requests`, `…/releases`, `…/receipts`.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use medsync_client::wire::{ReceiptPage, ReleasePage, RequestPage};
-use medsync_protocol::audit::EntryDigest;
 
 use super::caller::who::PARTY;
 use super::caller::{Asked, Page, Theirs};
@@ -14,6 +12,7 @@ use super::circles::{next, page_limit};
 use super::{Api, Problem};
 use crate::source::Cursor;
 use crate::views;
+use crate::views::log::Place;
 
 /// The requests of an exchange, the latest first, with what became of each.
 #[utoipa::path(
@@ -29,19 +28,13 @@ pub(super) async fn requests(
     Theirs(row): Theirs,
     Asked(page): Asked<Page>,
 ) -> Result<Json<RequestPage>, Problem> {
-    let (after, limit): (Option<EntryDigest>, _) = (page.after()?, page.limit()? as usize);
-    let mut requests = views::exchange::requests(&api.pipeline.store, row.context).await?;
-    requests.sort_by_key(|asked| Reverse((asked.at, asked.request.to_bytes())));
-    if let Some(after) = after {
-        let place = requests.iter().position(|asked| asked.request == after);
-        let unknown = || Problem::wrong("after: pass the `next` of the page before");
-        requests.drain(..=place.ok_or_else(unknown)?);
-    }
-    let is_last = requests.len() <= limit;
-    requests.truncate(limit);
+    let (after, limit): (Option<Place>, _) = (page.after()?, page.limit()?);
+    let store = &api.pipeline.store;
+    let requests = views::exchange::requests(store, &row, after, limit).await?;
+    let is_last = requests.len() < limit as usize;
     let last = requests.last().filter(|_| !is_last);
     Ok(Json(RequestPage {
-        next: last.map(|last| last.request.to_string()),
+        next: last.map(|last| Place(last.at, last.request).to_string()),
         requests,
     }))
 }

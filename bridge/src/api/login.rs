@@ -16,8 +16,8 @@ use super::caller::who::{EVERYBODY, LOGGED_IN};
 use super::caller::{Identified, Said, token};
 use super::sessions::TooMany;
 use super::{Api, Problem};
+use crate::pipeline::ingest::frozen_fact;
 use crate::seams::{random_bytes, random_felt};
-use crate::store::StoreError;
 
 impl From<TooMany> for Problem {
     fn from(_: TooMany) -> Self {
@@ -45,19 +45,19 @@ impl Api {
     }
 
     async fn party_key(&self, context: ContextId) -> Result<Option<(Caller, PublicKey)>, Problem> {
-        let row = match self.pipeline.store.circle(context).await {
-            Err(StoreError::Absent { .. }) => return Ok(None),
-            row => row?,
+        let store = &self.pipeline.store;
+        let Some(key) = store.pinned_login(context).await? else {
+            return Ok(None);
         };
-        let state = self.enter(&row).await?.circle().await?;
-        let caller = match row.kind {
+        // Of two who say to be the party nobody can tell which one is.
+        if store.fact(&frozen_fact(context)).await?.is_some() {
+            return Ok(None);
+        }
+        let caller = match store.circle(context).await?.kind {
             ContextKind::Circle => Caller::Patient { circle: context },
             ContextKind::Exchange => Caller::Recipient { exchange: context },
         };
-        // Of two who say to be the party nobody can tell which one is.
-        Ok(state
-            .only()
-            .map(|party| (caller, party.enrolment.login_key)))
+        Ok(Some((caller, key)))
     }
 }
 

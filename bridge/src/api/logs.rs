@@ -1,23 +1,30 @@
 //! Logs, with what proves them: `/v1/circles/{context}/log`.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use medsync_client::wire::{LogCheck, LogPage};
-use medsync_protocol::audit::{EntryDigest, EntryKind};
+use medsync_protocol::audit::EntryKind;
 use medsync_protocol::ids::UnixSeconds;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::caller::who::PARTY;
 use super::caller::{Asked, Page, Theirs, limit};
 use super::{Api, Problem};
-use crate::audit::verify;
+use crate::audit::verify_with;
 use crate::store::log::LogFilter;
 use crate::views;
+use crate::views::log::Place;
+
+/// How long the circle has to say whose entries these are.
+const NAMED_WITHIN: Duration = Duration::from_secs(2);
+/// How many roots the chain is asked about that would bind entries which nobody here has: anybody
+/// in a circle can make them up. `medsync audit verify` asks about more.
+const ROOTS_ASKED: usize = 16;
 
 /// Which entries.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -33,29 +40,6 @@ pub(super) struct Entries {
     /// How many it has at most: 1 to 100.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
-}
-
-/// The last entry of a page.
-struct Place(UnixSeconds, EntryDigest);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
-    }
-}
-
-impl FromStr for Place {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let malformed = "pass the `next` of the page before";
-        let (at, digest) = text.split_once('-').ok_or(malformed)?;
-        let at = at.parse().map_err(|_| malformed)?;
-        Ok(Self(
-            UnixSeconds(at),
-            digest.parse().map_err(|_| malformed)?,
-        ))
-    }
 }
 
 /// Every log entry that was ever seen here, the latest first: also of a circle that is stopped.
@@ -98,10 +82,8 @@ pub(super) async fn log(
     let last = entries.last().filter(|_| !is_last);
     let next = last.map(|last| Place(last.entry.at, last.digest()).to_string());
     // Whose an entry is, the circle alone says; what was seen is evidence without that, too.
-    let state = match api.enter(&row).await {
-        Ok(circle) => circle.circle().await.ok(),
-        Err(_) => None,
-    };
+    let named = async { api.enter(&row).await.ok()?.circle().await.ok() };
+    let state = timeout(NAMED_WITHIN, named).await.ok().flatten();
     let line = |entry| views::log::line(state.as_ref(), entry);
     Ok(Json(LogPage {
         entries: entries.into_iter().map(line).collect(),
@@ -123,11 +105,8 @@ pub(super) async fn check(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
 ) -> Result<Json<LogCheck>, Problem> {
-    let Ok(_one) = api.checks.try_acquire() else {
-        let why = "another log is being checked; ask again in a few seconds";
-        return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
-    };
-    let report = verify(&api.pipeline, &row).await?;
+    let _one = api.heavy_turn().await?;
+    let report = verify_with(&api.pipeline, &row, ROOTS_ASKED).await?;
     let checked = views::log::check(&row, &report);
     checked
         .map(Json)

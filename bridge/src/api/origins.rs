@@ -21,11 +21,15 @@ impl Origins {
     #[must_use]
     pub fn of(listens: SocketAddr, config: &ApiConfig) -> Self {
         let port = listens.port();
-        let mut own = vec![
-            format!("http://{listens}"),
-            format!("http://localhost:{port}"),
-        ];
-        own.extend(config.origin.clone());
+        // What has a name of its own is logged in to by that alone: else whatever listens at this
+        // address of a patient's machine could pass a login on.
+        let own = match &config.origin {
+            Some(origin) => vec![origin.clone()],
+            None => vec![
+                format!("http://{listens}"),
+                format!("http://localhost:{port}"),
+            ],
+        };
         let host = config.origin.as_deref().and_then(|origin| {
             let url = Url::parse(origin).ok()?;
             Some(url.host_str()?.to_owned())

@@ -38,7 +38,8 @@ impl Default for Bounds {
             connections_max: 128,
             listeners_max: 64,
             heads_within: Duration::from_secs(5),
-            answers_within: Duration::from_secs(10),
+            // Longer than an endpoint of the chain has.
+            answers_within: Duration::from_secs(20),
             lives_at_most: Duration::from_secs(5 * 60),
         }
     }

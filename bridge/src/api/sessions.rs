@@ -42,7 +42,8 @@ pub(super) struct Held {
     pub expires_at: UnixSeconds,
 }
 
-fn name(token: &str) -> Sha256Digest {
+/// What a session goes by here.
+pub(super) fn name(token: &str) -> Sha256Digest {
     Sha256Digest::of(token.as_bytes())
 }
 
@@ -101,6 +102,11 @@ impl Sessions {
     /// The session of a token.
     pub fn of(&self, token: &str, now: UnixSeconds) -> Option<Held> {
         self.open_at(now).sessions.get(&name(token)).cloned()
+    }
+
+    /// Whether a session is open.
+    pub fn is_open(&self, name: Sha256Digest, now: UnixSeconds) -> bool {
+        self.open_at(now).sessions.contains_key(&name)
     }
 
     /// Ends a session.

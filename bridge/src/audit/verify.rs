@@ -81,6 +81,19 @@ pub fn author(state: Option<&CircleState>, author_key: PublicKey) -> &'static st
 /// A store that does not answer, a circle that stops answering while it is read, and, if a log
 /// is in a batch, a chain that does not answer. A circle that is not entered is no error.
 pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, PipelineError> {
+    verify_with(pipeline, row, ASKED_BY_COMMAND).await
+}
+
+/// The same, asking the chain about so many roots at most that would bind entries which nobody here
+/// has.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_with(
+    pipeline: &Pipeline,
+    row: &CircleRow,
+    asked_max: usize,
+) -> Result<Report, PipelineError> {
     let (context, store, now) = (row.context, &pipeline.store, pipeline.now());
     let mut there: Option<BTreeSet<EntryDigest>> = None;
     let mut state = None;
@@ -101,8 +114,8 @@ pub async fn verify(pipeline: &Pipeline, row: &CircleRow) -> Result<Report, Pipe
     let kept = store.log(context, &LogFilter::default()).await?;
     let heads = store.heads(context).await?;
     let gone = gone_roots(context, &kept, &heads);
-    let unasked = gone.len().saturating_sub(ASKED_BY_COMMAND);
-    let asked: Vec<Root> = gone.into_iter().take(ASKED_BY_COMMAND).collect();
+    let unasked = gone.len().saturating_sub(asked_max);
+    let asked: Vec<Root> = gone.into_iter().take(asked_max).collect();
     let gone = anchorings(pipeline, row, state.as_ref(), &asked).await?;
     let authors: BTreeSet<PublicKey> = kept
         .iter()

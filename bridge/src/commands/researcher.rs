@@ -33,6 +33,7 @@ use crate::source::{LogEntry, all_receipts};
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
 use crate::views;
+use crate::views::log::Place;
 
 const KEY_FILE: &str = "researcher-keys.json";
 const VERIFIER_FILE: &str = "verifier.toml";
@@ -370,8 +371,18 @@ impl Request {
 
 async fn requests(which: &Which) -> anyhow::Result<()> {
     let (party, row) = which.open().await?;
-    for asked in views::exchange::requests(&party.store, row.context).await? {
-        print_json(&asked)?;
+    const AT_ONCE: u32 = 100;
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let page = views::exchange::requests(&party.store, &row, before, AT_ONCE).await?;
+        let Some(last) = page.last() else {
+            break;
+        };
+        before = Some(Place(last.at, last.request));
+        all.extend(page);
+    }
+    for asked in all.iter().rev() {
+        print_json(asked)?;
     }
     Ok(())
 }

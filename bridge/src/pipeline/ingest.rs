@@ -470,10 +470,9 @@ async fn people_of(
     if history.is_frozen {
         return Ok(nobody(authors, carried));
     }
-    let who = (enrolled.member, enrolled.author_key);
     pipeline
         .store
-        .pin_party(row.context, who, history.current())
+        .pin_party(row.context, enrolled, history.current())
         .await?;
     let stolen = history.keys.iter().copied();
     Ok(People {

@@ -36,7 +36,9 @@ pub enum BatchState {
 }
 
 impl BatchState {
-    fn name(self) -> &'static str {
+    /// The name in the store and for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
             Self::Placed => "placed",
@@ -450,6 +452,28 @@ impl Store {
             "SELECT * FROM batches WHERE state = 'anchored' AND id > $1 ORDER BY id LIMIT $2",
         )
         .bind(after.0)
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(batch).collect()
+    }
+
+    /// Batches before a number, the latest first, without their leaves and intents.
+    ///
+    /// # Errors
+    /// As [`Store::anchored_batches`].
+    pub async fn batches_before(
+        &self,
+        before: Option<BatchId>,
+        len_max: u32,
+    ) -> Result<Vec<BatchRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, root, leaf_count, state, sealed_at, submitted_at, transaction_hash, \
+             block_number, block_hash, block_time, missing_since, last_error, \
+             '[]' AS leaves, CAST(NULL AS TEXT) AS intent \
+             FROM batches WHERE id < $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(before.map_or(i64::MAX, |before| before.0))
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;

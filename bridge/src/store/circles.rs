@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use medsync_protocol::device::Admission;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
+use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
@@ -274,25 +275,27 @@ impl Store {
             })
     }
 
-    /// Notes who enrolled, as the patient or the recipient, the key that counts now, and whose log
-    /// is theirs; the first who enrolled stays.
+    /// Notes who enrolled, as the patient or the recipient, the key that counts now, whose log is
+    /// theirs and by which key they log in; the first who enrolled stays.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn pin_party(
         &self,
         context: ContextId,
-        (member, author_key): (MemberId, PublicKey),
+        enrolled: &Enrolment,
         key: PublicKey,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET patient_member = $2, party_key = $3, party_author = $4 \
-             WHERE context = $1 AND (patient_member IS NULL OR patient_member = $2)",
+            "UPDATE circles SET patient_member = $2, party_key = $3, party_author = $4, \
+             party_login = $5 WHERE context = $1 \
+             AND (patient_member IS NULL OR patient_member = $2)",
         )
         .bind(context.to_string())
-        .bind(member.to_string())
+        .bind(enrolled.member.to_string())
         .bind(key.to_string())
-        .bind(author_key.to_string())
+        .bind(enrolled.author_key.to_string())
+        .bind(enrolled.login_key.to_string())
         .execute(&self.db)
         .await?;
         Ok(())
@@ -325,15 +328,35 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn pinned_author(&self, context: ContextId) -> Result<Option<PublicKey>, StoreError> {
-        let author: Option<Option<String>> =
-            sqlx::query_scalar("SELECT party_author FROM circles WHERE context = $1")
-                .bind(context.to_string())
-                .fetch_optional(&self.db)
-                .await?;
-        author
-            .flatten()
-            .map(|text| read("a key", &text))
-            .transpose()
+        self.pinned_key(
+            "SELECT party_author FROM circles WHERE context = $1",
+            context,
+        )
+        .await
+    }
+
+    /// By which key who enrolled first logs in, also where a context is stopped.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn pinned_login(&self, context: ContextId) -> Result<Option<PublicKey>, StoreError> {
+        self.pinned_key(
+            "SELECT party_login FROM circles WHERE context = $1",
+            context,
+        )
+        .await
+    }
+
+    async fn pinned_key(
+        &self,
+        query: &str,
+        context: ContextId,
+    ) -> Result<Option<PublicKey>, StoreError> {
+        let key: Option<Option<String>> = sqlx::query_scalar(query)
+            .bind(context.to_string())
+            .fetch_optional(&self.db)
+            .await?;
+        key.flatten().map(|text| read("a key", &text)).transpose()
     }
 
     /// Lets a stopped circle go on; everything in it is read again.

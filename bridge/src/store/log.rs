@@ -117,6 +117,16 @@ fn subject(store: &Store, body: &Body) -> Result<String, StoreError> {
     Ok(store.secret.name_of(BODY.0, &subject.0).to_string())
 }
 
+/// What an entry answers.
+const fn request_of(body: &Body) -> Option<EntryDigest> {
+    match body {
+        Body::Permitted { request, .. }
+        | Body::Denied { request, .. }
+        | Body::Released { request, .. } => Some(*request),
+        _ => None,
+    }
+}
+
 /// The name in its circle of what an exchange's entry hands over.
 const fn release_of(body: &Body) -> Option<EntryDigest> {
     match body {
@@ -169,8 +179,8 @@ impl Store {
         let digest = row.digest().to_string();
         let inserted = sqlx::query(
             "INSERT INTO log (context, author_key, seq, digest, prev, kind, subject, body, at, \
-             salt, signature, seen_at, published_at, logged_as) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 \
+             salt, signature, seen_at, published_at, logged_as, request) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 \
              WHERE $13 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM log \
              WHERE context = $1 AND author_key = $2 AND seq = $3) \
              ON CONFLICT (digest) DO NOTHING",
@@ -189,6 +199,7 @@ impl Store {
         .bind(signed(now.0))
         .bind(published_at.map(|at| signed(at.0)))
         .bind(release_of(&row.body).map(|release| release.to_string()))
+        .bind(request_of(&row.body).map(|request| request.to_string()))
         .execute(&self.db)
         .await?;
         Ok(inserted.rows_affected() == 1)

@@ -1,52 +1,75 @@
 //! What an exchange holds, as people see it.
 
-use std::collections::HashMap;
-
 use medsync_client::wire::{self, Answer, Asked, SharedReceipt};
-use medsync_protocol::audit::{Body, EntryDigest};
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::audit::{Body, EntryKind};
 use medsync_protocol::receipt::Receipt;
 
+use super::log::Place;
+use crate::invitation::author_in;
 use crate::source::{self, Release};
+use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
 
-/// Every request of an exchange, and what became of it, by author and number.
+/// How many answers to a request are shown: an answer, and its releases.
+const ANSWERS_MAX: u32 = 1_000;
+
+/// Requests of an exchange, the latest first, those before `before`: each with what its custodian
+/// answered.
 ///
 /// # Errors
-/// A store that does not answer.
-pub async fn requests(store: &Store, exchange: ContextId) -> Result<Vec<Asked>, StoreError> {
-    let log = store.log(exchange, &LogFilter::default()).await?;
-    let mut answers: HashMap<EntryDigest, Vec<Answer>> = HashMap::new();
-    for entry in &log {
-        if let Body::Permitted { request, .. }
-        | Body::Denied { request, .. }
-        | Body::Released { request, .. } = &entry.body
-        {
-            answers.entry(*request).or_default().push(Answer {
-                kind: entry.entry.kind,
-                says: entry.body.clone(),
-            });
-        }
-    }
-    let asked = log.iter().filter_map(|entry| match &entry.body {
-        Body::Requested(requested) => Some((entry, requested)),
-        _ => None,
-    });
-    let described = asked.map(|(entry, requested)| {
+/// A store that does not answer, or has no invitation where there was one.
+pub async fn requests(
+    store: &Store,
+    exchange: &CircleRow,
+    before: Option<Place>,
+    len_max: u32,
+) -> Result<Vec<Asked>, StoreError> {
+    let custodian = author_in(exchange.invitation.as_deref());
+    let custodian = custodian.map_err(|why| StoreError::Corrupt {
+        what: "an invitation",
+        why: why.to_string(),
+    })?;
+    let filter = LogFilter {
+        kind: Some(EntryKind::Requested.name()),
+        ..LogFilter::default()
+    };
+    let before = before.map(|Place(at, digest)| (at, digest));
+    let mut requests = Vec::new();
+    for entry in store
+        .log_before(exchange.context, &filter, before, len_max)
+        .await?
+    {
         let request = entry.digest();
-        let answers = answers.remove(&request).unwrap_or_default();
+        let Body::Requested(requested) = entry.body else {
+            continue;
+        };
+        let mut answers = store
+            .answers_to(exchange.context, request, ANSWERS_MAX)
+            .await?;
+        // Whoever asks answers nothing, whatever its log says.
+        answers.retain(|answer| match custodian {
+            Some(custodian) => answer.entry.author_key == custodian,
+            None => answer.entry.author_key != entry.entry.author_key,
+        });
+        let answers: Vec<Answer> = answers
+            .into_iter()
+            .map(|answer| Answer {
+                kind: answer.entry.kind,
+                says: answer.body,
+            })
+            .collect();
         let state = answers.last().map_or("asked", |last| last.kind.name());
-        Asked {
+        requests.push(Asked {
             request,
             at: entry.entry.at,
             patient: requested.patient,
-            purposes: requested.purposes.clone(),
+            purposes: requested.purposes,
             state: state.to_owned(),
             answers,
-        }
-    });
-    Ok(described.collect())
+        });
+    }
+    Ok(requests)
 }
 
 /// A released record.

@@ -1,10 +1,39 @@
 //! Logs as people read them.
 
+use std::fmt;
+use std::str::FromStr;
+
 use medsync_client::wire::{CheckedLog, LogCheck, LogLine};
+use medsync_protocol::audit::EntryDigest;
+use medsync_protocol::ids::UnixSeconds;
 
 use crate::audit::{NamedLog, Report, author};
 use crate::source::{CircleState, LogEntry};
 use crate::store::circles::CircleRow;
+
+/// Where a page of entries ends: at the time and the digest of its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub UnixSeconds, pub EntryDigest);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let malformed = "pass the `next` of the page before";
+        let (at, digest) = text.split_once('-').ok_or(malformed)?;
+        let at = at.parse().map_err(|_| malformed)?;
+        Ok(Self(
+            UnixSeconds(at),
+            digest.parse().map_err(|_| malformed)?,
+        ))
+    }
+}
 
 /// An entry, with what its author is called in its circle.
 #[must_use]

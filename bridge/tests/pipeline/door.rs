@@ -4,6 +4,7 @@ mod events;
 mod logins;
 mod reads;
 mod roles;
+mod writes;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +15,7 @@ use medsync::api::{
     Api, Bounds, OperatorToken, Origins, TOKEN_FILE, description, router, serve, watch_circles,
 };
 use medsync::config::{ApiConfig, StaffConfig};
-use medsync::pipeline::Pipeline;
+use medsync::pipeline::{Pipeline, ingest};
 use medsync::seams::system_random;
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
@@ -66,8 +67,12 @@ fn staff() -> SecretKey {
 
 impl Door {
     async fn open() -> Self {
+        Self::open_as(None).await
+    }
+
+    async fn open_as(origin: Option<&str>) -> Self {
         let world = world(Vec::new()).await;
-        let door = Self::over(&world.pipeline).await;
+        let door = Self::known_as(origin, &world.pipeline).await;
         Self {
             _world: Some(world),
             ..door
@@ -76,12 +81,19 @@ impl Door {
 
     /// The door of a party.
     async fn over(pipeline: &Pipeline) -> Self {
+        Self::known_as(None, pipeline).await
+    }
+
+    /// The same, which a proxy makes known by another name.
+    async fn known_as(origin: Option<&str>, pipeline: &Pipeline) -> Self {
+        // Who enrolled is known once that was read.
+        ingest::ingest_all(pipeline).await.expect("read");
         let home = tempfile::tempdir().expect("a folder");
         let token = OperatorToken::of(home.path(), &mut system_random()).expect("a token");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let config = ApiConfig {
-            origin: Some(PROXY.into()),
+            origin: origin.map(Into::into),
             pages: vec![PAGE.into()],
             ..ApiConfig::at(address)
         };
@@ -183,7 +195,7 @@ async fn every_answer_keeps_browsers_from_using_it() {
 
 #[tokio::test]
 async fn hostile_page_gets_no_answer_under_any_name_of_this_address() {
-    let door = Door::open().await;
+    let door = Door::open_as(Some(PROXY)).await;
     let token = format!("Bearer {}", door.token());
     let here = format!("http://{}", door.address);
     for origin in ["http://evil.example", "null", &here, PROXY] {
@@ -272,9 +284,8 @@ async fn hostile_heads_and_bodies_beyond_their_bounds_are_refused() {
             .await
             .is_ok_and(|answer| answer.status().is_client_error())
     );
-    // Nothing reads a body.
     let asked = door
-        .request(Method::POST, "/v1/status")
+        .request(Method::POST, "/v1/sessions")
         .body(vec![0; 1 << 24]);
     assert!(
         !asked

@@ -12,6 +12,7 @@ use crate::commands::{Home, print_json};
 use crate::config::Role;
 use crate::party::Party;
 use crate::source::Pool;
+use crate::views;
 
 /// The longest name of a pool, in bytes.
 const LABEL_BYTES_MAX: usize = 128;
@@ -163,16 +164,7 @@ impl Add {
 async fn list(home: &Home) -> anyhow::Result<()> {
     let party = Party::open(&home.home).await?;
     for row in party.store.pools().await? {
-        print_json(&json!({
-            "pool": row.id,
-            "contract": row.pool.contract,
-            "label": row.pool.label,
-            "recipient": row.pool.recipient,
-            "claim_end": row.pool.claim_end,
-            "quota": row.quota,
-            "tickets_out": row.live,
-            "closed_at": row.closed_at,
-        }))?;
+        print_json(&views::anchoring::pool(row))?;
     }
     Ok(())
 }

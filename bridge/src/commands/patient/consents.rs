@@ -21,10 +21,10 @@ use crate::files;
 use crate::invitation::Invitation;
 use crate::keys::PatientKeys;
 use crate::party::Party;
+use crate::revoking::revoke as keep_and_bring;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
 use crate::store::consents::KeptGrant;
-use crate::store::revocations::Origin;
 use crate::views::consents::anyone_can_send;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
@@ -238,26 +238,20 @@ async fn revoke(
         bail!("the keys of this home did not grant {consent}; they cannot revoke it");
     }
     let (handle, claim_key) = (secrets.handle(), secrets.claim_key.public_key());
-    let now = party.clock.now();
-    party
-        .store
-        .keep_revocation(
-            handle,
-            context,
-            (&secrets.secret, claim_key),
-            Origin::Here,
-            now,
-        )
-        .await?;
-    let (stage, hindrance) = match publish(party, context, &secrets, claim_key).await {
+    let (row, now) = (party.store.circle(context).await?, party.clock.now());
+    let (kept_in, opens) = (
+        (&party.store, &*party.circles),
+        (&secrets.secret, claim_key),
+    );
+    let (stage, hindrance) = match keep_and_bring(kept_in, &row, opens, now).await? {
         Ok(()) => ("denied here, not yet on chain", None),
         Err(error) if party.config.revoke_account.is_some() => (
             "kept; the daemon brings it to the chain and into the circle",
-            Some(format!("{error:#}")),
+            Some(error.to_string()),
         ),
         Err(error) => (
             "kept; the daemon brings it into the circle, and has no account to send it with",
-            Some(format!("{error:#}")),
+            Some(error.to_string()),
         ),
     };
     // Last, and whatever becomes of it: nothing delays a revocation.
@@ -310,18 +304,6 @@ impl Decline {
         let declined = log_once(&party, context, &keys.author, &says).await?;
         print_json(&serde_json::json!({ "declined": declined }))
     }
-}
-
-/// Brings a revocation into its circle.
-async fn publish(
-    party: &Party,
-    context: ContextId,
-    secrets: &ConsentSecrets,
-    claim_key: PublicKey,
-) -> anyhow::Result<()> {
-    let circle = party.enter_for_revocations(context).await?;
-    circle.revoke(&secrets.secret, claim_key, 1).await?;
-    Ok(())
 }
 
 /// One consent of a circle by its name.

@@ -1,6 +1,5 @@
 //! The rewards that a patient was promised, with what proves each promise.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -10,13 +9,14 @@ use medsync_protocol::ticket::PoolId;
 use serde_json::json;
 
 use super::{open_keys, own_circle};
-use crate::chain::{Chain as _, Claim};
+use crate::chain::Claim;
 use crate::commands::rewards::SignedClaim;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
 use crate::pipeline::tickets::{TicketStage, promised};
-use crate::source::{PlacedTicket, Pool};
+use crate::source::PlacedTicket;
+use crate::views;
 
 /// Print each ticket, a line each, with its receipt: what a claim needs besides the patient's keys.
 /// If the chain does not answer, the line says what hinders: the stage, or since when it is paid,
@@ -24,48 +24,9 @@ use crate::source::{PlacedTicket, Pool};
 pub async fn list(home: &Path) -> anyhow::Result<()> {
     let party = Party::open(home).await?;
     let (context, invitation) = own_circle(&party).await?;
-    let rows = party.store.pools().await?.into_iter();
-    let pools: BTreeMap<PoolId, Pool> = rows.map(|row| (row.id, row.pool)).collect();
-    let chain = party.config.chain.first_endpoint()?;
-    let (registry, now) = (party.config.chain.registry, party.clock.now());
     let custodian = invitation.says.custodian_address;
-    for (placed, stage) in promised(&party.pipeline()?, context, custodian).await? {
-        let ticket = placed.ticket;
-        let (stage, since, mut hindrance) = match stage {
-            TicketStage::Sealed => ("sealed", None, None),
-            TicketStage::Unknown(why) => ("unknown", None, Some(why)),
-            TicketStage::Anchored(at) => ("anchored", Some(at), None),
-            TicketStage::Revoked(at) => ("revoked", Some(at), None),
-        };
-        let pool = pools.get(&ticket.pool_id);
-        let mut paid_since = None;
-        // Only what was anchored can be paid; and a chain that is silent is not asked once more.
-        if let (Some(pool), Some(_)) = (pool, since) {
-            let (contract, id) = (pool.contract, ticket.pool_id);
-            let times = chain.ticket_times(registry, contract, id, ticket.handle);
-            match times.await {
-                Ok((times, _)) => paid_since = times.claimed_at,
-                Err(error) => hindrance = Some(format!("whether it is paid: {error}")),
-            }
-        }
-        let known_as = pool.map(|pool| json!({ "label": pool.label, "contract": pool.contract }));
-        print_json(&json!({
-            "pool": ticket.pool_id,
-            "known_as": known_as,
-            "handle": ticket.handle,
-            "claim_until": ticket.claim_until,
-            "is_over": ticket.claim_until <= now,
-            "paid_since": paid_since,
-            "stage": stage,
-            "since": since,
-            "hindrance": hindrance,
-            "receipt": {
-                "anchorer": ticket.anchorer,
-                "salt": ticket.salt,
-                "root": placed.root,
-                "proof": placed.proof,
-            },
-        }))?;
+    for ticket in views::anchoring::tickets(&party.pipeline()?, context, custodian).await? {
+        print_json(&ticket)?;
     }
     Ok(())
 }

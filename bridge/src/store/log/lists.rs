@@ -50,14 +50,14 @@ impl Store {
         before: Option<(UnixSeconds, EntryDigest)>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let (at, digest) = match before {
-            Some((at, digest)) => (signed(at.0), digest.to_string()),
-            None => (i64::MAX, String::new()),
-        };
+        let (at, digest) = before.map_or((None, None), |(at, digest)| {
+            (Some(signed(at.0)), Some(digest.to_string()))
+        });
         let rows = sqlx::query(
             "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
              AND ($3 IS NULL OR kind = $3) AND at >= $4 \
-             AND (at < $5 OR (at = $5 AND digest < $6)) ORDER BY at DESC, digest DESC LIMIT $7",
+             AND ($5 IS NULL OR at < $5 OR (at = $5 AND digest < $6)) \
+             ORDER BY at DESC, digest DESC LIMIT $7",
         )
         .bind(context.to_string())
         .bind(filter.author_key.map(|key| key.to_string()))
@@ -88,6 +88,28 @@ impl Store {
         .bind(context.to_string())
         .bind(kind.name())
         .bind(after.map(|after| after.to_string()).unwrap_or_default())
+        .bind(i64::from(len_max))
+        .fetch_all(&self.db)
+        .await?;
+        rows.iter().map(|row| entry(self, row)).collect()
+    }
+
+    /// The first entries of a context that answer a request, by author and number.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn answers_to(
+        &self,
+        context: ContextId,
+        request: EntryDigest,
+        len_max: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM log WHERE request = $1 AND context = $2 \
+             ORDER BY author_key, seq, seen_at LIMIT $3",
+        )
+        .bind(request.to_string())
+        .bind(context.to_string())
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;

@@ -78,8 +78,6 @@ async fn each_listener_hears_of_what_it_may_read() {
     let mut one = Listening::to(door.listen(&own).await);
     assert_eq!(all.next().await, event(What::Listening, None));
     assert_eq!(one.next().await, event(What::Listening, None));
-    // The watcher knows what there is before anything changes.
-    tokio::time::sleep(Duration::from_secs(3)).await;
     world.circle.add_consent(consent(0).0);
     ingest::ingest_all(&world.pipeline).await.expect("read");
     assert_eq!(all.next().await, event(What::Changed, Some(CONTEXT)));
@@ -119,6 +117,23 @@ async fn hostile_listeners_are_bounded_and_those_who_left_count_no_more() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("nobody may listen any more");
+}
+
+#[tokio::test]
+async fn who_logs_out_hears_nothing_more() {
+    let world = world(Vec::new()).await;
+    let door = Door::over(&world.pipeline).await;
+    let mut client = door.client();
+    let session = client
+        .log_in(LoginAs::staff("ward"), &staff())
+        .await
+        .expect("logged in");
+    let mut listening = Listening::to(door.listen(&session.token).await);
+    assert_eq!(listening.next().await, event(What::Listening, None));
+    client.log_out().await.expect("logged out");
+    world.circle.add_consent(consent(0).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    assert_eq!(listening.next().await, None);
 }
 
 #[tokio::test]

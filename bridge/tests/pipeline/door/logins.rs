@@ -1,5 +1,6 @@
 //! Logging in, and what is tried to get in without a key.
 
+use medsync::pipeline::ingest;
 use medsync_client::wire::{Caller, Challenge, Login, LoginAs, Session};
 use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
 use medsync_protocol::messages::login_message;
@@ -134,33 +135,43 @@ async fn hostile_challenge_that_is_over_was_used_or_was_never_made_opens_nothing
 #[tokio::test]
 async fn hostile_page_that_passes_a_login_on_opens_nothing() {
     let door = Door::open().await;
-    let other_port = "http://127.0.0.1:1".to_owned();
     for (origin, page) in [
         // Signed for a page that is no portal, or for another program of this machine.
         ("https://evil.example".to_owned(), None),
-        (other_port, None),
+        ("http://127.0.0.1:1".to_owned(), None),
         // Signed for the portal, and shown by a program; and the other way round.
         (PAGE.to_owned(), None),
         (door.own_origin(), Some(PAGE)),
-        (PROXY.to_owned(), Some(PAGE)),
         (format!("{PAGE}/"), Some(PAGE)),
     ] {
         let login = signed(door.challenge().await, ward(), &origin, &staff());
         problem(door.post(&login, page).await, 401).await;
     }
     // What was signed for one origin is no signature of another.
-    let mut login = signed(
-        door.challenge().await,
-        ward(),
-        "https://evil.example",
-        &staff(),
-    );
+    let evil = "https://evil.example";
+    let mut login = signed(door.challenge().await, ward(), evil, &staff());
     login.origin = door.own_origin();
     problem(door.post(&login, None).await, 401).await;
-    for (origin, page) in [(PAGE, Some(PAGE)), (PROXY, None)] {
+    for (origin, page) in [(PAGE, Some(PAGE)), (&door.own_origin(), None)] {
         let login = signed(door.challenge().await, ward(), origin, &staff());
         assert_eq!(door.post(&login, page).await.status(), 201, "{origin}");
     }
+}
+
+/// A program that listens at the address of the patient's own daemon passes a login on to the
+/// hospital, which is known by a name.
+#[tokio::test]
+async fn hostile_program_of_another_machine_that_passes_a_login_on_opens_nothing() {
+    let door = Door::open_as(Some(PROXY)).await;
+    for origin in [
+        door.own_origin(),
+        format!("http://localhost:{}", door.address.port()),
+    ] {
+        let login = signed(door.challenge().await, ward(), &origin, &staff());
+        problem(door.post(&login, None).await, 401).await;
+    }
+    let login = signed(door.challenge().await, ward(), PROXY, &staff());
+    assert_eq!(door.post(&login, None).await.status(), 201);
 }
 
 #[tokio::test]
@@ -187,14 +198,39 @@ async fn hostile_key_opens_no_session_of_another() {
 #[tokio::test]
 async fn hostile_second_enrolment_logs_in_nobody() {
     let door = Door::open().await;
-    let circle = &door._world.as_ref().expect("a world").circle;
+    let world = door._world.as_ref().expect("a world");
     let stranger = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
-    circle.enrol_again(stranger.public_key());
+    world.circle.enrol_again(stranger.public_key());
+    world.circle.add_enrolment(stranger.public_key());
+    ingest::ingest_all(&world.pipeline).await.expect("read");
     for key in [&patient(), &stranger] {
         let as_party = LoginAs::party_of(CONTEXT);
         let login = signed(door.challenge().await, as_party, &door.own_origin(), key);
         problem(door.post(&login, None).await, 401).await;
     }
+}
+
+/// Whoever stops a circle locks its patient not out of what was kept of it.
+#[tokio::test]
+async fn a_patient_logs_in_though_an_alarm_stops_the_circle() {
+    let door = Door::open().await;
+    let world = door._world.as_ref().expect("a world");
+    let raised = world.pipeline.store.raise_alarm(CONTEXT, "a reader");
+    raised.await.expect("raised");
+    let client = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let circle = client.circle(CONTEXT).await.expect("read");
+    assert!(circle.stopped.is_some_and(|why| why.contains("a reader")));
+    // And nobody without the key hears of it.
+    let stranger = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    let as_party = LoginAs::party_of(CONTEXT);
+    let login = signed(
+        door.challenge().await,
+        as_party,
+        &door.own_origin(),
+        &stranger,
+    );
+    let why = problem(door.post(&login, None).await, 401).await;
+    assert!(!why.contains("reader"), "{why}");
 }
 
 /// A token that somebody brought along is not what the session is opened under.

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use medsync::audit;
+use medsync::seams::system_random;
 use medsync_client::wire::{ConsentStage, ConsentState, LoginAs, PreviewQuestion};
-use medsync_protocol::audit::Entry;
+use medsync_protocol::audit::{Body, Entry};
 use medsync_protocol::codes::{Code, CodeSet};
-use medsync_protocol::ids::ContextId;
+use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::receipt::Receipt;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, ORIGIN};
 
 use super::super::access::{EXCHANGE, RECORDS, Study, researcher};
-use super::super::circle::{CONTEXT, FakeCircles};
+use super::super::circle::{CONTEXT, FakeCircles, custodian_author};
 use super::super::faults::{Fault, Faults, Plan};
-use super::super::patient;
+use super::super::{START, fill, patient, run, world};
 use super::{Door, PAGE, problem, staff};
 
 #[tokio::test]
@@ -176,6 +178,37 @@ async fn the_log_comes_in_pages_and_proves_itself() {
 }
 
 #[tokio::test]
+async fn batches_come_in_pages_the_latest_first_with_their_blocks() {
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let door = Door::over(&world.pipeline).await;
+    let client = door.logged_in(LoginAs::staff("ward"), &staff()).await;
+    let all = client.batches(None).await.expect("read").batches;
+    assert_eq!(all.len(), 2, "three consents, two a batch");
+    assert!(all[0].batch > all[1].batch);
+    for batch in &all {
+        assert_eq!((batch.state.as_str(), batch.leaf_count), ("anchored", 16));
+        assert!(world.chain.anchored().contains(&batch.root));
+        assert!(batch.block.is_some() && batch.anchored_at.is_some() && batch.hindrance.is_none());
+    }
+    let first = door.json("/v1/batches?limit=1").await;
+    let next = first["next"].as_str().expect("another page");
+    let second = client.batches(Some(next)).await.expect("read").batches;
+    assert_eq!(second, all[1..]);
+    assert!(client.pools().await.expect("read").pools.is_empty());
+    assert!(
+        client
+            .tickets(CONTEXT)
+            .await
+            .expect("read")
+            .tickets
+            .is_empty()
+    );
+    problem(door.get("/v1/batches?after=x").await, 400).await;
+}
+
+#[tokio::test]
 async fn requests_come_in_pages_the_latest_first() {
     let mut study = Study::begin(Vec::new()).await;
     study.settle().await;
@@ -197,6 +230,71 @@ async fn requests_come_in_pages_the_latest_first() {
     let pages: Vec<_> = pages.cloned().collect();
     assert_eq!(all, serde_json::Value::from(pages));
     problem(door.get(&format!("{path}?after=0x12")).await, 400).await;
+}
+
+/// What a recipient writes into its own log answers nothing.
+#[tokio::test]
+async fn hostile_recipient_answers_itself_and_it_is_no_answer() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let request = study.ask("HMARKT", |_| ()).await;
+    study.settle().await;
+    let says = Body::Permitted {
+        request,
+        records: Vec::new(),
+        based_on: Vec::new(),
+        obligations: CodeSet::default(),
+    };
+    let store = &study.recipient.pipeline.store;
+    let (author, now) = (researcher(), UnixSeconds(START));
+    let mut random = system_random();
+    let made = audit::append(store, EXCHANGE, &author, &says, now, &mut random).await;
+    made.expect("kept");
+    study.settle().await;
+    let door = Door::over(&study.world.pipeline).await;
+    let client = door
+        .logged_in(LoginAs::party_of(EXCHANGE), &researcher())
+        .await;
+    let asked = client
+        .requests(EXCHANGE, None)
+        .await
+        .expect("read")
+        .requests;
+    assert_eq!(asked[0].state, "DENIED");
+    let log = client.log(EXCHANGE, None).await.expect("read").entries;
+    assert!(
+        log.iter().any(|line| line.says == says),
+        "it is in the log, as what it is"
+    );
+}
+
+/// A log whose entries are of the end of time shows them first.
+#[tokio::test]
+async fn hostile_custodian_writes_at_the_end_of_time_and_it_is_read() {
+    let world = world(Vec::new()).await;
+    let store = &world.pipeline.store;
+    let (author, at) = (custodian_author(), UnixSeconds(i64::MAX as u64));
+    let mut random = system_random();
+    for number in 0..3 {
+        let says = Body::Declined {
+            recipient: researcher().public_key(),
+            purposes: CodeSet::default(),
+            reason: number.to_string(),
+        };
+        let made = audit::append(store, CONTEXT, &author, &says, at, &mut random).await;
+        made.expect("kept");
+    }
+    let door = Door::over(&world.pipeline).await;
+    let first = door
+        .json(&format!("/v1/circles/{CONTEXT}/log?limit=2"))
+        .await;
+    assert_eq!(first["entries"].as_array().map(Vec::len), Some(2));
+    let next = first["next"].as_str().expect("another page");
+    let path = format!("/v1/circles/{CONTEXT}/log?limit=2&after={next}");
+    assert_eq!(
+        door.json(&path).await["entries"].as_array().map(Vec::len),
+        Some(1)
+    );
 }
 
 /// An alarm takes nothing back of what was seen.
@@ -233,13 +331,14 @@ async fn of_a_stopped_circle_what_was_kept_is_read_and_nothing_else() {
 async fn what_does_not_answer_is_said_and_no_name_of_its_own_is() {
     let study = Study::begin(Vec::new()).await;
     let mut world = study.world;
-    let plan = Plan {
+    // The first reading of it, and the first question.
+    let plans = [1, 2].map(|call| Plan {
         operation: "pin",
-        call: 1,
+        call,
         fault: Fault::Failed,
-    };
-    let circle = world.circle.with_faults(Faults::planned(vec![plan]));
-    world.pipeline.circles = Arc::new(FakeCircles(vec![circle]));
+    });
+    let circle = world.circle.with_faults(Faults::planned(plans.to_vec()));
+    world.pipeline.circles = Arc::new(FakeCircles(vec![circle, study.exchange]));
     let door = Door::over(&world.pipeline).await;
     let answer = door.get(&format!("/v1/circles/{CONTEXT}/consents")).await;
     assert_eq!(answer.headers()["retry-after"], "1");

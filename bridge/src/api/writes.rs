@@ -1,0 +1,117 @@
+//! What a patient signed or opened goes into the circle: `/v1/circles/{context}/consents` and
+//! `…/revocations`. Both prove themselves, whoever brings them, and are the same when brought
+//! again.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use medsync_client::wire::{NewConsent, NewRevocation, Recorded, Revoked};
+use medsync_protocol::ids::{ContextKind, parse_base64};
+use medsync_protocol::secrets::{Handle, RevocationSecret};
+
+use super::caller::who::PARTY;
+use super::caller::{Said, Theirs};
+use super::{Api, Problem};
+use crate::guard::enter_for_revocations;
+use crate::revoking::revoke as keep_and_bring;
+use crate::source::all_consents;
+use crate::store::circles::CircleRow;
+use crate::views::consents::anyone_can_send;
+
+fn check_circle(row: &CircleRow) -> Result<(), Problem> {
+    match row.kind {
+        ContextKind::Circle => Ok(()),
+        ContextKind::Exchange => Err(Problem::of(
+            StatusCode::CONFLICT,
+            "this is an exchange, in which there are no consents",
+        )),
+    }
+}
+
+/// Brings a consent into its circle that the patient signed elsewhere. Again, it is the same one.
+#[utoipa::path(
+    post,
+    path = "/v1/circles/{context}/consents",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The circle.")),
+    request_body = NewConsent,
+    security(("operator" = []), ("session" = [])),
+    responses((status = 201, description = "It is recorded.", body = Recorded), Problem)
+)]
+pub(super) async fn grant(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Said(said): Said<NewConsent>,
+) -> Result<(StatusCode, Json<Recorded>), Problem> {
+    check_circle(&row)?;
+    let terms = parse_base64(&said.terms);
+    let terms = terms.map_err(|error| Problem::wrong(format!("the terms: {error}")))?;
+    let circle = api.enter(&row).await?;
+    // The circle takes nothing that its patient did not sign.
+    let granted = circle
+        .grant(&terms, &said.opening, &said.signature, 1)
+        .await?;
+    let recorded = Recorded {
+        consent: granted.commitment,
+        was_there: granted.existing,
+    };
+    Ok((StatusCode::CREATED, Json(recorded)))
+}
+
+/// Revokes a consent of the circle by what opens its handle: it is kept before anything else, in
+/// force here from then on, and brought into its circle and on chain whatever becomes of this
+/// answer. There is no way back.
+#[utoipa::path(
+    post,
+    path = "/v1/circles/{context}/revocations",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The circle.")),
+    request_body = NewRevocation,
+    security(("operator" = []), ("session" = [])),
+    responses((status = 202, description = "It is kept.", body = Revoked), Problem)
+)]
+pub(super) async fn revoke(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Said(said): Said<NewRevocation>,
+) -> Result<(StatusCode, Json<Revoked>), Problem> {
+    check_circle(&row)?;
+    let secret = RevocationSecret::parse(&said.secret);
+    let secret = secret.map_err(|error| Problem::wrong(format!("the secret: {error}")))?;
+    let (claim_key, pipeline) = (said.claim_key, &api.pipeline);
+    let handle = Handle::of(secret.hash(), claim_key);
+    let store = &pipeline.store;
+    // What opens nothing would be kept for ever.
+    if !store.has_consent_of(handle).await? && !api.has_consent_of(&row, handle).await? {
+        let why = "this opens the handle of no consent in this circle";
+        return Err(Problem::of(StatusCode::NOT_FOUND, why));
+    }
+    let (kept_in, opens) = ((store, &*pipeline.circles), (&secret, claim_key));
+    let brought = keep_and_bring(kept_in, &row, opens, pipeline.now()).await?;
+    let hindrance = brought.err().map(|error| {
+        tracing::warn!(%error, %handle, "a revocation is kept, and not in its circle yet");
+        "the circle does not take it yet; it is brought there again and again".to_owned()
+    });
+    let revoked = Revoked {
+        handle,
+        hindrance,
+        anyone_can_send: anyone_can_send(pipeline.registry, &secret, claim_key),
+    };
+    Ok((StatusCode::ACCEPTED, Json(revoked)))
+}
+
+impl Api {
+    /// Whether a circle has a consent that was not read here yet, also one that is stopped.
+    async fn has_consent_of(&self, row: &CircleRow, handle: Handle) -> Result<bool, Problem> {
+        let _turn = self.turn_at_node().await?;
+        let circle = enter_for_revocations(&*self.pipeline.circles, row).await?;
+        let Some(circle) = circle else {
+            return Ok(false);
+        };
+        let consents = all_consents(&*circle).await?;
+        let mut handles = consents.iter().map(|consent| consent.opening.handle);
+        Ok(handles.any(|known| known == handle))
+    }
+}
