@@ -7,10 +7,11 @@
 //! problem of RFC 9457.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::body::to_bytes;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
     HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -106,6 +107,8 @@ pub struct Api {
     node_reads: Semaphore,
     /// What takes long to work out, a preview or the check of whole logs, is done one at a time.
     heavy: Semaphore,
+    /// Who waits for that, or has it.
+    waiting: Mutex<Vec<wire::Caller>>,
     answers: Semaphore,
     /// The operator's own share of requests.
     operators: DefaultDirectRateLimiter,
@@ -139,6 +142,7 @@ impl Api {
             events: Events::default(),
             node_reads: Semaphore::new(NODE_READS_AT_ONCE),
             heavy: Semaphore::new(1),
+            waiting: Mutex::default(),
             answers: Semaphore::new(ANSWERS_AT_ONCE),
             operators: limiter(REQUESTS_A_SECOND, REQUESTS_AT_ONCE),
             counted: Counted::default(),
@@ -150,9 +154,24 @@ impl Api {
         turn(&self.node_reads).await
     }
 
-    /// Waits for a turn at what takes long to work out.
-    async fn heavy_turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        turn(&self.heavy).await
+    /// Waits for a turn at what takes long to work out; nobody waits for two.
+    async fn heavy_turn(&self, caller: &wire::Caller) -> Result<HeavyTurn<'_>, Problem> {
+        {
+            let mut waiting = locked(&self.waiting);
+            if waiting.contains(caller) {
+                let why = "one preview or check is worked out for you already; wait for it";
+                return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
+            }
+            waiting.push(caller.clone());
+        }
+        // From here on it is taken out again, whatever comes of it.
+        let mut heavy = HeavyTurn {
+            api: self,
+            caller: caller.clone(),
+            _turn: None,
+        };
+        heavy._turn = Some(turn(&self.heavy).await?);
+        Ok(heavy)
     }
 
     /// Enters a circle through the guard, in turn with other readers.
@@ -170,6 +189,23 @@ impl Api {
     async fn enter(&self, row: &CircleRow) -> Result<Entered<'_>, Problem> {
         Ok(self.try_enter(row).await??)
     }
+}
+
+/// One caller's turn at what takes long to work out, or its wait for it.
+struct HeavyTurn<'a> {
+    api: &'a Api,
+    caller: wire::Caller,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Drop for HeavyTurn<'_> {
+    fn drop(&mut self) {
+        locked(&self.api.waiting).retain(|waiting| *waiting != self.caller);
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
@@ -267,7 +303,6 @@ pub fn router(api: &Arc<Api>) -> Router {
                 "this path does not take that method",
             )
         })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(cors(&api.origins))
         .layer(from_fn_with_state(Arc::clone(api), pass))
         .with_state(Arc::clone(api))
@@ -291,25 +326,48 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     let method = request.method().clone();
     let answer = match admitted(&api, &request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match timeout(api.bounds.answers_within, in_turn(&api, request, next)).await {
-            Ok(answer) => answer,
-            Err(_) => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long")
-                .into_response(),
-        },
+        Ok(share) => {
+            match timeout(api.bounds.answers_within, said(&api, share, request, next)).await {
+                Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
+                Err(_) => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long")
+                    .into_response(),
+            }
+        }
     };
     let path = path.as_ref().map_or("none", MatchedPath::as_str);
     api.counted.count(&method, path, answer.status());
     with_headers(answer)
 }
 
-async fn in_turn(api: &Api, request: Request, next: Next) -> Response {
-    match turn(&api.answers).await {
-        Ok(_turn) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+/// Whose share of the answers a request is of.
+enum Share {
+    /// Of all.
+    Common,
+    /// Whatever others ask, the operator is answered, and a revocation taken.
+    Own,
 }
 
-fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
+/// Answers in turn, once all was heard: who speaks slowly takes no turn.
+async fn said(api: &Api, share: Share, request: Request, next: Next) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let heard = timeout(api.bounds.heads_within, to_bytes(body, BODY_BYTES_MAX)).await;
+    let slow = |_| {
+        let why = "the body of the request took too long";
+        Problem::of(StatusCode::REQUEST_TIMEOUT, why)
+    };
+    let large = |_| {
+        let why = format!("a body has at most {BODY_BYTES_MAX} bytes");
+        Problem::of(StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    let body = heard.map_err(slow)?.map_err(large)?;
+    let _turn = match share {
+        Share::Common => Some(turn(&api.answers).await?),
+        Share::Own => None,
+    };
+    Ok(next.run(Request::from_parts(parts, body.into())).await)
+}
+
+fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
     let headers = request.headers();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| api.origins.is_host(host)) {
@@ -326,16 +384,21 @@ fn admitted(api: &Api, request: &Request) -> Result<(), Problem> {
                    those that may";
         return Err(Problem::of(StatusCode::FORBIDDEN, why));
     }
-    // Whatever others ask, the operator is answered.
     let is_operator = caller::token(headers).is_some_and(|shown| api.token.is(shown));
-    let share = if is_operator {
-        &api.operators
-    } else {
-        &api.requests
+    let requests = match is_operator {
+        true => &api.operators,
+        false => &api.requests,
     };
-    let why = "too many requests; ask again in a second";
-    let checked = share.check();
-    checked.map_err(|_| Problem::of(StatusCode::TOO_MANY_REQUESTS, why))
+    if requests.check().is_err() {
+        let why = "too many requests; ask again in a second";
+        return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
+    }
+    let path = request.uri().path();
+    let is_revocation = request.method() == Method::POST && path.ends_with("/revocations");
+    match is_operator || is_revocation || path == "/live" {
+        true => Ok(Share::Own),
+        false => Ok(Share::Common),
+    }
 }
 
 fn with_headers(mut answer: Response) -> Response {

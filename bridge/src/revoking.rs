@@ -34,11 +34,12 @@ pub async fn revoke(
     (store, circles): (&Store, &dyn Circles),
     row: &CircleRow,
     (secret, claim_key): (&RevocationSecret, PublicKey),
+    origin: Origin,
     now: UnixSeconds,
 ) -> Result<Result<(), NotThere>, StoreError> {
     let (handle, opens) = (Handle::of(secret.hash(), claim_key), (secret, claim_key));
     store
-        .keep_revocation(handle, row.context, opens, Origin::Here, now)
+        .keep_revocation(handle, row.context, opens, origin, now)
         .await?;
     let publish = async {
         let circle = guard::enter_for_revocations(circles, row).await?;

@@ -335,6 +335,8 @@ impl Story {
             let api = party.as_ref().and_then(|party| party.api().ok());
             addresses.extend(api.map(|api| (node, api.to_owned())));
         }
+        let door = self.hospital.as_ref().and_then(|party| party.door().ok());
+        addresses.extend(door.map(|door| ("hospital's API", door.to_string())));
         addresses
     }
 

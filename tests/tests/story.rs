@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use medsync::api::TOKEN_FILE;
@@ -58,6 +59,7 @@ fn the_story_ends_though_every_process_is_killed_once() {
     let mut story = play(&KILLS);
     let then = the_door_answers_its_operator(&story)
         .and_then(|()| the_door_answers_whoever_is_enrolled(&story))
+        .and_then(|()| the_door_keeps_to_its_description(&story))
         .and_then(|()| recipient_leaves(&story))
         .and_then(|()| nothing_that_was_erased_opens(&mut story));
     if let Err(error) = then {
@@ -158,6 +160,37 @@ fn the_door_answers_whoever_is_enrolled(story: &Story) -> anyhow::Result<()> {
             "a session's token is in the log"
         );
     }
+    Ok(())
+}
+
+/// Whatever is asked that its description allows, and much that it does not, is answered as it
+/// says, and never by a fault of its own. A stream of events has no end, and is left out.
+fn the_door_keeps_to_its_description(story: &Story) -> anyhow::Result<()> {
+    let program = std::env::var_os("MEDSYNC_SCHEMATHESIS");
+    let program = program.context("MEDSYNC_SCHEMATHESIS is not set: source scripts/env")?;
+    let token = std::fs::read_to_string(story.path("hospital").join(TOKEN_FILE))?;
+    let described = story.hospital()?.door()?.join("/openapi.json")?;
+    let checked = Command::new(program)
+        .args(["run", described.as_str(), "--no-color"])
+        .args([
+            "--header",
+            &format!("Authorization: Bearer {}", token.trim()),
+        ])
+        .args(["--exclude-path", "/v1/events"])
+        // What a text has to look like, the description says in words.
+        .args([
+            "--checks",
+            "all",
+            "--exclude-checks",
+            "positive_data_acceptance",
+        ])
+        .args(["--phases", "coverage,fuzzing", "--max-examples", "25"])
+        .args(["--generation-deterministic", "--rate-limit", "100/s"])
+        .current_dir(story.path("."))
+        .output()
+        .context("schemathesis; scripts/setup installs it")?;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    ensure!(checked.status.success(), "{said}");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use medsync_protocol::ids::ContextId;
 use serde::Deserialize;
 
 use super::caller::who::{PARTY, STAFF};
-use super::caller::{Asked, ForStaff, Page, Said, Theirs, limit};
+use super::caller::{Asked, ForStaff, Identified, Page, Said, Theirs, limit};
 use super::{Api, Problem};
 use crate::guard::GuardError;
 use crate::preview::{Question, obligations_on, preview as decide};
@@ -224,12 +224,13 @@ pub(super) async fn records(
 pub(super) async fn preview(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
+    Identified { caller, .. }: Identified,
     Said(asked): Said<PreviewQuestion>,
 ) -> Result<Json<PreviewPage>, Problem> {
     if asked.purposes.is_empty() {
         return Err(Problem::wrong("a question names at least one purpose"));
     }
-    let _one = api.heavy_turn().await?;
+    let _one = api.heavy_turn(&caller).await?;
     api.pipeline.check_chain().await?;
     let circle = api.enter(&row).await?;
     let understood = match asked.understood {

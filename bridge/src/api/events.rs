@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::caller::who::LOGGED_IN;
 use super::caller::{Identified, may_read};
-use super::{Api, Problem};
+use super::{Api, Problem, locked};
 use crate::store::StoreError;
 use crate::store::circles::CircleMark;
 
@@ -32,6 +32,8 @@ const WATCH_REST: Duration = Duration::from_secs(1);
 const BEHIND_MAX: usize = 256;
 /// How many listeners one caller has at most.
 const LISTENERS_OF_ONE: usize = 8;
+/// How often it is looked whether a listener is still logged in.
+const LOOKED_AT: Duration = Duration::from_secs(2);
 /// How often a listener hears something, so that nobody takes the connection for dead.
 const KEPT_ALIVE: Duration = Duration::from_secs(15);
 
@@ -53,10 +55,6 @@ impl Default for Events {
             listeners: Arc::default(),
         }
     }
-}
-
-fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One listener, as long as it lives.
@@ -122,10 +120,13 @@ impl Listener {
             return Some(of_all(What::Listening));
         }
         loop {
-            let heard = self.heard.recv().await;
+            let heard = timeout(LOOKED_AT, self.heard.recv()).await;
             if !self.api.is_still(&self.identified) {
                 return None;
             }
+            let Ok(heard) = heard else {
+                continue;
+            };
             match heard {
                 Ok(event) => {
                     let is_theirs = |context| may_read(&self.identified.caller, context);

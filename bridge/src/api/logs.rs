@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::caller::who::PARTY;
-use super::caller::{Asked, Page, Theirs, limit};
+use super::caller::{Asked, Identified, Page, Theirs, limit};
 use super::{Api, Problem};
 use crate::audit::verify_with;
 use crate::store::log::LogFilter;
@@ -68,10 +68,14 @@ pub(super) async fn log(
             Problem::wrong(format!("kind is one of {}", names.join(", ")))
         })
     });
+    let since = asked.since.unwrap_or_default();
+    if i64::try_from(since).is_err() {
+        return Err(Problem::wrong("since is at most 9223372036854775807"));
+    }
     let filter = LogFilter {
         author_key: None,
         kind: kind.transpose()?.map(EntryKind::name),
-        since: UnixSeconds(asked.since.unwrap_or_default()),
+        since: UnixSeconds(since),
     };
     let before = before.map(|Place(at, digest)| (at, digest));
     let store = &api.pipeline.store;
@@ -104,8 +108,9 @@ pub(super) async fn log(
 pub(super) async fn check(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
+    Identified { caller, .. }: Identified,
 ) -> Result<Json<LogCheck>, Problem> {
-    let _one = api.heavy_turn().await?;
+    let _one = api.heavy_turn(&caller).await?;
     let report = verify_with(&api.pipeline, &row, ROOTS_ASKED).await?;
     let checked = views::log::check(&row, &report);
     checked

@@ -3,6 +3,7 @@
 //! again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,15 +11,20 @@ use axum::http::StatusCode;
 use medsync_client::wire::{NewConsent, NewRevocation, Recorded, Revoked};
 use medsync_protocol::ids::{ContextKind, parse_base64};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
+use tokio::time::timeout;
 
 use super::caller::who::PARTY;
 use super::caller::{Said, Theirs};
 use super::{Api, Problem};
 use crate::guard::enter_for_revocations;
-use crate::revoking::revoke as keep_and_bring;
+use crate::revoking::{NotThere, revoke as keep_and_bring};
 use crate::source::all_consents;
 use crate::store::circles::CircleRow;
+use crate::store::revocations::{Origin, UNKNOWN_RELAYED_MAX};
 use crate::views::consents::anyone_can_send;
+
+/// How long a circle has to show whether a revocation opens anything in it.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 fn check_circle(row: &CircleRow) -> Result<(), Problem> {
     match row.kind {
@@ -83,13 +89,10 @@ pub(super) async fn revoke(
     let (claim_key, pipeline) = (said.claim_key, &api.pipeline);
     let handle = Handle::of(secret.hash(), claim_key);
     let store = &pipeline.store;
-    // What opens nothing would be kept for ever.
-    if !store.has_consent_of(handle).await? && !api.has_consent_of(&row, handle).await? {
-        let why = "this opens the handle of no consent in this circle";
-        return Err(Problem::of(StatusCode::NOT_FOUND, why));
-    }
+    let origin = api.origin_of(&row, handle).await?;
     let (kept_in, opens) = ((store, &*pipeline.circles), (&secret, claim_key));
-    let brought = keep_and_bring(kept_in, &row, opens, pipeline.now()).await?;
+    let now = pipeline.now();
+    let brought = keep_and_bring(kept_in, &row, opens, origin, now).await?;
     let hindrance = brought.err().map(|error| {
         tracing::warn!(%error, %handle, "a revocation is kept, and not in its circle yet");
         "the circle does not take it yet; it is brought there again and again".to_owned()
@@ -102,15 +105,40 @@ pub(super) async fn revoke(
     Ok((StatusCode::ACCEPTED, Json(revoked)))
 }
 
+/// How many revocations of one circle are kept that open nothing that is known.
+const UNKNOWN_MAX: u64 = UNKNOWN_RELAYED_MAX as u64;
+
 impl Api {
-    /// Whether a circle has a consent that was not read here yet, also one that is stopped.
-    async fn has_consent_of(&self, row: &CircleRow, handle: Handle) -> Result<bool, Problem> {
-        let _turn = self.turn_at_node().await?;
+    /// How a revocation is kept: what opens nothing, as far as a whole reading of the circle says,
+    /// is not. Whoever keeps the circle from being read does not keep a revocation from being
+    /// taken; of these there are so many at most.
+    async fn origin_of(&self, row: &CircleRow, handle: Handle) -> Result<Origin, Problem> {
+        let store = &self.pipeline.store;
+        if store.has_consent_in(row.context, handle).await? {
+            return Ok(Origin::Here);
+        }
+        match timeout(READ_WITHIN, self.has_consent_of(row, handle)).await {
+            Ok(Ok(true)) => Ok(Origin::Here),
+            Ok(Ok(false)) => {
+                let why = "this opens the handle of no consent in this circle";
+                Err(Problem::of(StatusCode::NOT_FOUND, why))
+            }
+            Ok(Err(_)) | Err(_) => {
+                if store.unknown_revocations(row.context).await? >= UNKNOWN_MAX {
+                    let why = "the circle cannot be read, and too many revocations of consents \
+                               that nobody here knows are kept; send it to the chain";
+                    return Err(Problem::of(StatusCode::SERVICE_UNAVAILABLE, why));
+                }
+                Ok(Origin::Circle)
+            }
+        }
+    }
+
+    /// Whether a circle has a consent that was not read here yet, also one that is stopped; an
+    /// error if not all of it could be read.
+    async fn has_consent_of(&self, row: &CircleRow, handle: Handle) -> Result<bool, NotThere> {
         let circle = enter_for_revocations(&*self.pipeline.circles, row).await?;
-        let Some(circle) = circle else {
-            return Ok(false);
-        };
-        let consents = all_consents(&*circle).await?;
+        let consents = all_consents(&*circle.ok_or(NotThere::Replaced)?).await?;
         let mut handles = consents.iter().map(|consent| consent.opening.handle);
         Ok(handles.any(|known| known == handle))
     }

@@ -1,12 +1,14 @@
 //! Checking every log of a circle: what `medsync audit verify` does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use medsync_protocol::audit::EntryDigest;
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 
 use super::{
     Anchorings, Fault, LogReport, answers_fact, check, check_answers, logs_fact, read_all,
@@ -123,20 +125,28 @@ pub async fn verify_with(
         .chain(heads.iter().map(|head| head.author_key))
         .collect();
     let custodian = state.as_ref().map(|state| state.custodian.author_key);
+    let was_read = there.is_some();
+    let (there, heads) = (Arc::new(there), Arc::new(heads));
     let mut logs = Vec::new();
     for author_key in authors {
         let own = entries_of(&kept, author_key);
         let mut anchored = gone.clone();
         anchored.extend(anchored_last(pipeline, row, state.as_ref(), (&own, &heads)).await?);
+        let (there, heads) = (Arc::clone(&there), Arc::clone(&heads));
         let whose = (context, author_key);
-        let mut log = check(whose, &own, there.as_ref(), &heads, &anchored);
+        // Each entry costs its signature: the lanes have their threads meanwhile.
+        let checked = spawn_blocking(move || {
+            let there = there.as_ref().as_ref();
+            check(whose, &own, there, &heads, &anchored)
+        });
+        let checked = checked.await;
+        let mut log = checked.map_err(|error| PipelineError::Broken(error.to_string()))?;
         if custodian == Some(author_key) {
             log.faults.append(&mut answers);
         }
         let by = author(state.as_ref(), author_key);
         logs.push(NamedLog { by, log });
     }
-    let was_read = there.is_some();
     let mut found_before = None;
     if !was_read {
         // Whoever stops a circle takes nothing back of what was found in it.

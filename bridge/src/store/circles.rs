@@ -505,23 +505,26 @@ impl Store {
         Ok(())
     }
 
-    /// What was last read of each circle, for whoever waits for changes.
+    /// What was last read of each circle, for whoever waits for changes; without those whose names
+    /// cannot be read.
     ///
     /// # Errors
-    /// A database that refuses, or a row that cannot be read.
+    /// A database that refuses.
     pub async fn circle_marks(&self) -> Result<HashMap<ContextId, CircleMark>, StoreError> {
         let rows = sqlx::query(
             "SELECT context, state_hash, COALESCE(alarm, suspects) AS alarm FROM circles",
         )
         .fetch_all(&self.db)
         .await?;
-        let mark = |row: &SqliteRow| {
+        let mut marks = HashMap::new();
+        for row in &rows {
             let mark = CircleMark {
                 state: row.try_get("state_hash")?,
                 alarm: row.try_get("alarm")?,
             };
-            Ok((read("a context", row.try_get("context")?)?, mark))
-        };
-        rows.iter().map(mark).collect()
+            let named = read::<ContextId>("a context", row.try_get("context")?);
+            marks.extend(named.ok().map(|context| (context, mark)));
+        }
+        Ok(marks)
     }
 }

@@ -254,6 +254,24 @@ impl Store {
         Ok(found.await?)
     }
 
+    /// Whether a consent of this handle is known in this circle.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn has_consent_in(
+        &self,
+        context: ContextId,
+        handle: Handle,
+    ) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1 AND context = $2)",
+        )
+        .bind(handle.to_string())
+        .bind(context.to_string())
+        .fetch_one(&self.db);
+        Ok(found.await?)
+    }
+
     /// Whether a consent's circle was told where it stands.
     ///
     /// # Errors

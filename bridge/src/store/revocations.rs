@@ -108,6 +108,21 @@ pub struct RevokedOnChain {
 }
 
 impl Store {
+    /// How many revocations are kept of a circle that open the handle of no consent that is known.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn unknown_revocations(&self, context: ContextId) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM revocations WHERE context = $1 \
+             AND handle NOT IN (SELECT handle FROM consents)",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.db)
+        .await?;
+        Ok(unsigned(count))
+    }
+
     /// Keeps a revocation for ever. One that is known is what it was, unless it was held and is
     /// made here now, and is mended if it did not open. One that is made here is asked for in its
     /// circle.

@@ -12,7 +12,7 @@ use crate::store::log::LogFilter;
 use crate::store::{Store, StoreError};
 
 /// How many answers to a request are shown: an answer, and its releases.
-const ANSWERS_MAX: u32 = 1_000;
+const ANSWERS_MAX: u32 = 100;
 
 /// Requests of an exchange, the latest first, those before `before`: each with what its custodian
 /// answered.
@@ -41,17 +41,11 @@ pub async fn requests(
         .await?
     {
         let request = entry.digest();
+        // Whoever asks answers nothing, whatever its log says.
+        let answers = store.answers_to(&entry, custodian, ANSWERS_MAX).await?;
         let Body::Requested(requested) = entry.body else {
             continue;
         };
-        let mut answers = store
-            .answers_to(exchange.context, request, ANSWERS_MAX)
-            .await?;
-        // Whoever asks answers nothing, whatever its log says.
-        answers.retain(|answer| match custodian {
-            Some(custodian) => answer.entry.author_key == custodian,
-            None => answer.entry.author_key != entry.entry.author_key,
-        });
         let answers: Vec<Answer> = answers
             .into_iter()
             .map(|answer| Answer {

@@ -2,8 +2,8 @@
 
 mod answers;
 
-use super::TestClock;
 use super::faults::Faults;
+use super::{TestClock, registry};
 use async_trait::async_trait;
 use medsync::guard::Circles;
 use medsync::source::{
@@ -372,6 +372,9 @@ impl FakeCircle {
             revoked_at: None,
             anchors: Vec::new(),
         };
+        if !consent.is_signed(registry()) || consent.terms.context != self.context {
+            return Err(refused("grant", "bad_signature"));
+        }
         let body = EntryBody::Consent(Box::new(consent));
         let existing = self.write_copy("grant", copies, (EntryKind::Consent, body))?;
         Ok(Granted {

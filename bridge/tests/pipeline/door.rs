@@ -297,6 +297,22 @@ async fn hostile_heads_and_bodies_beyond_their_bounds_are_refused() {
 }
 
 #[tokio::test]
+async fn hostile_body_that_comes_slowly_is_given_up() {
+    let door = Door::open().await;
+    let mut stream = TcpStream::connect(door.address).await.expect("connected");
+    let head = format!(
+        "POST /v1/sessions HTTP/1.1\r\nHost: {}\r\nContent-Length: 100\r\n\r\n{{",
+        door.address
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut heard = [0; 12];
+    let read = tokio::time::timeout(BOUNDS.answers_within / 2, stream.read_exact(&mut heard));
+    read.await.expect("in time").expect("an answer");
+    assert_eq!(&heard, b"HTTP/1.1 408");
+    assert_eq!(door.get("/live").await.status(), 200);
+}
+
+#[tokio::test]
 async fn what_is_ready_did_a_round_lately() {
     let door = Door::open().await;
     assert!(

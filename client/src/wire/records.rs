@@ -19,10 +19,10 @@ pub struct Record {
     #[serde(rename = "type")]
     pub resource_type: String,
     /// Its clinical codes.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Vec<Object>>)]
     pub codes: Vec<Concept>,
     /// Its security labels.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Vec<Object>>)]
     pub labels: Vec<Concept>,
     /// Of when its data is.
     #[schema(value_type = Option<u64>)]

@@ -25,6 +25,7 @@ use crate::revoking::revoke as keep_and_bring;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Consent, all_consents};
 use crate::store::consents::KeptGrant;
+use crate::store::revocations::Origin;
 use crate::views::consents::anyone_can_send;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
@@ -243,7 +244,7 @@ async fn revoke(
         (&party.store, &*party.circles),
         (&secrets.secret, claim_key),
     );
-    let (stage, hindrance) = match keep_and_bring(kept_in, &row, opens, now).await? {
+    let (stage, hindrance) = match keep_and_bring(kept_in, &row, opens, Origin::Here, now).await? {
         Ok(()) => ("denied here, not yet on chain", None),
         Err(error) if party.config.revoke_account.is_some() => (
             "kept; the daemon brings it to the chain and into the circle",

@@ -2,6 +2,7 @@
 
 use medsync_protocol::audit::{EntryDigest, EntryKind};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::signature::PublicKey;
 
 use super::super::{Store, StoreError, signed};
 use super::{LogFilter, entry};
@@ -94,22 +95,25 @@ impl Store {
         rows.iter().map(|row| entry(self, row)).collect()
     }
 
-    /// The first entries of a context that answer a request, by author and number.
+    /// The first entries of a context that answer a request: of this author, or of anybody but who
+    /// asked.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn answers_to(
         &self,
-        context: ContextId,
-        request: EntryDigest,
+        request: &LogEntry,
+        author_key: Option<PublicKey>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM log WHERE request = $1 AND context = $2 \
-             ORDER BY author_key, seq, seen_at LIMIT $3",
+            "SELECT * FROM log WHERE request = $1 AND context = $2 AND author_key <> $3 \
+             AND ($4 IS NULL OR author_key = $4) ORDER BY author_key, seq, seen_at LIMIT $5",
         )
-        .bind(request.to_string())
-        .bind(context.to_string())
+        .bind(request.digest().to_string())
+        .bind(request.entry.context.to_string())
+        .bind(request.entry.author_key.to_string())
+        .bind(author_key.map(|key| key.to_string()))
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
         .await?;

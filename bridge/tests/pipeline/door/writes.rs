@@ -5,11 +5,11 @@ use medsync_client::{Client, ClientError};
 use medsync_protocol::consent::SignedGrant;
 use medsync_protocol::ids::to_base64;
 
-use super::super::circle::{CONTEXT, OTHER};
+use super::super::circle::{CONTEXT, OTHER, Refuses};
 use super::super::faults::{Fault, Plan};
 use super::super::signed::consent;
 use super::super::{World, patient, round, world};
-use super::Door;
+use super::{Door, staff};
 
 fn brought(number: u64) -> (NewConsent, SignedGrant) {
     let (consent, signed) = consent(number);
@@ -132,6 +132,31 @@ async fn a_revocation_is_taken_though_an_alarm_stops_the_circle() {
     assert_eq!(world.circle.revocations(), 1);
 }
 
+/// Nor does who keeps the circle from being read, before its consent was taken in here.
+#[tokio::test]
+async fn hostile_custodian_hides_the_consents_and_a_revocation_is_taken() {
+    let world = world(Vec::new()).await;
+    let door = Door::over(&world.pipeline).await;
+    let client = patients(&door).await;
+    let (new, signed) = brought(0);
+    client.grant(CONTEXT, &new).await.expect("recorded");
+    world.circle.refuse(Refuses::Consents);
+    let kept = client
+        .revoke(CONTEXT, &opening(&signed))
+        .await
+        .expect("kept");
+    assert_eq!(kept.hindrance, None);
+    while !round(&world).await {}
+    assert_eq!(world.chain.revoked(), [signed.secrets.handle()]);
+    // What opens nothing that is known is kept so often, and then no more.
+    let mut statuses = Vec::new();
+    for number in 100..200 {
+        let (_, other) = brought(number);
+        statuses.push(status(client.revoke(CONTEXT, &opening(&other)).await));
+    }
+    assert!(statuses.contains(&503) && statuses.iter().filter(|it| **it == 200).count() <= 64);
+}
+
 #[tokio::test]
 async fn hostile_writes_that_prove_nothing_leave_nothing_behind() {
     let world = world(Vec::new()).await;
@@ -151,8 +176,36 @@ async fn hostile_writes_that_prove_nothing_leave_nothing_behind() {
         secret: other.secrets.secret.reveal_text(),
         ..opening(&signed)
     };
+    for forged in [
+        NewConsent {
+            signature: other.signature,
+            ..new.clone()
+        },
+        NewConsent {
+            opening: other.opening,
+            ..new.clone()
+        },
+    ] {
+        assert_eq!(status(client.grant(CONTEXT, &forged).await), 400);
+    }
+    assert!(
+        client
+            .consents(CONTEXT, None)
+            .await
+            .expect("read")
+            .consents
+            .is_empty()
+    );
     client.grant(CONTEXT, &new).await.expect("recorded");
     assert_eq!(status(client.revoke(CONTEXT, &crossed).await), 404);
+    // What opens a handle of this circle opens none of another.
+    while !round(&world).await {}
+    let works_here = door.logged_in(LoginAs::staff("ward"), &staff()).await;
+    assert_eq!(
+        status(works_here.revoke(OTHER, &opening(&signed)).await),
+        404
+    );
+    assert_eq!(status(works_here.grant(OTHER, &new).await), 400);
     let none = NewRevocation {
         secret: "0x".into(),
         ..opening(&signed)
