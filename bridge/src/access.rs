@@ -33,8 +33,10 @@ pub mod erase;
 pub mod recipient;
 pub mod release;
 mod rests;
+mod room;
 
 pub use self::rests::Rests;
+pub use self::room::{LOG_ENTRIES_MAX, full_fact};
 
 /// The code by which somebody breaks the glass, in v3-ActReason: a patient who allows it grants
 /// this purpose.
@@ -81,6 +83,8 @@ pub struct Desk {
     pub turns: Turns,
     /// Which contexts rest, because they are slow; none at the start.
     pub rests: Rests,
+    /// How many entries a log has room for; [`LOG_ENTRIES_MAX`] but in tests.
+    pub log_entries_max: u64,
 }
 
 impl Desk {

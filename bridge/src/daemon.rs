@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::recipient::Recipient;
-use crate::access::{Desk, Rests, Turns};
+use crate::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
 use crate::audit::{self, Judged};
 use crate::commands::{hospital, researcher};
 use crate::config::Role;
@@ -176,6 +176,7 @@ impl Side {
                 author: hospital::keys(party)?.author,
                 turns: Turns::default(),
                 rests: Rests::default(),
+                log_entries_max: LOG_ENTRIES_MAX,
             }),
             Role::Recipient => Self::Recipient(Recipient {
                 pipeline,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use medsync_client::wire::{CircleStatus, Status};
 use medsync_protocol::ids::UnixSeconds;
 
+use crate::access::full_fact;
 use crate::audit::forked_fact;
 use crate::daemon::LANES;
 use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
@@ -115,6 +116,9 @@ async fn alarm(store: &Store, circle: &CircleRow) -> Result<Option<String>, Stor
     }
     if let Some(done) = store.evidence(circle.context).await?.describe() {
         return Ok(Some(done));
+    }
+    if let Some(why) = store.fact(&full_fact(circle.context)).await? {
+        return Ok(Some(why));
     }
     let unreadable = store
         .fact(&unreadable_fact(&circle.context.to_string()))

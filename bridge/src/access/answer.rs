@@ -55,6 +55,7 @@ pub async fn answer_all(desk: &Desk) -> Result<(), PipelineError> {
 
 async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineError> {
     let requested = desk.requested(row.request).await?;
+    desk.check_room(row.exchange).await?;
     let exchange = desk.enter(row.exchange).await?;
     let state = exchange.circle().await?;
     let Some(recipient) = state.party() else {
@@ -100,6 +101,7 @@ async fn answer(desk: &Desk, row: &RequestRow) -> Result<RequestState, PipelineE
     } else if !is_sound(&requested) || !can_be_sealed_to(desk, &requested).await {
         refused = Some(DenialReason::Malformed);
     }
+    desk.check_room(context).await?;
     let circle = desk.enter(context).await?;
     let asked = Asked {
         desk,
@@ -266,7 +268,7 @@ impl Asked<'_> {
         self.desk.log(self.circle, &says).await?;
         let says = denied(self.request, reason, based_on);
         self.desk.log(self.exchange, &says).await?;
-        tracing::info!(request = %self.request, ?reason, "request denied");
+        tracing::info!(track = %self.request, ?reason, "request denied");
         Ok(())
     }
 
@@ -291,7 +293,7 @@ impl Asked<'_> {
             }
         }
         let records = decided.records.len();
-        tracing::info!(request = %self.request, records, "request permitted");
+        tracing::info!(track = %self.request, records, "request permitted");
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ async fn publish(desk: &Desk, row: &ReleaseRow) -> Result<Published, PipelineErr
         store
             .release_is(row.logged_as, ReleaseState::Published, None)
             .await?;
-        tracing::info!(release = %row.logged_as, "released");
+        tracing::info!(track = %row.request, release = %row.logged_as, "released");
         Ok(Published::Whole)
     } else {
         Ok(Published::InPart)

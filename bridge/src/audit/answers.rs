@@ -24,6 +24,7 @@ use medsync_protocol::terms::Terms;
 use medsync_protocol::tree::Root;
 
 mod judge;
+mod late;
 
 use self::judge::{Consented, End, Judge, Reach};
 use super::verify::{Look, look};
@@ -295,7 +296,14 @@ pub async fn check_answers(
         records,
         frozen: reach.unproven(frozen_at),
     };
-    Ok(judge.faults(&log))
+    let mut faults = judge.faults(&log);
+    let made_by = late::made_by(pipeline, &state, &log, &judge).await?;
+    for (seq, records) in judge.late(&log, |seq| made_by.of(seq)) {
+        if made_by.is_known(seq) {
+            faults.push(Fault::Unproven { seq, records });
+        }
+    }
+    Ok(faults)
 }
 
 /// Who enrolled; of several, the one who was known here before the others came.

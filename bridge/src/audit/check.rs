@@ -93,7 +93,8 @@ pub enum Fault {
     },
     /// The same by consents that had ended here, of which the custodian shows no sign of having
     /// heard, though its node was in reach since: it is still about it, or another member kept the
-    /// end from its node.
+    /// end from its node. Also what arrived long after such an end, says a time before it, and is
+    /// in no batch of then.
     Unproven {
         /// Its number.
         seq: Seq,

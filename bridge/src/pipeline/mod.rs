@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ClassHash, UnixSeconds};
+use medsync_protocol::tree::Root;
 use rand_core::CryptoRng;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -147,7 +148,38 @@ impl PipelineError {
     }
 }
 
+/// The fact under which it is kept since when a batch is on chain.
+fn on_chain_fact(anchorer: Anchorer, root: Root) -> String {
+    format!("on_chain:{anchorer}:{root}")
+}
+
 impl Pipeline {
+    /// Since when a batch is on chain, as the chain said once.
+    pub(crate) async fn known_anchored(
+        &self,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, StoreError> {
+        let kept = self.store.fact(&on_chain_fact(anchorer, root)).await?;
+        Ok(kept.and_then(|text| text.parse().ok()).map(UnixSeconds))
+    }
+
+    /// Asks the chain since when it has a batch; what it has is kept.
+    pub(crate) async fn ask_anchored(
+        &self,
+        anchorer: Anchorer,
+        root: Root,
+    ) -> Result<Option<UnixSeconds>, PipelineError> {
+        self.check_chain().await?;
+        let registry = self.registry.registry;
+        let at = self.chain.anchored_at(registry, anchorer, root).await?;
+        if let Some(at) = at {
+            let fact = on_chain_fact(anchorer, root);
+            self.store.state_fact(&fact, &at.0.to_string()).await?;
+        }
+        Ok(at)
+    }
+
     pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()
     }

@@ -338,9 +338,26 @@ pub async fn report(
                 silent.insert(consent.context);
             }
             untold.push((consent.clone(), error));
+        } else {
+            say(consent, batch, stage);
         }
     }
     untold
+}
+
+/// Says how far a consent is, under the name by which the log has it from its circle on.
+fn say(consent: &ConsentLeaf, batch: &BatchRow, stage: StageReport) {
+    let (track, batch) = (consent.commitment, batch.id.0);
+    match stage {
+        StageReport::Sealed => tracing::info!(%track, batch, "consent sealed"),
+        StageReport::Submitted { transaction } => {
+            tracing::info!(%track, batch, %transaction, "consent submitted");
+        }
+        StageReport::Anchored { block, .. } => {
+            let block = block.number.0;
+            tracing::info!(%track, batch, block, "consent anchored");
+        }
+    }
 }
 
 async fn record(

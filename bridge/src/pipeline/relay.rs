@@ -37,7 +37,7 @@ pub async fn relay_round(pipeline: &Pipeline) -> Result<bool, PipelineError> {
                     .store
                     .revocation_landed(revocation.handle, time, pipeline.now())
                     .await?;
-                tracing::info!(handle = %revocation.handle, at = time.0, "revoked on chain");
+                tracing::info!(track = %revocation.handle, at = time.0, "revoked on chain");
             }
             None => waiting.push(revocation),
         }
@@ -186,6 +186,8 @@ async fn intend_and_send(
         .intend_revocations(&handles, Some((&intent, prepared.hash)), pipeline.now())
         .await?;
     account.send(&prepared).await?;
-    tracing::info!(transaction = %prepared.hash, count = handles.len(), "revocations submitted");
+    for track in &handles {
+        tracing::info!(%track, transaction = %prepared.hash, "revocation submitted");
+    }
     Ok(())
 }

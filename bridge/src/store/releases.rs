@@ -105,6 +105,21 @@ impl Store {
         Ok(())
     }
 
+    /// How many releases out of a circle, or into an exchange, are not erased yet.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn open_releases(&self, context: ContextId) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM releases WHERE (exchange = $1 OR circle = $1) \
+             AND state <> 'erased'",
+        )
+        .bind(context.to_string())
+        .fetch_one(&self.db)
+        .await?;
+        Ok(unsigned(count))
+    }
+
     /// The releases that answer a request.
     ///
     /// # Errors

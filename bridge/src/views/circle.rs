@@ -6,6 +6,7 @@ use medsync_client::wire::{self, BrokenGlass, Member};
 use medsync_protocol::ids::ContextId;
 
 use crate::audit::{answers_fact, broken_glass, described_fact, forked_fact, logs_fact};
+use crate::invitation::author_in;
 use crate::pipeline::ingest::rewritten_fact;
 use crate::source::CircleState;
 use crate::store::circles::CircleRow;
@@ -21,8 +22,11 @@ pub async fn circle(
     entered: Result<&CircleState, String>,
 ) -> Result<wire::Circle, StoreError> {
     let state = entered.as_ref().ok().copied();
-    let glass: Vec<BrokenGlass> = match state {
-        Some(state) => broken_glass(store, row.context, state.custodian.author_key).await?,
+    let said = state.map(|state| state.custodian.author_key);
+    // Who breaks the glass and stops the circle then takes that back no more than anything else.
+    let invited = author_in(row.invitation.as_deref()).ok().flatten();
+    let glass: Vec<BrokenGlass> = match said.or(invited) {
+        Some(custodian) => broken_glass(store, row.context, custodian).await?,
         None => Vec::new(),
     };
     Ok(wire::Circle {

@@ -120,7 +120,6 @@ impl OnChain {
 
     /// Asks the chain about each batch once; what it has is kept.
     async fn ask(pipeline: &Pipeline, consents: &[Consent]) -> Result<Self, StoreError> {
-        let (store, registry) = (&pipeline.store, pipeline.registry.registry);
         let mut on_chain = Self {
             anchored: BTreeMap::new(),
             unasked: None,
@@ -128,21 +127,16 @@ impl OnChain {
         let shown = consents.iter().filter_map(said_anchored);
         let shown: BTreeMap<Root, Anchorer> = shown.map(|it| (it.root, it.anchorer)).collect();
         for (root, anchorer) in shown {
-            let fact = format!("on_chain:{anchorer}:{root}");
-            let kept = store.fact(&fact).await?;
-            if let Some(at) = kept.and_then(|text| text.parse().ok()) {
-                on_chain.anchored.insert(root, UnixSeconds(at));
+            if let Some(at) = pipeline.known_anchored(anchorer, root).await? {
+                on_chain.anchored.insert(root, at);
                 continue;
             }
             if on_chain.unasked.is_some() {
                 continue;
             }
-            match pipeline.chain.anchored_at(registry, anchorer, root).await {
-                Ok(Some(at)) => {
-                    store.state_fact(&fact, &at.0.to_string()).await?;
-                    on_chain.anchored.insert(root, at);
-                }
-                Ok(None) => {}
+            match pipeline.ask_anchored(anchorer, root).await {
+                Ok(at) => on_chain.anchored.extend(at.map(|at| (root, at))),
+                Err(PipelineError::Store(error)) => return Err(error),
                 Err(error) => {
                     let why = format!("the hospital says that it is anchored; {error}");
                     on_chain.unasked = Some(why);

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use medsync::access::recipient::{Opened, Recipient};
-use medsync::access::{Desk, Rests, Turns};
+use medsync::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
 use medsync::audit;
 use medsync::daemon;
 use medsync::pipeline::Pipeline;
@@ -106,6 +106,7 @@ impl Study {
                 author: custodian_author(),
                 turns: Turns::default(),
                 rests: Rests::default(),
+                log_entries_max: LOG_ENTRIES_MAX,
             },
             world,
             recipient,

@@ -25,6 +25,7 @@ mod signed;
 mod simulation;
 mod stuck;
 mod tickets;
+mod tracked;
 mod verifier;
 mod writes;
 

@@ -17,7 +17,7 @@ mod refusals;
 mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use medsync::daemon;
 use medsync::pipeline::Pipeline;
@@ -243,12 +243,23 @@ fn methods_answering(file: &str, answers: &[&str]) -> Vec<String> {
     found
 }
 
+/// The files of a folder, and of those in it.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of the source");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let files = paths.flat_map(|path| match path.is_dir() {
+        true => files_in(&path),
+        false => vec![path],
+    });
+    files.collect()
+}
+
 /// Every write in the store's source: statements that stand for themselves, and transactions.
 fn store_writes() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
     let mut writes = BTreeSet::new();
-    for file in std::fs::read_dir(folder).expect("the store's source") {
-        let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
+    for file in files_in(&folder) {
+        let text = std::fs::read_to_string(file).expect("text");
         let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
         // Only where the store's layout is made, before there is anything to lose.
         let unnamed = shipped.matches(".begin()").count();

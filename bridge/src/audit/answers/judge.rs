@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medsync_protocol::audit::{Body, EntryDigest, ErasureReason, RecordRef, Requested};
+use medsync_protocol::audit::{Body, EntryDigest, ErasureReason, RecordRef, Requested, Seq};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::decide::{Attributes, Candidate, Outcome, decide};
 use medsync_protocol::ids::UnixSeconds;
@@ -239,6 +239,60 @@ impl Judge {
             }
         }
         faults
+    }
+
+    /// The answers that arrived long after the time that they say, when consents that they name had
+    /// ended here: each with the records that these covered at that time, and no more when it was
+    /// there. `made_by` says by when an entry was there, where that is known from elsewhere.
+    pub fn late(
+        &self,
+        log: &[(LogEntry, UnixSeconds)],
+        made_by: impl Fn(Seq) -> Option<UnixSeconds>,
+    ) -> Vec<(Seq, Vec<RecordRef>)> {
+        let mut requests: BTreeMap<EntryDigest, &Requested> = BTreeMap::new();
+        let mut late = Vec::new();
+        for (entry, seen_at) in log {
+            let (seq, at) = (entry.entry.seq, entry.entry.at);
+            let (request, records, based_on) = match &entry.body {
+                Body::Requested(requested) => {
+                    requests.insert(entry.digest(), requested);
+                    continue;
+                }
+                Body::Permitted {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                }
+                | Body::Released {
+                    request,
+                    records,
+                    based_on,
+                    ..
+                } => (request, records, based_on),
+                _ => continue,
+            };
+            let by = made_by(seq).map_or(*seen_at, |by| by.min(*seen_at));
+            let Some(requested) = requests.get(request) else {
+                continue;
+            };
+            if by.0 <= at.0.saturating_add(ON_ITS_WAY_S) {
+                continue;
+            }
+            let answer = |at| Answer {
+                requested,
+                based_on,
+                at,
+                seen_at: *seen_at,
+            };
+            let said = self.uncovered(&answer(at), records, KnownTo::Us);
+            let mut gone = self.uncovered(&answer(by), records, KnownTo::Us);
+            gone.retain(|record| !said.contains(record));
+            if !gone.is_empty() {
+                late.push((seq, gone));
+            }
+        }
+        late
     }
 
     /// The records that no consent which an answer names covers, at its time or when the custodian

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use medsync_client::wire::Circle;
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::UnixSeconds;
@@ -30,10 +31,13 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         Err(error) => {
             // Whoever stops a circle takes nothing back of what was found in it.
             let kept = views::circle::circle(&party.store, &row, Err(error.to_string())).await?;
-            match kept.evidence {
-                Some(found) if as_json => print_json(&json!({ "evidence": found }))?,
-                Some(found) => println!("ALARM: {found}"),
-                None => {}
+            if as_json {
+                print_json(&json!({
+                    "evidence": kept.evidence,
+                    "broken_glass": kept.broken_glass,
+                }))?;
+            } else {
+                alert(&kept);
             }
             return Err(error.into());
         }
@@ -54,12 +58,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
             "consents": consents,
         }));
     }
-    if let Some(found) = shown.evidence {
-        println!("ALARM: {found}");
-    }
-    for glass in &shown.broken_glass {
-        println!("ALERT: the glass was broken: {}", json!(glass));
-    }
+    alert(&shown);
     if let Some(UnixSeconds(at)) = shown.restored_at {
         println!("restored from a backup at {at}: the recovery file needs this number");
     }
@@ -74,6 +73,16 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&consent)?);
     }
     Ok(())
+}
+
+/// What a person has to hear first.
+fn alert(shown: &Circle) {
+    if let Some(found) = &shown.evidence {
+        println!("ALARM: {found}");
+    }
+    for glass in &shown.broken_glass {
+        println!("ALERT: the glass was broken: {}", json!(glass));
+    }
 }
 
 /// Show what a recipient would get now.

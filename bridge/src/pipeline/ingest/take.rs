@@ -78,7 +78,7 @@ async fn take_in_other(
                     pipeline.now(),
                 )
                 .await?;
-            tracing::info!(context = %row.context, handle = %revocation.handle, "revocation seen");
+            tracing::info!(track = %handle, context = %row.context, "revocation seen");
         }
         Some(EntryBody::KeyChange(change)) => {
             return take_in_key_change(pipeline, row, circle, &change).await;
@@ -429,6 +429,6 @@ async fn verify_consent(
                     && position.proof.includes(consent.leaf(), position.root)
             }),
     };
-    tracing::info!(context = %row.context, commitment = %consent.commitment, "consent seen");
+    tracing::info!(track = %consent.commitment, context = %row.context, "consent seen");
     Ok(Taken::Consent(Box::new(kept)))
 }

@@ -5,8 +5,10 @@ use medsync::audit;
 use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
 use medsync::source::{Circle, LogEntry, SignedKeyChange};
+use medsync::status::all_circles;
 use medsync::store::Store;
 use medsync::store::records::RecordRow;
+use medsync::views;
 use medsync_protocol::audit::{
     Body, CONSENTS_LEN_MAX, DenialReason, EntryDigest, EntryKind as Kind, ErasureReason, RecordRef,
     Requested,
@@ -237,6 +239,11 @@ async fn hostile_break_glass_is_only_where_the_patient_allows_it_and_says_its_re
     };
     assert_eq!(alert.recipient, Some(grantee));
     assert_eq!(alert.reason.as_deref(), Some(asked.reason.as_str()));
+    // Whoever stops the circle then takes that back no more than anything else.
+    let row = patients.store.circle(CONTEXT).await.expect("entered");
+    let stopped = Err("a reader whom nobody invited".to_owned());
+    let shown = views::circle::circle(&patients.store, &row, stopped).await;
+    assert_eq!(shown.expect("the store").broken_glass, alerts);
 }
 
 #[tokio::test]
@@ -269,6 +276,56 @@ async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room()
     let request = study.ask("HRESCH", |_| ()).await;
     study.settle().await;
     assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+/// What was released before can be ordered erased, however much is asked for.
+#[tokio::test]
+async fn hostile_recipient_fills_the_log_and_orders_to_erase_find_room() {
+    const ASKED: usize = 24;
+    let mut study = Study::begin(Vec::new()).await;
+    study.desk.log_entries_max = 1_024 + 40;
+    study.settle().await;
+    let mut requests = Vec::new();
+    for _ in 0..ASKED {
+        requests.push(study.ask("HRESCH", |_| ()).await);
+        study.settle().await;
+    }
+    let released = |study: &Study| {
+        let log = study.exchange.log_entries();
+        let released = log
+            .iter()
+            .filter(|entry| entry.entry.kind == Kind::Released);
+        released.count()
+    };
+    let before = released(&study);
+    assert!(before > 0 && before < ASKED, "{before}");
+    let circles = all_circles(&study.world.pipeline.store)
+        .await
+        .expect("the store");
+    let alarms: Vec<_> = circles
+        .iter()
+        .filter_map(|circle| circle.alarm.clone())
+        .collect();
+    assert!(
+        alarms.iter().any(|why| why.contains("nearly full")),
+        "{alarms:?}"
+    );
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    study.settle().await;
+    let orders = study.exchange.log_entries();
+    let orders = orders
+        .iter()
+        .filter(|entry| entry.entry.kind == Kind::EraseOrdered);
+    assert_eq!(
+        orders.count(),
+        before,
+        "each of them, and none was released since"
+    );
+    assert_eq!(released(&study), before);
+    for request in requests {
+        assert!(study.open(request).await.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -55,6 +55,41 @@ async fn what_was_said_before_and_arrives_after_shows_nothing() {
     assert_eq!(read_and_judged(&patients).await, "");
 }
 
+/// A release that says a time before the end and arrives long after it: in a batch of before, and
+/// in one of after.
+async fn dated_before(chain_grows_to: Option<u64>) -> String {
+    let (mut study, copy, _) = Study::answered().await;
+    let (patients, _home) = study.patients().await;
+    let before = study.world.clock.now().0;
+    study.world.clock.advance(MINUTE_S);
+    let revocation = revocation_of(&study.signed);
+    study.world.circle.add_revocation(revocation);
+    assert_eq!(read_and_judged(&patients).await, "");
+    study.world.clock.advance(30 * MINUTE_S);
+    study.releases(copy, vec![first_record()], before).await;
+    let said = read_and_judged(&patients).await;
+    assert_eq!(said, "", "a batch may be on its way");
+    study.world.clock.advance(61 * MINUTE_S);
+    let said = read_and_judged(&patients).await;
+    assert!(said.contains("no sign"), "it is in no batch: {said}");
+    if let Some(time) = chain_grows_to {
+        study.world.chain.grow(time);
+    }
+    study.custodians_round().await;
+    read_and_judged(&patients).await
+}
+
+#[tokio::test]
+async fn hostile_custodian_backdates_a_release_and_it_is_said() {
+    let said = dated_before(Some(1 << 20)).await;
+    assert!(said.contains("no sign"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_batch_of_before_the_end_binds_was_said_in_time() {
+    assert_eq!(dated_before(None).await, "");
+}
+
 /// An endpoint's one word on when a revocation landed accuses nobody.
 #[tokio::test]
 async fn hostile_endpoint_says_an_early_time_and_accuses_nobody() {
