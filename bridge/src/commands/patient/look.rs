@@ -31,13 +31,13 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         Err(error) => {
             // Whoever stops a circle takes nothing back of what was found in it.
             let kept = views::circle::circle(&party.store, &row, Err(error.to_string())).await?;
-            if as_json {
+            if !as_json {
+                alert(&kept);
+            } else if kept.evidence.is_some() || !kept.broken_glass.is_empty() {
                 print_json(&json!({
                     "evidence": kept.evidence,
                     "broken_glass": kept.broken_glass,
                 }))?;
-            } else {
-                alert(&kept);
             }
             return Err(error.into());
         }
