@@ -1,5 +1,6 @@
 //! The `medsync` program: reads the command line, starts the log, ends with an exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,6 +14,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Whoever searches a file finds `track=0x…` as it stands.
+        .with_ansi(std::io::stderr().is_terminal())
         // It would be told on standard error again, and end the program: a full disk.
         .log_internal_errors(false)
         .init();

@@ -154,6 +154,10 @@ fn the_door_answers_whoever_is_enrolled(story: &Story) -> anyhow::Result<()> {
     let others = runtime.block_on(client.consents(circle, None));
     ensure!(others.is_err(), "a recipient reads a patient's circle");
     let log = std::fs::read_to_string(story.path("hospital").join("daemon.log"))?;
+    for consent in read {
+        let track = format!("consent anchored track={} ", consent.consent);
+        ensure!(log.contains(&track), "the log does not have {track}");
+    }
     for session in [&patients, &recipients] {
         ensure!(
             !log.contains(&session.token),
