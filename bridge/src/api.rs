@@ -74,6 +74,7 @@ const LOGINS_AT_ONCE: u32 = 60;
 const ANSWERS_AT_ONCE: usize = 32;
 /// How many answers ask the party's node at once: the daemon's lanes need it too.
 const NODE_READS_AT_ONCE: usize = 8;
+const LOOKS_AT_ONCE: usize = 2;
 /// The longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a browser remembers which pages may ask.
@@ -105,6 +106,8 @@ pub struct Api {
     sessions: Sessions,
     events: Events,
     node_reads: Semaphore,
+    /// The same of who looks for what a revocation opens.
+    looks: Semaphore,
     /// What takes long to work out, a preview or the check of whole logs, is done one at a time.
     heavy: Semaphore,
     /// Who waits for that, or has it.
@@ -141,6 +144,7 @@ impl Api {
             sessions: Sessions::default(),
             events: Events::default(),
             node_reads: Semaphore::new(NODE_READS_AT_ONCE),
+            looks: Semaphore::new(LOOKS_AT_ONCE),
             heavy: Semaphore::new(1),
             waiting: Mutex::default(),
             answers: Semaphore::new(ANSWERS_AT_ONCE),

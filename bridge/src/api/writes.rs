@@ -67,8 +67,8 @@ pub(super) async fn grant(
 }
 
 /// Revokes a consent of the circle by what opens its handle: it is kept before anything else, in
-/// force here from then on, and brought into its circle and on chain whatever becomes of this
-/// answer. There is no way back.
+/// force here from then on, and goes on chain whatever becomes of this answer. There is no way
+/// back.
 #[utoipa::path(
     post,
     path = "/v1/circles/{context}/revocations",
@@ -94,8 +94,12 @@ pub(super) async fn revoke(
     let now = pipeline.now();
     let brought = keep_and_bring(kept_in, &row, opens, origin, now).await?;
     let hindrance = brought.err().map(|error| {
-        tracing::warn!(%error, %handle, "a revocation is kept, and not in its circle yet");
-        "the circle does not take it yet; it is brought there again and again".to_owned()
+        tracing::warn!(%error, track = %handle, "a revocation is kept, and not in its circle yet");
+        let then = match origin {
+            Origin::Here => "it is brought there again and again",
+            _ => "no consent here is known to be its: bring it again once the circle can be read",
+        };
+        format!("the circle does not take it yet; {then}")
     });
     let revoked = Revoked {
         handle,
@@ -117,13 +121,19 @@ impl Api {
         if store.has_consent_in(row.context, handle).await? {
             return Ok(Origin::Here);
         }
-        match timeout(READ_WITHIN, self.has_consent_of(row, handle)).await {
-            Ok(Ok(true)) => Ok(Origin::Here),
-            Ok(Ok(false)) => {
+        let looked = async {
+            // A revocation waits for no turn of others, and these for one another's: a look reads
+            // all of a circle.
+            let _turn = self.looks.acquire().await.ok()?;
+            self.has_consent_of(row, handle).await.ok()
+        };
+        match timeout(READ_WITHIN, looked).await.ok().flatten() {
+            Some(true) => Ok(Origin::Here),
+            Some(false) => {
                 let why = "this opens the handle of no consent in this circle";
                 Err(Problem::of(StatusCode::NOT_FOUND, why))
             }
-            Ok(Err(_)) | Err(_) => {
+            None => {
                 if store.unknown_revocations(row.context).await? >= UNKNOWN_MAX {
                     let why = "the circle cannot be read, and too many revocations of consents \
                                that nobody here knows are kept; send it to the chain";

@@ -49,7 +49,7 @@ pub struct Revoked {
     /// What it opened.
     #[schema(value_type = String)]
     pub handle: Handle,
-    /// Why it is not in its circle yet, if it is not; it is brought there.
+    /// Why it is not in its circle yet, if it is not, and what becomes of that.
     pub hindrance: Option<String>,
     /// What anyone can send to bring it on chain, if nobody does.
     pub anyone_can_send: Sendable,
