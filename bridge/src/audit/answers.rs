@@ -26,7 +26,7 @@ use medsync_protocol::tree::Root;
 mod judge;
 mod late;
 
-use self::judge::{Consented, End, Judge, Reach};
+use self::judge::{Consented, End, Judge, Reach, answer_in};
 use super::verify::{Look, look};
 use super::{AuditError, Fault};
 use crate::guard;
@@ -235,7 +235,8 @@ async fn judge_answers(
         (0, 0) => String::new(),
         (0, some) => format!(
             "{some} answers of the custodian on consents that had ended, of which it shows no sign \
-             of having heard: it keeps still, or another member keeps it from hearing: see \
+             of having heard: it keeps still, dates them before, or another member keeps it from \
+             hearing: see \
              `medsync audit verify`"
         ),
         (some, _) => format!(
@@ -272,7 +273,8 @@ pub async fn check_answers(
     let log = store.log_as_seen(context, custodian).await?;
     let named: BTreeSet<RecordRef> = log
         .iter()
-        .flat_map(|(entry, _)| records_of(&entry.body))
+        .filter_map(|(entry, _)| answer_in(&entry.body))
+        .flat_map(|(_, records, _)| records.iter().copied())
         .collect();
     if named.is_empty() || state.enrolments.is_empty() {
         return Ok(Vec::new());
@@ -322,14 +324,6 @@ async fn known_party(store: &Store, state: &CircleState) -> Result<Option<Enrolm
         }
     }
     Ok(None)
-}
-
-/// What an answer names.
-fn records_of(body: &Body) -> Vec<RecordRef> {
-    match body {
-        Body::Permitted { records, .. } | Body::Released { records, .. } => records.clone(),
-        _ => Vec::new(),
-    }
 }
 
 fn recipient_of(entry: &LogEntry) -> Option<PublicKey> {

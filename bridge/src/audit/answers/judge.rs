@@ -164,36 +164,28 @@ impl Judge {
                 Body::BreakGlass { request, .. } => {
                     glass.insert(*request);
                 }
-                Body::Permitted {
-                    request,
-                    records,
-                    based_on,
-                    ..
-                }
-                | Body::Released {
-                    request,
-                    records,
-                    based_on,
-                    ..
-                } => {
-                    if matches!(entry.body, Body::Permitted { .. }) {
-                        permitted.insert(*request);
+                body => {
+                    let Some((request, records, based_on)) = answer_in(body) else {
+                        continue;
+                    };
+                    if matches!(body, Body::Permitted { .. }) {
+                        permitted.insert(request);
                     } else if !ordered.contains(&entry.digest()) {
                         if self.is_over(based_on, &said, KnownTo::Custodian) {
                             faults.push(Fault::NotOrdered { seq });
                         } else if self.is_over(based_on, &said, KnownTo::InReach) {
-                            let records = records.clone();
+                            let records = records.to_vec();
                             faults.push(Fault::Unproven { seq, records });
                         }
                     }
-                    let Some(requested) = requests.get(request) else {
+                    let Some(requested) = requests.get(&request) else {
                         faults.push(Fault::NotAsked { seq });
                         continue;
                     };
-                    if !permitted.contains(request) {
+                    if !permitted.contains(&request) {
                         faults.push(Fault::NotPermitted { seq });
                     }
-                    if requested.purposes.contains(&break_glass_code()) && !glass.contains(request)
+                    if requested.purposes.contains(&break_glass_code()) && !glass.contains(&request)
                     {
                         faults.push(Fault::SilentGlass { seq });
                     }
@@ -235,7 +227,6 @@ impl Judge {
                         faults.push(Fault::Unheard { seq, records });
                     }
                 }
-                _ => {}
             }
         }
         faults
@@ -253,27 +244,14 @@ impl Judge {
         let mut late = Vec::new();
         for (entry, seen_at) in log {
             let (seq, at) = (entry.entry.seq, entry.entry.at);
-            let (request, records, based_on) = match &entry.body {
-                Body::Requested(requested) => {
-                    requests.insert(entry.digest(), requested);
-                    continue;
-                }
-                Body::Permitted {
-                    request,
-                    records,
-                    based_on,
-                    ..
-                }
-                | Body::Released {
-                    request,
-                    records,
-                    based_on,
-                    ..
-                } => (request, records, based_on),
-                _ => continue,
+            if let Body::Requested(requested) = &entry.body {
+                requests.insert(entry.digest(), requested);
+            }
+            let Some((request, records, based_on)) = answer_in(&entry.body) else {
+                continue;
             };
             let by = made_by(seq).map_or(*seen_at, |by| by.min(*seen_at));
-            let Some(requested) = requests.get(request) else {
+            let Some(requested) = requests.get(&request) else {
                 continue;
             };
             if by.0 <= at.0.saturating_add(ON_ITS_WAY_S) {
@@ -363,6 +341,25 @@ struct Answer<'a> {
     based_on: &'a [Commitment],
     at: UnixSeconds,
     seen_at: UnixSeconds,
+}
+
+/// What permits or releases: which request it answers, the records, and the consents that it names.
+pub(super) fn answer_in(body: &Body) -> Option<(EntryDigest, &[RecordRef], &[Commitment])> {
+    match body {
+        Body::Permitted {
+            request,
+            records,
+            based_on,
+            ..
+        }
+        | Body::Released {
+            request,
+            records,
+            based_on,
+            ..
+        } => Some((*request, records, based_on)),
+        _ => None,
+    }
 }
 
 /// Which release an order to erase is about.
