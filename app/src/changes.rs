@@ -48,6 +48,7 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
         key: key.to_string(),
         owner: owner.map(|owner| owner.to_string()),
         valid: false,
+        copy_of: None,
         enrolment: None,
         key_change: None,
         device: None,
@@ -90,10 +91,13 @@ fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key
         }
         Kind::Consents => {
             let members = Members::load(circle);
-            view.consent = consents::load(circle, shard, key).and_then(|found| {
+            if let Some(found) = consents::load(circle, shard, key) {
                 let handle = found.consent.opening.handle;
-                Standing::of_handle(circle, &members, handle).view(key, now)
-            });
+                let standing = Standing::of_handle(circle, &members, handle);
+                view.consent = standing.view(key, now);
+                let other = standing.copy(key).filter(|_| view.consent.is_none());
+                view.copy_of = other.map(|commitment| commitment.to_string());
+            }
         }
         Kind::Revocations => view.revocation = revocations::view(shard, key),
         Kind::Anchors => {

@@ -218,3 +218,15 @@ fn read_opening(input: &OpeningInput) -> Result<Opening, Refusal> {
         salt: read("opening.salt", &input.salt)?,
     })
 }
+/// SHA-256 of the keys and digests of all revocations and consents, valid or not, in the walk's
+/// order. Readers that took them all in need not read them again while it is the same.
+pub fn digest_of_all() -> Sha256Digest {
+    let mut all = Vec::new();
+    for kind in [Kind::Revocations, Kind::Consents] {
+        for (key, digest) in kind.all_shards().flat_map(|shard| store::keys(kind, shard)) {
+            all.extend(key.0);
+            all.extend(digest.0);
+        }
+    }
+    Sha256Digest::of(&all)
+}

@@ -136,6 +136,7 @@ impl MedSync {
                 receipts: store::count(Kind::Receipts),
                 releases: store::count(Kind::Releases),
             },
+            consents_digest: consents::digest_of_all().to_string(),
             now: host::now().0,
         })
     }

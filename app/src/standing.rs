@@ -236,6 +236,12 @@ impl<'a> Standing<'a> {
         })
     }
 
+    /// Which consent an entry is, if it verifies, whichever copy is shown.
+    pub fn copy(&self, key: Key) -> Option<Commitment> {
+        let copy = self.seen.iter().find(|copy| copy.key == key)?;
+        self.verifies(copy).then_some(copy.commitment)
+    }
+
     /// The shown entry of a consent, as the interface shows it.
     pub fn view_of(&self, commitment: Commitment, now: UnixSeconds) -> Option<ConsentView> {
         self.view(self.shown(commitment)?.key, now)

@@ -1,8 +1,12 @@
 //! Calls of the built app as its context grows: on Calimero's own runtime and the node's own
 //! database, with what a call reads and writes.
 //!
-//! At each size the circle holds as many entries as the size says: half of them in the hospital's
-//! log, a quarter consents, a quarter revocations; the exchange holds as many log entries.
+//! At each size the circle holds as many entries as the size says: half of them in the patient's
+//! log, a quarter consents, each to another recipient, a quarter revocations; the exchange holds as
+//! many log entries. One more consent, and a few records, are for the recipient that asks.
+
+mod desk;
+mod node;
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -12,13 +16,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use calimero_primitives::identity::PrivateKey;
 use calimero_runtime::store::{Key, Storage, Value as Bytes};
-use medsync_protocol::audit::{Body, EntryDigest, Pseudonym, RecordRef, Requested};
+use medsync_protocol::audit::{Body, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, SignedGrant};
-use medsync_protocol::ids::{
-    ContextId, MemberId, RecordId, SealKey, Sha256Digest, UnixSeconds, to_base64,
-};
+use medsync_protocol::ids::{ContextId, MemberId, SealKey, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::{Counter, DeviceNumber, Seed};
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_tests::circle::{
     CONTEXT, Consent, HOSPITAL, INVITATION, Logged, PATIENT, PATIENT_AUTHOR, RESEARCHER, anchorer,
     circle_input, enrol_arguments, enrolment, public_key, registry, secret_key, terms,
@@ -28,6 +31,7 @@ use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use serde_json::{Value, json};
 
+use self::desk::{Office, PATIENT_IN_EXCHANGE};
 use crate::report::{Figure, Report, Target};
 use crate::timing::thread_time;
 
@@ -38,7 +42,9 @@ const TARGET_SIZE: usize = 10_000;
 const TARGET_RATIO: f64 = 1.5;
 /// How often each call is made at each size; the shortest counts.
 const TURNS: usize = 7;
-/// How many entries the custodian's log is filled with; then the other's goes on.
+/// The exchange's context; the circle's is the tests'.
+const EXCHANGE: ContextId = ContextId([8; 32]);
+/// How many entries the party's log is filled with; then the custodian's goes on.
 const LOG_LEN_MAX: usize = 30_000;
 /// How many entries of a log are read at once.
 const PAGE_LEN: u64 = 50;
@@ -48,14 +54,18 @@ const PARTYS: usize = 1;
 
 /// A call that is measured.
 type Call = fn(&mut Pair) -> anyhow::Result<Cost>;
-const CALLS: [(&str, Call); 6] = [
+const CALLS: [(&str, Call); 7] = [
     ("grant", |pair| pair.circle.grant()),
     ("revoke", |pair| pair.circle.revoke()),
     ("append_log", |pair| pair.circle.append()),
     ("first_log_page", |pair| pair.circle.first_page()),
     ("last_log_page", |pair| pair.circle.last_page()),
-    ("request_and_release", release),
+    (TAKE_IN, Pair::take_in_request),
+    (RELEASE, Pair::release),
 ];
+/// What the desk does. Of what changed it walks everything, which has no target.
+const TAKE_IN: &str = "take_in_a_request";
+const RELEASE: &str = "request_to_release";
 
 /// Measures the app at all sizes, and its wasm. All sizes are filled first and then called in
 /// turns, so that what else the machine does meanwhile is the same to all.
@@ -79,10 +89,16 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
         pair.fill(size)?;
         pairs.push(pair);
     }
+    for pair in &mut pairs {
+        report.measuring(&format!("a desk takes {} entries in", pair.size));
+        pair.office = Some(Office::open(pair)?);
+    }
     report.measuring("calls at each size in turns");
     let mut shortest: Vec<Vec<Cost>> = Vec::new();
     for turn in 0..TURNS {
         for (at, pair) in pairs.iter_mut().enumerate() {
+            // What the turn before wrote is no part of what is measured.
+            pair.with_office(Office::take_in)?;
             let mut costs = Vec::new();
             for (_, call) in CALLS {
                 costs.push(call(pair)?);
@@ -102,7 +118,16 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
         let size = pair.size;
         for (call, (name, _)) in CALLS.iter().enumerate() {
             let (cost, base) = (shortest[at][call], shortest[0][call]);
-            add(report, &format!("app_{name}_{size}"), size, cost, base);
+            let target =
+                (size <= TARGET_SIZE && *name != TAKE_IN).then_some(Target::RatioMax(TARGET_RATIO));
+            let how = match *name {
+                TAKE_IN | RELEASE => {
+                    "processor time of all threads: desk, its store, HTTP, runtime"
+                }
+                _ => "processor time in the runtime and the database",
+            };
+            let name = format!("app_{name}_{size}");
+            add(report, &name, (cost, base), how, target);
         }
         let how = "keys and values of one circle, as the runtime writes them";
         let bytes = pair.circle.store.borrow().live_bytes as f64 / size as f64;
@@ -121,14 +146,17 @@ struct Pair {
     size: usize,
     circle: Filled,
     exchange: Filled,
+    /// The hospital's desk, once both are filled.
+    office: Option<Office>,
 }
 
 impl Pair {
     fn open(folder: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             size: 0,
-            circle: Filled::open(&folder.join("circle"), "circle", PATIENT)?,
-            exchange: Filled::open(&folder.join("exchange"), "exchange", RESEARCHER)?,
+            circle: Filled::open(&folder.join("circle"), CONTEXT, "circle", PATIENT)?,
+            exchange: Filled::open(&folder.join("exchange"), EXCHANGE, "exchange", RESEARCHER)?,
+            office: None,
         })
     }
 
@@ -137,6 +165,7 @@ impl Pair {
             size: self.size,
             circle: self.circle.copy(&folder.join("circle"))?,
             exchange: self.exchange.copy(&folder.join("exchange"))?,
+            office: None,
         })
     }
 
@@ -145,6 +174,33 @@ impl Pair {
         self.exchange.fill_log(size)?;
         self.size = size;
         Ok(())
+    }
+
+    /// How often both contexts were read and written, and how many bytes.
+    fn counts(&self) -> [usize; 3] {
+        let (circle, exchange) = (self.circle.counts(), self.exchange.counts());
+        [0, 1, 2].map(|at| circle[at] + exchange[at])
+    }
+
+    fn with_office(
+        &mut self,
+        does: impl FnOnce(&mut Office, &mut Self) -> anyhow::Result<Cost>,
+    ) -> anyhow::Result<Cost> {
+        let mut office = self.office.take().context("there is no desk yet")?;
+        let done = does(&mut office, self);
+        self.office = Some(office);
+        done
+    }
+
+    /// A request comes into the exchange, and the desk takes it in.
+    fn take_in_request(&mut self) -> anyhow::Result<Cost> {
+        self.exchange.say(PARTYS, requested()?)?;
+        self.with_office(Office::take_in)
+    }
+
+    /// From a request that was taken in to what is released on it.
+    fn release(&mut self) -> anyhow::Result<Cost> {
+        self.with_office(Office::release)
     }
 }
 
@@ -157,21 +213,33 @@ struct Cost {
     written_bytes: usize,
 }
 
-fn add(report: &mut Report, name: &str, size: usize, cost: Cost, base: Cost) {
-    let against = |figure: Figure, base: f64| {
-        let figure = figure.against(format!("at {} entries", SIZES[0]), base);
-        if size <= TARGET_SIZE {
-            figure.with_target(Target::RatioMax(TARGET_RATIO))
-        } else {
-            figure
+impl Cost {
+    fn between(before: [usize; 3], after: [usize; 3], time: Duration) -> Self {
+        let [reads, writes, written_bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
+        Self {
+            time,
+            reads,
+            writes,
+            written_bytes,
         }
-    };
+    }
+}
+
+fn add(
+    report: &mut Report,
+    name: &str,
+    (cost, base): (Cost, Cost),
+    how: &str,
+    target: Option<Target>,
+) {
     let time = |cost: Cost| cost.time.as_secs_f64() * 1e3;
-    let how = "processor time in the runtime and the database; shortest of turns";
-    report.add(against(
-        Figure::new(name, "ms", time(cost), how),
-        time(base),
-    ));
+    let how = format!("{how}; shortest of turns");
+    let figure = Figure::new(name, "ms", time(cost), &how);
+    let figure = figure.against(format!("at {} entries", SIZES[0]), time(base));
+    report.add(match target {
+        Some(target) => figure.with_target(target),
+        None => figure,
+    });
     for (what, value) in [
         ("reads", cost.reads),
         ("writes", cost.writes),
@@ -246,10 +314,12 @@ struct Filled {
     granted: Vec<Consent>,
     revoked: usize,
     counter: Counter,
+    /// How often it was called; another number, another state.
+    calls: u64,
 }
 
 impl Filled {
-    fn open(folder: &Path, kind: &str, party: u8) -> anyhow::Result<Self> {
+    fn open(folder: &Path, context: ContextId, kind: &str, party: u8) -> anyhow::Result<Self> {
         let mut filled = Self {
             store: Rc::new(RefCell::new(Store {
                 db: DB::open_default(folder)?,
@@ -258,21 +328,25 @@ impl Filled {
                 written_bytes: 0,
                 live_bytes: 0,
             })),
-            context: CONTEXT,
+            context,
             custodian: PrivateKey::from([101; 32]),
             party: PrivateKey::from([102; 32]),
             logs: [(HOSPITAL, Vec::new()), (PATIENT_AUTHOR, Vec::new())],
             granted: Vec::new(),
             revoked: 0,
             counter: Counter(0),
+            calls: 0,
         };
         let mut pins = circle_input();
         pins.kind = kind.into();
         filled.call(true, "init", &json!({ "circle": pins }))?;
         let member = MemberId(*filled.party.public_key().digest());
         let enrolment = enrolment(member, party);
-        let arguments = enrol_arguments(&enrolment, CONTEXT, INVITATION);
+        let arguments = enrol_arguments(&enrolment, context, INVITATION);
         filled.call(false, "enrol", &arguments)?;
+        if party == PATIENT {
+            filled.grant_to(public_key(RESEARCHER))?;
+        }
         Ok(filled)
     }
 
@@ -308,7 +382,7 @@ impl Filled {
             &self.party
         };
         let input = serde_json::to_vec(arguments)?;
-        let before = self.store.borrow().counts();
+        let before = self.counts();
         let start = thread_time();
         let outcome = app().run(
             self.context.0.into(),
@@ -321,14 +395,8 @@ impl Filled {
         )?;
         seal(&self.store, self.context, key, &outcome.artifact);
         let time = thread_time().saturating_sub(start);
-        let after = self.store.borrow().counts();
-        let [reads, writes, written_bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
-        let cost = Cost {
-            time,
-            reads,
-            writes,
-            written_bytes,
-        };
+        self.calls += u64::from(self.counts()[1] > before[1]);
+        let cost = Cost::between(before, self.counts(), time);
         match outcome.returns {
             Ok(answer) => Ok((
                 serde_json::from_slice(answer.as_deref().unwrap_or(b"null"))?,
@@ -336,6 +404,24 @@ impl Filled {
             )),
             Err(error) => anyhow::bail!("{method}: {error}"),
         }
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        self.store.borrow().counts()
+    }
+
+    /// A name of its state.
+    fn state(&self) -> [u8; 32] {
+        Sha256Digest::of(&self.calls.to_be_bytes()).0
+    }
+
+    fn member(&self, is_custodian: bool) -> MemberId {
+        let key = if is_custodian {
+            &self.custodian
+        } else {
+            &self.party
+        };
+        MemberId(*key.public_key().digest())
     }
 
     fn fill_circle(&mut self, size: usize) -> anyhow::Result<()> {
@@ -356,21 +442,24 @@ impl Filled {
         Ok(())
     }
 
-    /// The log that is being filled: the custodian's keeps room for what it says.
+    /// The log that is being filled: of the custodian's the desk writes the end.
     fn growing(&self) -> usize {
-        usize::from(self.logs[CUSTODIANS].1.len() >= LOG_LEN_MAX)
+        match self.logs[PARTYS].1.len() {
+            LOG_LEN_MAX.. => CUSTODIANS,
+            _ => PARTYS,
+        }
     }
 
     fn append(&mut self) -> anyhow::Result<Cost> {
         let place = self.growing();
         let (author, log) = &self.logs[place];
-        let entry = Logged::after(log.last(), CONTEXT, *author, 0);
+        let entry = Logged::after(log.last(), self.context, *author, 0);
         Ok(self.write(place, entry)?.1)
     }
 
     fn say(&mut self, place: usize, says: Body) -> anyhow::Result<(Logged, Cost)> {
         let (author, log) = &self.logs[place];
-        let entry = Logged::saying(log.last(), CONTEXT, *author, says);
+        let entry = Logged::saying(log.last(), self.context, *author, says);
         self.write(place, entry)
     }
 
@@ -381,13 +470,22 @@ impl Filled {
         Ok((entry, cost))
     }
 
+    /// To a recipient of its own.
     fn grant(&mut self) -> anyhow::Result<Cost> {
-        let member = MemberId(*self.custodian.public_key().digest());
+        let mut scalar = [0; 32];
+        scalar[24..].copy_from_slice(&(1 << 32 | self.counter.0).to_be_bytes());
+        let (consent, cost) = self.grant_to(SecretKey::from_scalar(&scalar)?.public_key())?;
+        self.granted.push(consent);
+        Ok(cost)
+    }
+
+    fn grant_to(&mut self, grantee: PublicKey) -> anyhow::Result<(Consent, Cost)> {
+        let member = self.member(true);
         let terms = terms(member, CONTEXT, 1).encode()?;
         let grant = Grant {
             terms: Sha256Digest::of(&terms),
             anchorer: anchorer(),
-            grantee: public_key(RESEARCHER),
+            grantee,
             not_before: UnixSeconds(1),
             not_after: UnixSeconds(0),
         };
@@ -404,8 +502,7 @@ impl Filled {
         self.counter = signed.next;
         let consent = Consent { terms, signed };
         let (_, cost) = self.call(false, "grant", &consent.grant_arguments())?;
-        self.granted.push(consent);
-        Ok(cost)
+        Ok((consent, cost))
     }
 
     fn revoke(&mut self) -> anyhow::Result<Cost> {
@@ -432,80 +529,18 @@ impl Filled {
     }
 }
 
-/// What the nodes write for one request for one record: the request and its answers in the
-/// exchange, their copies in the circle, and the record's key. What the custodian reads to decide
-/// is as much as the circle has consents and records, and is not in it.
-fn release(
-    Pair {
-        circle, exchange, ..
-    }: &mut Pair,
-) -> anyhow::Result<Cost> {
-    let number = exchange.logs[CUSTODIANS].1.len() as u64;
-    let mut record = [0; 32];
-    record[24..].copy_from_slice(&number.to_be_bytes());
-    let what = RecordRef {
-        record: RecordId(record),
-        version: 1,
-    };
-    let permitted = |request| Body::Permitted {
-        request,
-        records: vec![what],
-        based_on: Vec::new(),
-        obligations: CodeSet::default(),
-    };
-    let released = |request, logged_as| Body::Released {
-        request,
-        logged_as,
-        records: vec![what],
-        based_on: Vec::new(),
-    };
-    let (asked, first) = exchange.say(PARTYS, requested(None)?)?;
-    let request = asked.entry.digest();
-    let (copy, second) = circle.say(CUSTODIANS, requested(Some(request))?)?;
-    let copy = copy.entry.digest();
-    let mut costs = vec![first, second];
-    costs.push(circle.say(CUSTODIANS, permitted(copy))?.1);
-    costs.push(exchange.say(CUSTODIANS, permitted(request))?.1);
-    let (logged, cost) = circle.say(CUSTODIANS, released(copy, None))?;
-    costs.push(cost);
-    let says = released(request, Some(logged.entry.digest()));
-    let (entry, cost) = exchange.say(CUSTODIANS, says)?;
-    costs.push(cost);
-    let release = json!({ "release": {
-        "entry_seq": entry.entry.seq,
-        "entry": entry.entry.digest(),
-        "circle": CONTEXT,
-        "record": what.record,
-        "version": what.version,
-        "resource_type": "Observation",
-        "payload": to_base64(&record.repeat(64)),
-        "sealed_key": to_base64(&[7; 80]),
-    } });
-    costs.push(exchange.call(true, "put_release", &release)?.1);
-    Ok(sum(&costs))
-}
-
-fn requested(asked_by: Option<EntryDigest>) -> anyhow::Result<Body> {
+fn requested() -> anyhow::Result<Body> {
     Ok(Body::Requested(Requested {
-        asked_by,
+        asked_by: None,
         recipient: public_key(RESEARCHER),
-        patient: Pseudonym([5; 32]),
-        purposes: CodeSet::collect([Code::new("purposes", "research")])?,
-        classes: CodeSet::default(),
+        patient: PATIENT_IN_EXCHANGE,
+        purposes: CodeSet::collect([Code::new("act", "HRESCH")])?,
+        classes: CodeSet::collect([Code::new("types", "Observation")])?,
         understood: CodeSet::default(),
         reason: "a study".into(),
         break_glass: false,
         reply_key: SealKey([9; 32]),
     }))
-}
-
-fn sum(costs: &[Cost]) -> Cost {
-    Cost {
-        time: costs.iter().map(|cost| cost.time).sum(),
-        reads: costs.iter().map(|cost| cost.reads).sum(),
-        writes: costs.iter().map(|cost| cost.writes).sum(),
-        written_bytes: costs.iter().map(|cost| cost.written_bytes).sum(),
-    }
 }
 
 /// The app's wasm before and after optimisation, against an app that does next to nothing.

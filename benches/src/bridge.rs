@@ -32,7 +32,7 @@ use crate::report::{Figure, Report, Target};
 use crate::timing::{process_time, repeat, thread_time};
 use crate::trees;
 
-mod chain;
+pub mod chain;
 mod circles;
 mod latency;
 

@@ -23,6 +23,8 @@ CREATE TABLE circles (
     -- Which of the patient's devices this is; 0 is the first, and no device at all.
     device BIGINT NOT NULL DEFAULT 0,
     state_hash TEXT,
+    -- Of which revocations and consents, as the circle says, this store knows that it took all in.
+    consents_digest TEXT,
     alarm TEXT,
     -- Since when somebody is in it whom nobody here knows to be admitted: an admission may be on its
     -- way.
@@ -118,7 +120,9 @@ CREATE TABLE consents (
     -- When its circle heard that the batch is on chain, or is told next and after how many failures.
     told_at BIGINT,
     tell_after BIGINT NOT NULL DEFAULT 0,
-    tell_failures INTEGER NOT NULL DEFAULT 0
+    tell_failures INTEGER NOT NULL DEFAULT 0,
+    -- When it was heard that the recovery key replaced the key that had signed it; that stays.
+    overruled_at BIGINT
 );
 CREATE INDEX consents_by_batch ON consents (batch) WHERE batch IS NOT NULL;
 -- Looked at in every round of the lane that seals.

@@ -20,7 +20,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use medsync_client::wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -44,6 +44,7 @@ mod problem;
 mod server;
 mod sessions;
 mod status;
+mod tls;
 mod writes;
 
 pub use events::watch_circles;
@@ -51,6 +52,7 @@ pub use operator::{OperatorToken, TOKEN_FILE};
 pub use origins::Origins;
 pub use problem::Problem;
 pub use server::{Bounds, serve};
+pub use tls::{TlsError, acceptor};
 
 use crate::config::StaffConfig;
 use crate::guard::{self, GuardError};
@@ -59,12 +61,12 @@ use crate::source::Circle;
 use crate::store::circles::CircleRow;
 use events::Events;
 use metrics::Counted;
+use server::{Peer, SHARE_OF_ONE};
 use sessions::Sessions;
 
-/// How many requests a second all together may make, and how many at once.
-const REQUESTS_A_SECOND: u32 = 200;
-const REQUESTS_AT_ONCE: u32 = 400;
-/// The same for requests with a wrong token.
+/// From how many addresses on those that asked nothing lately are forgotten.
+const PEERS_KEPT: usize = 4_096;
+/// How many requests with a wrong token a second, and how many at once.
 const WRONG_TOKENS_A_SECOND: u32 = 5;
 const WRONG_TOKENS_AT_ONCE: u32 = 20;
 /// The same for challenges and logins: whoever is logged in needs none for a while.
@@ -101,6 +103,8 @@ pub struct Api {
     origins: Origins,
     bounds: Bounds,
     requests: DefaultDirectRateLimiter,
+    /// The same of each address.
+    each: DefaultKeyedRateLimiter<Peer>,
     wrong_tokens: DefaultDirectRateLimiter,
     logins: DefaultDirectRateLimiter,
     sessions: Sessions,
@@ -128,6 +132,8 @@ impl Api {
         origins: Origins,
         bounds: Bounds,
     ) -> Self {
+        let a_second = bounds.requests_a_second;
+        let requests = quota(a_second, a_second.saturating_mul(2));
         Self {
             pipeline: Pipeline {
                 anchor_account: None,
@@ -138,9 +144,13 @@ impl Api {
             staff,
             origins,
             bounds,
-            requests: limiter(REQUESTS_A_SECOND, REQUESTS_AT_ONCE),
-            wrong_tokens: limiter(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE),
-            logins: limiter(LOGINS_A_SECOND, LOGINS_AT_ONCE),
+            requests: RateLimiter::direct(requests),
+            each: RateLimiter::keyed(quota(
+                bounds.requests_a_second.div_ceil(SHARE_OF_ONE as u32),
+                bounds.requests_a_second,
+            )),
+            wrong_tokens: RateLimiter::direct(quota(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE)),
+            logins: RateLimiter::direct(quota(LOGINS_A_SECOND, LOGINS_AT_ONCE)),
             sessions: Sessions::default(),
             events: Events::default(),
             node_reads: Semaphore::new(NODE_READS_AT_ONCE),
@@ -148,7 +158,7 @@ impl Api {
             heavy: Semaphore::new(1),
             waiting: Mutex::default(),
             answers: Semaphore::new(ANSWERS_AT_ONCE),
-            operators: limiter(REQUESTS_A_SECOND, REQUESTS_AT_ONCE),
+            operators: RateLimiter::direct(requests),
             counted: Counted::default(),
         }
     }
@@ -231,10 +241,9 @@ impl Deref for Entered<'_> {
     }
 }
 
-fn limiter(a_second: u32, at_once: u32) -> DefaultDirectRateLimiter {
+fn quota(a_second: u32, at_once: u32) -> Quota {
     let at_least_one = |number: u32| number.try_into().unwrap_or(std::num::NonZeroU32::MIN);
-    let quota = Quota::per_second(at_least_one(a_second)).allow_burst(at_least_one(at_once));
-    RateLimiter::direct(quota)
+    Quota::per_second(at_least_one(a_second)).allow_burst(at_least_one(at_once))
 }
 
 /// The description, before the paths are in it.
@@ -393,7 +402,16 @@ fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
         true => &api.operators,
         false => &api.requests,
     };
-    if requests.check().is_err() {
+    let peer = request
+        .extensions()
+        .get::<Option<Peer>>()
+        .copied()
+        .flatten();
+    if api.each.len() > PEERS_KEPT {
+        api.each.retain_recent();
+    }
+    let is_too_many = |peer: Peer| !is_operator && api.each.check_key(&peer).is_err();
+    if peer.is_some_and(is_too_many) || requests.check().is_err() {
         let why = "too many requests; ask again in a second";
         return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
     }

@@ -131,6 +131,15 @@ pub async fn backup(
     Ok(manifest)
 }
 
+/// A home that was made of a backup.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What the backup held.
+    pub manifest: Manifest,
+    /// When it was restored, this time and each before of which the backup knows.
+    pub restored_at: Vec<UnixSeconds>,
+}
+
 /// Makes a home of a backup; its secret is in none.
 ///
 /// # Errors
@@ -141,7 +150,7 @@ pub async fn restore(
     home: &Path,
     secret: &HomeSecret,
     now: UnixSeconds,
-) -> Result<Manifest, BackupError> {
+) -> Result<Restored, BackupError> {
     restore_with((from, home), secret, now, None).await
 }
 
@@ -154,7 +163,7 @@ pub async fn restore_with(
     secret: &HomeSecret,
     now: UnixSeconds,
     faults: Option<Arc<dyn WriteFaults>>,
-) -> Result<Manifest, BackupError> {
+) -> Result<Restored, BackupError> {
     Config::check_absent(home)?;
     // What a restore that was cut off left behind is no home.
     let restoring = home.join(RESTORING);
@@ -186,6 +195,7 @@ pub async fn restore_with(
     }
     let store = Store::open_with(home, secret, faults).await?;
     let noted = store.was_restored(now).await;
+    let restored_at = store.restored_at().await;
     // Also if that failed: what is open would touch the files of the store that takes its place.
     store.close().await;
     noted?;
@@ -194,7 +204,10 @@ pub async fn restore_with(
         files::copy_private(&from.join(CONFIG_FILE), &home.join(CONFIG_FILE))?;
     }
     files::remove_file(&restoring)?;
-    Ok(manifest)
+    Ok(Restored {
+        manifest,
+        restored_at: restored_at?,
+    })
 }
 
 /// The files of a folder, without folders.

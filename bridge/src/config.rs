@@ -4,20 +4,21 @@
 //! own; the configuration names them. The environment overrides single keys: `MEDSYNC__CHAIN__RPC`
 //! is `rpc` in `[chain]`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress};
-use medsync_protocol::signature::PublicKey;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::chain::{ChainError, RpcChain};
 use crate::files::{self, FileError};
+
+pub use api::{ApiConfig, StaffConfig, TlsConfig};
+
+mod api;
 
 const RETENTION_DAYS_MAX: u64 = 36_500;
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -178,67 +179,6 @@ pub struct RetentionConfig {
 impl Default for RetentionConfig {
     fn default() -> Self {
         Self { days: 90 }
-    }
-}
-
-/// The HTTP API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Where it listens: a loopback address; port 0 picks a free one, which `medsync up` prints.
-    pub listen: SocketAddr,
-    /// Under which origin a proxy that ends TLS makes it known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
-    /// The origins of the pages that may ask.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pages: Vec<String>,
-    /// Who works here, and reads all of this home.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub staff: Vec<StaffConfig>,
-}
-
-/// A member of the staff.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StaffConfig {
-    /// What they are called here, and log in as.
-    pub name: String,
-    /// The public half of the key by which they log in.
-    pub login_key: PublicKey,
-}
-
-impl ApiConfig {
-    /// An API that listens there, and is for whoever has the operator's token or is enrolled.
-    #[must_use]
-    pub const fn at(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            origin: None,
-            pages: Vec::new(),
-            staff: Vec::new(),
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if !self.listen.ip().is_loopback() {
-            return Err("api.listen is a loopback address, such as 127.0.0.1:2628".into());
-        }
-        for origin in self.origin.iter().chain(&self.pages) {
-            let is_one = Url::parse(origin)
-                .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *origin);
-            if !is_one {
-                return Err(format!(
-                    "{origin} is no origin, such as https://portal.example: scheme and name, and \
-                     the port if it is not the scheme's own"
-                ));
-            }
-        }
-        let names: BTreeSet<&str> = self.staff.iter().map(|one| one.name.as_str()).collect();
-        match names.len() == self.staff.len() && !names.contains("") {
-            true => Ok(()),
-            false => Err("each member of api.staff has a name of their own".into()),
-        }
     }
 }
 
@@ -525,13 +465,19 @@ mod tests {
             ("MEDSYNC__ROLE__NAME", "x", "role"),
             ("MEDSYNC__CHAIN__RPC", "7", "MEDSYNC__CHAIN__RPC"),
             ("MEDSYNC__CHAIN__RPC", "[]", "rpc"),
-            ("MEDSYNC__API__LISTEN", "0.0.0.0:1", "loopback"),
+            ("MEDSYNC__API__TLS", "7", "tls"),
         ] {
             let error = load(&[(name, value)]).expect_err(name).to_string();
             assert!(error.contains(names), "{name}: {error}");
         }
         let text = std::fs::read_to_string(&path).expect("the file");
         assert_eq!(text, include_str!("../examples/medsync.toml"));
+        let (tables, tls) = text.split_once("\n[api.tls]\n").expect("the last but one");
+        let (_, staff) = tls.split_once("[[api.staff]]").expect("the last");
+        let open = format!("{tables}\n[[api.staff]]{staff}");
+        let (folder, _) = write(&open.replace("127.0.0.1:2628", "0.0.0.0:2628"));
+        let error = Config::load(folder.path()).expect_err("no TLS").to_string();
+        assert!(error.contains("loopback"), "{error}");
     }
 
     #[test]
@@ -550,6 +496,12 @@ mod tests {
                 "no origin",
             ),
             ("name = \"ward-3\"", "name = \"\"", "name of their own"),
+            ("connections_max = 128", "connections_max = 0", "from 1 to"),
+            (
+                "https://medsync.hospital",
+                "http://medsync.hospital",
+                "api.origin is",
+            ),
         ] {
             assert!(text.contains(right), "{right}");
             let (folder, _) = write(&text.replace(right, wrong));

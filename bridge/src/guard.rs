@@ -400,6 +400,7 @@ mod tests {
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,
+            consents_digest: None,
             alarm: None,
             suspected_at: None,
         }

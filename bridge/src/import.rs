@@ -75,7 +75,7 @@ pub async fn import(
         .patient
         .context("the circle has no patient yet; records are sealed to the patient's key")?;
     let mut may_be_erased = false;
-    if party.store.restored_at().await?.is_some() {
+    if !party.store.restored_at().await?.is_empty() {
         erase_again(party, &*circle, state.custodian.author_key).await?;
         may_be_erased = !are_new && party.store.has_unknown_erased(context).await?;
     }

@@ -34,7 +34,9 @@ pub use medsync_client::wire::Withheld;
 use crate::audit;
 use crate::pipeline::ingest::frozen_fact;
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::source::{Circle, CircleState, Record, SourceResult, all_consents, all_records};
+use crate::source::{
+    Circle, CircleState, Consent, Record, SourceResult, all_consents, all_records,
+};
 use crate::store::{Store, StoreError};
 
 /// Who asks for which records, and for what.
@@ -159,7 +161,8 @@ pub async fn obligations_on(
     circle: &dyn Circle,
     recipient: PublicKey,
 ) -> Result<CodeSet, PipelineError> {
-    let mut terms: Vec<Terms> = all_consents(circle)
+    let state = circle.circle().await?;
+    let mut terms: Vec<Terms> = not_taken_in(store, circle, &state)
         .await?
         .into_iter()
         .filter(|consent| consent.opening.grantee == recipient)
@@ -297,7 +300,7 @@ async fn candidates(
         ));
     }
     let mut known: BTreeMap<Commitment, Candidate> = BTreeMap::new();
-    for consent in all_consents(circle).await? {
+    for consent in not_taken_in(store, circle, state).await? {
         // A signature costs about a millisecond; others have their turn between them.
         yield_now().await;
         let key = consent.opening.patient_key;
@@ -346,6 +349,21 @@ async fn candidates(
             && store.knows_consent(candidate.commitment).await?;
     }
     Ok(known.into_values().collect())
+}
+
+/// The consents that a circle shows, if there may be one, or a revocation, that was not taken in
+/// yet. All others are in the store, verified: a circle with thousands of consents costs no more to
+/// decide about than one with a few.
+async fn not_taken_in(
+    store: &Store,
+    circle: &dyn Circle,
+    state: &CircleState,
+) -> Result<Vec<Consent>, PipelineError> {
+    let taken_in = store.circle(circle.context()).await?.consents_digest;
+    if taken_in == Some(state.consents_digest) {
+        return Ok(Vec::new());
+    }
+    Ok(all_consents(circle).await?)
 }
 
 async fn revoked_on_chain(

@@ -185,6 +185,7 @@ impl World {
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,
+            consents_digest: None,
             alarm: None,
             suspected_at: None,
         };

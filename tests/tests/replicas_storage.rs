@@ -9,6 +9,7 @@
 use calimero_storage::action::Action;
 use calimero_storage::address::Id;
 use calimero_storage::entities::{ChildInfo, SignatureData, StorageType};
+use medsync::source::{Answer, consents_digest};
 use medsync_app::layout::{Kind, Shard};
 use medsync_tests::circle::{CONTEXT, Consent, HOSPITAL, Logged, enrolled};
 use medsync_tests::replica::{Delta, Replica};
@@ -153,8 +154,17 @@ fn hostile_member_takes_shards_branches_and_kinds_off_and_hides_nothing() {
         view(&custodian, "consents")["consents"][0]["state"],
         "in_force"
     );
+    let digest = |replica: &Replica| view(replica, "circle")["consents_digest"].clone();
+    let before = digest(&custodian);
+    assert_eq!(before, digest(&patient));
     let (_, revoked) = patient.call("revoke", &consent.revoke_arguments()).unwrap();
     custodian.apply(&revoked);
+    assert_ne!(before, digest(&custodian));
+    assert_eq!(digest(&custodian), digest(&patient));
+    let walk = json!({ "result": { "output": view(&custodian, "changes") } }).to_string();
+    let walk = Answer::read(CONTEXT, "changes", walk.as_bytes()).unwrap();
+    let walked = consents_digest(&walk.changes().unwrap().entries);
+    assert_eq!(digest(&custodian), walked.to_string());
     let kinds: Vec<String> = view(&custodian, "changes")["entries"]
         .as_array()
         .unwrap()

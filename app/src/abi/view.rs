@@ -72,6 +72,9 @@ pub struct CircleView {
     pub ignored: u64,
     /// How many entries there are, valid or not.
     pub counts: Counts,
+    /// SHA-256 of the keys and digests of all revocations and consents, in the walk's order: while
+    /// it is the same, no consent was granted or revoked.
+    pub consents_digest: String,
     /// This node's clock.
     pub now: u64,
 }
@@ -437,8 +440,10 @@ pub struct EntryView {
     pub key: String,
     /// The member who wrote it.
     pub owner: Option<String>,
-    /// Whether it counts; else all that follows is absent.
+    /// Whether it counts; else all that follows but this is absent.
     pub valid: bool,
+    /// Of a consent that is written down more than once: which it is, where another copy is shown.
+    pub copy_of: Option<String>,
     /// Of an enrolment.
     pub enrolment: Option<EnrolmentView>,
     /// Of a key change.

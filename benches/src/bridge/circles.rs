@@ -227,6 +227,7 @@ impl MemoryCircle {
             device: DeviceNumber::FIRST,
             entered_at: UnixSeconds(0),
             state_hash: None,
+            consents_digest: None,
             alarm: None,
             suspected_at: None,
         }
@@ -302,6 +303,8 @@ impl Circle for MemoryCircle {
             frozen: false,
             ignored: 0,
             counts: Counts::default(),
+            // No bench of these decides anything.
+            consents_digest: Sha256Digest([0; 32]),
             now: UnixSeconds(0),
         })
     }

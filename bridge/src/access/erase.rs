@@ -9,7 +9,8 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
-use crate::store::releases::{ReleaseRow, ReleaseState};
+
+use crate::store::releases::{End, ReleaseRow, ReleaseState};
 
 /// What a recipient says in its exchange once it has erased what an order there names.
 pub(super) fn answer_to(order: EntryDigest) -> Body {
@@ -92,13 +93,22 @@ pub(super) async fn ended(
         return Ok(None);
     };
     for consent in based_on {
-        let Some((handle, not_after)) = store.end_of_consent(consent).await? else {
+        let Some(End {
+            handle,
+            not_after,
+            overruled_at,
+        }) = store.end_of_consent(consent).await?
+        else {
             continue;
         };
         let elsewhere = store.revoked_elsewhere(handle).await?;
         let is_settled = elsewhere.is_some_and(|elsewhere| elsewhere.is_settled);
         if is_settled || store.has_revocation(handle).await? {
             return Ok(Some((ErasureReason::Revoked, Certainty::Settled)));
+        }
+        // What a thief granted nobody but the thief can revoke.
+        if overruled_at.is_some() {
+            return Ok(Some((ErasureReason::Overruled, Certainty::Settled)));
         }
         if not_after != UnixSeconds(0) && now >= not_after {
             return Ok(Some((ErasureReason::Expired, Certainty::Settled)));

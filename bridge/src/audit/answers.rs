@@ -376,9 +376,12 @@ async fn consents_of(
     for candidate in known.into_values() {
         let of_key = |(key, _): &&(PublicKey, _)| *key == candidate.opening.patient_key;
         let key_ended = key_ends.iter().find(of_key).map(|(_, at)| *at);
+        let end = store.end_of_consent(candidate.commitment).await?;
+        let overruled = end.and_then(|end| end.overruled_at);
         consents.push(Consented {
             revoked: revoked(pipeline, &candidate, reach).await?,
             key_changed: reach.unproven(key_ended),
+            overruled: reach.unproven(overruled),
             candidate,
         });
     }

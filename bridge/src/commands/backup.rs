@@ -56,11 +56,11 @@ impl Restore {
             .context("put the secret of the home that was backed up there; no backup holds it")?;
         let now = SystemClock.now();
         let made = restore(&self.from, &self.home.home, &secret, now).await?;
-        // A patient's recovery file needs it, for what is granted from now on.
+        // A patient's recovery file needs it, for what is granted from now on; and those of before.
         print_json(&json!({
             "home": self.home.home,
-            "of": made.made_at,
-            "restored_at": now,
+            "of": made.manifest.made_at,
+            "restored_at": made.restored_at,
         }))
     }
 }

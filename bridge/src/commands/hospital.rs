@@ -339,6 +339,7 @@ impl Open {
             recipient_key,
             device: DeviceNumber::FIRST,
             state_hash: None,
+            consents_digest: None,
             alarm: None,
             suspected_at: None,
         };

@@ -82,6 +82,7 @@ pub async fn join(party: &Party, kind: ContextKind, file: &Path) -> anyhow::Resu
         recipient_key: None,
         device: own_device(&invitation, &state, member)?,
         state_hash: None,
+        consents_digest: None,
         alarm: None,
         suspected_at: None,
     };

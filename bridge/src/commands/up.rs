@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::print_json;
 use crate::api::{self, Api, Bounds, OperatorToken, Origins};
@@ -89,6 +90,8 @@ struct Door {
     listener: TcpListener,
     address: String,
     api: Arc<Api>,
+    bounds: Bounds,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Door {
@@ -103,18 +106,23 @@ impl Door {
         let listens = listener.local_addr()?;
         let origins = Origins::of(listens, config);
         let staff = config.staff.clone();
-        let api = Api::new(party.pipeline()?, token, staff, origins, Bounds::default());
+        let bounds = Bounds::of(config);
+        let api = Api::new(party.pipeline()?, token, staff, origins, bounds);
+        let tls = config.tls.as_ref().map(api::acceptor).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         Ok(Some(Self {
-            address: format!("http://{listens}"),
+            address: format!("{scheme}://{listens}"),
             listener,
             api: Arc::new(api),
+            bounds,
+            tls,
         }))
     }
 
     async fn answer(self, stop: watch::Receiver<bool>) {
         let router = api::router(&self.api);
         let watched = api::watch_circles(&self.api, stop.clone());
-        let served = api::serve(self.listener, router, Bounds::default(), stop);
+        let served = api::serve(self.listener, router, self.bounds, self.tls, stop);
         tokio::join!(watched, served);
     }
 }

@@ -201,6 +201,7 @@ async fn ingest(
             changes: ChangeWalk::default(),
             unsettled: HashSet::new(),
             retries: 0,
+            keys_changed: false,
         });
     }
     let Some(walk) = &mut reading.walk else {
@@ -219,7 +220,11 @@ async fn ingest(
         (true, true) => Which::WhatProvesItself,
         (true, false) => Which::All,
     };
-    let took_all = take_in_new(pipeline, row, &*circle, walk, which).await?;
+    let mut took_all = take_in_new(pipeline, row, &*circle, walk, which).await?;
+    if std::mem::take(&mut walk.keys_changed) {
+        // Consents that did not count by the keys of before are looked at again.
+        took_all &= take_in_new(pipeline, row, &*circle, walk, which).await?;
+    }
     if !walk.changes.is_complete() || !took_all {
         return Ok(false);
     }
@@ -228,6 +233,10 @@ async fn ingest(
         // By what the whole walk said of keys: they are pinned, and alarmed about.
         let people = people_of(pipeline, row, &*circle).await?;
         check_recipient(pipeline, row, &people).await?;
+        let (store, keys) = (&pipeline.store, (&*people.patient, &*people.stolen));
+        store
+            .overrule_consents(row.context, keys, pipeline.now())
+            .await?;
         carried = people.carried;
     }
     let vanished = pipeline
@@ -402,6 +411,7 @@ async fn take_in_each(
             // Whose key counts is asked anew.
             people = None;
         }
+        walk.keys_changed |= kind == EntryKind::KeyChange;
     }
     Ok(took_all)
 }
@@ -483,7 +493,7 @@ async fn people_of(
         authors,
         custodian,
         carried,
-        restored_at: pipeline.store.restored_at().await?,
+        restored_at: pipeline.store.restored_at().await?.into_iter().max(),
     })
 }
 

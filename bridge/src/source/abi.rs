@@ -23,212 +23,9 @@ use serde_json::{Value, json};
 
 use super::names::{ChangeDigest, Cursor, EntryKey, EntryKind, PageLimit};
 
-/// A call of a method of the app.
-pub(super) struct Call {
-    /// The method.
-    pub(super) method: &'static str,
-    /// Its arguments, by name.
-    pub(super) args: Value,
-}
+pub(super) use call::Call;
 
-impl Call {
-    pub(super) fn circle() -> Self {
-        Self {
-            method: "circle",
-            args: json!({}),
-        }
-    }
-
-    pub(super) fn enrol(enrolment: &Enrolment, signature: &Signature) -> Self {
-        Self {
-            method: "enrol",
-            args: json!({ "enrolment": enrolment, "signature": signature }),
-        }
-    }
-
-    pub(super) fn change_key(change: &KeyChangeInput, copies: u32) -> Self {
-        Self {
-            method: "change_key",
-            args: json!({ "change": change, "copies": copies }),
-        }
-    }
-
-    pub(super) fn admit(device: &DeviceInput, signature: &Signature) -> Self {
-        Self {
-            method: "admit",
-            args: json!({ "device": device, "signature": signature }),
-        }
-    }
-
-    pub(super) fn grant(
-        terms: &str,
-        opening: &Opening,
-        signature: &Signature,
-        copies: u32,
-    ) -> Self {
-        Self {
-            method: "grant",
-            args: json!({
-                "terms": terms,
-                "opening": opening,
-                "signature": signature,
-                "copies": copies,
-            }),
-        }
-    }
-
-    /// The secret becomes public by this call, which is its purpose.
-    pub(super) fn revoke(secret: &str, claim_key: PublicKey, copies: u32) -> Self {
-        Self {
-            method: "revoke",
-            args: json!({
-                "secret": secret,
-                "claim_key": claim_key,
-                "handle": null,
-                "copies": copies,
-            }),
-        }
-    }
-
-    pub(super) fn consents(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self {
-            method: "consents",
-            args: json!({ "cursor": cursor, "limit": limit }),
-        }
-    }
-
-    pub(super) fn put_record(record: &RecordInput) -> Self {
-        Self {
-            method: "put_record",
-            args: json!({ "record": record }),
-        }
-    }
-
-    pub(super) fn records(
-        cursor: Option<&Cursor>,
-        limit: PageLimit,
-        resource_type: Option<&str>,
-    ) -> Self {
-        let args = json!({ "cursor": cursor, "limit": limit, "resource_type": resource_type });
-        Self {
-            method: "records",
-            args,
-        }
-    }
-
-    pub(super) fn record(record: RecordId, version: Option<u32>) -> Self {
-        Self {
-            method: "record",
-            args: json!({ "record": record, "version": version }),
-        }
-    }
-
-    pub(super) fn put_part(part: &str) -> Self {
-        Self {
-            method: "put_part",
-            args: json!({ "part": part }),
-        }
-    }
-
-    pub(super) fn part(digest: Sha256Digest) -> Self {
-        Self {
-            method: "part",
-            args: json!({ "digest": digest }),
-        }
-    }
-
-    pub(super) fn record_anchor(anchor: &AnchorInput) -> Self {
-        Self {
-            method: "record_anchor",
-            args: json!({ "anchor": anchor }),
-        }
-    }
-
-    pub(super) fn append_log(entry: &LogInput) -> Self {
-        Self {
-            method: "append_log",
-            args: json!({ "entry": entry }),
-        }
-    }
-
-    pub(super) fn log_page(author_key: PublicKey, from: Seq, limit: PageLimit) -> Self {
-        let args = json!({ "author_key": author_key, "from": from, "limit": limit });
-        Self {
-            method: "log_page",
-            args,
-        }
-    }
-
-    pub(super) fn record_head(head: &HeadInput) -> Self {
-        Self {
-            method: "record_head",
-            args: json!({ "head": head }),
-        }
-    }
-
-    pub(super) fn put_pool(pool: &PoolInput) -> Self {
-        Self {
-            method: "put_pool",
-            args: json!({ "pool": pool }),
-        }
-    }
-
-    pub(super) fn put_ticket(ticket: &TicketInput) -> Self {
-        Self {
-            method: "put_ticket",
-            args: json!({ "ticket": ticket }),
-        }
-    }
-
-    pub(super) fn put_receipt(receipt: &ReceiptInput) -> Self {
-        Self {
-            method: "put_receipt",
-            args: json!({ "receipt": receipt }),
-        }
-    }
-
-    pub(super) fn receipts(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self {
-            method: "receipts",
-            args: json!({ "cursor": cursor, "limit": limit }),
-        }
-    }
-
-    pub(super) fn put_release(release: &ReleaseInput) -> Self {
-        Self {
-            method: "put_release",
-            args: json!({ "release": release }),
-        }
-    }
-
-    pub(super) fn releases(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self {
-            method: "releases",
-            args: json!({ "cursor": cursor, "limit": limit }),
-        }
-    }
-
-    pub(super) fn release(key: EntryKey) -> Self {
-        Self {
-            method: "release",
-            args: json!({ "key": key }),
-        }
-    }
-
-    pub(super) fn changes(cursor: Option<&Cursor>, limit: PageLimit) -> Self {
-        Self {
-            method: "changes",
-            args: json!({ "cursor": cursor, "limit": limit }),
-        }
-    }
-
-    pub(super) fn entry(kind: EntryKind, key: EntryKey) -> Self {
-        Self {
-            method: "entry",
-            args: json!({ "kind": kind.name(), "key": key }),
-        }
-    }
-}
+mod call;
 
 /// The arguments of `init`.
 pub(super) fn init(circle: &CircleInput) -> Value {
@@ -385,6 +182,7 @@ mirror! {
         frozen: bool,
         ignored: u64,
         counts: Counts,
+        consents_digest: Sha256Digest,
         now: UnixSeconds,
     }
     /// How many entries of each kind there are.
@@ -580,6 +378,7 @@ mirror! {
         key: EntryKey,
         owner: Option<MemberId>,
         valid: bool,
+        copy_of: Option<Commitment>,
         enrolment: Option<EnrolmentView>,
         key_change: Option<KeyChangeView>,
         device: Option<DeviceView>,

@@ -207,6 +207,7 @@ pub(super) fn circle(context: ContextId, view: &abi::CircleView) -> Converted<Ci
             receipts: view.counts.receipts,
             releases: view.counts.releases,
         },
+        consents_digest: view.consents_digest,
         now: view.now,
     })
 }
@@ -404,10 +405,10 @@ pub(super) fn entry(
 ) -> Converted<Entry> {
     same("the entry's kind", &kind.name(), &view.kind.as_str())?;
     same("the entry's key", &key, &view.key)?;
-    let body = if view.valid {
-        Some(entry_body(context, kind, view)?)
-    } else {
-        None
+    let body = match view.copy_of {
+        _ if view.valid => Some(entry_body(context, kind, view)?),
+        Some(consent) if kind == EntryKind::Consent => Some(EntryBody::Copy(consent)),
+        _ => None,
     };
     Ok(Entry {
         kind,

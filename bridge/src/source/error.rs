@@ -28,6 +28,12 @@ pub enum SourceError {
     /// The node does not take the credential.
     #[error("the node refuses this credential; is it that of another node?")]
     Unauthorized,
+    /// The node answers whoever asks.
+    #[error(
+        "the node at {0} answers without a credential: whoever reaches it reads and writes every \
+         circle on it; run it with embedded authentication"
+    )]
+    Unguarded(String),
     /// Nobody answers.
     #[error("{call}: the node cannot be reached: {reason}")]
     Unreachable {

@@ -176,6 +176,7 @@ impl Http {
                 "password": &*self.credential.password,
             },
         });
+        self.check_guarded().await?;
         let call = "POST /auth/token";
         let request = self.request(&Method::POST, "/auth/token", Some(&body))?;
         let answer = request
@@ -194,6 +195,19 @@ impl Http {
         let answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|_| SourceError::malformed(call, "there is no token in it"))?;
         Ok(Arc::new(answer.data.access_token))
+    }
+
+    /// Makes sure that the node wants a credential, before each login: it may be somebody else's
+    /// program, set up by hand.
+    async fn check_guarded(&self) -> SourceResult<()> {
+        let (call, path) = ("GET /admin-api/peers", "/admin-api/peers");
+        let request = self.request(&Method::GET, path, None::<&Value>)?;
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| self.failure(call, &error))?;
+        match answer.status().is_success() {
+            true => Err(SourceError::Unguarded(printable(self.api.as_str()))),
+            false => Ok(()),
+        }
     }
 
     fn request(

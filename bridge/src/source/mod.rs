@@ -50,7 +50,7 @@ pub use model::{
     Counts, CustodianPins, DISPUTED, Device, Enrolled, Entry, EntryBody, FullRecord, FullRelease,
     Granted, Head, LogEntry, LogPage, NO_MEMBER, NewRecord, NewRelease, Pin, PlacedTicket, Pool,
     Position, ReceiptPage, Record, RecordPage, Release, ReleasePage, Revocation, SharedReceipt,
-    SignedKeyChange, StageReport, Submission, Written,
+    SignedKeyChange, StageReport, Submission, Written, consents_digest,
 };
 pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,

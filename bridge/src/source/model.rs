@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 
 use medsync_protocol::consent::{Commitment, Opening, Registry};
 use medsync_protocol::device::{Admission, DeviceRole};
-use medsync_protocol::ids::{Anchorer, ContextId, ContextKind, MemberId, SealKey, UnixSeconds};
+use medsync_protocol::ids::{
+    Anchorer, ContextId, ContextKind, MemberId, SealKey, Sha256Digest, UnixSeconds,
+};
 use medsync_protocol::keychange::KeyChange;
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::receipt::{BlockHash, BlockNumber, Stage, TransactionHash};
@@ -25,7 +27,7 @@ use medsync_protocol::tree::{Leaf, Proof, Root};
 
 use super::names::{ApplicationId, BlobId, Cursor, EntryKey, GroupId};
 
-pub use entries::{Change, ChangePage, Entry, EntryBody};
+pub use entries::{Change, ChangePage, Entry, EntryBody, consents_digest};
 pub use exchange::{FullRelease, NewRelease, ReceiptPage, Release, ReleasePage, SharedReceipt};
 pub use log::{Head, LogEntry, LogPage};
 pub use records::{FullRecord, NewRecord, Record, RecordPage};
@@ -90,6 +92,8 @@ pub struct CircleState {
     pub ignored: u64,
     /// How many entries there are.
     pub counts: Counts,
+    /// The [`consents_digest`] of all its entries.
+    pub consents_digest: Sha256Digest,
     /// The node's clock.
     pub now: UnixSeconds,
 }

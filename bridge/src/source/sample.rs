@@ -130,6 +130,7 @@ pub(super) fn circle_view() -> Value {
             "enrolments": 1, "consents": 2, "revocations": 3, "anchors": 4, "log": 6,
             "heads": 7, "records": 5, "receipts": 8, "releases": 9,
         },
+        "consents_digest": key(11),
         "now": 20,
     })
 }
@@ -432,6 +433,7 @@ pub(super) fn entry_view() -> Value {
         "key": key(1),
         "owner": MemberId([9; 32]),
         "valid": true,
+        "copy_of": granted().commitment,
         "enrolment": { "key": key(1), "enrolment": enrolment(), "recorded_at": 10 },
         "key_change": key_change_view(),
         "device": device_view(),

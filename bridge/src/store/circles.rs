@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use medsync_protocol::device::Admission;
-use medsync_protocol::ids::{ContextId, ContextKind, MemberId, UnixSeconds};
+use medsync_protocol::ids::{ContextId, ContextKind, MemberId, Sha256Digest, UnixSeconds};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
@@ -44,6 +44,8 @@ pub struct CircleRow {
     pub device: DeviceNumber,
     /// The context's state when it was last read through.
     pub state_hash: Option<StateHash>,
+    /// Of which revocations and consents it is known that all were taken in.
+    pub consents_digest: Option<Sha256Digest>,
     /// Why nothing is read from or written to it any more.
     pub alarm: Option<String>,
     /// Since when somebody is in it whom nobody here knows to be admitted.
@@ -101,6 +103,10 @@ fn circle(store: &Store, row: &SqliteRow) -> Result<CircleRow, StoreError> {
         state_hash: row
             .try_get::<Option<String>, _>("state_hash")?
             .map(|text| read("a state hash", &text))
+            .transpose()?,
+        consents_digest: row
+            .try_get::<Option<String>, _>("consents_digest")?
+            .map(|text| read("a digest", &text))
             .transpose()?,
         alarm: row.try_get("alarm")?,
         suspected_at: row
@@ -366,7 +372,7 @@ impl Store {
     pub async fn clear_alarm(&self, context: ContextId) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE circles SET alarm = NULL, suspected_at = NULL, suspects = NULL, \
-             state_hash = NULL \
+             state_hash = NULL, consents_digest = NULL \
              WHERE context = $1",
         )
         .bind(context.to_string())
@@ -483,8 +489,8 @@ impl Store {
     /// A database that refuses.
     pub async fn suspect_nobody(&self, context: ContextId) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE circles SET suspected_at = NULL, suspects = NULL, state_hash = NULL \
-             WHERE context = $1",
+            "UPDATE circles SET suspected_at = NULL, suspects = NULL, state_hash = NULL, \
+             consents_digest = NULL WHERE context = $1",
         )
         .bind(context.to_string())
         .execute(&self.db)

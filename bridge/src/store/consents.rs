@@ -155,7 +155,9 @@ impl Store {
         let mut transaction = self.db.begin("keep_consents").await?;
         for (row, entry) in consents {
             keep(self, &mut transaction, row, now).await?;
-            note(&mut transaction, row.leaf.context, entry, None, now).await?;
+            let commitment = row.leaf.commitment.to_string();
+            let content = Some(commitment.as_str());
+            note(&mut transaction, row.leaf.context, entry, content, now).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -410,26 +412,6 @@ impl Store {
             .fetch_optional(&self.db)
             .await?;
         row.as_ref().map(|row| consent(self, row)).transpose()
-    }
-
-    /// By what a consent that came from the circle ends: its handle, and from when on it is over; 0
-    /// is never.
-    ///
-    /// # Errors
-    /// A database that refuses, or a row that cannot be read.
-    pub async fn end_of_consent(
-        &self,
-        commitment: Commitment,
-    ) -> Result<Option<(Handle, UnixSeconds)>, StoreError> {
-        let row = sqlx::query("SELECT handle, not_after FROM consents WHERE commitment = $1")
-            .bind(commitment.to_string())
-            .fetch_optional(&self.db)
-            .await?;
-        row.map(|row| {
-            let not_after = UnixSeconds(unsigned(row.try_get("not_after")?));
-            Ok((read("a handle", row.try_get("handle")?)?, not_after))
-        })
-        .transpose()
     }
 
     /// The consents of a batch.

@@ -8,8 +8,9 @@ use sqlx::Row;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::db::Tx;
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
-use crate::source::SignedKeyChange;
+use crate::source::{EntryKind, SignedKeyChange};
 
 /// How many changes of one key by itself are kept: more say no more.
 const OLD_KEPT_MAX: i64 = 2;
@@ -25,6 +26,26 @@ fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
         },
         signature: read_json("a signature", row.try_get("signature")?)?,
     })
+}
+
+/// Consents that were seen and did not count may do so by the keys that count now.
+async fn look_again_at_consents(
+    transaction: &mut Tx,
+    context: ContextId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM seen WHERE context = $1 AND kind = $2 AND content IS NULL \
+         AND vanished_at IS NULL AND replaced_at IS NULL",
+    )
+    .bind(context.to_string())
+    .bind(EntryKind::Consent.name())
+    .execute(&mut **transaction)
+    .await?;
+    sqlx::query("UPDATE circles SET consents_digest = NULL WHERE context = $1")
+        .bind(context.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 impl Store {
@@ -45,6 +66,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
         let change = signed_change.change;
+        let mut transaction = self.db.begin("keep_key_change").await?;
         let kept = sqlx::query(
             "INSERT INTO key_changes (context, seq, old_key, new_key, changed_by, signature, \
              seen_at, published_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
@@ -63,9 +85,14 @@ impl Store {
         .bind(signed(now.0))
         .bind(is_there.then(|| signed(now.0)))
         .bind(OLD_KEPT_MAX)
-        .execute(&self.db)
+        .execute(&mut *transaction)
         .await?;
-        Ok(kept.rows_affected() > 0)
+        let is_kept = kept.rows_affected() > 0;
+        if is_kept {
+            look_again_at_consents(&mut transaction, context).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_kept)
     }
 
     /// An enrolled party's keys through time, by every change that was ever seen.

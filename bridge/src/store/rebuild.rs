@@ -42,7 +42,7 @@ impl Store {
             "UPDATE revocations SET state = 'waiting', intent = NULL, transaction_hash = NULL, \
              sent_at = NULL WHERE state = 'submitted'",
             "DELETE FROM outbox",
-            "UPDATE circles SET state_hash = NULL",
+            "UPDATE circles SET state_hash = NULL, consents_digest = NULL",
         ] {
             sqlx::query(statement).execute(&mut *transaction).await?;
         }

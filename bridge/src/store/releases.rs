@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use medsync_protocol::audit::{EntryDigest, RecordRef};
+use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::secrets::Handle;
+use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -86,7 +89,79 @@ fn record(row: &SqliteRow) -> Result<RecordRef, StoreError> {
     })
 }
 
+/// By what a consent ends.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// It is over when this is opened.
+    pub handle: Handle,
+    /// From when on it is over; 0 is never.
+    pub not_after: UnixSeconds,
+    /// When it was heard that the recovery key replaced the key that had signed it.
+    pub overruled_at: Option<UnixSeconds>,
+}
+
 impl Store {
+    /// Notes which consents of a context the recovery key overruled: those under keys that it
+    /// replaced, and under keys that came from them and are the patient's no more.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn overrule_consents(
+        &self,
+        context: ContextId,
+        (keys, stolen): (&[PublicKey], &[PublicKey]),
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        if stolen.is_empty() {
+            return Ok(());
+        }
+        let signed_by: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT patient_key FROM consents WHERE context = $1 AND overruled_at IS NULL",
+        )
+        .bind(context.to_string())
+        .fetch_all(&self.db)
+        .await?;
+        for text in signed_by {
+            let key: PublicKey = read("a key", &text)?;
+            if keys.contains(&key) && !stolen.contains(&key) {
+                continue;
+            }
+            sqlx::query(
+                "UPDATE consents SET overruled_at = $3 \
+                 WHERE context = $1 AND patient_key = $2 AND overruled_at IS NULL",
+            )
+            .bind(context.to_string())
+            .bind(text)
+            .bind(signed(now.0))
+            .execute(&self.db)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// By what a consent that came from the circle ends.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn end_of_consent(&self, commitment: Commitment) -> Result<Option<End>, StoreError> {
+        let row = sqlx::query(
+            "SELECT handle, not_after, overruled_at FROM consents WHERE commitment = $1",
+        )
+        .bind(commitment.to_string())
+        .fetch_optional(&self.db)
+        .await?;
+        row.map(|row| {
+            Ok(End {
+                handle: read("a handle", row.try_get("handle")?)?,
+                not_after: UnixSeconds(unsigned(row.try_get("not_after")?)),
+                overruled_at: row
+                    .try_get::<Option<i64>, _>("overruled_at")?
+                    .map(|at| UnixSeconds(unsigned(at))),
+            })
+        })
+        .transpose()
+    }
+
     /// Keeps a release that is in the circle's log, before any key leaves.
     ///
     /// # Errors

@@ -11,10 +11,10 @@ use sqlx::Row;
 
 use super::batches::BatchState;
 use super::consents::COUNTER_STEP;
-use super::{Store, StoreError, json, read, signed, unsigned};
+use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 
-/// The fact below which no counter is spent.
-const COUNTER_FLOOR: &str = "counter_floor";
+/// Under which name it is kept when this store was restored, each time.
+const RESTORED_AT: &str = "restored_at";
 
 /// Under which name it is kept that a context's own log was not read since the store was restored.
 fn log_fact(context: ContextId) -> String {
@@ -54,8 +54,10 @@ impl Store {
     /// # Errors
     /// A database that refuses; it is then done again.
     pub async fn was_restored(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        let floor = now.0.saturating_mul(COUNTER_STEP);
-        self.state_fact(COUNTER_FLOOR, &floor.to_string()).await?;
+        let mut times = self.restored_at().await?;
+        times.push(now);
+        self.state_fact(RESTORED_AT, &json("times", &times)?)
+            .await?;
         for context in self.circle_contexts().await? {
             self.state_fact(&log_fact(context), "unread").await?;
         }
@@ -69,26 +71,26 @@ impl Store {
         sqlx::query("UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL")
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE circles SET state_hash = NULL")
+        sqlx::query("UPDATE circles SET state_hash = NULL, consents_digest = NULL")
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// When this store was restored, if it was.
+    /// When this store was restored, each time that it knows of: a backup knows of those before it.
     ///
     /// # Errors
     /// A database that refuses.
-    pub async fn restored_at(&self) -> Result<Option<UnixSeconds>, StoreError> {
-        let floor = self.counter_floor().await?;
-        Ok((floor > 0).then_some(UnixSeconds(floor / COUNTER_STEP)))
+    pub async fn restored_at(&self) -> Result<Vec<UnixSeconds>, StoreError> {
+        let times = self.fact(RESTORED_AT).await?;
+        times.map_or(Ok(Vec::new()), |text| read_json("times", &text))
     }
 
     /// Below which number no counter is spent.
     pub(super) async fn counter_floor(&self) -> Result<u64, StoreError> {
-        let floor = self.fact(COUNTER_FLOOR).await?;
-        floor.map_or(Ok(0), |text| read("a counter", &text))
+        let last = self.restored_at().await?.into_iter().max();
+        Ok(last.map_or(0, |UnixSeconds(at)| at.saturating_mul(COUNTER_STEP)))
     }
 
     /// Whether this home may have signed entries of a context's log of which this store does not

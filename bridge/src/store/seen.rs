@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use sqlx::Row;
 
@@ -12,7 +12,7 @@ use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::placed::ask_for_tickets;
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::source::{Change, EntryKind, StateHash};
+use crate::source::{Change, EntryKind, StateHash, consents_digest};
 
 /// An entry that was seen.
 struct Seen {
@@ -94,6 +94,17 @@ pub(super) async fn note(
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+/// The digest of a walk's revocations and consents, if each of them was read and what it says is
+/// kept. One that the circle shows to be nothing may be something once more of it has arrived.
+fn all_kept(walked: &[Change], seen: &[Seen]) -> Option<Sha256Digest> {
+    let kept = seen.iter().filter(|seen| seen.content.is_some());
+    let kept: HashSet<&Change> = kept.map(|seen| &seen.entry).collect();
+    let bears = |entry: &&Change| matches!(entry.kind, EntryKind::Revocation | EntryKind::Consent);
+    let is_kept = |entry: &Change| kept.contains(entry);
+    let are_kept = walked.iter().filter(bears).all(is_kept);
+    are_kept.then(|| consents_digest(walked))
 }
 
 impl Store {
@@ -291,11 +302,14 @@ impl Store {
             ask_for_tickets(&mut transaction, context, now).await?;
         }
         if let Some(state_hash) = walk.taken_in {
-            sqlx::query("UPDATE circles SET state_hash = $2 WHERE context = $1")
-                .bind(context.to_string())
-                .bind(state_hash.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "UPDATE circles SET state_hash = $2, consents_digest = $3 WHERE context = $1",
+            )
+            .bind(context.to_string())
+            .bind(state_hash.to_string())
+            .bind(all_kept(walk.entries, &seen).map(|digest| digest.to_string()))
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(fresh)

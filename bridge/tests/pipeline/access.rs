@@ -550,7 +550,6 @@ async fn hostile_weather_everything_is_released_once_whatever_fails() {
         ("put_release", true),
         ("records", false),
         ("record", false),
-        ("consents", false),
         ("revoked_at", false),
     ] {
         let calls = calm.world.faults.calls(operation);

@@ -1,9 +1,11 @@
 //! The API on a socket, as programs and pages meet it.
 
+mod crowd;
 mod events;
 mod logins;
 mod reads;
 mod roles;
+mod tls;
 mod writes;
 
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::{START, World, row, world};
 
@@ -40,6 +43,7 @@ const NOW: UnixSeconds = UnixSeconds(START);
 const SHORT: Duration = Duration::from_millis(500);
 const BOUNDS: Bounds = Bounds {
     connections_max: 8,
+    requests_a_second: 200,
     listeners_max: 2,
     heads_within: SHORT,
     answers_within: Duration::from_secs(10),
@@ -79,6 +83,16 @@ impl Door {
         }
     }
 
+    /// The same by TLS.
+    async fn open_with(tls: Option<TlsAcceptor>) -> Self {
+        let world = world(Vec::new()).await;
+        let door = Self::known_by(None, &world.pipeline, (tls, BOUNDS)).await;
+        Self {
+            _world: Some(world),
+            ..door
+        }
+    }
+
     /// The door of a party.
     async fn over(pipeline: &Pipeline) -> Self {
         Self::known_as(None, pipeline).await
@@ -86,6 +100,14 @@ impl Door {
 
     /// The same, which a proxy makes known by another name.
     async fn known_as(origin: Option<&str>, pipeline: &Pipeline) -> Self {
+        Self::known_by(origin, pipeline, (None, BOUNDS)).await
+    }
+
+    async fn known_by(
+        origin: Option<&str>,
+        pipeline: &Pipeline,
+        (tls, bounds): (Option<TlsAcceptor>, Bounds),
+    ) -> Self {
         // Who enrolled is known once that was read.
         ingest::ingest_all(pipeline).await.expect("read");
         let home = tempfile::tempdir().expect("a folder");
@@ -102,12 +124,12 @@ impl Door {
             name: "ward".into(),
             login_key: staff().public_key(),
         };
-        let api = Api::new(pipeline.clone(), token, vec![works_here], origins, BOUNDS);
+        let api = Api::new(pipeline.clone(), token, vec![works_here], origins, bounds);
         let api = Arc::new(api);
         let (stop, stopped) = watch::channel(false);
         let (watched, router) = (Arc::clone(&api), router(&api));
         let served = tokio::spawn(async move {
-            let serves = serve(listener, router, BOUNDS, stopped.clone());
+            let serves = serve(listener, router, bounds, tls, stopped.clone());
             tokio::join!(serves, watch_circles(&watched, stopped));
         });
         Self {

@@ -2,7 +2,10 @@
 
 use medsync::daemon;
 use medsync::pipeline::ingest;
-use medsync::source::{Circle, EntryKind, SignedKeyChange};
+use medsync::source::{
+    Change, ChangeDigest, Circle, EntryKey, EntryKind, SignedKeyChange, StateHash, consents_digest,
+};
+use medsync::store::seen::Walked;
 use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::{ChangedBy, KeyChange};
 use medsync_protocol::messages::{RotationNumber, rotate_message};
@@ -230,4 +233,77 @@ async fn hostile_patient_that_signs_changes_of_no_place_fills_nothing() {
     let enrolled = state.only().expect("the patient").enrolment;
     let kept = world.pipeline.store.key_changes(CONTEXT, &enrolled).await;
     assert!(kept.expect("the store").is_empty());
+}
+
+/// What a consent counts by may come later than it: what was seen and did not count is new again.
+#[tokio::test]
+async fn hostile_node_shows_a_key_change_after_the_consents_of_the_new_key() {
+    let world = world(Vec::new()).await;
+    let (store, now) = (&world.pipeline.store, world.pipeline.clock.now());
+    let entry = |number| Change {
+        kind: EntryKind::Consent,
+        key: EntryKey([number; 32]),
+        digest: ChangeDigest([number; 32]),
+    };
+    let (counts_not, counts) = (entry(1), entry(2));
+    for (seen, content) in [(&counts_not, None), (&counts, Some("a commitment"))] {
+        let noted = store.note_seen(CONTEXT, (seen, content), &[], now).await;
+        noted.expect("noted");
+    }
+    let entries = [counts_not, counts];
+    assert!(
+        store
+            .unseen(CONTEXT, &entries)
+            .await
+            .expect("read")
+            .new
+            .is_empty()
+    );
+    let change = change(&patient(), &next(4), 0, &patient());
+    let kept = store.keep_key_change(CONTEXT, (&change, ChangedBy::Old), true, now);
+    assert!(kept.await.expect("kept"));
+    assert_eq!(
+        store.unseen(CONTEXT, &entries).await.expect("read").new,
+        [counts_not]
+    );
+}
+
+/// One that the circle shows to be nothing may be something once more of it has arrived: until each
+/// is kept, whoever decides reads them all.
+#[tokio::test]
+async fn hostile_placeholder_of_a_consent_is_not_taken_for_one_that_was_taken_in() {
+    let world = world(Vec::new()).await;
+    let (store, now) = (&world.pipeline.store, world.pipeline.clock.now());
+    let entry = |kind, number| Change {
+        kind,
+        key: EntryKey([number; 32]),
+        digest: ChangeDigest([number; 32]),
+    };
+    let entries = [
+        entry(EntryKind::Revocation, 1),
+        entry(EntryKind::Consent, 2),
+        entry(EntryKind::Consent, 3),
+        entry(EntryKind::Log, 4),
+    ];
+    let [revocation, consent, placeholder, _] = &entries;
+    let known = async |seen: &[(&Change, Option<&str>)]| {
+        for seen in seen {
+            let noted = store.note_seen(CONTEXT, *seen, &[], now).await;
+            noted.expect("noted");
+        }
+        let walk = Walked {
+            entries: &entries,
+            taken_in: Some(StateHash([1; 32])),
+            is_thorough: false,
+            carried: &[],
+        };
+        store.finish_walk(CONTEXT, walk, now).await.expect("noted");
+        store.circle(CONTEXT).await.expect("a row").consents_digest
+    };
+    let kept = Some("what it says");
+    assert_eq!(known(&[(revocation, kept), (consent, kept)]).await, None);
+    assert_eq!(known(&[(placeholder, None)]).await, None);
+    let all = Some(consents_digest(&entries));
+    assert_eq!(known(&[(placeholder, kept)]).await, all);
+    assert_ne!(all, Some(consents_digest(&entries[..2])));
 }

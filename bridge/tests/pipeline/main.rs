@@ -223,6 +223,7 @@ fn row() -> CircleRow {
         device: DeviceNumber::FIRST,
         entered_at: UnixSeconds(0),
         state_hash: None,
+        consents_digest: None,
         alarm: None,
         suspected_at: None,
     }

@@ -351,6 +351,8 @@ async fn a_patient_that_was_restored_spends_no_counter_twice() {
         }
         forget_grants(folder.path()).await;
     }
+    let all = [0, 10, 20].map(|later| UnixSeconds(START + later));
+    assert_eq!(store.restored_at().await.expect("read"), all);
 }
 
 /// The store goes back to before the first grant.

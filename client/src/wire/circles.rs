@@ -48,9 +48,9 @@ pub struct Circle {
     pub party_key: Option<PublicKey>,
     /// Whom the patient admitted, once each.
     pub members: Vec<Member>,
-    /// When this home was restored from a backup, if it was.
-    #[schema(value_type = Option<u64>)]
-    pub restored_at: Option<UnixSeconds>,
+    /// When this home was restored from a backup, each time.
+    #[schema(value_type = Vec<u64>)]
+    pub restored_at: Vec<UnixSeconds>,
     /// What was found of others' doings, in words for a person.
     pub evidence: Option<String>,
     /// Every time that the glass was broken.

@@ -111,6 +111,8 @@ pub enum ErasureReason {
     Revoked = 0,
     /// The consent is over.
     Expired = 1,
+    /// The recovery key replaced the key that had signed the consent.
+    Overruled = 2,
 }
 
 /// What an entry says.

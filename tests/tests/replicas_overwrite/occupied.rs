@@ -140,6 +140,16 @@ fn hostile_copies_by_others_stand_for_none_of_ones_own() {
             // Of the copies of a consent one is shown, the one that is there already.
             let is_shown = kind != "consent" || existing;
             assert!(!is_shown || is_valid(&patient, kind, &key), "{method}");
+            // Of one that is not, a reader is told which it is.
+            if !is_shown {
+                let entry = patient.view("entry", &json!({ "kind": kind, "key": key }));
+                let entry = entry.expect("an answer");
+                assert_eq!(entry["copy_of"], consent.name().as_str());
+                assert_eq!(
+                    (&entry["valid"], &entry["consent"]),
+                    (&json!(false), &json!(null))
+                );
+            }
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Consented {
     pub candidate: Candidate,
     pub revoked: End,
     pub key_changed: End,
+    /// Where the recovery key replaced it: what was released on the consent is to be erased.
+    pub overruled: End,
 }
 
 /// What the custodian's own words show of what it has heard.
@@ -328,9 +330,9 @@ impl Judge {
         self.consents.iter().flatten().any(|consent| {
             let opening = &consent.candidate.opening;
             let expired = Some(opening.not_after).filter(|at| *at != UnixSeconds(0));
-            let ends = [expired, consent.revoked.as_known(known)];
-            based_on.contains(&consent.candidate.commitment)
-                && ends.into_iter().flatten().any(is_long_over)
+            let said = [consent.revoked, consent.overruled].map(|end| end.as_known(known));
+            let ends = said.into_iter().chain([expired]);
+            based_on.contains(&consent.candidate.commitment) && ends.flatten().any(is_long_over)
         })
     }
 }

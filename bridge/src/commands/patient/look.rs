@@ -59,7 +59,7 @@ pub async fn show(home: &Path, as_json: bool) -> anyhow::Result<()> {
         }));
     }
     alert(&shown);
-    if let Some(UnixSeconds(at)) = shown.restored_at {
+    for UnixSeconds(at) in &shown.restored_at {
         println!("restored from a backup at {at}: the recovery file needs this number");
     }
     if shown.frozen {

@@ -72,4 +72,6 @@ pub(super) struct Walk {
     pub(super) unsettled: HashSet<Change>,
     /// How often an entry could not be read for now.
     pub(super) retries: u32,
+    /// A key change was looked at, and nothing since.
+    pub(super) keys_changed: bool,
 }

@@ -45,6 +45,11 @@ impl Fake {
     }
 
     async fn with_limits(script: Script, limits: Limits) -> Self {
+        Self::guarded_by(401, script, limits).await
+    }
+
+    /// One that answers so to whoever asks without a token.
+    async fn guarded_by(unguarded: u16, script: Script, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +57,7 @@ impl Fake {
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A client that gives up in the middle of an answer is what some tests are about.
-                let _ = answer(stream, script, &log).await;
+                let _ = answer(stream, (script, unguarded), &log).await;
             }
         });
         let folder = tempfile::tempdir().expect("a folder");
@@ -92,16 +97,22 @@ impl Fake {
 
 async fn answer(
     mut stream: TcpStream,
-    script: Script,
+    (script, unguarded): (Script, u16),
     log: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let text = request(&mut stream).await?;
-    let number = {
-        let mut log = log.lock().expect("no panic under the lock");
-        log.push(text.clone());
-        log.len()
+    let has_token = text.to_lowercase().contains("authorization: bearer");
+    let (status, body) = if text.starts_with("GET /admin-api/peers") && !has_token {
+        // Before it logs in, the client makes sure that it has to.
+        (unguarded, String::new())
+    } else {
+        let number = {
+            let mut log = log.lock().expect("no panic under the lock");
+            log.push(text.clone());
+            log.len()
+        };
+        script(number, &text)
     };
-    let (status, body) = script(number, &text);
     let head = format!(
         "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
@@ -416,4 +427,13 @@ async fn a_walk_that_goes_in_circles_ends() {
         .await
         .expect_err("no end");
     assert!(matches!(error, SourceError::Malformed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn hostile_node_that_answers_whoever_asks_is_not_spoken_to() {
+    let script: Script = |_, _| (200, "{}".into());
+    let fake = Fake::guarded_by(200, script, Limits::default()).await;
+    let error = fake.circle().circle().await.expect_err("it is not guarded");
+    assert!(matches!(error, SourceError::Unguarded(_)), "{error}");
+    assert!(fake.lines().is_empty(), "no password was sent");
 }

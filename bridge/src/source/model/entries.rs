@@ -1,6 +1,7 @@
 //! The walk over everything, and single entries.
 
-use medsync_protocol::ids::MemberId;
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{MemberId, Sha256Digest};
 
 use super::super::names::{ChangeDigest, Cursor, EntryKey, EntryKind};
 use super::{
@@ -17,6 +18,19 @@ pub struct Change {
     pub key: EntryKey,
     /// Changes if and only if the entry does.
     pub digest: ChangeDigest,
+}
+
+/// The digest by which a circle says which revocations and consents it has, of entries in the
+/// walk's order.
+#[must_use]
+pub fn consents_digest<'a>(entries: impl IntoIterator<Item = &'a Change>) -> Sha256Digest {
+    let bears = |entry: &&Change| matches!(entry.kind, EntryKind::Revocation | EntryKind::Consent);
+    let bearing = entries.into_iter().filter(bears);
+    let all: Vec<u8> = bearing
+        .flat_map(|entry| [entry.key.0, entry.digest.0])
+        .flatten()
+        .collect();
+    Sha256Digest::of(&all)
 }
 
 /// A page of the walk.
@@ -54,6 +68,8 @@ pub enum EntryBody {
     Device(Box<Device>),
     /// A consent with its present state.
     Consent(Box<Consent>),
+    /// A consent of which the circle shows another copy.
+    Copy(Commitment),
     /// A revocation.
     Revocation(Revocation),
     /// The consent that an anchor entry is about.

@@ -427,3 +427,33 @@ async fn a_release_that_was_logged_and_not_noted_is_taken_over_and_ordered_erase
         );
     assert!(ordered);
 }
+
+/// What a thief granted the thief alone can revoke. The recovery key replaces the stolen key, or
+/// the one that the thief changed.
+#[tokio::test]
+async fn hostile_thief_granted_and_what_was_released_on_it_is_erased_with_its_key() {
+    for seq in [0, 1] {
+        let mut study = Study::begin(Vec::new()).await;
+        study.settle().await;
+        let [thiefs, next] = [6, 4].map(|number| SecretKey::from_scalar(&[number; 32]));
+        let (thiefs, next) = (thiefs.expect("a scalar"), next.expect("a scalar"));
+        let circle = study.world.circle.clone();
+        let stolen = change(&patient(), &thiefs, 0, &patient());
+        circle.change_key(&stolen, 1).await.expect("taken");
+        let granted = consent_to(researcher().public_key(), &thiefs, 2, CONTEXT, anchorer());
+        circle.add_consent(granted.0);
+        study.settle().await;
+        let request = study.ask("HRESCH", |_| ()).await;
+        study.settle().await;
+        let files = study.open(request).await;
+        assert_eq!(files.len(), usize::from(RECORDS));
+        assert!(!study.kinds().contains(&Kind::EraseOrdered));
+        let replaced = if seq == 0 { patient() } else { thiefs };
+        let overruled = change(&replaced, &next, seq, &recovery());
+        circle.change_key(&overruled, 1).await.expect("taken");
+        study.settle().await;
+        let kinds = study.kinds();
+        assert_eq!(kinds[kinds.len() - 2..], [Kind::EraseOrdered, Kind::Erased]);
+        assert!(files.iter().all(|file| !file.exists()));
+    }
+}

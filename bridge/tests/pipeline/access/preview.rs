@@ -20,7 +20,7 @@ use medsync_protocol::signature::SecretKey;
 use medsync_protocol::terms::{Provision, ProvisionKind, Terms};
 
 use super::super::chain::FakeChain;
-use super::super::circle::{CONTEXT, custodian_author, recovery};
+use super::super::circle::{CONTEXT, Refuses, custodian_author, recovery};
 use super::super::faults::{Fault, Faults, Plan};
 use super::super::keys::change;
 use super::super::{START, anchorer, consent_to, patient, revocation_of, sign_between, sign_terms};
@@ -52,6 +52,14 @@ pub(super) fn consent_with(number: u64, change: impl FnOnce(&mut Terms)) -> (Con
     sign_terms(recipient, &patient(), number, consent.terms)
 }
 
+/// Everything is permitted but one record.
+fn but_for_the_odd_one(terms: &mut Terms) {
+    terms.exceptions.push(Provision {
+        records: just_the_odd_one(),
+        ..Provision::everything(ProvisionKind::Deny)
+    });
+}
+
 /// What the researcher asks: everything for research; it understands these obligations.
 pub(super) fn question(understood: CodeSet) -> Question {
     Question {
@@ -77,6 +85,7 @@ enum Case {
     RevokedOnChainAlone,
     KeyChanged,
     DeniedBeforeTheKeyChanged,
+    ExceptedBeforeTheKeyChanged,
     DeniedByAStolenKey,
     Erased,
     LaterVersionGone,
@@ -89,7 +98,7 @@ enum Case {
 }
 
 /// Each with the records that are released.
-const CASES: [(Case, &[u8]); 21] = [
+const CASES: [(Case, &[u8]); 22] = [
     (Case::Nothing, &[0, 1, 2]),
     (Case::NoConsent, &[]),
     (Case::ExceptionDenies, &[0, 2]),
@@ -102,6 +111,7 @@ const CASES: [(Case, &[u8]); 21] = [
     (Case::RevokedOnChainAlone, &[]),
     (Case::KeyChanged, &[]),
     (Case::DeniedBeforeTheKeyChanged, &[0, 2]),
+    (Case::ExceptedBeforeTheKeyChanged, &[0, 2]),
     (Case::DeniedByAStolenKey, &[0, 1, 2]),
     (Case::Erased, &[0, 2]),
     (Case::LaterVersionGone, &[0, 2]),
@@ -167,13 +177,7 @@ impl Sides {
         match case {
             Case::NoConsent => {}
             Case::ExceptionDenies => {
-                self.grant(2, |terms| {
-                    let odd = Provision {
-                        records: just_the_odd_one(),
-                        ..Provision::everything(ProvisionKind::Deny)
-                    };
-                    terms.exceptions.push(odd);
-                });
+                self.grant(2, but_for_the_odd_one);
             }
             Case::ExceptionPermits => {
                 self.grant(2, |terms| {
@@ -230,7 +234,9 @@ impl Sides {
                 circle.change_key(&change, 1).await.expect("taken");
             }
             // In one walk, which shows changes of keys before consents.
-            Case::DeniedBeforeTheKeyChanged | Case::DeniedByAStolenKey => {
+            Case::DeniedBeforeTheKeyChanged
+            | Case::ExceptedBeforeTheKeyChanged
+            | Case::DeniedByAStolenKey => {
                 self.settle().await;
                 let signer = match case {
                     Case::DeniedByAStolenKey => recovery(),
@@ -238,7 +244,10 @@ impl Sides {
                 };
                 let change = change(&patient(), &other_key(), 0, &signer);
                 circle.change_key(&change, 1).await.expect("taken");
-                self.deny_the_odd_one();
+                match case {
+                    Case::ExceptedBeforeTheKeyChanged => drop(self.grant(3, but_for_the_odd_one)),
+                    _ => self.deny_the_odd_one(),
+                }
                 let (recipient, anew) = (researcher().public_key(), consent_with(4, |_| ()).0);
                 let (anew, _) = sign_terms(recipient, &other_key(), 4, anew.terms);
                 circle.add_consent(anew);
@@ -479,4 +488,27 @@ async fn a_request_for_a_class_gets_the_set_that_decide_permits_and_each_as_it_w
     let out: BTreeSet<RecordRef> = study.exchange.released().iter().map(|r| r.what).collect();
     let expected: BTreeSet<RecordRef> = expected.into_keys().collect();
     assert_eq!(out, expected, "no other key is out");
+}
+
+/// Of a circle whose consents were all taken in none is read again; one that was not yet taken in
+/// is.
+#[tokio::test]
+async fn hostile_denial_that_was_not_taken_in_yet_counts_all_the_same() {
+    let mut sides = Sides::begin().await;
+    sides.arrange(Case::Nothing).await;
+    let (pipeline, circle) = (sides.patients.clone(), sides.study.world.circle.clone());
+    let permitted = async || {
+        let question = question(CodeSet::default());
+        let lines = preview(&pipeline, &circle, &question).await?;
+        Ok::<_, PipelineError>(lines.iter().filter(|line| line.is_released()).count())
+    };
+    circle.refuse(Refuses::Consents);
+    assert_eq!(permitted().await.expect("from the store"), 3);
+    sides.deny_the_odd_one();
+    assert!(permitted().await.is_err(), "the circle is not asked");
+    circle.refuse(Refuses::Nothing);
+    assert_eq!(permitted().await.expect("an answer"), 2);
+    sides.settle().await;
+    circle.refuse(Refuses::Consents);
+    assert_eq!(permitted().await.expect("from the store"), 2);
 }

@@ -12,7 +12,7 @@ use medsync::source::{
     FullRecord, FullRelease, Granted, GroupId, Head, LogEntry, LogPage, NewRecord, NewRelease,
     PageLimit, Pin, PlacedTicket, Pool, Position, ReceiptPage, Record, RecordPage, Release,
     ReleasePage, Revocation, SharedReceipt, SignedKeyChange, SourceError, SourceResult,
-    StageReport, StateHash, Submission, Written,
+    StageReport, StateHash, Submission, Written, consents_digest,
 };
 use medsync_protocol::audit::{Body, Pseudonym, Seq};
 use medsync_protocol::consent::Opening;
@@ -163,6 +163,7 @@ impl Circle for FakeCircle {
             frozen,
             ignored: 0,
             counts: Counts::default(),
+            consents_digest: consents_digest(state.entries.iter().map(|(change, _)| change)),
             now: UnixSeconds(0),
         })
     }
