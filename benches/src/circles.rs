@@ -16,6 +16,7 @@ use medsync_tests::circle::{HOSPITAL, INVITATION, anchorer, public_key, registry
 use medsync_tests::node::Node;
 
 use crate::report::{Figure, Report, Target};
+use crate::timing::{processor_time, resident_bytes};
 
 const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
 /// How many circles there are when it is looked; the last takes hours, and is asked for.
@@ -243,25 +244,4 @@ async fn idle(
     let memory = figure(&name("idle_memory"), size, "MB", memory, how);
     report.add(memory);
     Ok(())
-}
-
-/// The processor time that a process took so far, in user and system mode.
-fn processor_time(process: u32) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field is a name in brackets, which may hold anything.
-    let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<u64>().ok())
-        .sum();
-    let a_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
-}
-
-fn resident_bytes(process: u32) -> anyhow::Result<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
-    let pages = statm.split_whitespace().nth(1).context("statm has it")?;
-    Ok(pages.parse::<u64>()? * rustix::param::page_size() as u64)
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 
+mod api;
 mod app;
 mod bridge;
 mod chain;
@@ -45,6 +46,8 @@ enum Part {
     App,
     /// One hospital's node with more and more circles. Takes long, and is measured only by name.
     Circles,
+    /// A hospital's API under many clients.
+    Api,
     /// A hospital's pipeline: many consents at once, and how long one takes on real parts.
     Bridge,
     /// The gas of the registry's transactions.
@@ -86,6 +89,7 @@ fn measure(part: Part, report: &mut Report) -> anyhow::Result<()> {
             receipts::measure(report)
         }
         Part::App => app::measure(report),
+        Part::Api => api::measure(report),
         Part::Circles => circles::measure(report),
         Part::Bridge => bridge::measure(report),
         Part::Chain => chain::measure(report),

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long a comparison goes on, however fast its parts are.
@@ -84,4 +85,26 @@ pub fn nanoseconds(time: Duration, count: usize) -> f64 {
 /// A time in milliseconds.
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// The processor time that a process took so far, in user and system mode.
+pub fn processor_time(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is a name in brackets, which may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    let a_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+}
+
+/// The memory that a process has, in bytes.
+pub fn resident_bytes(process: u32) -> anyhow::Result<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+    let pages = statm.split_whitespace().nth(1).context("statm has it")?;
+    Ok(pages.parse::<u64>()? * rustix::param::page_size() as u64)
 }

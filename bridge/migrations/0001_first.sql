@@ -67,8 +67,8 @@ CREATE TABLE seen (
     first_seen_at BIGINT NOT NULL,
     vanished_at BIGINT,
     replaced_at BIGINT,
-    -- What it says, of what comes back under another key: a revocation's handle, the digest of a log
-    -- entry that this party brings back, a ticket's leaf.
+    -- What it says, where that is kept: a consent's commitment, a revocation's handle, the digest of
+    -- a log entry that this party brings back, a ticket's leaf.
     content TEXT,
     PRIMARY KEY (context, kind, entry_key)
 );

@@ -1,10 +1,10 @@
 //! The HTTP API: the one door to a party's `medsync` for people's pages, programs and operators.
 //!
-//! It listens on loopback and believes nobody for that: whoever asks is logged in by a login key,
-//! or shows the operator's token, and reads what is theirs. A page in a browser is answered if its
-//! origin is named in the configuration, whatever name it gave to this address. Nothing here has
-//! an account that signs, or reaches the node's own API. Every answer that is no success is a
-//! problem of RFC 9457.
+//! It listens on loopback, or by TLS, and believes nobody for that: whoever asks is logged in by a
+//! login key, or shows the operator's token on this machine, and reads what is theirs. A page in a
+//! browser is answered if its origin is named in the configuration, whatever name it gave to this
+//! address. Nothing here has an account that signs, or reaches the node's own API. Every answer
+//! that is no success is a problem of RFC 9457.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,8 +103,11 @@ pub struct Api {
     origins: Origins,
     bounds: Bounds,
     requests: DefaultDirectRateLimiter,
-    /// The same of each address.
+    /// The same of whoever is not logged in.
+    strangers: DefaultDirectRateLimiter,
+    /// The same of each address, and its logins.
     each: DefaultKeyedRateLimiter<Peer>,
+    logins_each: DefaultKeyedRateLimiter<Peer>,
     wrong_tokens: DefaultDirectRateLimiter,
     logins: DefaultDirectRateLimiter,
     sessions: Sessions,
@@ -145,9 +148,11 @@ impl Api {
             origins,
             bounds,
             requests: RateLimiter::direct(requests),
-            each: RateLimiter::keyed(quota(
-                bounds.requests_a_second.div_ceil(SHARE_OF_ONE as u32),
-                bounds.requests_a_second,
+            strangers: RateLimiter::direct(requests),
+            each: RateLimiter::keyed(quota(a_second.div_ceil(SHARE_OF_ONE as u32), a_second)),
+            logins_each: RateLimiter::keyed(quota(
+                LOGINS_A_SECOND / SHARE_OF_ONE as u32,
+                LOGINS_AT_ONCE / SHARE_OF_ONE as u32,
             )),
             wrong_tokens: RateLimiter::direct(quota(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE)),
             logins: RateLimiter::direct(quota(LOGINS_A_SECOND, LOGINS_AT_ONCE)),
@@ -161,6 +166,17 @@ impl Api {
             operators: RateLimiter::direct(requests),
             counted: Counted::default(),
         }
+    }
+
+    /// Whether an address asked, or logged in, more often than its share.
+    fn is_too_much_of(&self, peer: Peer, is_login: bool) -> bool {
+        for limiter in [&self.each, &self.logins_each] {
+            if limiter.len() > PEERS_KEPT {
+                limiter.retain_recent();
+            }
+        }
+        let has_logged_in_too_often = is_login && self.logins_each.check_key(&peer).is_err();
+        has_logged_in_too_often || self.each.check_key(&peer).is_err()
     }
 
     /// Waits for a turn to ask the party's node.
@@ -397,21 +413,16 @@ fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
                    those that may";
         return Err(Problem::of(StatusCode::FORBIDDEN, why));
     }
-    let is_operator = caller::token(headers).is_some_and(|shown| api.token.is(shown));
-    let requests = match is_operator {
-        true => &api.operators,
-        false => &api.requests,
+    let (token, peer) = (caller::token(headers), Peer::of(request));
+    let is_operator = token.is_some_and(|shown| api.is_operator(shown, peer));
+    let requests = match token {
+        _ if is_operator => &api.operators,
+        // Whoever is not logged in keeps nobody waiting who is.
+        Some(shown) if api.is_let_in(shown, peer) => &api.requests,
+        _ => &api.strangers,
     };
-    let peer = request
-        .extensions()
-        .get::<Option<Peer>>()
-        .copied()
-        .flatten();
-    if api.each.len() > PEERS_KEPT {
-        api.each.retain_recent();
-    }
-    let is_too_many = |peer: Peer| !is_operator && api.each.check_key(&peer).is_err();
-    if peer.is_some_and(is_too_many) || requests.check().is_err() {
+    let is_login = matches!(request.uri().path(), "/v1/challenges" | "/v1/sessions");
+    if peer.is_some_and(|peer| api.is_too_much_of(peer, is_login)) || requests.check().is_err() {
         let why = "too many requests; ask again in a second";
         return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
     }

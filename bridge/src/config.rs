@@ -491,7 +491,7 @@ mod tests {
             ),
             ("https://portal.hospital.example\"", "*\"", "no origin"),
             (
-                "https://medsync.hospital.example\"",
+                "https://medsync.hospital.example:2628\"",
                 "medsync.hospital.example\"",
                 "no origin",
             ),

@@ -18,6 +18,7 @@ use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::server::Peer;
 use super::sessions::{self, Held};
 use super::{Api, Problem};
 use crate::store::circles::CircleRow;
@@ -59,7 +60,8 @@ pub(super) async fn identify(
 ) -> Response {
     let shown = token(request.headers());
     let is_shown = shown.is_some();
-    if let Some(identified) = shown.and_then(|shown| api.identified(shown)) {
+    let peer = Peer::of(&request);
+    if let Some(identified) = shown.and_then(|shown| api.identified(shown, peer)) {
         request.extensions_mut().insert(identified);
         return next.run(request).await;
     }
@@ -82,8 +84,18 @@ fn forbidden() -> Problem {
 }
 
 impl Api {
-    fn identified(&self, token: &str) -> Option<Identified> {
-        if self.token.is(token) {
+    /// The operator's token is good on this machine alone.
+    pub(super) fn is_operator(&self, token: &str, peer: Option<Peer>) -> bool {
+        peer.is_none() && self.token.is(token)
+    }
+
+    /// Whether a token is of somebody who is let in.
+    pub(super) fn is_let_in(&self, token: &str, peer: Option<Peer>) -> bool {
+        self.identified(token, peer).is_some()
+    }
+
+    fn identified(&self, token: &str, peer: Option<Peer>) -> Option<Identified> {
+        if self.is_operator(token, peer) {
             return Some(Identified {
                 caller: Caller::Operator,
                 until: None,

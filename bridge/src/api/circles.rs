@@ -18,7 +18,7 @@ use super::caller::{Asked, ForStaff, Identified, Page, Said, Theirs, limit};
 use super::{Api, Problem};
 use crate::guard::GuardError;
 use crate::preview::{Question, obligations_on, preview as decide};
-use crate::source::{Cursor, PageLimit, all_consents};
+use crate::source::{Cursor, PageLimit};
 use crate::status::circles_after;
 use crate::views;
 
@@ -136,15 +136,14 @@ pub(super) async fn receipt(
     let consent: Commitment = consent
         .parse()
         .map_err(|error| Problem::wrong(format!("the consent: {error}")))?;
-    let all = {
+    let found = {
         let circle = api.enter(&row).await?;
-        all_consents(&*circle).await?
+        views::consents::find(&api.pipeline.store, &*circle, consent).await?
     };
     let absent = || {
         let why = format!("there is no consent {consent} in this circle");
         Problem::of(StatusCode::NOT_FOUND, why)
     };
-    let found = all.into_iter().find(|found| found.commitment == consent);
     let found = found.ok_or_else(absent)?;
     let made = views::consents::receipt_on_chain(&api.pipeline, &found).await?;
     let (receipt, unlooked) =

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::extract::Request;
 use axum::{Extension, Router};
+use governor::{DefaultKeyedRateLimiter, RateLimiter};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::locked;
+use super::{PEERS_KEPT, locked, quota};
 use crate::config::ApiConfig;
 
 /// How long to wait after a connection could not be taken, as when files run out.
@@ -41,6 +43,8 @@ pub struct Bounds {
     pub lives_at_most: Duration,
 }
 
+/// Of the connections one in so many is for this machine alone.
+const KEPT_FOR_THIS_MACHINE: usize = 8;
 /// One address takes no more than this part of the connections and of the requests.
 pub(super) const SHARE_OF_ONE: usize = 4;
 
@@ -60,17 +64,27 @@ impl Bounds {
     }
 }
 
-/// Who connects, as far as bounds go: of IPv6 a network of one customer, and nobody on this
-/// machine, where a proxy speaks for many.
+/// Who connects, as far as bounds go: of IPv6 a network of 256 (a /56), and nobody on this machine,
+/// where a proxy speaks for many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer(IpAddr);
 
 impl Peer {
-    fn of(address: IpAddr) -> Option<Self> {
+    /// Of whom a request is.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        request
+            .extensions()
+            .get::<Option<Self>>()
+            .copied()
+            .flatten()
+    }
+
+    fn at(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
             local if local.is_loopback() => None,
             IpAddr::V6(address) => {
                 let mut segments = address.segments();
+                segments[3] &= 0xff00;
                 segments[4..].fill(0);
                 Some(Self(Ipv6Addr::from(segments).into()))
             }
@@ -79,49 +93,78 @@ impl Peer {
     }
 }
 
-/// How many connections each peer has.
+/// Who has connections.
+struct Room {
+    /// For everybody.
+    all: Arc<Semaphore>,
+    /// For whoever is not on this machine: an operator and a proxy always find some more.
+    far: Arc<Semaphore>,
+    /// How many each peer has, and may have.
+    counts: Counts,
+    each_max: usize,
+    /// How often a peer connects: to agree on TLS costs more than to ask.
+    connects: DefaultKeyedRateLimiter<Peer>,
+}
+
 type Counts = Arc<Mutex<HashMap<Peer, usize>>>;
 
 /// A connection's place among all, and among those of its peer.
 struct Place {
-    _room: OwnedSemaphorePermit,
-    peer: Option<Peer>,
+    _all: OwnedSemaphorePermit,
+    far: Option<(Peer, OwnedSemaphorePermit)>,
     counts: Counts,
 }
 
-impl Place {
+impl Room {
+    fn of(bounds: Bounds) -> Self {
+        let (max, a_second) = (bounds.connections_max, bounds.requests_a_second);
+        let share = a_second.div_ceil(SHARE_OF_ONE as u32);
+        Self {
+            all: Arc::new(Semaphore::new(max)),
+            far: Arc::new(Semaphore::new(max - max / KEPT_FOR_THIS_MACHINE)),
+            counts: Counts::default(),
+            each_max: max.div_ceil(SHARE_OF_ONE),
+            connects: RateLimiter::keyed(quota(share, share)),
+        }
+    }
+
     /// Nothing if there is none.
-    fn take(
-        room: &Arc<Semaphore>,
-        counts: &Counts,
-        peer: Option<Peer>,
-        max: usize,
-    ) -> Option<Self> {
-        let permit = Arc::clone(room).try_acquire_owned().ok()?;
+    fn take(&self, peer: Option<Peer>) -> Option<Place> {
+        let far = match peer {
+            None => None,
+            Some(peer) => {
+                if self.connects.len() > PEERS_KEPT {
+                    self.connects.retain_recent();
+                }
+                self.connects.check_key(&peer).ok()?;
+                Some((peer, Arc::clone(&self.far).try_acquire_owned().ok()?))
+            }
+        };
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
         if let Some(peer) = peer {
-            let mut counts = locked(counts);
+            let mut counts = locked(&self.counts);
             let count = counts.entry(peer).or_default();
-            if *count >= max {
+            if *count >= self.each_max {
                 return None;
             }
             *count += 1;
         }
-        Some(Self {
-            _room: permit,
-            peer,
-            counts: Arc::clone(counts),
+        Some(Place {
+            _all: all,
+            far,
+            counts: Arc::clone(&self.counts),
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(peer) = self.peer else { return };
+        let Some((peer, _)) = &self.far else { return };
         let mut counts = locked(&self.counts);
-        if let Some(count) = counts.get_mut(&peer) {
+        if let Some(count) = counts.get_mut(peer) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&peer);
+                counts.remove(peer);
             }
         }
     }
@@ -135,11 +178,7 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (room, counts) = (
-        Arc::new(Semaphore::new(bounds.connections_max)),
-        Counts::default(),
-    );
-    let each_max = bounds.connections_max.div_ceil(SHARE_OF_ONE);
+    let room = Room::of(bounds);
     let mut connections = JoinSet::new();
     loop {
         let taken = tokio::select! {
@@ -152,17 +191,10 @@ pub async fn serve(
             continue;
         };
         // One that finds no room is closed, and harms none of the others.
-        let peer = Peer::of(address.ip());
-        if let Some(place) = Place::take(&room, &counts, peer, each_max) {
-            let router = router.clone().layer(Extension(peer));
-            connections.spawn(greet(
-                stream,
-                router,
-                bounds,
-                place,
-                tls.clone(),
-                stop.clone(),
-            ));
+        let peer = Peer::at(address.ip());
+        if let Some(place) = room.take(peer) {
+            let spoken = (router.clone(), peer, bounds);
+            connections.spawn(greet(stream, spoken, place, tls.clone(), stop.clone()));
         }
     }
     let ended = async { while connections.join_next().await.is_some() {} };
@@ -170,30 +202,32 @@ pub async fn serve(
     let _ = timeout(bounds.answers_within, ended).await;
 }
 
+/// What is spoken with whom, within which bounds.
+type Spoken = (Router, Option<Peer>, Bounds);
+
 /// By TLS, if there is a certificate; who takes long to agree on it is no client.
 async fn greet(
     stream: TcpStream,
-    router: Router,
-    bounds: Bounds,
+    spoken: Spoken,
     _place: Place,
     tls: Option<TlsAcceptor>,
     stop: watch::Receiver<bool>,
 ) {
     let Some(tls) = tls else {
-        return converse(stream, router, bounds, stop).await;
+        return converse(stream, spoken, stop).await;
     };
+    let (.., bounds) = spoken;
     if let Ok(Ok(stream)) = timeout(bounds.heads_within, tls.accept(stream)).await {
-        converse(stream, router, bounds, stop).await;
+        converse(stream, spoken, stop).await;
     }
 }
 
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    bounds: Bounds,
+    (router, peer, bounds): Spoken,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.heads_within)
@@ -218,9 +252,19 @@ async fn converse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ApiConfig;
 
     fn peer(address: &str) -> Option<Peer> {
-        Peer::of(address.parse().expect("an address"))
+        Peer::at(address.parse().expect("an address"))
+    }
+
+    fn room(connections_max: usize, requests_a_second: u32) -> Room {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        Room::of(Bounds {
+            connections_max,
+            requests_a_second,
+            ..Bounds::of(&ApiConfig::at(listen))
+        })
     }
 
     #[test]
@@ -228,27 +272,41 @@ mod tests {
         for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(peer(local), None, "{local}");
         }
-        assert_eq!(peer("2001:db8:1:2::1"), peer("2001:db8:1:2:ffff::9"));
-        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
+        assert_eq!(peer("2001:db8:1:200::1"), peer("2001:db8:1:2ff:ffff::9"));
+        assert_ne!(peer("2001:db8:1:200::1"), peer("2001:db8:1:300::1"));
         assert_eq!(peer("192.0.2.1"), peer("::ffff:192.0.2.1"));
         assert_ne!(peer("192.0.2.1"), peer("192.0.2.2"));
     }
 
     #[test]
     fn hostile_address_takes_no_more_than_its_share_of_the_connections() {
-        let (room, counts) = (Arc::new(Semaphore::new(8)), Counts::default());
-        let take = |address| Place::take(&room, &counts, peer(address), 2);
+        let room = room(8, 1_000);
+        let take = |address| room.take(peer(address));
         let taken = [take("192.0.2.1"), take("192.0.2.1"), take("192.0.2.2")];
         assert!(taken.iter().all(Option::is_some));
         assert!(take("192.0.2.1").is_none(), "a third one of the same");
-        let proxied: Vec<_> = (0..5).map(|_| take("127.0.0.1")).collect();
-        assert!(
-            proxied.iter().all(Option::is_some),
-            "a proxy has all that is left"
-        );
-        assert!(take("192.0.2.3").is_none(), "no room");
-        drop((taken, proxied));
-        assert!(locked(&counts).is_empty());
+        drop(taken);
+        assert!(locked(&room.counts).is_empty());
         assert!(take("192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn hostile_crowd_leaves_this_machine_its_connections() {
+        let room = room(8, 1_000);
+        let crowd: Vec<_> = (0..8)
+            .filter_map(|number| room.take(peer(&format!("192.0.2.{number}"))))
+            .collect();
+        assert_eq!(crowd.len(), 7);
+        assert!(room.take(peer("127.0.0.1")).is_some(), "an operator");
+        let proxied: Vec<_> = (0..8).filter_map(|_| room.take(None)).collect();
+        assert_eq!(proxied.len(), 1, "no room");
+    }
+
+    #[test]
+    fn hostile_address_that_connects_again_and_again_is_slowed_down() {
+        let room = room(8, 40);
+        let takes = |address| (0..20).filter_map(|_| room.take(peer(address))).count();
+        assert!((10..15).contains(&takes("192.0.2.1")), "a quarter of 40");
+        assert_eq!(takes("127.0.0.1"), 20);
     }
 }

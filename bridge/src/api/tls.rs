@@ -8,6 +8,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::config::TlsConfig;
 use crate::files::{self, FileError};
@@ -46,7 +47,7 @@ pub fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
     if chain.is_empty() {
         return Err(no_pem(certificate, "certificate"));
     }
-    let secret = files::read_secret(key, PEM_BYTES_MAX)?;
+    let secret = Zeroizing::new(files::read_secret(key, PEM_BYTES_MAX)?);
     // The parser's text may quote the file, so that it is dropped.
     let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| no_pem(key, "private key"))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -111,3 +111,32 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let line = serde_json::to_string(value)?;
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an example runs, as words.
+    fn parsed(words: impl Iterator<Item = String>) -> Command {
+        let cli = Cli::try_parse_from(words);
+        cli.unwrap_or_else(|error| panic!("{error}")).command
+    }
+
+    #[test]
+    fn the_examples_run_commands_that_there_are() {
+        let service = include_str!("../../../docs/examples/medsync@.service");
+        let line = service
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="));
+        let words = line.expect("it runs something").split(' ').map(Into::into);
+        assert!(matches!(parsed(words), Command::Up(_)));
+        let container = include_str!("../../../docs/examples/Containerfile");
+        let line = container
+            .lines()
+            .find_map(|line| line.strip_prefix("ENTRYPOINT "));
+        let words: Vec<String> =
+            serde_json::from_str(line.expect("it runs something")).expect("words");
+        assert!(matches!(parsed(words.into_iter()), Command::Up(_)));
+        assert!(!container.contains("USER root") && container.contains("\nUSER medsync\n"));
+    }
+}

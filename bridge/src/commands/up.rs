@@ -109,9 +109,13 @@ impl Door {
         let bounds = Bounds::of(config);
         let api = Api::new(party.pipeline()?, token, staff, origins, bounds);
         let tls = config.tls.as_ref().map(api::acceptor).transpose()?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        // By TLS it is known by the name of its certificate alone.
+        let address = match (&tls, &config.origin) {
+            (Some(_), Some(origin)) => origin.clone(),
+            _ => format!("http://{listens}"),
+        };
         Ok(Some(Self {
-            address: format!("{scheme}://{listens}"),
+            address,
             listener,
             api: Arc::new(api),
             bounds,

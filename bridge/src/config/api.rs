@@ -122,6 +122,9 @@ impl ApiConfig {
         if self.tls.is_some() && !is_known {
             return Err("with api.tls, api.origin is the https:// name of the certificate".into());
         }
+        if self.listeners_max >= self.connections_max {
+            return Err("api.listeners_max is less than api.connections_max: each has one".into());
+        }
         let names: BTreeSet<&str> = self.staff.iter().map(|one| one.name.as_str()).collect();
         match names.len() == self.staff.len() && !names.contains("") {
             true => Ok(()),

@@ -17,13 +17,16 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use medsync_protocol::audit::Body;
-use medsync_protocol::ids::{AddressBytes, ContextId, UnixSeconds};
+use medsync_protocol::consent::Commitment;
+use medsync_protocol::ids::{AddressBytes, ContextId, ContextKind, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 
+mod keys;
 mod quiet;
 mod reading;
 mod take;
 
+use self::keys::{check_recipient, overrule};
 use self::quiet::Quiet;
 pub use self::reading::Readings;
 use self::reading::{REST_S_MAX, Reading, Walk};
@@ -221,8 +224,10 @@ async fn ingest(
         (true, false) => Which::All,
     };
     let mut took_all = take_in_new(pipeline, row, &*circle, walk, which).await?;
-    if std::mem::take(&mut walk.keys_changed) {
-        // Consents that did not count by the keys of before are looked at again.
+    while std::mem::take(&mut walk.keys_changed) {
+        // What did not count by the keys of before is looked at again.
+        let counts_by_keys = |kind| matches!(kind, EntryKind::KeyChange | EntryKind::Consent);
+        walk.unsettled.retain(|entry| !counts_by_keys(entry.kind));
         took_all &= take_in_new(pipeline, row, &*circle, walk, which).await?;
     }
     if !walk.changes.is_complete() || !took_all {
@@ -233,12 +238,9 @@ async fn ingest(
         // By what the whole walk said of keys: they are pinned, and alarmed about.
         let people = people_of(pipeline, row, &*circle).await?;
         check_recipient(pipeline, row, &people).await?;
-        let (store, keys) = (&pipeline.store, (&*people.patient, &*people.stolen));
-        store
-            .overrule_consents(row.context, keys, pipeline.now())
-            .await?;
         carried = people.carried;
     }
+    overrule(pipeline, row, &*circle).await?;
     let vanished = pipeline
         .store
         .finish_walk(
@@ -336,16 +338,34 @@ async fn take_in_new(
         return Ok(true);
     }
     entries.sort_by_key(|entry| entry.kind != EntryKind::Revocation);
-    let mut verified = Vec::new();
-    let reading = (walk, is_full);
-    let took_all = take_in_each(pipeline, row, circle, reading, entries, &mut verified).await;
+    let mut found = Found::default();
+    let reading = (&mut *walk, is_full);
+    let took_all = take_in_each(pipeline, row, circle, reading, entries, &mut found).await;
     // What was verified before something went wrong need not be verified again.
-    keep_verified(pipeline, &mut verified).await?;
+    keep_verified(pipeline, &mut found.verified).await?;
+    for (entry, consent) in found.copies {
+        let (store, said) = (&pipeline.store, consent.to_string());
+        if store.is_kept(consent).await? {
+            let seen = (&entry, Some(said.as_str()));
+            store
+                .note_seen(row.context, seen, &[], pipeline.now())
+                .await?;
+        } else {
+            // The copy that is shown has yet to be read.
+            walk.unsettled.insert(entry);
+        }
+    }
     took_all
 }
 
-/// Consents that were verified, with their entries, and are not kept yet.
-type Verified = Vec<(ConsentRow, Change)>;
+/// What was found in entries and is not kept yet.
+#[derive(Default)]
+struct Found {
+    /// Consents that were verified, with their entries.
+    verified: Vec<(ConsentRow, Change)>,
+    /// Entries with other copies of consents.
+    copies: Vec<(Change, Commitment)>,
+}
 
 /// Takes in entries one after the other; answers whether that was all. The consents among them are
 /// kept together: what else is taken in finds those before it kept.
@@ -355,7 +375,7 @@ async fn take_in_each(
     circle: &dyn Circle,
     (walk, is_full): (&mut Walk, bool),
     entries: Vec<Change>,
-    verified: &mut Verified,
+    found: &mut Found,
 ) -> Result<bool, PipelineError> {
     let began = pipeline.now();
     let (mut people, nobody) = (None, People::default());
@@ -367,7 +387,7 @@ async fn take_in_each(
         }
         read += usize::from(is_taken_in(row, &entry));
         if entry.kind != EntryKind::Consent {
-            keep_verified(pipeline, verified).await?;
+            keep_verified(pipeline, &mut found.verified).await?;
         }
         if entry.kind != EntryKind::Revocation && people.is_none() {
             people = Some(people_of(pipeline, row, circle).await?);
@@ -396,8 +416,10 @@ async fn take_in_each(
             other => other?,
         };
         let kind = entry.kind;
+        let is_settled = matches!(taken, Taken::Settled(_));
         match taken {
-            Taken::Consent(consent) => verified.push((*consent, entry)),
+            Taken::Consent(consent) => found.verified.push((*consent, entry)),
+            Taken::Copy(consent) => found.copies.push((entry, consent)),
             Taken::Settled(content) if !is_full => {
                 let (seen, carried) = ((&entry, content.as_deref()), &counting.carried);
                 pipeline
@@ -411,12 +433,15 @@ async fn take_in_each(
             // Whose key counts is asked anew.
             people = None;
         }
-        walk.keys_changed |= kind == EntryKind::KeyChange;
+        walk.keys_changed |= is_settled && kind == EntryKind::KeyChange;
     }
     Ok(took_all)
 }
 
-async fn keep_verified(pipeline: &Pipeline, verified: &mut Verified) -> Result<(), PipelineError> {
+async fn keep_verified(
+    pipeline: &Pipeline,
+    verified: &mut Vec<(ConsentRow, Change)>,
+) -> Result<(), PipelineError> {
     if verified.is_empty() {
         return Ok(());
     }
@@ -495,26 +520,6 @@ async fn people_of(
         carried,
         restored_at: pipeline.store.restored_at().await?.into_iter().max(),
     })
-}
-
-/// Stops an exchange whose recipient's key is not the one that it is for: whoever is invited names
-/// its key itself, and could name another's to get what that one is granted. It is looked at after
-/// a walk, so that a further key change can mend it.
-async fn check_recipient(
-    pipeline: &Pipeline,
-    row: &CircleRow,
-    people: &People,
-) -> Result<(), PipelineError> {
-    let (context, current) = (row.context, people.patient.last());
-    let (Some(expected), Some(current)) = (row.recipient_key, current) else {
-        return Ok(());
-    };
-    if expected == *current {
-        return Ok(());
-    }
-    let why = format!("the recipient says that its key is {current}, and not {expected}");
-    pipeline.store.raise_alarm(context, &why).await?;
-    Err(GuardError::Alarm { context, why }.into())
 }
 
 /// Under which name it is kept that a circle is frozen for good, and since when.

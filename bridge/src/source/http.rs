@@ -197,17 +197,30 @@ impl Http {
         Ok(Arc::new(answer.data.access_token))
     }
 
-    /// Makes sure that the node wants a credential, before each login: it may be somebody else's
-    /// program, set up by hand.
+    /// Makes sure that the node wants a credential: it may be somebody else's program, set up by
+    /// hand. Before each login, and now and then, since it may be started anew.
     async fn check_guarded(&self) -> SourceResult<()> {
         let (call, path) = ("GET /admin-api/peers", "/admin-api/peers");
         let request = self.request(&Method::GET, path, None::<&Value>)?;
         let answer = request.send().await;
         let answer = answer.map_err(|error| self.failure(call, &error))?;
-        match answer.status().is_success() {
-            true => Err(SourceError::Unguarded(printable(self.api.as_str()))),
-            false => Ok(()),
+        match answer.status() {
+            StatusCode::UNAUTHORIZED => Ok(()),
+            open if open.is_success() => Err(SourceError::Unguarded(printable(self.api.as_str()))),
+            status => {
+                let bytes = self.read(call, answer).await?;
+                Err(refusal(call.into(), status, &bytes))
+            }
         }
+    }
+
+    /// The same while it is spoken to: from then on nothing is asked that needs a token.
+    pub(super) async fn check_still_guarded(&self) -> SourceResult<()> {
+        let checked = self.check_guarded().await;
+        if matches!(checked, Err(SourceError::Unguarded(_))) {
+            *self.token.lock().await = None;
+        }
+        checked
     }
 
     fn request(

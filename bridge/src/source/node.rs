@@ -359,6 +359,7 @@ impl CalimeroNode {
     /// # Errors
     /// [`SourceError`]. Having found nobody is none.
     pub async fn reach_peers(&self) -> SourceResult<()> {
+        self.http.check_still_guarded().await?;
         if self.peers().await? > 0 {
             return Ok(());
         }

@@ -402,6 +402,18 @@ impl Store {
         Ok(found.await?)
     }
 
+    /// Whether a consent that came from the circle is kept, whether it opens or not.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn is_kept(&self, commitment: Commitment) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1)")
+                .bind(commitment.to_string())
+                .fetch_one(&self.db);
+        Ok(found.await?)
+    }
+
     /// A consent that came from the circle.
     ///
     /// # Errors

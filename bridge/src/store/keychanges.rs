@@ -67,6 +67,17 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let change = signed_change.change;
         let mut transaction = self.db.begin("keep_key_change").await?;
+        let was_known: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM key_changes WHERE context = $1 AND seq = $2 \
+             AND old_key = $3 AND new_key = $4 AND changed_by = $5)",
+        )
+        .bind(context.to_string())
+        .bind(signed(change.seq))
+        .bind(change.old_key.to_string())
+        .bind(change.new_key.to_string())
+        .bind(by.name())
+        .fetch_one(&mut *transaction)
+        .await?;
         let kept = sqlx::query(
             "INSERT INTO key_changes (context, seq, old_key, new_key, changed_by, signature, \
              seen_at, published_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
@@ -88,7 +99,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let is_kept = kept.rows_affected() > 0;
-        if is_kept {
+        if is_kept && !was_known {
             look_again_at_consents(&mut transaction, context).await?;
         }
         transaction.commit().await?;

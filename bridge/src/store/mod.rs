@@ -31,6 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlitePool};
 use zeroize::Zeroizing;
@@ -68,7 +69,13 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     /// The store's layout could not be brought up to date.
     #[error("the store's layout: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(MigrateError),
+    /// Another medsync laid the store out.
+    #[error(
+        "this store was laid out by another version of medsync ({0}): run that one, or restore a \
+         backup that this one made"
+    )]
+    OtherLayout(MigrateError),
     /// The lock beside the store could not be taken.
     #[error("the store's lock: {0}")]
     Lock(#[source] io::Error),
@@ -309,7 +316,13 @@ impl Store {
             })
             .connect_with(options)
             .await?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
+        let laid_out = sqlx::migrate!("./migrations").run(&pool).await;
+        laid_out.map_err(|error| match error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
+                StoreError::OtherLayout(error)
+            }
+            other => StoreError::Migration(other),
+        })?;
         check_secret(&pool, secret).await?;
         drop(guard);
         Ok(Self {
@@ -378,6 +391,25 @@ mod tests {
         assert!(matches!(second, Err(StoreError::Taken(_))));
         drop(lock);
         assert!(HomeLock::of_records(home.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_of_a_later_version_is_refused_and_left_as_it_is() {
+        let home = tempfile::tempdir().expect("a folder");
+        let secret = HomeSecret::from_bytes(&[7; 32]);
+        let store = Store::open(home.path(), &secret).await.expect("a store");
+        let later = sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+             execution_time) VALUES (1000, 'later', TRUE, x'00', 0)",
+        );
+        later.execute(&store.db).await.expect("laid out");
+        store.close().await;
+        for _ in 0..2 {
+            let error = Store::open(home.path(), &secret).await.err();
+            let error = error.expect("it is refused");
+            assert!(matches!(error, StoreError::OtherLayout(_)), "{error}");
+            assert!(error.to_string().contains("another version"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -121,21 +121,29 @@ impl Store {
         .bind(context.to_string())
         .fetch_all(&self.db)
         .await?;
+        let mut overruled = Vec::new();
         for text in signed_by {
             let key: PublicKey = read("a key", &text)?;
-            if keys.contains(&key) && !stolen.contains(&key) {
-                continue;
+            if !keys.contains(&key) || stolen.contains(&key) {
+                overruled.push(text);
             }
+        }
+        if overruled.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.db.begin("overrule_consents").await?;
+        for key in overruled {
             sqlx::query(
                 "UPDATE consents SET overruled_at = $3 \
                  WHERE context = $1 AND patient_key = $2 AND overruled_at IS NULL",
             )
             .bind(context.to_string())
-            .bind(text)
+            .bind(key)
             .bind(signed(now.0))
-            .execute(&self.db)
+            .execute(&mut *transaction)
             .await?;
         }
+        transaction.commit().await?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
 use super::placed::ask_for_tickets;
 use super::{Store, StoreError, read, signed, unsigned};
-use crate::source::{Change, EntryKind, StateHash, consents_digest};
+use crate::source::{Change, EntryKey, EntryKind, StateHash, consents_digest};
 
 /// An entry that was seen.
 struct Seen {
@@ -167,6 +167,30 @@ impl Store {
             Err(error) if error.is_of_a_row() => Ok(Some(error)),
             read => read.map(|_| None),
         }
+    }
+
+    /// The entries of a kind that say something, as their content names it.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn entries_saying(
+        &self,
+        context: ContextId,
+        kind: EntryKind,
+        content: &str,
+    ) -> Result<Vec<EntryKey>, StoreError> {
+        let keys: Vec<String> = sqlx::query_scalar(
+            "SELECT entry_key FROM seen WHERE context = $1 AND kind = $2 AND content = $3 \
+             AND vanished_at IS NULL ORDER BY first_seen_at, entry_key",
+        )
+        .bind(context.to_string())
+        .bind(kind.name())
+        .bind(content)
+        .fetch_all(&self.db)
+        .await?;
+        keys.iter()
+            .map(|text| read("an entry's key", text))
+            .collect()
     }
 
     async fn seen(&self, context: ContextId) -> Result<Vec<Seen>, StoreError> {

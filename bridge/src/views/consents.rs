@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use medsync_client::wire::{self, ConsentStage, Next, Sendable};
-use medsync_protocol::consent::Registry;
+use medsync_protocol::consent::{Commitment, Registry};
 use medsync_protocol::ids::{Anchorer, UnixSeconds};
 use medsync_protocol::receipt::{Block, Receipt, Stage, StageTime};
 use medsync_protocol::secrets::RevocationSecret;
@@ -11,8 +11,42 @@ use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Root;
 
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::source::{Consent, ConsentState, Position};
-use crate::store::StoreError;
+use crate::source::{
+    Circle, Consent, ConsentState, Entry, EntryBody, EntryKind, Position, all_consents,
+};
+use crate::store::{Store, StoreError};
+
+/// How many entries of one consent are read at most, before all of its circle's consents are.
+const COPIES_READ_MAX: usize = 4;
+
+/// One consent of a circle by its name. Where this store knows its entry that alone is read.
+///
+/// # Errors
+/// A store or a node that does not answer.
+pub async fn find(
+    store: &Store,
+    circle: &dyn Circle,
+    name: Commitment,
+) -> Result<Option<Consent>, PipelineError> {
+    let (context, said) = (circle.context(), name.to_string());
+    let keys = store
+        .entries_saying(context, EntryKind::Consent, &said)
+        .await?;
+    for key in keys.into_iter().take(COPIES_READ_MAX) {
+        match circle.entry(EntryKind::Consent, key).await {
+            Ok(Entry {
+                body: Some(EntryBody::Consent(found)),
+                ..
+            }) if found.commitment == name => return Ok(Some(*found)),
+            // Another copy is shown, or it is gone.
+            Ok(_) => {}
+            Err(error) if error.refusal() == Some("unknown_entry") => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let all = all_consents(circle).await?;
+    Ok(all.into_iter().find(|found| found.commitment == name))
+}
 
 /// What people see of consents: how each stands, and how far it is.
 ///

@@ -23,9 +23,11 @@ use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::revoking::revoke as keep_and_bring;
 use crate::seams::{random_bytes, system_random};
-use crate::source::{Consent, all_consents};
+use crate::source::{Circle, Consent};
+use crate::store::Store;
 use crate::store::consents::KeptGrant;
 use crate::store::revocations::Origin;
+use crate::views;
 use crate::views::consents::anyone_can_send;
 
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
@@ -231,7 +233,7 @@ async fn revoke(
         Err(error) if !error.is_of_a_row() => return Err(error.into()),
         _ => {
             let circle = party.enter_for_revocations(context).await?;
-            find(&all_consents(&*circle).await?, consent)?.opening
+            find(&party.store, &*circle, consent).await?.opening
         }
     };
     let secrets = ConsentSecrets::from_salt(&keys.seed, opening.salt);
@@ -308,10 +310,11 @@ impl Decline {
 }
 
 /// One consent of a circle by its name.
-pub(super) fn find(consents: &[Consent], name: Commitment) -> anyhow::Result<Consent> {
-    consents
-        .iter()
-        .find(|consent| consent.commitment == name)
-        .cloned()
-        .with_context(|| format!("there is no consent {name} in this circle"))
+pub(super) async fn find(
+    store: &Store,
+    circle: &dyn Circle,
+    name: Commitment,
+) -> anyhow::Result<Consent> {
+    let found = views::consents::find(store, circle, name).await?;
+    found.with_context(|| format!("there is no consent {name} in this circle"))
 }

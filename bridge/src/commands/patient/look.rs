@@ -162,7 +162,7 @@ impl WriteReceipt {
         let party = Party::open(&self.home.home).await?;
         let (context, _) = own_circle(&party).await?;
         let circle = party.enter(context).await?;
-        let consent = find(&all_consents(&*circle).await?, self.consent)?;
+        let consent = find(&party.store, &*circle, self.consent).await?;
         let (receipt, unlooked) = receipt_on_chain(&party.pipeline()?, &consent).await??;
         if let Some(why) = unlooked {
             eprintln!("nobody looked whether this holds: {why}");

@@ -15,6 +15,8 @@ pub(super) enum Taken {
     Unsettled,
     /// A consent that counts; it is settled once it is kept.
     Consent(Box<ConsentRow>),
+    /// A consent of which another copy is shown; it is settled once that is kept.
+    Copy(Commitment),
 }
 
 /// What an entry says, of what is brought back under another key should it vanish.
@@ -46,11 +48,7 @@ pub(super) async fn take_in(
         return verify_consent(pipeline, row, people, consent).await;
     }
     if let Some(EntryBody::Copy(consent)) = body {
-        return match pipeline.store.consent(consent).await? {
-            Some(_) => Ok(Taken::Settled(Some(consent.to_string()))),
-            // The copy that is shown has yet to be read.
-            None => Ok(Taken::Unsettled),
-        };
+        return Ok(Taken::Copy(consent));
     }
     let content = content_of(people, body.as_ref());
     let is_settled = take_in_other(pipeline, row, circle, (people, change), body).await?;

@@ -20,6 +20,7 @@ use medsync_protocol::signature::SecretKey;
 use medsync_protocol::terms::{Provision, Terms};
 
 use super::super::circle::{CONTEXT, custodian_author, recovery};
+use super::super::devices::{PHONE, admission};
 use super::super::faults::{Fault, Plan};
 use super::super::keys::change;
 use super::super::{
@@ -456,4 +457,35 @@ async fn hostile_thief_granted_and_what_was_released_on_it_is_erased_with_its_ke
         assert_eq!(kinds[kinds.len() - 2..], [Kind::EraseOrdered, Kind::Erased]);
         assert!(files.iter().all(|file| !file.exists()));
     }
+}
+
+/// A thief that admitted a reader stops the circle when it is overruled; the order stands in the
+/// exchange all the same.
+#[tokio::test]
+async fn hostile_thief_stops_the_circle_and_what_it_had_released_is_erased_all_the_same() {
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    let circle = study.world.circle.clone();
+    circle.add_to_group(PHONE);
+    circle.add_device(admission(PHONE, 1, &patient()));
+    study.settle().await;
+    let request = study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let files = study.open(request).await;
+    assert_eq!(files.len(), usize::from(RECORDS));
+    let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+    let overruled = change(&patient(), &next, 0, &recovery());
+    circle.change_key(&overruled, 1).await.expect("taken");
+    study.settle().await;
+    study.world.clock.0.fetch_add(120, Ordering::SeqCst);
+    study.settle().await;
+    let row = study.world.pipeline.store.circle(CONTEXT).await;
+    assert!(row.expect("a row").alarm.is_some(), "it is stopped");
+    let log = study.exchange.log_entries();
+    let ordered = log.iter().any(|entry| {
+        let reason = ErasureReason::Overruled;
+        matches!(entry.body, Body::EraseOrdered { reason: said, .. } if said == reason)
+    });
+    assert!(ordered);
+    assert!(files.iter().all(|file| !file.exists()));
 }

@@ -4,10 +4,12 @@ use medsync::guard;
 use medsync::pipeline::Pipeline;
 use medsync::source::Circle;
 use medsync_protocol::ids::MemberId;
+use medsync_protocol::signature::SecretKey;
 
-use super::super::circle::CONTEXT;
+use super::super::circle::{CONTEXT, recovery};
 use super::super::devices::{PHONE, admission};
 use super::super::faults::{Faults, Plan};
+use super::super::keys::change;
 use super::super::{World, consent, patient, world};
 use super::{Day, again, anchored_in, rounds};
 
@@ -53,6 +55,13 @@ impl Day for Members {
         })
         .await;
         rounds(&mut world, 4).await;
+        // Whoever stole the key is overruled; who was let in stays by the next key's word.
+        let next = SecretKey::from_scalar(&[4; 32]).expect("a scalar");
+        let overruled = change(&patient(), &next, 0, &recovery());
+        let changed = world.circle.change_key(&overruled, 1).await;
+        changed.expect("the test's own");
+        world.circle.add_device(admission(PHONE, 1, &next));
+        rounds(&mut world, 4).await;
         Self { world }
     }
 
@@ -69,6 +78,9 @@ impl Day for Members {
         for number in [1, 2] {
             let roots = anchored_in(world, consent(number).1.commitment);
             assert_eq!(roots.len(), 1, "{plan}: consent {number} is anchored once");
+            let end = store.end_of_consent(consent(number).1.commitment).await;
+            let end = end.expect("the store").expect("it is kept");
+            assert!(end.overruled_at.is_some(), "{plan}: consent {number}");
         }
         let row = store.circle(CONTEXT).await.expect("a row");
         assert_eq!((row.alarm, row.suspected_at), (None, None), "{plan}");
