@@ -65,7 +65,8 @@ pub fn entry(kind: &str, key: &str) -> Result<EntryView, Refusal> {
     };
     // It counts in the shard where it belongs, wherever else a member has it listed.
     let mut views = shards.map(|shard| fill(view.clone(), &circle, kind, shard, key));
-    Ok(views.find(|found| found.valid).unwrap_or(view))
+    let is_said = |found: &EntryView| found.valid || found.copy_of.is_some();
+    Ok(views.find(is_said).unwrap_or(view))
 }
 
 fn fill(mut view: EntryView, circle: &Circle, kind: Kind, shard: Shard, key: Key) -> EntryView {
