@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
-use axum::{Extension, Router};
 use governor::{DefaultKeyedRateLimiter, RateLimiter};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -227,7 +229,12 @@ async fn converse(
     (router, peer, bounds): Spoken,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let router = TowerToHyperService::new(router);
+    // A layer would make every connection a router of its own.
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.heads_within)
