@@ -14,8 +14,8 @@ use medsync_protocol::secrets::DeviceNumber;
 
 use crate::invitation::Invitation;
 use crate::source::{
-    Circle, CircleState, Device, Enrolled, EntryBody, EntryKind, Pin, SourceError, SourceResult,
-    StateHash, all_changes,
+    CalimeroNode, Circle, CircleState, Device, Enrolled, EntryBody, EntryKind, Pin, SourceError,
+    SourceResult, StateHash, all_changes,
 };
 use crate::store::circles::CircleRow;
 use crate::store::{Store, StoreError};
@@ -29,6 +29,17 @@ pub trait Circles: Send + Sync {
     /// The state of each context on this node, by one question. It says less than the guard asks:
     /// who goes by it alone neither reads nor writes.
     async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>>;
+}
+
+#[async_trait]
+impl Circles for CalimeroNode {
+    fn open(&self, context: ContextId) -> Box<dyn Circle> {
+        Box::new(self.circle(context))
+    }
+
+    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
+        Self::states(self).await
+    }
 }
 
 /// Why a circle is not entered.

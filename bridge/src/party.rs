@@ -1,10 +1,8 @@
 //! One party's parts, put together from its home folder.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, Sha256Digest};
 use tokio::sync::Mutex;
 
@@ -20,7 +18,7 @@ use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
 use crate::seams::{Clock, SystemClock, system_random};
-use crate::source::{CalimeroNode, Circle, SourceError, SourceResult, StateHash};
+use crate::source::{CalimeroNode, Circle, SourceError};
 use crate::status::{last_round, runs};
 use crate::store::facts::BEHIND;
 use crate::store::{Store, StoreError};
@@ -81,19 +79,6 @@ pub struct Party {
     pub clock: Arc<dyn Clock>,
 }
 
-struct NodeCircles(Arc<CalimeroNode>);
-
-#[async_trait]
-impl Circles for NodeCircles {
-    fn open(&self, context: ContextId) -> Box<dyn Circle> {
-        Box::new(self.0.circle(context))
-    }
-
-    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
-        self.0.states().await
-    }
-}
-
 impl Party {
     /// Reads the configuration and opens the store; asks nobody anything yet.
     ///
@@ -108,7 +93,7 @@ impl Party {
             home: home.to_owned(),
             store: Store::open(home, &secret).await?,
             secret,
-            circles: Arc::new(NodeCircles(Arc::clone(&node))),
+            circles: Arc::<CalimeroNode>::clone(&node),
             node,
             clock: Arc::new(SystemClock),
             config,
