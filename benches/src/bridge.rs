@@ -250,7 +250,12 @@ impl Bridge {
         }
         let (chain, clock) = (MemoryChain::default(), Arc::new(MovedClock::default()));
         Ok(Self {
-            pipeline: pipeline(&store, hospital, &chain, &clock),
+            pipeline: pipeline(
+                &store,
+                Arc::<Hospital>::clone(hospital),
+                &chain,
+                Arc::<MovedClock>::clone(&clock),
+            ),
             chain,
             clock,
             _home: home,
@@ -346,18 +351,19 @@ async fn catch_up(
     })
 }
 
-fn pipeline(
+/// A hospital's pipeline over a chain in memory.
+pub fn pipeline(
     store: &Store,
-    hospital: &Arc<Hospital>,
+    circles: Arc<dyn Circles>,
     chain: &MemoryChain,
-    clock: &Arc<MovedClock>,
+    clock: Arc<dyn PipelineClock>,
 ) -> Pipeline {
     let bounds = BatchConfig::default();
     Pipeline {
         store: store.clone(),
-        circles: Arc::clone(hospital) as Arc<dyn Circles>,
+        circles,
         chain: Arc::new(chain.clone()) as Arc<dyn Chain>,
-        clock: Arc::clone(clock) as Arc<dyn PipelineClock>,
+        clock,
         random: Arc::new(Mutex::new(system_random())),
         registry: registry(),
         class_hash: chain::class_hash(),

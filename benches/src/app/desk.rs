@@ -1,7 +1,6 @@
 //! A hospital's desk over a circle and an exchange: what `medsync` does between a request that was
 //! taken in and the release that is handed over, with its own store, over a node's API.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -10,35 +9,27 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use async_trait::async_trait;
 use medsync::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
 use medsync::at_rest::HomeSecret;
-use medsync::chain::Chain;
-use medsync::config::BatchConfig;
-use medsync::guard::Circles;
-use medsync::pipeline::ingest::{self, Readings, Round};
-use medsync::pipeline::place::LastTree;
-use medsync::pipeline::{BatchBounds, Pipeline};
+use medsync::pipeline::ingest::{self, Round};
 use medsync::seams::{SystemClock, random_bytes, system_random};
-use medsync::source::{CalimeroNode, Circle, NewRecord, PageLimit, SourceResult, StateHash};
+use medsync::source::{CalimeroNode, NewRecord, PageLimit};
 use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync::store::records::RecordRow;
 use medsync_protocol::audit::Pseudonym;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
-use medsync_protocol::ids::{
-    ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
-};
+use medsync_protocol::ids::{ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds};
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
 use medsync_protocol::secrets::DeviceNumber;
-use medsync_tests::circle::{HOSPITAL, RESEARCHER, public_key, registry, secret_key};
+use medsync_tests::circle::{HOSPITAL, RESEARCHER, public_key, secret_key};
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use super::node::{self, Asked, Question};
 use super::{Cost, EXCHANGE, Pair};
-use crate::bridge::chain::{MemoryChain, class_hash};
+use crate::bridge::chain::MemoryChain;
+use crate::bridge::pipeline;
 use crate::timing::process_time;
 use medsync_tests::circle::CONTEXT;
 
@@ -148,20 +139,6 @@ fn answer(pair: &mut Pair, asked: Asked) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The circles on the one node.
-struct OnNode(CalimeroNode);
-
-#[async_trait]
-impl Circles for OnNode {
-    fn open(&self, context: ContextId) -> Box<dyn Circle> {
-        Box::new(self.0.circle(context))
-    }
-
-    async fn states(&self) -> SourceResult<HashMap<ContextId, StateHash>> {
-        self.0.states().await
-    }
-}
-
 /// The desk's thread.
 fn work(
     home: &std::path::Path,
@@ -238,33 +215,9 @@ async fn open(
     store
         .pseudonym(EXCHANGE, CONTEXT, PATIENT_IN_EXCHANGE)
         .await?;
-    let bounds = BatchConfig::default();
+    let (circles, chain) = (Arc::new(node), MemoryChain::default());
     Ok(Desk {
-        pipeline: Pipeline {
-            store,
-            circles: Arc::new(OnNode(node)),
-            chain: Arc::new(MemoryChain::default()) as Arc<dyn Chain>,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(Mutex::new(system_random())),
-            registry: registry(),
-            class_hash: class_hash(),
-            anchor_account: None,
-            revoke_account: None,
-            relay_after_s: 0,
-            block_age_s_max: u64::MAX,
-            clock_behind_s_max: u64::MAX,
-            clock_behind_s: Arc::default(),
-            peers_ahead_s: Arc::default(),
-            batch: BatchBounds {
-                age_s_max: bounds.age_s_max,
-                consents_max: bounds.consents_max,
-            },
-            retention_s: u64::MAX,
-            seen_max: ingest::SEEN_MAX,
-            readings: Readings::default(),
-            last_tree: LastTree::default(),
-            chain_is_right: Arc::default(),
-        },
+        pipeline: pipeline(&store, circles, &chain, Arc::new(SystemClock)),
         author: secret_key(HOSPITAL),
         turns: Turns::default(),
         rests: Rests::default(),
