@@ -20,7 +20,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use medsync_client::wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -51,7 +51,7 @@ pub use events::watch_circles;
 pub use operator::{OperatorToken, TOKEN_FILE};
 pub use origins::Origins;
 pub use problem::Problem;
-pub use server::{Bounds, serve};
+pub use server::{Bounds, Peer, serve};
 pub use tls::{TlsError, acceptor};
 
 use crate::config::StaffConfig;
@@ -61,11 +61,9 @@ use crate::source::Circle;
 use crate::store::circles::CircleRow;
 use events::Events;
 use metrics::Counted;
-use server::{Peer, SHARE_OF_ONE};
+use server::Shares;
 use sessions::Sessions;
 
-/// From how many addresses on those that asked nothing lately are forgotten.
-const PEERS_KEPT: usize = 4_096;
 /// How many requests with a wrong token a second, and how many at once.
 const WRONG_TOKENS_A_SECOND: u32 = 5;
 const WRONG_TOKENS_AT_ONCE: u32 = 20;
@@ -76,6 +74,7 @@ const LOGINS_AT_ONCE: u32 = 60;
 const ANSWERS_AT_ONCE: usize = 32;
 /// How many answers ask the party's node at once: the daemon's lanes need it too.
 const NODE_READS_AT_ONCE: usize = 8;
+/// How many look in a circle for what a revocation opens.
 const LOOKS_AT_ONCE: usize = 2;
 /// The longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -106,8 +105,8 @@ pub struct Api {
     /// The same of whoever is not logged in.
     strangers: DefaultDirectRateLimiter,
     /// The same of each address, and its logins.
-    each: DefaultKeyedRateLimiter<Peer>,
-    logins_each: DefaultKeyedRateLimiter<Peer>,
+    each: Shares,
+    logins_each: Shares,
     wrong_tokens: DefaultDirectRateLimiter,
     logins: DefaultDirectRateLimiter,
     sessions: Sessions,
@@ -149,11 +148,8 @@ impl Api {
             bounds,
             requests: RateLimiter::direct(requests),
             strangers: RateLimiter::direct(requests),
-            each: RateLimiter::keyed(quota(a_second.div_ceil(SHARE_OF_ONE as u32), a_second)),
-            logins_each: RateLimiter::keyed(quota(
-                LOGINS_A_SECOND / SHARE_OF_ONE as u32,
-                LOGINS_AT_ONCE / SHARE_OF_ONE as u32,
-            )),
+            each: Shares::of(a_second, a_second.saturating_mul(2)),
+            logins_each: Shares::of(LOGINS_A_SECOND, LOGINS_AT_ONCE),
             wrong_tokens: RateLimiter::direct(quota(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE)),
             logins: RateLimiter::direct(quota(LOGINS_A_SECOND, LOGINS_AT_ONCE)),
             sessions: Sessions::default(),
@@ -168,15 +164,9 @@ impl Api {
         }
     }
 
-    /// Whether an address asked, or logged in, more often than its share.
-    fn is_too_much_of(&self, peer: Peer, is_login: bool) -> bool {
-        for limiter in [&self.each, &self.logins_each] {
-            if limiter.len() > PEERS_KEPT {
-                limiter.retain_recent();
-            }
-        }
-        let has_logged_in_too_often = is_login && self.logins_each.check_key(&peer).is_err();
-        has_logged_in_too_often || self.each.check_key(&peer).is_err()
+    /// Whether an address has more of its share of requests, or of logins.
+    fn has_more(&self, peer: Peer, is_login: bool) -> bool {
+        self.each.has(peer) && (!is_login || self.logins_each.has(peer))
     }
 
     /// Waits for a turn to ask the party's node.
@@ -422,7 +412,7 @@ fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
         _ => &api.strangers,
     };
     let is_login = matches!(request.uri().path(), "/v1/challenges" | "/v1/sessions");
-    if peer.is_some_and(|peer| api.is_too_much_of(peer, is_login)) || requests.check().is_err() {
+    if peer.is_some_and(|peer| !api.has_more(peer, is_login)) || requests.check().is_err() {
         let why = "too many requests; ask again in a second";
         return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
     }

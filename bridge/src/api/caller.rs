@@ -73,8 +73,9 @@ pub(super) async fn identify(
 }
 
 fn unidentified() -> Problem {
-    let why = "log in (POST /v1/challenges, then /v1/sessions) and show the session's token, or \
-               show the operator's token of this home: `Authorization: Bearer` and the token";
+    let why = "log in (POST /v1/challenges, then /v1/sessions) and show the session's token, or, \
+               on this machine, the operator's token of this home: `Authorization: Bearer` and \
+               the token";
     Problem::of(StatusCode::UNAUTHORIZED, why)
 }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::{PEERS_KEPT, locked, quota};
+use super::{locked, quota};
 use crate::config::ApiConfig;
 
 /// How long to wait after a connection could not be taken, as when files run out.
@@ -33,7 +33,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub struct Bounds {
     /// How many connections are open at once; more are closed at once.
     pub connections_max: usize,
-    /// How many requests a second all together may make; twice as many at once.
+    /// How many requests a second all who are logged in, and all others, may make; twice as many at
+    /// once.
     pub requests_a_second: u32,
     /// How long a connection may take to say the head of its next request.
     pub heads_within: Duration,
@@ -45,10 +46,12 @@ pub struct Bounds {
     pub lives_at_most: Duration,
 }
 
+/// From how many addresses on those that did nothing lately are forgotten.
+const PEERS_KEPT: usize = 4_096;
 /// Of the connections one in so many is for this machine alone.
 const KEPT_FOR_THIS_MACHINE: usize = 8;
 /// One address takes no more than this part of the connections and of the requests.
-pub(super) const SHARE_OF_ONE: usize = 4;
+const SHARE_OF_ONE: usize = 4;
 
 impl Bounds {
     /// As a configuration has them.
@@ -69,7 +72,7 @@ impl Bounds {
 /// Who connects, as far as bounds go: of IPv6 a network of 256 (a /56), and nobody on this machine,
 /// where a proxy speaks for many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Peer(IpAddr);
+pub struct Peer(IpAddr);
 
 impl Peer {
     /// Of whom a request is.
@@ -81,7 +84,9 @@ impl Peer {
             .flatten()
     }
 
-    fn at(address: IpAddr) -> Option<Self> {
+    /// Who connects from there.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
             local if local.is_loopback() => None,
             IpAddr::V6(address) => {
@@ -95,6 +100,25 @@ impl Peer {
     }
 }
 
+/// What each peer may do so often.
+pub(super) struct Shares(DefaultKeyedRateLimiter<Peer>);
+
+impl Shares {
+    /// Shares of so many a second, and so many at once.
+    pub(super) fn of(a_second: u32, at_once: u32) -> Self {
+        let share = |of_all: u32| of_all.div_ceil(SHARE_OF_ONE as u32);
+        Self(RateLimiter::keyed(quota(share(a_second), share(at_once))))
+    }
+
+    /// Whether a peer has more of it, of which this is one.
+    pub(super) fn has(&self, peer: Peer) -> bool {
+        if self.0.len() > PEERS_KEPT {
+            self.0.retain_recent();
+        }
+        self.0.check_key(&peer).is_ok()
+    }
+}
+
 /// Who has connections.
 struct Room {
     /// For everybody.
@@ -105,7 +129,7 @@ struct Room {
     counts: Counts,
     each_max: usize,
     /// How often a peer connects: to agree on TLS costs more than to ask.
-    connects: DefaultKeyedRateLimiter<Peer>,
+    connects: Shares,
 }
 
 type Counts = Arc<Mutex<HashMap<Peer, usize>>>;
@@ -120,13 +144,12 @@ struct Place {
 impl Room {
     fn of(bounds: Bounds) -> Self {
         let (max, a_second) = (bounds.connections_max, bounds.requests_a_second);
-        let share = a_second.div_ceil(SHARE_OF_ONE as u32);
         Self {
             all: Arc::new(Semaphore::new(max)),
             far: Arc::new(Semaphore::new(max - max / KEPT_FOR_THIS_MACHINE)),
             counts: Counts::default(),
             each_max: max.div_ceil(SHARE_OF_ONE),
-            connects: RateLimiter::keyed(quota(share, share)),
+            connects: Shares::of(a_second, a_second),
         }
     }
 
@@ -134,13 +157,8 @@ impl Room {
     fn take(&self, peer: Option<Peer>) -> Option<Place> {
         let far = match peer {
             None => None,
-            Some(peer) => {
-                if self.connects.len() > PEERS_KEPT {
-                    self.connects.retain_recent();
-                }
-                self.connects.check_key(&peer).ok()?;
-                Some((peer, Arc::clone(&self.far).try_acquire_owned().ok()?))
-            }
+            Some(peer) if !self.connects.has(peer) => return None,
+            Some(peer) => Some((peer, Arc::clone(&self.far).try_acquire_owned().ok()?)),
         };
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
         if let Some(peer) = peer {

@@ -24,7 +24,7 @@ pub struct ApiConfig {
     /// How many of them listen to events at once.
     #[serde(default = "listeners_max")]
     pub listeners_max: u32,
-    /// How many requests a second all together may make.
+    /// How many requests a second all who are logged in, and all others, may make.
     #[serde(default = "requests_a_second")]
     pub requests_a_second: u32,
     /// The origins of the pages that may ask.

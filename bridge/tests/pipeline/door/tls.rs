@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use medsync::api::acceptor;
 use medsync::config::TlsConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 
@@ -70,12 +70,7 @@ async fn hostile_connections_that_agree_on_nothing_are_closed_and_others_are_ser
         }
         silent.push(stream);
     }
-    for stream in &mut silent {
-        let mut heard = Vec::new();
-        let read = stream.read_to_end(&mut heard);
-        let closed = tokio::time::timeout(BOUNDS.answers_within, read).await;
-        assert!(closed.is_ok(), "it was left open");
-    }
+    all_are_closed(silent).await;
     let trusting = Client::builder().add_root_certificate(certified.root.clone());
     let trusting = trusting.build().expect("a client");
     let url = format!("https://localhost:{}/live", door.address.port());
