@@ -5,17 +5,17 @@
 //! log, a quarter consents, each to another recipient, a quarter revocations; the exchange holds as
 //! many log entries. One more consent, and a few records, are for the recipient that asks.
 
+mod database;
 mod desk;
 mod node;
 
-use std::cell::{Cell, RefCell};
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use calimero_primitives::identity::PrivateKey;
-use calimero_runtime::store::{Key, Storage, Value as Bytes};
 use medsync_protocol::audit::{Body, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, SignedGrant};
@@ -27,10 +27,10 @@ use medsync_tests::circle::{
     circle_input, enrol_arguments, enrolment, public_key, registry, secret_key, terms,
 };
 use medsync_tests::replica::{app, seal};
-use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use serde_json::{Value, json};
 
+use self::database::{Store, Tally};
 use self::desk::{Office, PATIENT_IN_EXCHANGE};
 use crate::report::{Figure, Report, Target};
 use crate::timing::thread_time;
@@ -82,12 +82,11 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
         ));
         let place = folder.path().join(size.to_string());
         std::fs::create_dir(&place)?;
-        let mut pair = match pairs.last() {
+        let pair = match pairs.last() {
             Some(smaller) => smaller.copy(&place)?,
             None => Pair::open(&place)?,
         };
-        pair.fill(size)?;
-        pairs.push(pair);
+        pairs.push(pair.fill(size)?);
     }
     for pair in &mut pairs {
         report.measuring(&format!("a desk takes {} entries in", pair.size));
@@ -130,7 +129,7 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
             add(report, &name, (cost, base), how, target);
         }
         let how = "keys and values of one circle, as the runtime writes them";
-        let bytes = pair.circle.store.borrow().live_bytes as f64 / size as f64;
+        let bytes = pair.circle.store.borrow().tally.live_bytes as f64 / size as f64;
         report.add(Figure::new(
             format!("app_store_bytes_an_entry_{size}"),
             "B",
@@ -169,11 +168,20 @@ impl Pair {
         })
     }
 
-    fn fill(&mut self, size: usize) -> anyhow::Result<()> {
-        self.circle.fill_circle(size)?;
-        self.exchange.fill_log(size)?;
-        self.size = size;
-        Ok(())
+    /// Fills both at once, each on a thread of its own.
+    fn fill(self, size: usize) -> anyhow::Result<Self> {
+        let (circle, exchange) = (self.circle.close(), self.exchange.close());
+        let (circle, exchange) = std::thread::scope(|threads| {
+            let circle = threads.spawn(|| circle.with(|circle| circle.fill_circle(size)));
+            let exchange = exchange.with(|exchange| exchange.fill_log(size));
+            (circle.join().expect("no panic"), exchange)
+        });
+        Ok(Self {
+            size,
+            circle: Filled::reopen(circle?)?,
+            exchange: Filled::reopen(exchange?)?,
+            office: None,
+        })
     }
 
     /// How often both contexts were read and written, and how many bytes.
@@ -250,62 +258,17 @@ fn add(
     }
 }
 
-/// A node's database, counted.
-struct Store {
-    db: DB,
-    reads: Cell<usize>,
-    writes: usize,
-    written_bytes: usize,
-    live_bytes: usize,
-}
-
-impl Store {
-    fn counts(&self) -> [usize; 3] {
-        [self.reads.get(), self.writes, self.written_bytes]
-    }
-}
-
-impl Storage for Store {
-    fn get(&self, key: &Key) -> Option<Bytes> {
-        self.reads.set(self.reads.get() + 1);
-        self.db.get(key).expect("the database reads")
-    }
-
-    fn set(&mut self, key: Key, value: Bytes) -> Option<Bytes> {
-        let before = self.db.get(&key).expect("the database reads");
-        self.writes += 1;
-        self.written_bytes += key.len() + value.len();
-        self.live_bytes += value.len();
-        match &before {
-            Some(before) => self.live_bytes -= before.len(),
-            None => self.live_bytes += key.len(),
-        }
-        self.db.put(&key, &value).expect("the database writes");
-        before
-    }
-
-    fn remove(&mut self, key: &Key) -> Option<Vec<u8>> {
-        let before = self.db.get(key).expect("the database reads");
-        if let Some(before) = &before {
-            self.live_bytes -= key.len() + before.len();
-            self.writes += 1;
-        }
-        self.db.delete(key).expect("the database writes");
-        before
-    }
-
-    fn has(&self, key: &Key) -> bool {
-        self.reads.set(self.reads.get() + 1);
-        self.db
-            .get_pinned(key)
-            .expect("the database reads")
-            .is_some()
-    }
-}
-
 /// A context that is filled more and more.
 struct Filled {
     store: Rc<RefCell<Store>>,
+    ledger: Ledger,
+}
+
+/// What is known of it without its database.
+struct Ledger {
+    /// Where that is.
+    folder: PathBuf,
+    tally: Tally,
     context: ContextId,
     custodian: PrivateKey,
     party: PrivateKey,
@@ -318,16 +281,20 @@ struct Filled {
     calls: u64,
 }
 
+impl Ledger {
+    /// Opens it for some work.
+    fn with(self, work: impl FnOnce(&mut Filled) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let mut filled = Filled::reopen(self)?;
+        work(&mut filled)?;
+        Ok(filled.close())
+    }
+}
+
 impl Filled {
     fn open(folder: &Path, context: ContextId, kind: &str, party: u8) -> anyhow::Result<Self> {
-        let mut filled = Self {
-            store: Rc::new(RefCell::new(Store {
-                db: DB::open_default(folder)?,
-                reads: 0.into(),
-                writes: 0,
-                written_bytes: 0,
-                live_bytes: 0,
-            })),
+        let mut filled = Self::reopen(Ledger {
+            folder: folder.to_owned(),
+            tally: Tally::default(),
             context,
             custodian: PrivateKey::from([101; 32]),
             party: PrivateKey::from([102; 32]),
@@ -336,11 +303,11 @@ impl Filled {
             revoked: 0,
             counter: Counter(0),
             calls: 0,
-        };
+        })?;
         let mut pins = circle_input();
         pins.kind = kind.into();
         filled.call(true, "init", &json!({ "circle": pins }))?;
-        let member = MemberId(*filled.party.public_key().digest());
+        let member = MemberId(*filled.ledger.party.public_key().digest());
         let enrolment = enrolment(member, party);
         let arguments = enrol_arguments(&enrolment, context, INVITATION);
         filled.call(false, "enrol", &arguments)?;
@@ -350,22 +317,35 @@ impl Filled {
         Ok(filled)
     }
 
+    fn reopen(ledger: Ledger) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: Store::open(&ledger.folder, ledger.tally)?,
+            ledger,
+        })
+    }
+
+    /// Closes its database, so that another thread may open it.
+    fn close(self) -> Ledger {
+        let tally = self.store.borrow().tally;
+        Ledger {
+            tally,
+            ..self.ledger
+        }
+    }
+
     /// The same once more, which goes its own way from here on.
     fn copy(&self, folder: &Path) -> anyhow::Result<Self> {
         let store = self.store.borrow();
         Checkpoint::new(&store.db)?.create_checkpoint(folder)?;
-        let copied = Store {
-            db: DB::open_default(folder)?,
-            reads: store.reads.clone(),
-            ..*store
-        };
-        Ok(Self {
-            store: Rc::new(RefCell::new(copied)),
-            custodian: PrivateKey::from(*self.custodian),
-            party: PrivateKey::from(*self.party),
-            logs: self.logs.clone(),
-            granted: self.granted.clone(),
-            ..*self
+        let ledger = &self.ledger;
+        Self::reopen(Ledger {
+            folder: folder.to_owned(),
+            tally: store.tally,
+            custodian: PrivateKey::from(*ledger.custodian),
+            party: PrivateKey::from(*ledger.party),
+            logs: ledger.logs.clone(),
+            granted: ledger.granted.clone(),
+            ..*ledger
         })
     }
 
@@ -377,15 +357,15 @@ impl Filled {
         arguments: &Value,
     ) -> anyhow::Result<(Value, Cost)> {
         let key = if by_custodian {
-            &self.custodian
+            &self.ledger.custodian
         } else {
-            &self.party
+            &self.ledger.party
         };
         let input = serde_json::to_vec(arguments)?;
         let before = self.counts();
         let start = thread_time();
         let outcome = app().run(
-            self.context.0.into(),
+            self.ledger.context.0.into(),
             key.public_key(),
             method,
             &input,
@@ -393,9 +373,9 @@ impl Filled {
             None,
             None,
         )?;
-        seal(&self.store, self.context, key, &outcome.artifact);
+        seal(&self.store, self.ledger.context, key, &outcome.artifact);
         let time = thread_time().saturating_sub(start);
-        self.calls += u64::from(self.counts()[1] > before[1]);
+        self.ledger.calls += u64::from(self.counts()[1] > before[1]);
         let cost = Cost::between(before, self.counts(), time);
         match outcome.returns {
             Ok(answer) => Ok((
@@ -412,31 +392,38 @@ impl Filled {
 
     /// A name of its state.
     fn state(&self) -> [u8; 32] {
-        Sha256Digest::of(&self.calls.to_be_bytes()).0
+        Sha256Digest::of(&self.ledger.calls.to_be_bytes()).0
     }
 
     fn member(&self, is_custodian: bool) -> MemberId {
         let key = if is_custodian {
-            &self.custodian
+            &self.ledger.custodian
         } else {
-            &self.party
+            &self.ledger.party
         };
         MemberId(*key.public_key().digest())
     }
 
     fn fill_circle(&mut self, size: usize) -> anyhow::Result<()> {
         self.fill_log(size / 2)?;
-        while self.granted.len() < size / 4 {
+        while self.ledger.granted.len() < size / 4 {
             self.grant()?;
         }
-        while self.revoked < size / 4 {
+        while self.ledger.revoked < size / 4 {
             self.revoke()?;
         }
         Ok(())
     }
 
     fn fill_log(&mut self, size: usize) -> anyhow::Result<()> {
-        while self.logs.iter().map(|(_, log)| log.len()).sum::<usize>() < size {
+        while self
+            .ledger
+            .logs
+            .iter()
+            .map(|(_, log)| log.len())
+            .sum::<usize>()
+            < size
+        {
             self.append()?;
         }
         Ok(())
@@ -444,7 +431,7 @@ impl Filled {
 
     /// The log that is being filled: of the custodian's the desk writes the end.
     fn growing(&self) -> usize {
-        match self.logs[PARTYS].1.len() {
+        match self.ledger.logs[PARTYS].1.len() {
             LOG_LEN_MAX.. => CUSTODIANS,
             _ => PARTYS,
         }
@@ -452,30 +439,30 @@ impl Filled {
 
     fn append(&mut self) -> anyhow::Result<Cost> {
         let place = self.growing();
-        let (author, log) = &self.logs[place];
-        let entry = Logged::after(log.last(), self.context, *author, 0);
+        let (author, log) = &self.ledger.logs[place];
+        let entry = Logged::after(log.last(), self.ledger.context, *author, 0);
         Ok(self.write(place, entry)?.1)
     }
 
     fn say(&mut self, place: usize, says: Body) -> anyhow::Result<(Logged, Cost)> {
-        let (author, log) = &self.logs[place];
-        let entry = Logged::saying(log.last(), self.context, *author, says);
+        let (author, log) = &self.ledger.logs[place];
+        let entry = Logged::saying(log.last(), self.ledger.context, *author, says);
         self.write(place, entry)
     }
 
     fn write(&mut self, place: usize, entry: Logged) -> anyhow::Result<(Logged, Cost)> {
         let by_custodian = place == CUSTODIANS;
         let (_, cost) = self.call(by_custodian, "append_log", &entry.arguments())?;
-        self.logs[place].1.push(entry.clone());
+        self.ledger.logs[place].1.push(entry.clone());
         Ok((entry, cost))
     }
 
     /// To a recipient of its own.
     fn grant(&mut self) -> anyhow::Result<Cost> {
         let mut scalar = [0; 32];
-        scalar[24..].copy_from_slice(&(1 << 32 | self.counter.0).to_be_bytes());
+        scalar[24..].copy_from_slice(&(1 << 32 | self.ledger.counter.0).to_be_bytes());
         let (consent, cost) = self.grant_to(SecretKey::from_scalar(&scalar)?.public_key())?;
-        self.granted.push(consent);
+        self.ledger.granted.push(consent);
         Ok(cost)
     }
 
@@ -497,22 +484,22 @@ impl Filled {
             &secret_key(PATIENT),
             &seed,
             DeviceNumber(0),
-            self.counter,
+            self.ledger.counter,
         )?;
-        self.counter = signed.next;
+        self.ledger.counter = signed.next;
         let consent = Consent { terms, signed };
         let (_, cost) = self.call(false, "grant", &consent.grant_arguments())?;
         Ok((consent, cost))
     }
 
     fn revoke(&mut self) -> anyhow::Result<Cost> {
-        let arguments = self.granted[self.revoked].revoke_arguments();
-        self.revoked += 1;
+        let arguments = self.ledger.granted[self.ledger.revoked].revoke_arguments();
+        self.ledger.revoked += 1;
         Ok(self.call(false, "revoke", &arguments)?.1)
     }
 
     fn page(&mut self, from: u64) -> anyhow::Result<Cost> {
-        let author = public_key(self.logs[self.growing()].0);
+        let author = public_key(self.ledger.logs[self.growing()].0);
         let arguments = json!({ "author_key": author, "from": from, "limit": PAGE_LEN });
         let (page, cost) = self.call(true, "log_page", &arguments)?;
         let len = page["entries"].as_array().map_or(0, Vec::len) as u64;
@@ -525,7 +512,7 @@ impl Filled {
     }
 
     fn last_page(&mut self) -> anyhow::Result<Cost> {
-        self.page(self.logs[self.growing()].1.len() as u64 - PAGE_LEN)
+        self.page(self.ledger.logs[self.growing()].1.len() as u64 - PAGE_LEN)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::to_bytes;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
     HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -31,22 +31,28 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 mod anchoring;
+mod announced;
 mod caller;
 mod circles;
+mod custody;
 mod events;
 mod exchanges;
+mod imports;
 mod login;
 mod logs;
 mod metrics;
 mod operator;
 mod origins;
 mod problem;
+mod sealed;
 mod server;
 mod sessions;
+mod signed;
 mod status;
 mod tls;
 mod writes;
 
+pub use announced::{Announced, Announcement};
 pub use events::watch_circles;
 pub use operator::{OperatorToken, TOKEN_FILE};
 pub use origins::Origins;
@@ -55,10 +61,13 @@ pub use server::{Bounds, Peer, serve};
 pub use tls::{TlsError, acceptor};
 
 use crate::config::StaffConfig;
+use crate::fhir::BUNDLE_BYTES_MAX;
 use crate::guard::{self, GuardError};
+use crate::keys::ResearcherKeys;
 use crate::pipeline::Pipeline;
 use crate::source::Circle;
 use crate::store::circles::CircleRow;
+use custody::Custody;
 use events::Events;
 use metrics::Counted;
 use server::Shares;
@@ -78,6 +87,8 @@ const NODE_READS_AT_ONCE: usize = 8;
 const LOOKS_AT_ONCE: usize = 2;
 /// The longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How many bundles are heard at once, each of which is kept whole.
+const BUNDLES_AT_ONCE: usize = 2;
 /// How long a browser remembers which pages may ask.
 const PAGES_FOR: Duration = Duration::from_secs(10 * 60);
 /// What every answer says to a browser: nothing in it is code, a page, or to be kept.
@@ -121,6 +132,12 @@ pub struct Api {
     answers: Semaphore,
     /// The operator's own share of requests.
     operators: DefaultDirectRateLimiter,
+    /// What a hospital's people do; nothing in another's home.
+    custody: Option<Custody>,
+    /// By which a recipient asks; nothing in another's home.
+    recipient: Option<ResearcherKeys>,
+    /// Who sends a whole bundle.
+    bundles: Semaphore,
     counted: Counted,
 }
 
@@ -160,8 +177,18 @@ impl Api {
             waiting: Mutex::default(),
             answers: Semaphore::new(ANSWERS_AT_ONCE),
             operators: RateLimiter::direct(requests),
+            custody: None,
+            recipient: None,
+            bundles: Semaphore::new(BUNDLES_AT_ONCE),
             counted: Counted::default(),
         }
+    }
+
+    /// The same for a recipient, whose operator asks for records.
+    #[must_use]
+    pub fn with_recipient(mut self, keys: ResearcherKeys) -> Self {
+        self.recipient = Some(keys);
+        self
     }
 
     /// Whether an address has more of its share of requests, or of logins.
@@ -268,19 +295,34 @@ fn described(api: &Arc<Api>) -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
     let identified = OpenApiRouter::new()
         .routes(routes!(login::session, login::log_out))
         .routes(routes!(status::status))
-        .routes(routes!(circles::circles))
+        .routes(routes!(circles::circles, custody::open))
         .routes(routes!(circles::circle))
+        .routes(routes!(custody::invite))
+        .routes(routes!(custody::recipient))
+        .routes(routes!(custody::resume))
+        .routes(routes!(custody::remove))
+        .routes(routes!(custody::erase))
+        .routes(routes!(imports::import))
+        .routes(routes!(imports::report))
         .routes(routes!(circles::consents, writes::grant))
         .routes(routes!(writes::revoke))
         .routes(routes!(circles::receipt))
         .routes(routes!(circles::records))
+        .routes(routes!(sealed::record))
+        .routes(routes!(sealed::part))
+        .routes(routes!(sealed::release))
+        .routes(routes!(signed::admit))
+        .routes(routes!(signed::change_key))
+        .routes(routes!(signed::enrol))
         .routes(routes!(circles::preview))
         .routes(routes!(anchoring::batches))
-        .routes(routes!(anchoring::pools))
+        .routes(routes!(anchoring::pools, custody::add_pool))
+        .routes(routes!(custody::close_pool))
         .routes(routes!(anchoring::tickets))
-        .routes(routes!(logs::log))
+        .routes(routes!(logs::log, signed::say))
+        .routes(routes!(logs::heads))
         .routes(routes!(logs::check))
-        .routes(routes!(exchanges::requests))
+        .routes(routes!(exchanges::requests, exchanges::request))
         .routes(routes!(exchanges::releases))
         .routes(routes!(exchanges::receipts))
         .routes(routes!(events::events))
@@ -322,6 +364,8 @@ pub fn router(api: &Arc<Api>) -> Router {
                 "this path does not take that method",
             )
         })
+        // What is heard is bounded before.
+        .layer(DefaultBodyLimit::disable())
         .layer(cors(&api.origins))
         .layer(from_fn_with_state(Arc::clone(api), pass))
         .with_state(Arc::clone(api))
@@ -334,7 +378,7 @@ fn cors(origins: &Origins) -> CorsLayer {
     let pages = pages.filter_map(|page| HeaderValue::from_str(page).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(pages))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE])
         .max_age(PAGES_FOR)
 }
@@ -345,8 +389,8 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     let method = request.method().clone();
     let answer = match admitted(&api, &request) {
         Err(problem) => problem.into_response(),
-        Ok(share) => {
-            match timeout(api.bounds.answers_within, said(&api, share, request, next)).await {
+        Ok(passed) => {
+            match timeout(api.bounds.answers_within, said(&api, passed, request, next)).await {
                 Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
                 Err(_) => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long")
                     .into_response(),
@@ -366,16 +410,36 @@ enum Share {
     Own,
 }
 
+/// What a request may do that was let in.
+struct Passed {
+    share: Share,
+    /// Whether it brings a bundle.
+    is_bundle: bool,
+}
+
 /// Answers in turn, once all was heard: who speaks slowly takes no turn.
-async fn said(api: &Api, share: Share, request: Request, next: Next) -> Result<Response, Problem> {
+async fn said(
+    api: &Api,
+    Passed { share, is_bundle }: Passed,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let heard = timeout(api.bounds.heads_within, to_bytes(body, BODY_BYTES_MAX)).await;
+    let (_heard, bytes_max, within) = match is_bundle {
+        true => (
+            Some(turn(&api.bundles).await?),
+            usize::try_from(BUNDLE_BYTES_MAX).unwrap_or(usize::MAX),
+            api.bounds.answers_within,
+        ),
+        false => (None, BODY_BYTES_MAX, api.bounds.heads_within),
+    };
+    let heard = timeout(within, to_bytes(body, bytes_max)).await;
     let slow = |_| {
         let why = "the body of the request took too long";
         Problem::of(StatusCode::REQUEST_TIMEOUT, why)
     };
     let large = |_| {
-        let why = format!("a body has at most {BODY_BYTES_MAX} bytes");
+        let why = format!("a body has at most {bytes_max} bytes");
         Problem::of(StatusCode::PAYLOAD_TOO_LARGE, why)
     };
     let body = heard.map_err(slow)?.map_err(large)?;
@@ -386,7 +450,7 @@ async fn said(api: &Api, share: Share, request: Request, next: Next) -> Result<R
     Ok(next.run(Request::from_parts(parts, body.into())).await)
 }
 
-fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
+fn admitted(api: &Api, request: &Request) -> Result<Passed, Problem> {
     let headers = request.headers();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| api.origins.is_host(host)) {
@@ -417,11 +481,15 @@ fn admitted(api: &Api, request: &Request) -> Result<Share, Problem> {
         return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
     }
     let path = request.uri().path();
-    let is_revocation = request.method() == Method::POST && path.ends_with("/revocations");
-    match is_operator || is_revocation || path == "/live" {
-        true => Ok(Share::Own),
-        false => Ok(Share::Common),
-    }
+    let is_of = |end: &str| request.method() == Method::POST && path.ends_with(end);
+    let share = match is_operator || is_of("/revocations") || path == "/live" {
+        true => Share::Own,
+        false => Share::Common,
+    };
+    // Nobody else's large body is heard at all.
+    let is_staff = || token.is_some_and(|shown| api.is_staff(shown, peer));
+    let is_bundle = is_of("/imports") && is_staff();
+    Ok(Passed { share, is_bundle })
 }
 
 fn with_headers(mut answer: Response) -> Response {
@@ -438,6 +506,7 @@ fn method_label(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",

@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use crate::access::recipient::Recipient;
 use crate::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
 use crate::audit::{self, Judged};
-use crate::commands::{hospital, researcher};
+use crate::commands::researcher;
 use crate::config::Role;
+use crate::custodian;
 use crate::guard;
 use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
@@ -173,7 +174,7 @@ impl Side {
         Ok(match party.config.role {
             Role::Custodian => Self::Custodian(Desk {
                 pipeline,
-                author: hospital::keys(party)?.author,
+                author: custodian::keys(party)?.author,
                 turns: Turns::default(),
                 rests: Rests::default(),
                 log_entries_max: LOG_ENTRIES_MAX,

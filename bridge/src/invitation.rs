@@ -159,6 +159,32 @@ impl Invitation {
         Ok(files::write_new_secret(path, &Zeroizing::new(json))?)
     }
 
+    /// What the file says, as JSON.
+    ///
+    /// # Errors
+    /// None that can happen: it is made of texts and numbers.
+    pub fn to_json(&self) -> Result<serde_json::Value, InvitationError> {
+        serde_json::to_value(self).map_err(|error| InvitationError::Malformed(error.to_string()))
+    }
+
+    /// The same as a text, as a store keeps it.
+    ///
+    /// # Errors
+    /// As [`Invitation::to_json`].
+    pub fn to_text(&self) -> Result<String, InvitationError> {
+        Ok(self.to_json()?.to_string())
+    }
+
+    /// Back from [`Invitation::to_text`], also one that is over.
+    ///
+    /// # Errors
+    /// [`InvitationError::Malformed`].
+    pub fn of_text(text: &str) -> Result<Self, InvitationError> {
+        // The parser's own text may quote the secret.
+        serde_json::from_str(text)
+            .map_err(|_| InvitationError::Malformed("what is kept of it makes no sense".into()))
+    }
+
     /// Reads a file and checks that it is an invitation, whole and not over.
     ///
     /// # Errors

@@ -16,29 +16,32 @@
 //! | [`views`] | what people and programs see of circles, consents, logs |
 //! | [`verify`] | a receipt against a verifier's beliefs and the chain |
 //! | [`guard`] | the way into a circle: pins are compared whenever it is entered |
-//! | [`revoking`] | a revocation is kept first, then brought into its circle |
+//! | [`revoking`], [`saying`] | a revocation, and a log entry, is kept first, then brought there |
+//! | [`asking`] | a recipient asks for records |
+//! | [`custodian`] | what a hospital's people do: circles, invitations, imports, erasures, pools |
 //! | [`members`] | whom the patient admits, also when the patient's key changes |
 //! | [`chain`], [`source`] | Starknet, Calimero |
 //! | [`store`] | SQLite |
-//! | [`fhir`], [`import`] | bundles, and how they become sealed records |
+//! | [`fhir`] | bundles |
 //! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
 //! | [`at_rest`] | the secret by which a home is sealed |
 //! | [`party`], [`seams`] | a party's parts put together; time and chance |
 
 pub mod access;
 pub mod api;
+pub mod asking;
 pub mod at_rest;
 pub mod audit;
 pub mod backup;
 pub mod chain;
 pub mod commands;
 pub mod config;
+pub mod custodian;
 pub mod daemon;
 pub mod fhir;
 pub mod files;
 pub mod fsck;
 pub mod guard;
-pub mod import;
 pub mod invitation;
 pub mod keys;
 pub mod members;
@@ -48,6 +51,7 @@ pub mod party;
 pub mod pipeline;
 pub mod preview;
 pub mod revoking;
+pub mod saying;
 pub mod seams;
 pub mod source;
 pub mod status;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use medsync_protocol::audit::{Body, EntryDigest};
 use medsync_protocol::ids::{ContextId, Sha256Digest};
+use medsync_protocol::signature::SecretKey;
 use tokio::sync::Mutex;
 
 use crate::at_rest::{AtRestError, HomeSecret};
@@ -17,19 +19,19 @@ use crate::keys::{self, KeyError};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
+use crate::saying::{SayError, say_once};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
-use crate::status::{last_round, runs};
-use crate::store::facts::BEHIND;
+use crate::status::check_clock;
 use crate::store::{Store, StoreError};
 
 /// The largest app that is installed, in bytes.
-const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const DAY_S: u64 = 24 * 60 * 60;
 
 /// How far this machine's clock may be behind the chain's newest block, in seconds.
-const CLOCK_BEHIND_S_MAX: u64 = 2;
+pub const CLOCK_BEHIND_S_MAX: u64 = 2;
 
 /// Why a party's parts could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -106,16 +108,7 @@ impl Party {
     /// # Errors
     /// [`PipelineError::ClockBehind`].
     pub async fn check_clock(&self) -> Result<(), PipelineError> {
-        let behind_s: Option<String> = self.store.fact(BEHIND).await?;
-        let behind_s: u64 = behind_s
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default();
-        let round_at = last_round(&self.store).await?;
-        let is_recent = round_at.is_some_and(|at| runs(at, self.clock.now()));
-        if is_recent && behind_s > CLOCK_BEHIND_S_MAX {
-            return Err(PipelineError::ClockBehind(behind_s));
-        }
-        Ok(())
+        check_clock(&self.store, self.clock.now()).await
     }
 
     /// Enters a circle through the guard.
@@ -143,6 +136,20 @@ impl Party {
                 why: "its code or its group was replaced".into(),
             })
         })
+    }
+
+    /// Says something in a context's log, unless it was said before; see [`say_once`].
+    ///
+    /// # Errors
+    /// A store that does not answer; a home whose admission ended.
+    pub async fn say_once(
+        &self,
+        context: ContextId,
+        author: &SecretKey,
+        says: &Body,
+    ) -> Result<EntryDigest, SayError> {
+        let kept_in = (&self.store, &*self.circles);
+        say_once(kept_in, context, author, says, self.clock.now()).await
     }
 
     /// Lets a stopped circle go on, if it is again what was pinned.

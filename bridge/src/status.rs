@@ -8,9 +8,11 @@ use medsync_protocol::ids::UnixSeconds;
 use crate::access::full_fact;
 use crate::audit::forked_fact;
 use crate::daemon::LANES;
+use crate::party::CLOCK_BEHIND_S_MAX;
+use crate::pipeline::PipelineError;
 use crate::pipeline::ingest::{frozen_fact, unreadable_fact};
 use crate::store::circles::CircleRow;
-use crate::store::facts::{CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
+use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
 use crate::store::{Store, StoreError};
 
 /// How old the last round is of a daemon that runs, in seconds.
@@ -54,6 +56,24 @@ pub async fn last_round(store: &Store) -> Result<Option<UnixSeconds>, StoreError
 #[must_use]
 pub fn runs(round_at: UnixSeconds, now: UnixSeconds) -> bool {
     now.0.abs_diff(round_at.0) <= RUNS_S
+}
+
+/// Makes sure that this clock was right when the daemon last looked; a daemon that does not run
+/// says nothing.
+///
+/// # Errors
+/// [`PipelineError::ClockBehind`]; a store that does not answer.
+pub async fn check_clock(store: &Store, now: UnixSeconds) -> Result<(), PipelineError> {
+    let behind_s: Option<String> = store.fact(BEHIND).await?;
+    let behind_s: u64 = behind_s
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default();
+    let round_at = last_round(store).await?;
+    let is_recent = round_at.is_some_and(|at| runs(at, now));
+    if is_recent && behind_s > CLOCK_BEHIND_S_MAX {
+        return Err(PipelineError::ClockBehind(behind_s));
+    }
+    Ok(())
 }
 
 /// The first few circles and exchanges after a context, in the order of their contexts.

@@ -1,22 +1,27 @@
 //! The client: one method a path.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::{ContextId, Sha256Digest};
+use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest};
 use medsync_protocol::messages::login_message;
 use medsync_protocol::signature::{SecretKey, SignError};
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Certificate, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::wire::{
-    BatchPage, Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck, LogPage, Login,
-    LoginAs, NewConsent, NewRevocation, Pools, PreviewPage, PreviewQuestion, Problem, ReceiptPage,
-    RecordPage, Recorded, ReleasePage, RequestPage, Revoked, Session, Status, Tickets,
+    AskedFor, BatchPage, Brought, Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck,
+    LogHeadPage, LogPage, Login, LoginAs, NewAdmission, NewConsent, NewEnrolment, NewKeyChange,
+    NewLogEntry, NewRequest, NewRevocation, Pools, PreviewPage, PreviewQuestion, Problem,
+    ReceiptPage, RecordPage, Recorded, ReleasePage, RequestPage, Revoked, SealedPart, SealedRecord,
+    SealedRelease, Session, Status, Tickets,
 };
+
+mod custodian;
 
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +34,9 @@ pub enum ClientError {
     /// The address is none of an API.
     #[error("{0} is no address of an API: http on this machine, or https")]
     Address(Url),
+    /// What is to be trusted is no certificate.
+    #[error("the authorities are no certificates in PEM")]
+    NoAuthority,
     /// The API said what is wrong.
     #[error("{}", .0.detail)]
     Problem(Problem),
@@ -46,6 +54,15 @@ pub enum ClientError {
     Sign(#[from] SignError),
 }
 
+/// By which way an API is reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way<'a> {
+    /// At which address of this machine, whatever its name leads to.
+    pub at: Option<SocketAddr>,
+    /// Which authorities' certificates are believed in besides those that browsers know, in PEM.
+    pub authorities: &'a [u8],
+}
+
 /// A program that asks, as one caller at a time.
 pub struct Client {
     http: reqwest::Client,
@@ -59,6 +76,14 @@ impl Client {
     /// # Errors
     /// An address over which a token would be seen by others.
     pub fn new(address: Url) -> Result<Self, ClientError> {
+        Self::by(address, Way::default())
+    }
+
+    /// The same, by a way that has to be said.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; authorities that are none.
+    pub fn by(address: Url, way: Way<'_>) -> Result<Self, ClientError> {
         let is_loopback = match address.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -73,9 +98,21 @@ impl Client {
         if !is_private {
             return Err(ClientError::Address(address));
         }
-        let http = reqwest::Client::builder().redirect(Policy::none());
+        let mut http = reqwest::Client::builder().redirect(Policy::none());
         // Nothing that is meant for this machine leaves it.
-        let http = if is_loopback { http.no_proxy() } else { http };
+        if is_loopback || way.at.is_some() {
+            http = http.no_proxy();
+        }
+        if let (Some(at), Some(name)) = (way.at, address.host_str()) {
+            http = http.resolve(name, at);
+        }
+        let authorities = Certificate::from_pem_bundle(way.authorities)?;
+        if authorities.is_empty() && !way.authorities.is_empty() {
+            return Err(ClientError::NoAuthority);
+        }
+        for authority in authorities {
+            http = http.add_root_certificate(authority);
+        }
         let http = http.build()?;
         Ok(Self {
             http,
@@ -229,6 +266,96 @@ impl Client {
         read(self.to(circle, "previews").json(question)).await
     }
 
+    /// A record with its sealed payload, in its latest version or a named one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn record(
+        &self,
+        circle: ContextId,
+        record: RecordId,
+        version: Option<u32>,
+    ) -> Result<SealedRecord, ClientError> {
+        let asked = self.of(circle, &format!("/records/{record}"));
+        read(match version {
+            Some(version) => asked.query(&[("version", version)]),
+            None => asked,
+        })
+        .await
+    }
+
+    /// A sealed part of a large payload.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn part(
+        &self,
+        context: ContextId,
+        part: Sha256Digest,
+    ) -> Result<SealedPart, ClientError> {
+        read(self.of(context, &format!("/parts/{part}"))).await
+    }
+
+    /// A released record with its sealed payload, by its entry.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn release(
+        &self,
+        exchange: ContextId,
+        entry: &str,
+    ) -> Result<SealedRelease, ClientError> {
+        read(self.of(exchange, &format!("/releases/{entry}"))).await
+    }
+
+    /// Brings the next entry of its author's log.
+    ///
+    /// # Errors
+    /// [`ClientError`]; brought again it is the same one.
+    pub async fn say(
+        &self,
+        context: ContextId,
+        entry: &NewLogEntry,
+    ) -> Result<Brought, ClientError> {
+        read(self.to(context, "log").json(entry)).await
+    }
+
+    /// Brings whom the patient admits.
+    ///
+    /// # Errors
+    /// [`ClientError`]; brought again it is the same one.
+    pub async fn admit(
+        &self,
+        circle: ContextId,
+        admission: &NewAdmission,
+    ) -> Result<Brought, ClientError> {
+        read(self.to(circle, "admissions").json(admission)).await
+    }
+
+    /// Brings a change of whoever's key enrolled.
+    ///
+    /// # Errors
+    /// [`ClientError`]; brought again it is the same one.
+    pub async fn change_key(
+        &self,
+        context: ContextId,
+        change: &NewKeyChange,
+    ) -> Result<Brought, ClientError> {
+        read(self.to(context, "key-changes").json(change)).await
+    }
+
+    /// Enrols whoever was invited.
+    ///
+    /// # Errors
+    /// [`ClientError`]; brought again it is the same one.
+    pub async fn enrol(
+        &self,
+        context: ContextId,
+        enrolment: &NewEnrolment,
+    ) -> Result<Brought, ClientError> {
+        read(self.to(context, "enrolments").json(enrolment)).await
+    }
+
     /// Log entries of a circle, the latest first.
     ///
     /// # Errors
@@ -239,6 +366,18 @@ impl Client {
         after: Option<&str>,
     ) -> Result<LogPage, ClientError> {
         read(paged(self.of(context, "/log"), after)).await
+    }
+
+    /// Up to which entries the logs of a circle are in batches.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_heads(
+        &self,
+        context: ContextId,
+        after: Option<&str>,
+    ) -> Result<LogHeadPage, ClientError> {
+        read(paged(self.of(context, "/log/heads"), after)).await
     }
 
     /// What comes of checking every log of a circle.
@@ -259,6 +398,18 @@ impl Client {
         after: Option<&str>,
     ) -> Result<RequestPage, ClientError> {
         read(paged(self.of(exchange, "/requests"), after)).await
+    }
+
+    /// Asks for a patient's records, in the name of the recipient whose home it is.
+    ///
+    /// # Errors
+    /// [`ClientError`]; it may be asked all the same: [`Client::requests`] says so.
+    pub async fn request(
+        &self,
+        exchange: ContextId,
+        new: &NewRequest,
+    ) -> Result<AskedFor, ClientError> {
+        read(self.to(exchange, "requests").json(new)).await
     }
 
     /// What was released into an exchange.
@@ -344,6 +495,11 @@ async fn send(asked: RequestBuilder) -> Result<Response, ClientError> {
     Err(ClientError::Problem(serde_json::from_slice(
         &bytes(answer).await?,
     )?))
+}
+
+/// Sends what is answered without a word.
+async fn done(asked: RequestBuilder) -> Result<(), ClientError> {
+    send(asked).await.map(|_| ())
 }
 
 async fn read<T: DeserializeOwned>(asked: RequestBuilder) -> Result<T, ClientError> {

@@ -4,4 +4,4 @@
 mod client;
 pub mod wire;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Way};

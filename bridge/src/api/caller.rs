@@ -95,6 +95,12 @@ impl Api {
         self.identified(token, peer).is_some()
     }
 
+    /// Whether it is of somebody who runs this home, or works there.
+    pub(super) fn is_staff(&self, token: &str, peer: Option<Peer>) -> bool {
+        let caller = self.identified(token, peer).map(|found| found.caller);
+        matches!(caller, Some(Caller::Operator | Caller::Staff { .. }))
+    }
+
     fn identified(&self, token: &str, peer: Option<Peer>) -> Option<Identified> {
         if self.is_operator(token, peer) {
             return Some(Identified {

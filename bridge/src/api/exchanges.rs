@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use medsync_client::wire::{ReceiptPage, ReleasePage, RequestPage};
+use axum::http::StatusCode;
+use medsync_client::wire::{AskedFor, NewRequest, ReceiptPage, ReleasePage, RequestPage};
 
-use super::caller::who::PARTY;
-use super::caller::{Asked, Page, Theirs};
+use super::caller::who::{OPERATOR, PARTY};
+use super::caller::{Asked, ForOperators, Page, Said, Theirs};
 use super::circles::{next, page_limit};
 use super::{Api, Problem};
+use crate::asking::ask;
 use crate::source::Cursor;
 use crate::views;
 use crate::views::log::Place;
@@ -37,6 +39,32 @@ pub(super) async fn requests(
         next: last.map(|last| Place(last.at, last.request).to_string()),
         requests,
     }))
+}
+
+/// Asks for a patient's records, in the name of the recipient whose home this is.
+#[utoipa::path(
+    post,
+    path = "/v1/circles/{context}/requests",
+    tag = OPERATOR,
+    params(("context" = String, Path, description = "The exchange.")),
+    request_body = NewRequest,
+    security(("operator" = [])),
+    responses((status = 201, description = "It is asked.", body = AskedFor), Problem)
+)]
+pub(super) async fn request(
+    State(api): State<Arc<Api>>,
+    _: ForOperators,
+    Theirs(row): Theirs,
+    Said(new): Said<NewRequest>,
+) -> Result<(StatusCode, Json<AskedFor>), Problem> {
+    let Some(keys) = &api.recipient else {
+        let why = "this is a recipient's to do, and this home is not one's";
+        return Err(Problem::of(StatusCode::CONFLICT, why));
+    };
+    let _turn = api.turn_at_node().await?;
+    let (store, circles) = (&api.pipeline.store, &*api.pipeline.circles);
+    let request = ask((store, circles), &row, keys, new, api.pipeline.now()).await?;
+    Ok((StatusCode::CREATED, Json(AskedFor { request })))
 }
 
 /// What was released into an exchange. Payloads are sealed to whoever asked.

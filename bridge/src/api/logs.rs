@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use medsync_client::wire::{LogCheck, LogPage};
+use medsync_client::wire::{LogCheck, LogHeadPage, LogPage};
 use medsync_protocol::audit::EntryKind;
 use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::tree::Leaf;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -92,6 +93,31 @@ pub(super) async fn log(
     Ok(Json(LogPage {
         entries: entries.into_iter().map(line).collect(),
         next,
+    }))
+}
+
+/// The places of the logs in batches: each proves that a log up to some entry was anchored.
+#[utoipa::path(
+    get,
+    path = "/v1/circles/{context}/log/heads",
+    tag = PARTY,
+    params(("context" = String, Path, description = "The circle or exchange."), Page),
+    security(("operator" = []), ("session" = [])),
+    responses((status = 200, description = "A page.", body = LogHeadPage), Problem)
+)]
+pub(super) async fn heads(
+    State(api): State<Arc<Api>>,
+    Theirs(row): Theirs,
+    Asked(page): Asked<Page>,
+) -> Result<Json<LogHeadPage>, Problem> {
+    let (after, limit): (Option<Leaf>, _) = (page.after()?, page.limit()?);
+    let store = &api.pipeline.store;
+    let heads = store.heads_after(row.context, after, limit).await?;
+    let is_last = heads.len() < limit as usize;
+    let last = heads.last().filter(|_| !is_last);
+    Ok(Json(LogHeadPage {
+        next: last.map(|last| last.leaf(row.context).to_string()),
+        heads: heads.into_iter().map(views::log::head).collect(),
     }))
 }
 

@@ -10,8 +10,11 @@ use medsync_client::wire;
 use utoipa::IntoResponses;
 use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
 
+use crate::asking::AskError;
 use crate::chain::ChainError;
+use crate::custodian::CustodianError;
 use crate::guard::GuardError;
+use crate::invitation::InvitationError;
 use crate::pipeline::PipelineError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -52,6 +55,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Absent { .. } => Self::of(StatusCode::NOT_FOUND, error.to_string()),
+            StoreError::Taken(_) => Self::of(StatusCode::CONFLICT, error.to_string()),
             _ => Self::unanswered("the store", &error),
         }
     }
@@ -91,7 +95,40 @@ impl From<PipelineError> for Problem {
             PipelineError::Source(error) => error.into(),
             PipelineError::Guard(error) => error.into(),
             PipelineError::Chain(error) => error.into(),
+            PipelineError::ClockBehind(_) => {
+                Self::of(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
             error => Self::unanswered("the party", &error),
+        }
+    }
+}
+
+impl From<CustodianError> for Problem {
+    fn from(error: CustodianError) -> Self {
+        match error {
+            CustodianError::Wrong(why) => Self::wrong(why),
+            CustodianError::Hindered(why) => Self::of(StatusCode::CONFLICT, why),
+            CustodianError::Store(error) => error.into(),
+            CustodianError::Source(error) => error.into(),
+            CustodianError::Guard(error) => error.into(),
+            CustodianError::Chain(error) => error.into(),
+            CustodianError::Pipeline(error) => error.into(),
+            CustodianError::Invitation(error @ InvitationError::Expired { .. }) => {
+                Self::of(StatusCode::CONFLICT, error.to_string())
+            }
+            error => Self::unanswered("the hospital", &error),
+        }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Wrong(why) => Self::wrong(why),
+            AskError::Stopped(_) => Self::of(StatusCode::CONFLICT, error.to_string()),
+            AskError::Store(error) => error.into(),
+            AskError::Pipeline(error) => error.into(),
+            error => Self::unanswered("the recipient", &error),
         }
     }
 }

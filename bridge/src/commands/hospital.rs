@@ -5,38 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
-use medsync_protocol::ids::{
-    Anchorer, ContextId, ContextKind, ContractAddress, MemberId, RecordId, UnixSeconds,
-};
-use medsync_protocol::secrets::DeviceNumber;
-use medsync_protocol::signature::{PublicKey, SecretKey};
+use medsync_client::wire::{Imported, Invited, NewCircle, NewErasure};
+use medsync_protocol::ids::{ContextId, ContractAddress, MemberId, RecordId};
+use medsync_protocol::signature::PublicKey;
+use serde_json::json;
 
 use super::init::{InitParts, KeepAccountKey, keep_account_key};
-use super::join::log_once;
 use super::{Home, print_json};
 use crate::at_rest::HomeSecret;
 use crate::config::{
     ANCHOR_KEY_FILE, AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role,
 };
+use crate::custodian::{HOURS_MAX, KEY_FILE};
 use crate::files;
-use crate::import::{Imported, import};
-use crate::invitation::{Invitation, Parts};
-use crate::keys::{CustodianKeys, KeyError, read_or_create};
-use crate::party::Party;
-use crate::seams::{random_key, system_random};
-use crate::source::{CustodianPins, NamespaceId};
-use crate::status;
-use crate::store::HomeLock;
-use crate::store::circles::CircleRow;
-
-const KEY_FILE: &str = "custodian-keys.json";
-const NAMESPACE: &str = "namespace";
+use crate::invitation::Invitation;
+use crate::keys::{CustodianKeys, read_or_create};
+use crate::seams::system_random;
 
 mod exchange;
+mod office;
 mod pools;
 
 use self::exchange::{Exchange, Recipient};
+use self::office::{Office, status_of};
 
 /// What a hospital does.
 #[derive(Debug, Subcommand)]
@@ -64,7 +55,7 @@ pub enum Hospital {
         #[arg(long)]
         out: PathBuf,
         /// How many hours a new one holds.
-        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=720))]
+        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX))]
         hours: u64,
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
@@ -155,7 +146,7 @@ pub struct Open {
     #[arg(long)]
     out: PathBuf,
     /// How many hours the invitation holds.
-    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=24 * 30))]
+    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX))]
     hours: u64,
 }
 
@@ -197,7 +188,7 @@ impl Hospital {
         match self {
             Self::Init(init) => init.run(),
             Self::AccountKey(key) => key.run(),
-            Self::Open(open) => open.run(ContextKind::Circle, None).await,
+            Self::Open(open) => open.run(None).await,
             Self::Exchange(exchange) => exchange.run().await,
             Self::Recipient(recipient) => recipient.run().await,
             Self::Invitation {
@@ -205,21 +196,21 @@ impl Hospital {
                 circle,
                 out,
                 hours,
-            } => write_invitation(&home, circle, &out, hours).await,
+            } => invite(&home, circle, &out, hours).await,
             Self::Import(import) => import.run().await,
             Self::Erase {
                 home,
                 circle,
                 record,
-                all: _,
-            } => erase(&home, circle, record).await,
+                all,
+            } => erase(&home, circle, NewErasure { record, all }).await,
             Self::Remove {
                 home,
                 circle,
                 member,
                 left,
             } => remove(&home, circle, member, left).await,
-            Self::Resume { home, circle } => exchange::resume(&home, circle).await,
+            Self::Resume { home, circle } => resume(&home, circle).await,
             Self::Pools(pools) => pools.run().await,
             Self::Status(status) => status.run().await,
         }
@@ -259,7 +250,7 @@ impl Init {
             |path| CustodianKeys::create(path, &secret, &mut system_random()),
         )?;
         config.save(home)?;
-        print_json(&serde_json::json!({
+        print_json(&json!({
             "custodian": self.anchor_account,
             "author_key": keys.author.public_key(),
             "seal_key": keys.seal.public_key(),
@@ -267,145 +258,47 @@ impl Init {
     }
 }
 
-/// The keys of a hospital.
-///
-/// # Errors
-/// A home that is not one's, or whose secret is another.
-pub fn keys(party: &Party) -> Result<CustodianKeys, KeyError> {
-    CustodianKeys::read(&party.home.join(KEY_FILE), &party.secret)
-}
-
 impl Open {
-    async fn run(self, kind: ContextKind, recipient_key: Option<PublicKey>) -> anyhow::Result<()> {
-        if self.out.exists() {
-            bail!(
-                "{} is there already and is not overwritten",
-                self.out.display()
-            );
-        }
-        let party = Party::open(&self.home.home).await?;
-        let (Some(account), Some(peer)) =
-            (&party.config.anchor_account, party.config.node.peer.clone())
-        else {
-            bail!("only a hospital opens circles and exchanges; this home is not one's");
-        };
-        let keys = keys(&party)?;
-        let one_time = random_key(&mut system_random());
-        let pins = CustodianPins {
-            kind,
-            invitation_key: one_time.public_key(),
-            anchorer: Anchorer::from_felt(account.address.felt()),
-            author_key: keys.author.public_key(),
-            seal_key: keys.seal.public_key(),
-            registry: party.config.chain.registry(),
-        };
-        let namespace = namespace(&party).await?;
-        let opened = party
-            .node
-            .create_circle(namespace, &party.config.node.app, &pins)
-            .await?;
-        let now = party.clock.now();
-        let expires_at = UnixSeconds(now.0 + self.hours * 3600);
-        let says = Parts {
-            kind,
-            group_invitation: party.node.invite(opened.group, expires_at).await?,
-            group: opened.group,
-            context: opened.context,
-            peer,
-            wasm_sha256: party.app_digest()?,
-            invitation_key: pins.invitation_key,
-            custodian_member: opened.member,
-            custodian_address: pins.anchorer,
-            author_key: pins.author_key,
-            seal_key: pins.seal_key,
-            registry: pins.registry,
-            class_hash: party.config.chain.class_hash,
-            expires_at,
-        };
-        let invitation = Invitation::new(says, &one_time);
-        let row = CircleRow {
-            kind,
-            context: opened.context,
-            group: opened.group,
+    async fn run(self, recipient: Option<PublicKey>) -> anyhow::Result<()> {
+        check_new(&self.out)?;
+        let new = NewCircle {
             label: self.label,
-            member: opened.member,
-            custodian_member: opened.member,
-            application: opened.application,
-            bytecode: opened.bytecode,
-            // Kept with the circle, so that a circle never is without its invitation.
-            invitation: Some(serde_json::to_string(&invitation)?),
-            entered_at: now,
-            patient_member: None,
-            recipient_key,
-            device: DeviceNumber::FIRST,
-            state_hash: None,
-            consents_digest: None,
-            alarm: None,
-            suspected_at: None,
+            hours: self.hours,
+            recipient,
         };
-        party.store.enter_circle(&row).await?;
-        invitation.write(&self.out)?;
-        let answer = serde_json::json!({ kind.name(): opened.context, "expires_at": expires_at });
-        print_json(&answer)
+        let opened = Office::of(&self.home.home).await?.open(new).await?;
+        let written = write_invitation(&opened, &self.out);
+        written.context("it is open; `medsync hospital invitation` writes its file again")?;
+        let (kind, context) = (opened.kind.name(), opened.context);
+        print_json(&json!({ kind: context, "expires_at": opened.expires_at }))
     }
 }
 
-async fn write_invitation(
-    home: &Home,
-    circle: ContextId,
-    out: &Path,
-    hours: u64,
-) -> anyhow::Result<()> {
-    let party = Party::open(&home.home).await?;
-    let row = party.store.circle(circle).await?;
-    let kept = row.invitation.context("the circle has no invitation")?;
-    let mut invitation: Invitation = serde_json::from_str(&kept)?;
-    let now = party.clock.now();
-    if row.patient_member.is_some() {
-        let expires_at = UnixSeconds(now.0 + hours * 3600);
-        invitation = Invitation::without_key(Parts {
-            group_invitation: party.node.invite(row.group, expires_at).await?,
-            expires_at,
-            ..invitation.says
-        });
+/// Before anything is done of which it tells.
+fn check_new(out: &Path) -> anyhow::Result<()> {
+    if out.exists() {
+        bail!("{} is there already and is not overwritten", out.display());
     }
-    invitation.check_time(now)?;
-    invitation.write(out)?;
-    print_json(&serde_json::json!({ "circle": circle, "expires_at": invitation.says.expires_at }))
+    Ok(())
 }
 
-/// The hospital's namespace, made once; the store remembers it.
-async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
-    if let Some(known) = party.store.fact(NAMESPACE).await? {
-        return Ok(known.parse()?);
-    }
-    let namespace = party.node.create_namespace(&party.config.node.app).await?;
-    party
-        .store
-        .state_fact(NAMESPACE, &namespace.to_string())
-        .await?;
-    Ok(namespace)
+fn write_invitation(invited: &Invited, out: &Path) -> anyhow::Result<()> {
+    let invitation = Invitation::of_text(&invited.invitation.to_string())?;
+    Ok(invitation.write(out)?)
+}
+
+async fn invite(home: &Home, circle: ContextId, out: &Path, hours: u64) -> anyhow::Result<()> {
+    check_new(out)?;
+    let invited = Office::of(&home.home).await?.invite(circle, hours).await?;
+    write_invitation(&invited, out)?;
+    print_json(&json!({ "circle": circle, "expires_at": invited.expires_at }))
 }
 
 impl Import {
     async fn run(self) -> anyhow::Result<()> {
-        let party = Party::open(&self.home.home).await?;
-        party.check_clock().await?;
-        let _alone = HomeLock::of_records(&self.home.home)?;
-        let bar = indicatif::ProgressBar::new(0);
-        let are_new = self.not_erased;
-        let report = import(
-            &party,
-            self.circle,
-            &self.bundle,
-            are_new,
-            &|done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            },
-        )
-        .await?;
-        bar.finish_and_clear();
+        let office = Office::of(&self.home.home).await?;
+        let report = office.import(self.circle, &self.bundle, self.not_erased);
+        let report = report.await?;
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for line in &report {
             if self.json {
@@ -434,84 +327,36 @@ impl Import {
     }
 }
 
-/// Whoever the circle is about stays, unless they left: without the patient there is nobody to ask.
+async fn erase(home: &Home, circle: ContextId, erasure: NewErasure) -> anyhow::Result<()> {
+    let erased = Office::of(&home.home).await?.erase(circle, erasure).await?;
+    print_json(&erased)
+}
+
 async fn remove(
     home: &Home,
     circle: ContextId,
     member: MemberId,
     left: bool,
 ) -> anyhow::Result<()> {
-    let party = Party::open(&home.home).await?;
-    let row = party.store.circle(circle).await?;
-    if member == row.custodian_member {
-        bail!("{member} is the hospital itself, and is not removed");
-    }
-    if row.patient_member == Some(member) && !left {
-        bail!("{member} is the one who enrolled, and is removed only if they left: --left");
-    }
-    party.node.remove_member(row.group, member).await?;
-    if row.kind == ContextKind::Exchange && row.patient_member == Some(member) {
-        // Nobody is served in it, and the recipient may come back in another.
-        let why = "its recipient left";
-        party.store.raise_alarm(circle, why).await?;
-    }
-    print_json(&serde_json::json!({ "removed": member }))
+    let office = Office::of(&home.home).await?;
+    office.remove(circle, member, left).await?;
+    print_json(&json!({ "removed": member }))
 }
 
-async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {
-    let party = Party::open(&home.home).await?;
-    let _alone = HomeLock::of_records(&home.home)?;
-    let author = keys(&party)?.author;
-    let (destroyed, logged) = erase_records(&party, &author, circle, record).await?;
-    print_json(&serde_json::json!({ "keys_destroyed": destroyed, "logged": logged }))
-}
-
-/// Destroys the keys of a record, or of every record of a circle, and says so in its log. A run
-/// that was cut off is completed by the next.
-///
-/// # Returns
-/// How many keys were destroyed, and of how many versions the log says so now.
-///
-/// # Errors
-/// A circle that is unknown; a store that does not answer.
-pub async fn erase_records(
-    party: &Party,
-    author: &SecretKey,
-    circle: ContextId,
-    record: Option<RecordId>,
-) -> anyhow::Result<(u64, usize)> {
-    let (store, now) = (&party.store, party.clock.now());
-    store.circle(circle).await?;
-    let destroyed = store.erase_records(circle, record, now).await?;
-    // Also what an earlier run destroyed and did not come to say.
-    let unsaid: Vec<RecordRef> = store
-        .erased_records(circle, true)
-        .await?
-        .into_iter()
-        .collect();
-    for some in unsaid.chunks(RECORDS_LEN_MAX) {
-        let says = Body::Erased {
-            order: None,
-            said_by: None,
-            records: some.to_vec(),
-        };
-        log_once(party, circle, author, &says).await?;
-        store.erasure_logged(circle, some, now).await?;
-    }
-    Ok((destroyed, unsaid.len()))
+async fn resume(home: &Home, circle: ContextId) -> anyhow::Result<()> {
+    Office::of(&home.home).await?.resume(circle).await?;
+    print_json(&json!({ "circle": circle, "state": "goes on" }))
 }
 
 impl Status {
     async fn run(self) -> anyhow::Result<()> {
-        let party = Party::open(&self.home.home).await?;
-        let status = status::status(&party.store).await?;
-        let circles = status::all_circles(&party.store).await?;
+        let (status, circles) = status_of(&self.home.home).await?;
         if self.json {
             let alarms: BTreeMap<_, _> = circles
                 .into_iter()
                 .map(|circle| (circle.context, circle.alarm))
                 .collect();
-            return print_json(&serde_json::json!({
+            return print_json(&json!({
                 "last_round_at": status.last_round_at,
                 "counts": status.counts,
                 "access": status.access,

@@ -177,39 +177,11 @@ pub async fn enrol(
         member: enrolment.member,
         party_key: enrolment.party_key,
     };
-    log_once(party, context, &keys.author, &says).await?;
+    party.say_once(context, &keys.author, &says).await?;
     print_json(&serde_json::json!({
         "party_key": enrolment.party_key,
         "was_there": written.existing,
     }))
-}
-
-/// Writes what somebody did into the log, unless that was written before, and brings it into the
-/// context if that answers; else the daemon does.
-///
-/// # Errors
-/// A store that does not answer; a home whose admission ended.
-pub async fn log_once(
-    party: &Party,
-    context: ContextId,
-    author: &SecretKey,
-    says: &Body,
-) -> anyhow::Result<EntryDigest> {
-    let (store, now) = (&party.store, party.clock.now());
-    let entered = party.enter(context).await;
-    if let Ok(circle) = &entered {
-        audit::catch_up(store, &**circle, author, now).await?;
-    } else if is_out(party, context).await {
-        bail!(guard::ADMISSION_ENDED);
-    }
-    let mut random = system_random();
-    let entry = audit::append_once(store, context, author, says, now, &mut random).await?;
-    if let Ok(circle) = entered
-        && let Err(error) = audit::publish(store, &*circle, now).await
-    {
-        tracing::warn!(%error, "the log entry is kept; the daemon brings it into its context");
-    }
-    Ok(entry.digest())
 }
 
 /// Leaves a context for good. A leave that was cut off is completed by the next one.
@@ -274,26 +246,4 @@ pub fn is_leaving(row: &CircleRow) -> bool {
 
 fn left(kind: ContextKind) -> String {
     format!("this home left the {}", kind.name())
-}
-
-/// Whether this home's admission ended, as far as its circle says: one that does not answer keeps
-/// nobody from writing what the daemon brings in later, or not.
-async fn is_out(party: &Party, context: ContextId) -> bool {
-    let looked = async {
-        let row = party.store.circle(context).await?;
-        if row.device == DeviceNumber::FIRST {
-            return Ok(false);
-        }
-        let circle = party.enter_for_revocations(context).await?;
-        let state = circle.circle().await?;
-        let Some(enrolled) = state.only() else {
-            return Ok(false);
-        };
-        let history = party
-            .store
-            .key_history(context, &enrolled.enrolment)
-            .await?;
-        anyhow::Ok(guard::is_out(&row, &state, &history))
-    };
-    looked.await.unwrap_or(false)
 }

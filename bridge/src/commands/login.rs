@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_client::Client;
 use medsync_client::wire::LoginAs;
+use medsync_client::{Client, Way};
 use medsync_protocol::ids::ContextId;
 use medsync_protocol::signature::SecretKey;
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::party::Party;
 use crate::seams::{random_key, system_random};
 
 const KEY_FILE_BYTES_MAX: u64 = 128;
+const AUTHORITY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Log in to the HTTP API of a party; prints the session, whose token a program shows.
 #[derive(Debug, Subcommand)]
@@ -36,6 +37,9 @@ pub enum Login {
         /// Where the API answers, as `medsync up` printed it.
         #[arg(long)]
         api: Url,
+        /// Certificates (PEM) of authorities to trust besides those that browsers do.
+        #[arg(long, value_name = "FILE")]
+        authority: Option<PathBuf>,
         /// What `api.staff` in the configuration of the party calls them.
         #[arg(long)]
         name: String,
@@ -51,6 +55,9 @@ pub enum Login {
         /// Where the API answers, the own one or that of the hospital.
         #[arg(long)]
         api: Url,
+        /// Certificates (PEM) of authorities to trust besides those that browsers do.
+        #[arg(long, value_name = "FILE")]
+        authority: Option<PathBuf>,
         /// The circle or exchange; the only one of this home if it is not said.
         #[arg(long)]
         circle: Option<ContextId>,
@@ -65,12 +72,24 @@ impl Login {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::NewKey { out } => new_key(&out),
-            Self::Staff { api, name, key } => {
-                log_in(api, LoginAs::Staff { name }, &read_key(&key)?).await
+            Self::Staff {
+                api,
+                authority,
+                name,
+                key,
+            } => {
+                let client = client(api, authority.as_deref())?;
+                log_in(client, LoginAs::Staff { name }, &read_key(&key)?).await
             }
-            Self::Party { home, api, circle } => {
+            Self::Party {
+                home,
+                api,
+                authority,
+                circle,
+            } => {
+                let client = client(api, authority.as_deref())?;
                 let (context, key) = own(&home.home, circle).await?;
-                log_in(api, LoginAs::party_of(context), &key).await
+                log_in(client, LoginAs::party_of(context), &key).await
             }
         }
     }
@@ -109,8 +128,19 @@ async fn own(home: &Path, circle: Option<ContextId>) -> anyhow::Result<(ContextI
     Ok((context, key))
 }
 
-async fn log_in(api: Url, login_as: LoginAs, key: &SecretKey) -> anyhow::Result<()> {
-    let mut client = Client::new(api)?;
+fn client(api: Url, authority: Option<&Path>) -> anyhow::Result<Client> {
+    let authorities = match authority {
+        Some(file) => files::read_bounded(file, AUTHORITY_BYTES_MAX)?,
+        None => Vec::new(),
+    };
+    let way = Way {
+        at: None,
+        authorities: &authorities,
+    };
+    Ok(Client::by(api, way)?)
+}
+
+async fn log_in(mut client: Client, login_as: LoginAs, key: &SecretKey) -> anyhow::Result<()> {
     print_json(&client.log_in(login_as, key).await?)
 }
 

@@ -20,6 +20,7 @@ pub mod login;
 pub mod patient;
 pub mod researcher;
 pub mod rewards;
+mod running;
 pub mod up;
 pub mod verify;
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use url::Url;
 
 use super::init::{UpParts, absolute, chain};
-use super::join::{self, Bring, enrol, join, log_once};
+use super::join::{self, Bring, enrol, join};
 use super::verify::code;
 use super::{Home, print_json};
 use crate::access::recipient::{Opened, Recipient};
@@ -323,48 +323,22 @@ async fn receipts(which: &Which, out: Option<&Path>) -> anyhow::Result<()> {
 
 impl Request {
     async fn run(self) -> anyhow::Result<()> {
-        let (party, row) = self.which.open().await?;
-        party.check_clock().await?;
-        let keys = keys(&party)?;
-        self.ask(&party, &row, &keys).await
-    }
-
-    /// The same with keys that were read.
-    ///
-    /// # Errors
-    /// An exchange that is stopped; a request that makes no sense; a store that does not answer.
-    pub async fn ask(
-        self,
-        party: &Party,
-        row: &CircleRow,
-        keys: &ResearcherKeys,
-    ) -> anyhow::Result<()> {
-        if let Some(why) = &row.alarm {
-            bail!("the exchange is stopped, and nobody would see the request: {why}");
-        }
-        let mut purposes = self.purpose;
-        if self.break_glass {
-            purposes.push(break_glass_code());
-            if self.reason.trim().is_empty() {
-                bail!("whoever breaks the glass says why: --reason");
-            }
-        } else if purposes.contains(&break_glass_code()) {
-            bail!("to ask for the purpose BTG is to break the glass: --break-glass");
-        }
-        let reply = SealSecret::from_bytes(random_bytes(&mut system_random()));
-        party.store.keep_reply_key(&reply).await?;
-        let says = Body::Requested(Requested {
-            asked_by: None,
-            recipient: keys.recipient.public_key(),
+        let new = NewRequest {
             patient: self.patient,
-            purposes: CodeSet::collect(purposes).context("--purpose")?,
-            classes: CodeSet::collect(self.class).context("--class")?,
-            understood: CodeSet::collect(self.understood).context("--understood")?,
+            purposes: self.purpose,
+            classes: self.class,
+            understood: self.understood,
             reason: self.reason,
             break_glass: self.break_glass,
-            reply_key: reply.public_key(),
-        });
-        let request = log_once(party, row.context, &keys.author, &says).await?;
+        };
+        let (party, row) = self.which.open().await?;
+        let request = match daemon_of(&party.home, &party.config).await? {
+            Some(client) => client.request(row.context, &new).await?.request,
+            None => {
+                let (kept_in, now) = ((&party.store, &*party.circles), party.clock.now());
+                ask(kept_in, &row, &keys(&party)?, new, now).await?
+            }
+        };
         print_json(&json!({ "request": request }))
     }
 }

@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::print_json;
-use crate::api::{self, Api, Bounds, OperatorToken, Origins};
-use crate::config::CONFIG_FILE;
+use super::{print_json, researcher};
+use crate::api::{self, Announced, Announcement, Api, Bounds, OperatorToken, Origins};
+use crate::config::{CONFIG_FILE, Role};
+use crate::custodian::Custodian;
 use crate::node_process;
 use crate::party::Party;
 use crate::seams::system_random;
@@ -89,6 +90,7 @@ impl Up {
 struct Door {
     listener: TcpListener,
     address: String,
+    _announcement: Announcement,
     api: Arc<Api>,
     bounds: Bounds,
     tls: Option<TlsAcceptor>,
@@ -107,15 +109,26 @@ impl Door {
         let origins = Origins::of(listens, config);
         let staff = config.staff.clone();
         let bounds = Bounds::of(config);
-        let api = Api::new(party.pipeline()?, token, staff, origins, bounds);
+        let mut api = Api::new(party.pipeline()?, token, staff, origins, bounds);
+        match party.config.role {
+            Role::Custodian => api = api.with_custodian(Custodian::of(party)?),
+            Role::Recipient => api = api.with_recipient(researcher::keys(party)?),
+            Role::Patient => {}
+        }
         let tls = config.tls.as_ref().map(api::acceptor).transpose()?;
         // By TLS it is known by the name of its certificate alone.
         let address = match (&tls, &config.origin) {
             (Some(_), Some(origin)) => origin.clone(),
             _ => format!("http://{listens}"),
         };
+        let announced = Announced {
+            address: address.parse()?,
+            listens,
+        };
+        let announcement = announced.announce(&party.home);
         Ok(Some(Self {
             address,
+            _announcement: announcement.context("api.json in the home cannot be written")?,
             listener,
             api: Arc::new(api),
             bounds,

@@ -56,7 +56,7 @@ pub use names::{
     ApplicationId, BlobId, ChangeDigest, Cursor, EntryKey, EntryKind, GroupId, NamespaceId,
     PageLimit, StateHash,
 };
-pub use node::{CalimeroNode, Installed, OpenedCircle};
+pub use node::{CalimeroNode, Groups, Installed, OpenedCircle};
 pub use silence::Silence;
 pub use walk::{
     ChangeWalk, all_changes, all_consents, all_log, all_receipts, all_records, all_releases,

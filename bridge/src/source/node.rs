@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -65,6 +66,27 @@ pub struct OpenedCircle {
     pub application: ApplicationId,
     /// Its version, by content.
     pub bytecode: BlobId,
+}
+
+/// What the admin of a party's groups does; a node, or a test's stand-in for one.
+#[async_trait]
+pub trait Groups: Send + Sync {
+    /// See [`CalimeroNode::create_namespace`].
+    async fn create_namespace(&self, wasm: &Path) -> SourceResult<NamespaceId>;
+
+    /// See [`CalimeroNode::create_circle`].
+    async fn create_circle(
+        &self,
+        namespace: NamespaceId,
+        wasm: &Path,
+        pins: &CustodianPins,
+    ) -> SourceResult<OpenedCircle>;
+
+    /// See [`CalimeroNode::invite`].
+    async fn invite(&self, group: GroupId, expires_at: UnixSeconds) -> SourceResult<Value>;
+
+    /// See [`CalimeroNode::remove_member`].
+    async fn remove_member(&self, group: GroupId, member: MemberId) -> SourceResult<()>;
 }
 
 /// Most answers wrap what they say.
@@ -379,6 +401,30 @@ impl CalimeroNode {
         let path = format!("/admin-api/contexts/sync/{}", to_base58(&context.0));
         let _: Value = self.http.post(&path, &Value::Null).await?;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Groups for CalimeroNode {
+    async fn create_namespace(&self, wasm: &Path) -> SourceResult<NamespaceId> {
+        Self::create_namespace(self, wasm).await
+    }
+
+    async fn create_circle(
+        &self,
+        namespace: NamespaceId,
+        wasm: &Path,
+        pins: &CustodianPins,
+    ) -> SourceResult<OpenedCircle> {
+        Self::create_circle(self, namespace, wasm, pins).await
+    }
+
+    async fn invite(&self, group: GroupId, expires_at: UnixSeconds) -> SourceResult<Value> {
+        Self::invite(self, group, expires_at).await
+    }
+
+    async fn remove_member(&self, group: GroupId, member: MemberId) -> SourceResult<()> {
+        Self::remove_member(self, group, member).await
     }
 }
 

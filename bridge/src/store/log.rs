@@ -508,20 +508,20 @@ impl Store {
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
-        rows.iter()
-            .map(|row| {
-                let end = log_end(row)?;
-                Ok(Head {
-                    author_key: end.author_key,
-                    seq: end.seq,
-                    digest: end.digest,
-                    salt: read("a salt", row.try_get("salt")?)?,
-                    root: read("a root", row.try_get("root")?)?,
-                    proof: read_json("a proof", row.try_get("proof")?)?,
-                })
-            })
-            .collect()
+        rows.iter().map(head).collect()
     }
+}
+
+fn head(row: &SqliteRow) -> Result<Head, StoreError> {
+    let end = log_end(row)?;
+    Ok(Head {
+        author_key: end.author_key,
+        seq: end.seq,
+        digest: end.digest,
+        salt: read("a salt", row.try_get("salt")?)?,
+        root: read("a root", row.try_get("root")?)?,
+        proof: read_json("a proof", row.try_get("proof")?)?,
+    })
 }
 
 /// Has the logs of some authors published again, as part of a transaction: all of them, because

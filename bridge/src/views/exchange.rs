@@ -70,6 +70,7 @@ pub async fn requests(
 #[must_use]
 pub fn release(release: &Release) -> wire::Release {
     wire::Release {
+        entry: release.key.to_string(),
         request: release.request,
         logged_as: release.logged_as,
         record: release.what.record,

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use medsync_client::wire::{CheckedLog, LogCheck, LogLine};
+use medsync_client::wire::{CheckedLog, LogCheck, LogHead, LogLine};
 use medsync_protocol::audit::EntryDigest;
 use medsync_protocol::ids::UnixSeconds;
 
 use crate::audit::{NamedLog, Report, author};
-use crate::source::{CircleState, LogEntry};
+use crate::source::{CircleState, Head, LogEntry};
 use crate::store::circles::CircleRow;
 
 /// Where a page of entries ends: at the time and the digest of its last.
@@ -50,6 +50,19 @@ pub fn line(state: Option<&CircleState>, kept: LogEntry) -> LogLine {
         prev: entry.prev,
         salt: entry.salt,
         signature: kept.signature,
+    }
+}
+
+/// A place of a log in a batch.
+#[must_use]
+pub fn head(head: Head) -> LogHead {
+    LogHead {
+        author_key: head.author_key,
+        seq: head.seq,
+        digest: head.digest,
+        salt: head.salt,
+        root: head.root,
+        proof: head.proof,
     }
 }
 

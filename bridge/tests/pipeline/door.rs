@@ -1,6 +1,7 @@
 //! The API on a socket, as programs and pages meet it.
 
 mod crowd;
+mod custody;
 mod events;
 mod logins;
 mod reads;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::custodian::{FakeGroups, custodian};
 use super::{START, World, row, world};
 
 const NOW: UnixSeconds = UnixSeconds(START);
@@ -109,10 +111,26 @@ impl Door {
         Self::known_by(origin, pipeline, (None, BOUNDS)).await
     }
 
+    /// The door of a hospital, whose node is the admin of its groups.
+    async fn of_hospital(world: &World, groups: &FakeGroups) -> Self {
+        let custodian = custodian(world, groups);
+        let has = |api: Api| api.with_custodian(custodian);
+        Self::with(None, &world.pipeline, (None, BOUNDS), has).await
+    }
+
     async fn known_by(
         origin: Option<&str>,
         pipeline: &Pipeline,
+        how: (Option<TlsAcceptor>, Bounds),
+    ) -> Self {
+        Self::with(origin, pipeline, how, |api| api).await
+    }
+
+    async fn with(
+        origin: Option<&str>,
+        pipeline: &Pipeline,
         (tls, bounds): (Option<TlsAcceptor>, Bounds),
+        has: impl FnOnce(Api) -> Api,
     ) -> Self {
         // Who enrolled is known once that was read.
         ingest::ingest_all(pipeline).await.expect("read");
@@ -131,7 +149,7 @@ impl Door {
             login_key: staff().public_key(),
         };
         let api = Api::new(pipeline.clone(), token, vec![works_here], origins, bounds);
-        let api = Arc::new(api);
+        let api = Arc::new(has(api));
         let (stop, stopped) = watch::channel(false);
         let (watched, router) = (Arc::clone(&api), router(&api));
         let served = tokio::spawn(async move {

@@ -1,14 +1,13 @@
 //! Imports into circles that are full, and of homes that were restored.
 
-use medsync::config::Role;
-use medsync::import::{Imported, import};
 use medsync::source::Circle;
+use medsync_client::wire::Imported;
 use medsync_protocol::audit::{Body, RecordRef};
 use medsync_protocol::ids::{RecordId, UnixSeconds};
 
 use super::access::hostile::said_elsewhere;
 use super::circle::{CONTEXT, Refuses};
-use super::writes::party::party;
+use super::custodian::import;
 use super::{START, World, patient, world};
 
 /// Imports one Observation of this id and status.
@@ -18,10 +17,7 @@ async fn imported(world: &World, id: &str, status: &str, are_new: bool) -> Impor
         "type": "collection",
         "entry": [{"resource": {"resourceType": "Observation", "id": id, "status": status}}],
     });
-    let file = world.home.path().join("bundle.json");
-    std::fs::write(&file, bundle.to_string()).expect("written");
-    let party = party(world, Role::Custodian);
-    let report = import(&party, CONTEXT, &file, are_new, &|_, _| ()).await;
+    let report = import(world, &bundle.to_string(), are_new).await;
     let mut lines = report.expect("a bundle");
     lines.pop().expect("a line").outcome
 }

@@ -7,6 +7,7 @@
 mod access;
 mod chain;
 mod circle;
+mod custodian;
 mod devices;
 mod door;
 mod endpoints;

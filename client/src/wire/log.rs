@@ -3,6 +3,7 @@
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind, Seq};
 use medsync_protocol::ids::{ContextId, Salt, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, Signature};
+use medsync_protocol::tree::{Proof, Root};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,6 +46,39 @@ pub struct LogLine {
 pub struct LogPage {
     /// Every entry that was ever seen, the latest first.
     pub entries: Vec<LogLine>,
+    /// What the next page comes after; nothing on the last.
+    pub next: Option<String>,
+}
+
+/// Up to which entry a log is in a batch, and where. Since when the batch is on chain, and by whom,
+/// the chain says under its root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogHead {
+    /// Whose log.
+    #[schema(value_type = String)]
+    pub author_key: PublicKey,
+    /// The number of the last entry.
+    #[schema(value_type = u64)]
+    pub seq: Seq,
+    /// Its digest.
+    #[schema(value_type = String)]
+    pub digest: EntryDigest,
+    /// What hides it.
+    #[schema(value_type = String)]
+    pub salt: Salt,
+    /// The batch's root.
+    #[schema(value_type = String)]
+    pub root: Root,
+    /// The path from the head's leaf to the root.
+    #[schema(value_type = Object)]
+    pub proof: Proof,
+}
+
+/// Places of the logs of a circle or exchange in batches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogHeadPage {
+    /// In the order of their leaves.
+    pub heads: Vec<LogHead>,
     /// What the next page comes after; nothing on the last.
     pub next: Option<String>,
 }

@@ -40,6 +40,25 @@ pub struct RecordPage {
     pub next: Option<String>,
 }
 
+/// A sealed record with its payload: whoever holds the patient's key opens it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SealedRecord {
+    /// What is said of it.
+    pub record: Record,
+    /// The encrypted resource, or the encrypted list of its parts, in base64; nothing while it has
+    /// not arrived.
+    pub payload: Option<String>,
+    /// The record's key, sealed to the patient, in base64.
+    pub key_for_patient: String,
+}
+
+/// A sealed part of a large payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SealedPart {
+    /// The part in base64.
+    pub part: String,
+}
+
 /// What somebody would ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

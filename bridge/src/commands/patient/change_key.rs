@@ -15,7 +15,6 @@ use serde_json::json;
 
 use super::devices::check_patient;
 use super::{KEY_FILE, own_circle, passphrase};
-use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::keys::PatientKeys;
@@ -98,7 +97,7 @@ impl ChangeKey {
             new_key: change.new_key,
             seq: change.seq,
         };
-        log_once(&party, context, &keys.author, &says).await?;
+        party.say_once(context, &keys.author, &says).await?;
         next_files.use_next()?;
         let member_of = |left: &NotAdmitted| left.device.admission.member;
         let out: BTreeSet<MemberId> = left.iter().map(member_of).collect();

@@ -14,7 +14,6 @@ use medsync_protocol::terms::{TERMS_VERSION, Terms};
 use super::devices::deciding;
 use super::terms::Rules;
 use super::{open_keys, own_circle};
-use crate::commands::join::log_once;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::files;
@@ -114,7 +113,9 @@ impl Grant {
             .await
             .with_context(again)?;
         let consent = granted.commitment;
-        log_once(party, context, &keys.author, &Body::Granted { consent }).await?;
+        party
+            .say_once(context, &keys.author, &Body::Granted { consent })
+            .await?;
         let replaced = match self.replaces {
             // Run again with the same --request this goes on where it was.
             Some(old) => Some(revoke(party, keys, context, old, Some(consent)).await?),
@@ -262,7 +263,7 @@ async fn revoke(
         handle,
         replaced_by,
     };
-    let logged = log_once(party, context, &keys.author, &says).await;
+    let logged = party.say_once(context, &keys.author, &says).await;
     let registry = party.config.chain.registry();
     Ok(serde_json::json!({
         "consent": consent,
@@ -304,7 +305,7 @@ impl Decline {
             purposes: CodeSet::collect(self.purpose).context("--purpose")?,
             reason: self.reason,
         };
-        let declined = log_once(&party, context, &keys.author, &says).await?;
+        let declined = party.say_once(context, &keys.author, &says).await?;
         print_json(&serde_json::json!({ "declined": declined }))
     }
 }

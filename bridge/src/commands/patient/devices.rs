@@ -17,7 +17,6 @@ use serde_json::json;
 
 use super::change_key::forget_next;
 use super::{KEY_FILE, own_circle, passphrase};
-use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::guard::ADMISSION_ENDED;
@@ -110,7 +109,7 @@ impl Admit {
             member: self.member,
             party_key: keys.patient.public_key(),
         };
-        log_once(&party, context, &keys.author, &says).await?;
+        party.say_once(context, &keys.author, &says).await?;
         let number = device.admission.device;
         print_json(&json!({
             "member": self.member,
@@ -193,7 +192,7 @@ pub(super) async fn enrol(
         member: row.member,
         party_key,
     };
-    log_once(party, context, &keys.author, &says).await?;
+    party.say_once(context, &keys.author, &says).await?;
     print_json(&json!({
         "party_key": party_key,
         "device": row.device,

@@ -32,7 +32,6 @@ use serde_json::{Value, json};
 use super::records::open_record;
 use super::{open_keys, own_circle};
 use crate::audit;
-use crate::commands::join::log_once;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::keys::PatientKeys;
@@ -135,7 +134,7 @@ impl Export {
                 records: some.to_vec(),
                 at: begun_at,
             };
-            log_once(&party, context, &keys.author, &says).await?;
+            party.say_once(context, &keys.author, &says).await?;
         }
         fs::rename(folder, &self.out)
             .with_context(|| format!("{} could not be named", self.out.display()))?;

@@ -3,10 +3,11 @@
 use medsync_protocol::audit::{EntryDigest, EntryKind};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
+use medsync_protocol::tree::Leaf;
 
 use super::super::{Store, StoreError, signed};
-use super::{LogFilter, entry};
-use crate::source::LogEntry;
+use super::{LogFilter, entry, head};
+use crate::source::{Head, LogEntry};
 
 impl Store {
     /// Entries of a context, by author and number.
@@ -118,5 +119,26 @@ impl Store {
         .fetch_all(&self.db)
         .await?;
         rows.iter().map(|row| entry(self, row)).collect()
+    }
+
+    /// The first few places of a context's logs in batches, after the leaf of the one before.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn heads_after(
+        &self,
+        context: ContextId,
+        after: Option<Leaf>,
+        len_max: u32,
+    ) -> Result<Vec<Head>, StoreError> {
+        let after = after.map(|leaf| leaf.to_string()).unwrap_or_default();
+        let query = "SELECT * FROM heads WHERE context = $1 AND leaf > $2 ORDER BY leaf LIMIT $3";
+        let rows = sqlx::query(query)
+            .bind(context.to_string())
+            .bind(after)
+            .bind(i64::from(len_max))
+            .fetch_all(&self.db)
+            .await?;
+        rows.iter().map(head).collect()
     }
 }

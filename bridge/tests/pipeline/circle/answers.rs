@@ -495,7 +495,8 @@ impl Circle for FakeCircle {
 
     async fn release(&self, key: EntryKey) -> SourceResult<FullRelease> {
         let state = self.state.lock().expect("one test");
-        let (release, payload) = state.releases[usize::from(key.0[0])].clone();
+        let named = state.releases.get(usize::from(key.0[0])).cloned();
+        let (release, payload) = named.ok_or_else(|| refused("release", "unknown_entry"))?;
         Ok(FullRelease {
             release,
             payload: Some(payload),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::access::{EXCHANGE, Study, researcher};
 use super::super::circle::{CONTEXT, FakeCircle, FakeCircles};
+use super::super::custodian::FakeGroups;
 use super::super::faults::Faults;
 use super::super::signed::consent;
 use super::super::{patient, row};
@@ -66,7 +67,7 @@ async fn hospital() -> (Study, Door) {
         .enter_circle(&other_row)
         .await
         .expect("entered");
-    let door = Door::over(&world.pipeline).await;
+    let door = Door::of_hospital(world, &FakeGroups::default()).await;
     (study, door)
 }
 
@@ -137,6 +138,13 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
     let consent = study.signed.commitment.to_string();
     let described: Value = door.json("/openapi.json").await;
     let everybody = everybody(&door).await;
+    let record = &door.json(&format!("/v1/circles/{CONTEXT}/records")).await["records"][0];
+    let release = &door.json(&format!("/v1/circles/{EXCHANGE}/releases")).await["releases"][0];
+    let names = [
+        ("{record}", record["record"].as_str().expect("a record")),
+        ("{entry}", release["entry"].as_str().expect("a release")),
+        ("{consent}", &consent),
+    ];
     let (mut asked, mut answered) = (0, 0);
     for (path, methods) in described["paths"].as_object().expect("paths") {
         for (method, said) in methods.as_object().expect("methods") {
@@ -146,7 +154,7 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
                 for_whom == "everybody",
                 "{path}"
             );
-            if for_whom == "everybody" || method == "delete" {
+            if for_whom == "everybody" || (method == "delete" && path == "/v1/session") {
                 continue;
             }
             let is_of_one = path.contains("{context}");
@@ -154,8 +162,10 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
             let contexts = [CONTEXT, EXCHANGE, OTHER];
             for context in contexts.into_iter().take(if is_of_one { 3 } else { 1 }) {
                 for who in &everybody {
-                    let at = path.replace("{context}", &context.to_string());
-                    let at = at.replace("{consent}", &consent);
+                    let mut at = path.replace("{context}", &context.to_string());
+                    for (place, name) in names {
+                        at = at.replace(place, name);
+                    }
                     let verb = method.to_uppercase().parse::<Method>().expect("a method");
                     let mut request = door.request(verb, &at);
                     if let Some(body) = body(path).filter(|_| method == "post") {
@@ -179,9 +189,11 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
                     }
                 }
             }
-            // What is written is not sound here; `door/writes` brings what is.
+            // What is written is not sound here; `door/writes` and `door/custody` bring what is.
+            // No import goes on, and nothing here has parts.
+            let is_absent = path.ends_with("{import}") || path.ends_with("{part}");
             assert!(
-                has_answered || method == "post",
+                has_answered || method != "get" || is_absent,
                 "{method} {path} answers nobody"
             );
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use medsync::api::acceptor;
 use medsync::config::TlsConfig;
+use medsync_client::wire::Caller;
+use medsync_client::{ClientError, Way};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
@@ -55,6 +57,28 @@ async fn it_speaks_tls_with_its_certificate_and_nothing_else() {
     assert_eq!(answer.status(), 200);
     assert!(reqwest::get(&url).await.is_err(), "nobody vouches for it");
     assert!(door.request(Method::GET, "/live").send().await.is_err());
+}
+
+#[tokio::test]
+async fn a_program_trusts_the_authority_that_it_is_told_and_no_rubbish() {
+    let certified = Certified::make();
+    let tls = acceptor(&certified.config).expect("a certificate and its key");
+    let door = Door::open_with(Some(tls)).await;
+    let pem = std::fs::read(&certified.config.certificate).expect("read");
+    let address = format!("https://localhost:{}", door.address.port());
+    let by = |authorities| {
+        let way = Way {
+            at: Some(door.address),
+            authorities,
+        };
+        ApiClient::by(address.parse().expect("an address"), way)
+    };
+    let told = by(&pem).expect("a client").with_token(&door.token());
+    assert_eq!(told.caller().await.expect("an answer"), Caller::Operator);
+    let untold = by(&[]).expect("a client").with_token(&door.token());
+    let unheard = untold.caller().await;
+    assert!(matches!(unheard, Err(ClientError::Unreachable(_))));
+    assert!(matches!(by(b"rubbish"), Err(ClientError::NoAuthority)));
 }
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! A hospital's commands: an exchange is opened, a bundle imported, a record erased, a pool begun
 //! and ended, an exchange let go on for another key.
 
-use medsync::commands::hospital::erase_records;
-use medsync::config::Role;
-use medsync::import::{Imported, Line, import};
 use medsync::pipeline::Pipeline;
 use medsync::seams::Clock;
 use medsync::source::{Circle, Record};
 use medsync::store::circles::CircleRow;
+use medsync_client::wire::{ExpectedRecipient, ImportLine, Imported, NewErasure};
 use medsync_protocol::audit::{Body, RecordRef};
 use medsync_protocol::ids::RecordId;
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealSecret, SealedFor};
@@ -16,11 +14,11 @@ use medsync_protocol::signature::SecretKey;
 use super::super::access::{
     EXCHANGE, at_rest, exchange_row, files_of, holds, researcher, sealed_key,
 };
-use super::super::circle::{CONTEXT, custodian_author};
+use super::super::circle::CONTEXT;
+use super::super::custodian::{FakeGroups, custodian, import};
 use super::super::faults::{Faults, Plan};
 use super::super::tickets::{pool, pool_id};
 use super::super::{World, consent, patient, registry, world};
-use super::party::party;
 use super::{Day, again, anchored_in, rounds};
 
 const BUNDLE: &str = r#"{"resourceType":"Bundle","type":"collection","entry":[
@@ -53,8 +51,12 @@ impl Day for Hospital {
         let erased = world.circle.all_records()[0].record;
         let key = sealed_key(world.home.path(), erased).await;
         again(&mut world, async |world| {
-            let (party, author) = (party(world, Role::Custodian), custodian_author());
-            erase_records(&party, &author, CONTEXT, Some(erased)).await
+            let custodian = custodian(world, &FakeGroups::default());
+            let erasure = NewErasure {
+                record: Some(erased),
+                all: false,
+            };
+            Ok(custodian.erase(CONTEXT, erasure).await?)
         })
         .await;
         rounds(&mut world, 3).await;
@@ -115,7 +117,8 @@ impl Day for Hospital {
     }
 }
 
-/// Opens an exchange for a key that its recipient does not have; what the command does last.
+/// Opens an exchange for a key that its recipient does not have: by its last step, as often as it
+/// takes, since the node here has the exchange already.
 async fn open_exchange(world: &mut World) {
     let opened = CircleRow {
         recipient_key: Some(another().public_key()),
@@ -133,27 +136,24 @@ async fn go_on_for_another_key(world: &mut World) {
     assert!(row.alarm.is_some_and(|why| why.contains("its key is")));
     let key = researcher().public_key();
     again(world, async |world| {
-        let store = &world.pipeline.store;
-        Ok(store.expect_recipient(EXCHANGE, key).await?)
+        let custodian = custodian(world, &FakeGroups::default());
+        let expected = ExpectedRecipient { key };
+        Ok(custodian.expect_recipient(EXCHANGE, expected).await?)
     })
     .await;
     again(world, async |world| {
-        Ok(party(world, Role::Custodian).resume(EXCHANGE).await?)
+        let custodian = custodian(world, &FakeGroups::default());
+        Ok(custodian.resume(EXCHANGE).await?)
     })
     .await;
 }
 
 /// A second import finds everything there.
 async fn import_twice(world: &mut World) {
-    let file = world.home.path().join("bundle.json");
-    std::fs::write(&file, BUNDLE).expect("written");
     for _ in 0..2 {
-        let report = again(world, async |world| {
-            let party = party(world, Role::Custodian);
-            import(&party, CONTEXT, &file, false, &|_, _| ()).await
-        });
+        let report = again(world, async |world| import(world, BUNDLE, false).await);
         let report = report.await;
-        let is_there = |line: &Line| !matches!(line.outcome, Imported::Refused(_));
+        let is_there = |line: &ImportLine| !matches!(line.outcome, Imported::Refused(_));
         assert!(report.iter().all(is_there), "{report:?}");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use clap::Parser;
-use medsync::commands::{Cli, Command, researcher as commands};
-use medsync::config::Role;
-use medsync::daemon;
 use medsync::keys::ResearcherKeys;
 use medsync::pipeline::{Pipeline, ingest};
+use medsync::seams::Clock;
+use medsync::{asking, daemon};
+use medsync_client::wire::NewRequest;
 use medsync_protocol::audit::{Body, EntryDigest, EntryKind as Kind};
+use medsync_protocol::codes::Code;
 use medsync_protocol::seal::SealSecret;
 
 use super::super::access::{
@@ -17,7 +17,7 @@ use super::super::access::{
 use super::super::circle::FakeCircles;
 use super::super::faults::{Faults, Plan};
 use super::super::{World, revocation_of};
-use super::party::{beside, party};
+use super::party::beside;
 use super::{Day, again, anchored_in};
 
 /// What came of it.
@@ -109,25 +109,19 @@ fn keys() -> ResearcherKeys {
 
 /// Asks for everything of the one patient.
 async fn ask(study: &Study, home: &mut World) {
-    let patient = study.exchange.shared_receipts()[0].patient.to_string();
-    let folder = home.home.path().display().to_string();
-    let words = [
-        ["medsync", "researcher"],
-        ["request", "--reason=a study"],
-        ["--home", &folder],
-        ["--patient", &patient],
-        ["--purpose", "act|HRESCH"],
-        ["--class", "types|Observation"],
-    ];
+    let new = NewRequest {
+        patient: study.exchange.shared_receipts()[0].patient,
+        purposes: vec![Code::new("act", "HRESCH")],
+        classes: vec![Code::new("types", "Observation")],
+        understood: Vec::new(),
+        reason: "a study".into(),
+        break_glass: false,
+    };
     again(home, async |home| {
-        let parsed = Cli::try_parse_from(words.as_flattened())?;
-        let Command::Researcher(commands::Researcher::Request(command)) = parsed.command else {
-            panic!("another command");
-        };
-        let row = home.pipeline.store.circle(EXCHANGE).await?;
-        command
-            .ask(&party(home, Role::Recipient), &row, &keys())
-            .await
+        let (pipeline, now) = (&home.pipeline, home.clock.now());
+        let row = pipeline.store.circle(EXCHANGE).await?;
+        let kept_in = (&pipeline.store, &*pipeline.circles);
+        Ok(asking::ask(kept_in, &row, &keys(), new.clone(), now).await?)
     })
     .await;
 }

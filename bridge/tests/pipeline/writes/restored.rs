@@ -4,18 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use medsync::backup::{backup, restore_with};
-use medsync::commands::hospital::erase_records;
-use medsync::config::Role;
 use medsync::pipeline::Pipeline;
 use medsync::seams::Clock;
+use medsync_client::wire::NewErasure;
 use medsync_protocol::audit::EntryKind as Kind;
 
 use super::super::access::records::{add_record, first_version};
 use super::super::access::{files_of, holds, sealed_key};
-use super::super::circle::{CONTEXT, custodian_author};
+use super::super::circle::CONTEXT;
+use super::super::custodian::{FakeGroups, custodian};
 use super::super::faults::{Fault, Faults, Plan};
 use super::super::{SETTLED_S, World, consent, folder, patient, revocation_of, secret, world};
-use super::party::party;
 use super::{Day, RUNS_MAX, anchored_in, rounds};
 
 /// What came of it.
@@ -51,10 +50,14 @@ impl Day for Restored {
         let revocation = revocation_of(&consent(0).1);
         world.circle.add_revocation(revocation);
         rounds(&mut world, 4).await;
-        let (hospital, author) = (party(&world, Role::Custodian), custodian_author());
-        let record = Some(first_version(1).record);
-        let done = erase_records(&hospital, &author, CONTEXT, record).await;
-        assert_eq!(done.expect("erased").0, 1);
+        let erasure = NewErasure {
+            record: Some(first_version(1).record),
+            all: false,
+        };
+        let hospital = custodian(&world, &FakeGroups::default());
+        let done = hospital.erase(CONTEXT, erasure).await;
+        assert_eq!(done.expect("erased").keys_destroyed, 1);
+        drop(hospital);
         rounds(&mut world, 3).await;
         store.close().await;
         world.home = folder();
