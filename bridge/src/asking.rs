@@ -2,7 +2,7 @@
 
 use medsync_client::wire::NewRequest;
 use medsync_protocol::audit::{Body, EntryDigest, Requested};
-use medsync_protocol::codes::{Code, CodeError, CodeSet};
+use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::seal::SealSecret;
 
@@ -38,7 +38,7 @@ pub enum AskError {
 
 fn codes(what: &str, named: Vec<Code>) -> Result<CodeSet, AskError> {
     let set = CodeSet::collect(named);
-    set.map_err(|error: CodeError| AskError::Wrong(format!("{what}: {error}")))
+    set.map_err(|error| AskError::Wrong(format!("{what}: {error}")))
 }
 
 /// Asks for a patient's records in an exchange, in the recipient's name.

@@ -12,7 +12,7 @@ use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
     Anchorer, ClassHash, ContextId, ContextKind, MemberId, Sha256Digest, UnixSeconds,
 };
-use medsync_protocol::seal::SealError;
+use medsync_protocol::seal::{PartsError, SealError};
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
 
@@ -76,6 +76,9 @@ pub enum CustodianError {
     /// A record could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A large payload could not be cut.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// The log could not be read.
     #[error(transparent)]
     Audit(#[from] AuditError),

@@ -206,8 +206,8 @@ pub(super) async fn remove(
     done.await.map(|()| StatusCode::NO_CONTENT)
 }
 
-/// Destroys the hospital's keys to a record, or to all of a circle, and says so in its log. There is
-/// no way back. The patient's own keys go on.
+/// Destroys the hospital's keys to a record, or to all of a circle, and says so in its log. There
+/// is no way back. The patient's own keys go on.
 #[utoipa::path(
     post,
     path = "/v1/circles/{context}/erasures",

@@ -1,4 +1,4 @@
-//! Imports of FHIR bundles: one at a time, with a report per resource that is read while it goes on.
+//! Imports of FHIR bundles: one at a time, with a report per resource that is read meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -143,8 +143,8 @@ pub(super) struct Importing {
     not_erased: bool,
 }
 
-/// Begins to import a FHIR R4 bundle, of at most 16 MiB, into a circle. The same bundle again writes
-/// nothing twice. One import goes on at a time.
+/// Begins to import a FHIR R4 bundle, of at most 16 MiB, into a circle. The same bundle again
+/// writes nothing twice. One import goes on at a time.
 #[utoipa::path(
     post,
     path = "/v1/circles/{context}/imports",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 use medsync_client::wire::{Imported, Invited, NewCircle, NewErasure};
 use medsync_protocol::ids::{ContextId, ContractAddress, MemberId, RecordId};
 use medsync_protocol::signature::PublicKey;
@@ -55,7 +56,7 @@ pub enum Hospital {
         #[arg(long)]
         out: PathBuf,
         /// How many hours a new one holds.
-        #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX))]
+        #[arg(long, default_value_t = 72, value_parser = hours())]
         hours: u64,
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
@@ -107,6 +108,10 @@ pub enum Hospital {
     Status(Status),
 }
 
+fn hours() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=HOURS_MAX)
+}
+
 /// Set up a hospital's home.
 #[derive(Debug, clap::Args)]
 pub struct Init {
@@ -146,7 +151,7 @@ pub struct Open {
     #[arg(long)]
     out: PathBuf,
     /// How many hours the invitation holds.
-    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX))]
+    #[arg(long, default_value_t = 72, value_parser = hours())]
     hours: u64,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use medsync_protocol::audit::{Body, EntryDigest};
+use medsync_protocol::audit::Body;
 use medsync_protocol::ids::{ContextId, ContextKind, MemberId, SealKey};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::DeviceNumber;
@@ -12,10 +12,9 @@ use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::print_json;
 use crate::audit;
-use crate::guard::{self, admitted, difference, take_key_changes};
+use crate::guard::{admitted, difference, take_key_changes};
 use crate::invitation::{Invitation, InvitationError};
 use crate::party::Party;
-use crate::seams::system_random;
 use crate::source::{Circle, CircleState};
 use crate::store::circles::CircleRow;
 

@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use medsync_protocol::audit::{Body, EntryDigest, EntryKind, Pseudonym, Requested};
-use medsync_protocol::codes::{Code, CodeSet};
+use medsync_client::wire::NewRequest;
+use medsync_protocol::audit::{Body, EntryDigest, EntryKind, Pseudonym};
+use medsync_protocol::codes::Code;
 use medsync_protocol::ids::{Anchorer, ContextId, ContextKind};
-use medsync_protocol::seal::SealSecret;
 use serde_json::json;
 use url::Url;
 
 use super::init::{UpParts, absolute, chain};
 use super::join::{self, Bring, enrol, join};
+use super::running::daemon_of;
 use super::verify::code;
 use super::{Home, print_json};
+use crate::access::Turns;
 use crate::access::recipient::{Opened, Recipient};
-use crate::access::{Turns, break_glass_code};
+use crate::asking::ask;
 use crate::at_rest::HomeSecret;
 use crate::chain::Deployment;
 use crate::config::{
@@ -28,7 +30,7 @@ use crate::files::{self, FileError};
 use crate::invitation::Invitation;
 use crate::keys::{KeyError, ResearcherKeys, read_or_create};
 use crate::party::Party;
-use crate::seams::{random_bytes, system_random};
+use crate::seams::system_random;
 use crate::source::{LogEntry, all_receipts};
 use crate::store::circles::CircleRow;
 use crate::store::log::LogFilter;

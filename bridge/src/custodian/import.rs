@@ -118,8 +118,8 @@ impl Custodian {
             ));
         }
         let mut known = self.store.record(context, key).await?;
-        // Planned and not known to be written: the circle says which, also if the resource is another
-        // by now.
+        // Planned and not known to be written: the circle says which, also if the resource is
+        // another by now.
         if let Some(row) = known.as_mut().filter(|row| !row.is_written) {
             match version_there(context, circle, row).await? {
                 There::Nothing => {}
@@ -172,7 +172,7 @@ impl Custodian {
                     self.store.record_written(context, key, now).await?;
                     return Ok(Imported::Written);
                 }
-                // Written by this custodian before its home was restored: there is no key to it here.
+                // Written by this custodian before its home was restored: without a key here.
                 Err(error) if error.refusal() == Some("record_version") => {
                     row = RecordRow {
                         version: RecordVersion(row.version.0 + 1),
@@ -180,7 +180,8 @@ impl Custodian {
                         ..row
                     };
                 }
-                // A record of another name has another place; what has the name of before is withheld.
+                // A record of another name has another place; what has the name of before is
+                // withheld.
                 Err(error) if error.refusal() == Some("full") => {
                     row = RecordRow {
                         payload,

@@ -110,7 +110,7 @@ impl Circles for FakeCircles {
     }
 }
 
-fn broken(call: &str) -> SourceError {
+pub(super) fn broken(call: &str) -> SourceError {
     SourceError::Unreachable {
         call: call.into(),
         reason: "a fault of the test".into(),

@@ -8,15 +8,13 @@ use medsync::config::Role;
 use medsync::custodian::{Custodian, Progress};
 use medsync::fhir::parse_bundle;
 use medsync::keys::CustodianKeys;
-use medsync::source::{
-    CustodianPins, GroupId, Groups, NamespaceId, OpenedCircle, SourceError, SourceResult,
-};
+use medsync::source::{CustodianPins, GroupId, Groups, NamespaceId, OpenedCircle, SourceResult};
 use medsync_client::wire::ImportLine;
 use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use medsync_protocol::seal::SealSecret;
 use serde_json::{Value, json};
 
-use super::circle::{CONTEXT, CUSTODIAN, custodian_author};
+use super::circle::{CONTEXT, CUSTODIAN, broken, custodian_author};
 use super::writes::party::party;
 use super::{World, anchorer, row};
 
@@ -42,7 +40,7 @@ impl FakeGroups {
     fn did(&self) -> SourceResult<std::sync::MutexGuard<'_, Did>> {
         let did = self.did.lock().expect("no panic");
         if did.is_down {
-            return Err(SourceError::NotReady("the node is down".into()));
+            return Err(broken("groups"));
         }
         Ok(did)
     }

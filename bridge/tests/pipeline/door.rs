@@ -1,5 +1,6 @@
 //! The API on a socket, as programs and pages meet it.
 
+mod addresses;
 mod crowd;
 mod custody;
 mod events;
@@ -14,14 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::Body;
-use axum::http::Request;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use medsync::api::{
-    Api, Bounds, OperatorToken, Origins, Peer, TOKEN_FILE, description, router, serve,
-    watch_circles,
+    Api, Bounds, OperatorToken, Origins, TOKEN_FILE, description, router, serve, watch_circles,
 };
 use medsync::config::{ApiConfig, StaffConfig};
 use medsync::pipeline::{Pipeline, ingest};
@@ -315,51 +310,6 @@ async fn all_are_closed(streams: Vec<TcpStream>) {
         assert!(closed.is_ok(), "it was left open");
         assert!(!heard.starts_with(b"HTTP/1.1 200"));
     }
-}
-
-/// How the API answers somebody who connects from an address.
-async fn status_for(door: &Door, address: &str, method: Method, path: &str) -> u16 {
-    let peer = Peer::at(address.parse().expect("an address"));
-    let service = TowerToHyperService::new(router(&door.api).layer(Extension(peer)));
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "localhost")
-        .header(AUTHORIZATION, format!("Bearer {}", door.token()))
-        .body(Body::empty());
-    let answer = service.call(request.expect("a request")).await;
-    answer.expect("an answer").status().as_u16()
-}
-
-#[tokio::test]
-async fn hostile_address_has_its_share_of_requests_and_no_operators_token() {
-    let door = Door::open().await;
-    for (address, status) in [("127.0.0.1", 200), ("192.0.2.9", 401)] {
-        let answered = status_for(&door, address, Method::GET, "/metrics").await;
-        assert_eq!(answered, status, "{address}");
-    }
-    let challenges = async |address, count| {
-        let mut taken = 0;
-        for _ in 0..count {
-            let status = status_for(&door, address, Method::POST, "/v1/challenges").await;
-            taken += usize::from(status == 201);
-        }
-        taken
-    };
-    // A quarter of 60 at once, and what comes back meanwhile.
-    assert!((15..25).contains(&challenges("192.0.2.1", 30).await));
-    assert_eq!(challenges("192.0.2.2", 5).await, 5, "others have theirs");
-    let mut refused = 0;
-    for _ in 0..150 {
-        let status = status_for(&door, "192.0.2.3", Method::GET, "/live").await;
-        refused += usize::from(status == 429);
-    }
-    assert!(
-        (1..=50).contains(&refused),
-        "a quarter of 400 at once: {refused}"
-    );
-    let other = status_for(&door, "192.0.2.4", Method::GET, "/live").await;
-    assert_eq!(other, 200);
 }
 
 #[tokio::test]

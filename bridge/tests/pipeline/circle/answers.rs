@@ -3,7 +3,7 @@
 use super::super::faults::Fault;
 use super::super::{anchorer, patient, registry};
 use super::{
-    CUSTODIAN, FakeCircle, Refuses, broken, custodian_author, enrolled, recovery, refusal,
+    CUSTODIAN, FakeCircle, Refuses, broken, custodian_author, enrolled, recovery, refusal, refused,
 };
 use async_trait::async_trait;
 use medsync::source::{
@@ -289,7 +289,7 @@ impl Circle for FakeCircle {
                 && there.key_for_custodian != record.key_for_custodian
         };
         if self.all_records().iter().any(is_another) {
-            return Err(super::refused("put_record", "record_version"));
+            return Err(refused("put_record", "record_version"));
         }
         let written = self.take_record(record);
         fault.map_or(Ok(written), |_| Err(broken("put_record")))
