@@ -4,6 +4,7 @@ use medsync_protocol::audit::{EntryDigest, EntryKind};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 
+use super::super::db::query;
 use super::super::{Store, StoreError, signed};
 use super::{LogFilter, entry};
 use crate::source::LogEntry;
@@ -19,7 +20,7 @@ impl Store {
         filter: &LogFilter,
     ) -> Result<Vec<LogEntry>, StoreError> {
         // With a kind, its index is used.
-        let query = match filter.kind {
+        let statement = match filter.kind {
             Some(_) => {
                 "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
                  AND kind = $3 AND at >= $4 ORDER BY author_key, seq, seen_at"
@@ -29,7 +30,7 @@ impl Store {
                  AND $3 IS NULL AND at >= $4 ORDER BY author_key, seq, seen_at"
             }
         };
-        let rows = sqlx::query(query)
+        let rows = query(statement)
             .bind(context.to_string())
             .bind(filter.author_key.map(|key| key.to_string()))
             .bind(filter.kind)
@@ -54,7 +55,7 @@ impl Store {
         let (at, digest) = before.map_or((None, None), |(at, digest)| {
             (Some(signed(at.0)), Some(digest.to_string()))
         });
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
              AND ($3 IS NULL OR kind = $3) AND at >= $4 \
              AND ($5 IS NULL OR at < $5 OR (at = $5 AND digest < $6)) \
@@ -82,7 +83,7 @@ impl Store {
         after: Option<EntryDigest>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE context = $1 AND kind = $2 AND digest > $3 \
              ORDER BY digest LIMIT $4",
         )
@@ -106,7 +107,7 @@ impl Store {
         author_key: Option<PublicKey>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE request = $1 AND context = $2 AND author_key <> $3 \
              AND ($4 IS NULL OR author_key = $4) ORDER BY author_key, seq, seen_at LIMIT $5",
         )
