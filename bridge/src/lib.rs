@@ -19,7 +19,7 @@
 //! | [`revoking`] | a revocation is kept first, then brought into its circle |
 //! | [`members`] | whom the patient admits, also when the patient's key changes |
 //! | [`chain`], [`source`] | Starknet, Calimero |
-//! | [`store`] | SQLite |
+//! | [`store`], [`lease`] | SQLite or PostgreSQL; which of several replicas does the work |
 //! | [`fhir`], [`import`] | bundles, and how they become sealed records |
 //! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
 //! | [`at_rest`] | the secret by which a home is sealed |
@@ -41,6 +41,7 @@ pub mod guard;
 pub mod import;
 pub mod invitation;
 pub mod keys;
+pub mod lease;
 pub mod members;
 pub mod node_process;
 pub mod parts;

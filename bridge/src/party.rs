@@ -14,6 +14,7 @@ use crate::config::{ANCHOR_KEY_FILE, AccountConfig, Config, ConfigError, REVOKE_
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::keys::{self, KeyError};
+use crate::lease::{Kept, Lease, Only};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
@@ -21,7 +22,7 @@ use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
 use crate::status::{last_round, runs};
 use crate::store::facts::BEHIND;
-use crate::store::{Store, StoreError};
+use crate::store::{HomeLock, PostgresUrl, Store, StoreError};
 
 /// The largest app that is installed, in bytes.
 const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -79,6 +80,24 @@ pub struct Party {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What keeps others from doing the same.
+#[derive(Debug)]
+pub enum Alone {
+    /// A lock on a file of the home.
+    InThisHome(HomeLock),
+    /// A lease of the store.
+    Leased(Kept),
+}
+
+impl Alone {
+    /// Lets others do it at once; so does dropping it, but a lease is then taken over later.
+    pub async fn end(self) {
+        if let Self::Leased(kept) = self {
+            kept.end().await;
+        }
+    }
+}
+
 impl Party {
     /// Reads the configuration and opens the store; asks nobody anything yet.
     ///
@@ -89,15 +108,40 @@ impl Party {
         let node = CalimeroNode::new(&config.node.api, &config.node.credential)?;
         let node = Arc::new(node);
         let secret = HomeSecret::of(home)?;
+        let store = match &config.store {
+            None => Store::open(home, &secret).await?,
+            Some(shared) => {
+                let url = PostgresUrl::read(&shared.postgres)?;
+                Store::open_shared(&url, &secret, None).await?
+            }
+        };
         Ok(Self {
             home: home.to_owned(),
-            store: Store::open(home, &secret).await?,
+            store,
             secret,
             circles: Arc::<CalimeroNode>::clone(&node),
             node,
             clock: Arc::new(SystemClock),
             config,
         })
+    }
+
+    /// Does alone what only one process may do at a time, until what is answered is dropped or
+    /// ended. Where replicas share the store, this party writes under a lease from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if another does it.
+    pub async fn alone(&mut self, only: Only) -> Result<Alone, StoreError> {
+        if !self.store.is_shared() {
+            let lock = match only {
+                Only::Daemon => HomeLock::of_daemon(&self.home),
+                Only::Records => HomeLock::of_records(&self.home),
+            };
+            return Ok(Alone::InThisHome(lock?));
+        }
+        let mut lease = Lease::new(&self.store, only);
+        self.store = lease.won_or_taken().await?;
+        Ok(Alone::Leased(Kept::of(lease)))
     }
 
     /// Makes sure that this clock was right when the daemon last looked; a daemon that does not run

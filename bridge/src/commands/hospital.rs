@@ -23,11 +23,11 @@ use crate::files;
 use crate::import::{Imported, import};
 use crate::invitation::{Invitation, Parts};
 use crate::keys::{CustodianKeys, KeyError, read_or_create};
+use crate::lease::Only;
 use crate::party::Party;
 use crate::seams::{random_key, system_random};
 use crate::source::{CustodianPins, NamespaceId};
 use crate::status;
-use crate::store::HomeLock;
 use crate::store::circles::CircleRow;
 
 const KEY_FILE: &str = "custodian-keys.json";
@@ -35,8 +35,10 @@ const NAMESPACE: &str = "namespace";
 
 mod exchange;
 mod pools;
+mod replicas;
 
 use self::exchange::{Exchange, Recipient};
+use self::replicas::MoveStore;
 
 /// What a hospital does.
 #[derive(Debug, Subcommand)]
@@ -69,6 +71,8 @@ pub enum Hospital {
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
     Import(Import),
+    /// Move the store into a PostgreSQL database, for several replicas.
+    MoveStore(MoveStore),
     /// Destroy the hospital's keys to a record, or to all of a circle, and say so in its log; there
     /// is no way back. The patient's own keys go on.
     Erase {
@@ -207,6 +211,7 @@ impl Hospital {
                 hours,
             } => write_invitation(&home, circle, &out, hours).await,
             Self::Import(import) => import.run().await,
+            Self::MoveStore(moved) => moved.run().await,
             Self::Erase {
                 home,
                 circle,
@@ -246,6 +251,7 @@ impl Init {
                 ..BatchConfig::default()
             },
             retention: RetentionConfig::default(),
+            store: None,
             api: self.parts.run.api()?,
         };
         let home = &self.home.home;
@@ -389,9 +395,9 @@ async fn namespace(party: &Party) -> anyhow::Result<NamespaceId> {
 
 impl Import {
     async fn run(self) -> anyhow::Result<()> {
-        let party = Party::open(&self.home.home).await?;
+        let mut party = Party::open(&self.home.home).await?;
         party.check_clock().await?;
-        let _alone = HomeLock::of_records(&self.home.home)?;
+        let alone = party.alone(Only::Records).await?;
         let bar = indicatif::ProgressBar::new(0);
         let are_new = self.not_erased;
         let report = import(
@@ -404,8 +410,10 @@ impl Import {
                 bar.set_position(done);
             },
         )
-        .await?;
+        .await;
+        alone.end().await;
         bar.finish_and_clear();
+        let report = report?;
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for line in &report {
             if self.json {
@@ -459,10 +467,12 @@ async fn remove(
 }
 
 async fn erase(home: &Home, circle: ContextId, record: Option<RecordId>) -> anyhow::Result<()> {
-    let party = Party::open(&home.home).await?;
-    let _alone = HomeLock::of_records(&home.home)?;
+    let mut party = Party::open(&home.home).await?;
+    let alone = party.alone(Only::Records).await?;
     let author = keys(&party)?.author;
-    let (destroyed, logged) = erase_records(&party, &author, circle, record).await?;
+    let erased = erase_records(&party, &author, circle, record).await;
+    alone.end().await;
+    let (destroyed, logged) = erased?;
     print_json(&serde_json::json!({ "keys_destroyed": destroyed, "logged": logged }))
 }
 
