@@ -1,5 +1,6 @@
 -- The store of one party's medsync. Felts and 32-byte values are texts in the protocol's one
--- spelling, times are unix seconds.
+-- spelling, times are unix seconds. SQLite and PostgreSQL read this file alike: there are three
+-- types, TEXT, BIGINT and BOOLEAN, and texts compare by their bytes.
 
 -- The circles and exchanges that this party is in, and what it pinned when it entered.
 CREATE TABLE circles (
@@ -107,7 +108,7 @@ CREATE TABLE consents (
     -- It is not sealed before: its circle did not have it any more; and how often that was.
     held_until BIGINT NOT NULL DEFAULT 0,
     holds BIGINT NOT NULL DEFAULT 0,
-    batch INTEGER,
+    batch BIGINT,
     position BIGINT,
     -- Its path there, where the batch's other leaves are not known: it was taken over from the circle.
     proof TEXT,
@@ -120,7 +121,7 @@ CREATE TABLE consents (
     -- When its circle heard that the batch is on chain, or is told next and after how many failures.
     told_at BIGINT,
     tell_after BIGINT NOT NULL DEFAULT 0,
-    tell_failures INTEGER NOT NULL DEFAULT 0,
+    tell_failures BIGINT NOT NULL DEFAULT 0,
     -- When it was heard that the recovery key replaced the key that had signed it; that stays.
     overruled_at BIGINT
 );
@@ -135,7 +136,7 @@ CREATE INDEX consents_unsure ON consents (context) WHERE place_is_unsure;
 
 -- Batches, in the order in which they move the anchorer's head.
 CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
+    id BIGINT NOT NULL PRIMARY KEY,
     root TEXT NOT NULL UNIQUE,
     leaf_count BIGINT NOT NULL,
     leaves TEXT NOT NULL,
@@ -201,7 +202,7 @@ CREATE TABLE records (
     context TEXT NOT NULL,
     local_key TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     payload_sha256 TEXT NOT NULL,
     written_at BIGINT,
     PRIMARY KEY (context, local_key)
@@ -212,7 +213,7 @@ CREATE TABLE records (
 CREATE TABLE record_keys (
     context TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     custodian_secret TEXT NOT NULL,
     -- The name that its resource has since, where there was no room for another version of this one.
     renamed TEXT,
@@ -242,7 +243,7 @@ CREATE TABLE log (
     -- Since when it may have vanished from its context again.
     missed_at BIGINT,
     -- The batch with the head that covers it.
-    head_batch INTEGER
+    head_batch BIGINT
 );
 CREATE INDEX log_by_number ON log (context, author_key, seq);
 CREATE INDEX log_by_time ON log (context, at, digest);
@@ -261,7 +262,7 @@ CREATE TABLE head_leaves (
     seq BIGINT NOT NULL,
     digest TEXT NOT NULL,
     salt TEXT NOT NULL,
-    batch INTEGER NOT NULL,
+    batch BIGINT NOT NULL,
     position BIGINT NOT NULL,
     PRIMARY KEY (batch, position)
 );
@@ -314,7 +315,7 @@ CREATE TABLE tickets (
     claim_until BIGINT NOT NULL,
     salt TEXT NOT NULL,
     issued_at BIGINT NOT NULL,
-    batch INTEGER,
+    batch BIGINT,
     position BIGINT,
     -- Read back from its circle by a store that was restored: of those a circle may have several.
     was_taken_over BOOLEAN NOT NULL DEFAULT FALSE,
@@ -361,7 +362,7 @@ CREATE TABLE pseudonyms (
 CREATE TABLE carried (
     exchange TEXT NOT NULL,
     commitment TEXT NOT NULL,
-    revocation_too INTEGER NOT NULL DEFAULT 0,
+    revocation_too BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (exchange, commitment)
 );
 
@@ -404,14 +405,14 @@ CREATE TABLE releases (
 CREATE TABLE handed_over (
     logged_as TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     PRIMARY KEY (logged_as, record, version)
 );
 -- How many parts of a large record an exchange has, while the release is under way.
 CREATE TABLE carried_parts (
     logged_as TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     parts BIGINT NOT NULL,
     PRIMARY KEY (logged_as, record, version)
 );
@@ -428,7 +429,7 @@ CREATE TABLE reply_keys (
 CREATE TABLE erased (
     context TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     erased_at BIGINT NOT NULL,
     logged_at BIGINT,
     PRIMARY KEY (context, record, version)
@@ -439,14 +440,14 @@ CREATE TABLE erased (
 CREATE TABLE seen_versions (
     context TEXT NOT NULL,
     record TEXT NOT NULL,
-    version INTEGER NOT NULL,
+    version BIGINT NOT NULL,
     entry_key TEXT NOT NULL,
     PRIMARY KEY (context, record, version)
 );
 
 -- What the command line asks the daemon to do on chain.
 CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY,
+    id BIGINT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     asked_at BIGINT NOT NULL,
@@ -459,3 +460,14 @@ CREATE TABLE facts (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 );
+
+-- Who does what only one process may do at a time, where several share this store. Whoever holds a
+-- lease moves its beat; whoever takes it over adds one to its epoch, by which what the one before
+-- still writes is known and refused.
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    beat BIGINT NOT NULL
+);
+INSERT INTO leases (name, holder, epoch, beat) VALUES ('daemon', '', 0, 0), ('records', '', 0, 0);

@@ -109,7 +109,13 @@ pub async fn backup(
     store.copy_to(&out.join(STORE)).await?;
     files::make_private(&out.join(STORE))?;
     held.insert(STORE.to_owned(), files::digest(&out.join(STORE))?);
+    // It leads into the store, which is here.
+    let url = Config::load(home).ok().and_then(|config| config.store);
+    let url = url.and_then(|store| fs::canonicalize(store.postgres).ok());
     for name in names_in(home)? {
+        if url.is_some() && fs::canonicalize(home.join(&name)).ok() == url {
+            continue;
+        }
         // The store's own files, locks, and drafts of files are nobody else's.
         let is_anothers = name.ends_with(".lock") || name.starts_with('.');
         if name.starts_with(STORE) || name == RESTORING || is_anothers {
@@ -201,13 +207,29 @@ pub async fn restore_with(
     noted?;
     // A home with a configuration is whole.
     if manifest.files.contains_key(CONFIG_FILE) {
-        files::copy_private(&from.join(CONFIG_FILE), &home.join(CONFIG_FILE))?;
+        restore_config(&from.join(CONFIG_FILE), home)?;
     }
     files::remove_file(&restoring)?;
     Ok(Restored {
         manifest,
         restored_at: restored_at?,
     })
+}
+
+/// Whatever store the home had that was backed up, that of the new one is a file in it: two homes
+/// never write into one database unless somebody wants that.
+fn restore_config(from: &Path, home: &Path) -> Result<(), BackupError> {
+    let bytes = files::read_bounded(from, MANIFEST_BYTES_MAX)?;
+    match Config::parse(from, &bytes) {
+        Ok(config) if config.store.is_some() => {
+            let config = Config {
+                store: None,
+                ..config
+            };
+            Ok(config.save(home)?)
+        }
+        _ => Ok(files::copy_private(from, &home.join(CONFIG_FILE))?),
+    }
 }
 
 /// The files of a folder, without folders.

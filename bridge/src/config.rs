@@ -182,6 +182,14 @@ impl Default for RetentionConfig {
     }
 }
 
+/// Where the store is that several replicas share; a custodian's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The file with the database's URL, and its password: for its owner alone.
+    pub postgres: PathBuf,
+}
+
 /// A party's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,6 +215,9 @@ pub struct Config {
     /// How long the store keeps what it needs no more.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// The store that replicas share; without it, it is a file in the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreConfig>,
     /// The HTTP API; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiConfig>,
@@ -310,6 +321,20 @@ impl Config {
                 }
             })?;
         }
+        config.check(path)
+    }
+
+    /// Reads the bytes of a file and makes sure that they fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`].
+    pub fn checked(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        Self::parse(path, bytes)?.check(path.to_owned())
+    }
+
+    /// Makes sure that what it says fits together.
+    fn check(self, path: PathBuf) -> Result<Self, ConfigError> {
+        let config = self;
         if config.chain.rpc.is_empty() {
             let why = "rpc names at least one endpoint".into();
             return Err(ConfigError::Malformed { path, why });
@@ -317,11 +342,30 @@ impl Config {
         if let Some(Err(why)) = config.api.as_ref().map(ApiConfig::check) {
             return Err(ConfigError::Malformed { path, why });
         }
+        if let Err(why) = config.check_store() {
+            return Err(ConfigError::Malformed { path, why });
+        }
         if !(1..=RETENTION_DAYS_MAX).contains(&config.retention.days) {
             let why = format!("retention.days is from 1 to {RETENTION_DAYS_MAX}");
             return Err(ConfigError::Malformed { path, why });
         }
         Ok(config)
+    }
+
+    /// Whether the store fits the rest.
+    fn check_store(&self) -> Result<(), String> {
+        if self.store.is_none() {
+            return Ok(());
+        }
+        if self.role != Role::Custodian {
+            return Err("store.postgres is a custodian's; leave [store] out".into());
+        }
+        if self.node.run.is_some() {
+            let why = "replicas that share a store share one node, which none of them starts: \
+                       leave [node.run] out and run the node by itself";
+            return Err(why.into());
+        }
+        Ok(())
     }
 
     /// Reads the bytes of a file, as it stands there; errors name it.
@@ -478,6 +522,25 @@ mod tests {
         let (folder, _) = write(&open.replace("127.0.0.1:2628", "0.0.0.0:2628"));
         let error = Config::load(folder.path()).expect_err("no TLS").to_string();
         assert!(error.contains("loopback"), "{error}");
+    }
+
+    #[test]
+    fn a_shared_store_is_a_custodians_whose_node_runs_by_itself() {
+        let text = include_str!("../examples/medsync.toml");
+        let shared = text.replace("# [store]\n# postgres", "[store]\npostgres");
+        assert_ne!(shared, text, "the example shows it");
+        let (folder, _) = write(&shared);
+        let error = Config::load(folder.path()).expect_err("it runs the node");
+        assert!(error.to_string().contains("[node.run]"), "{error}");
+        let (before, run) = shared.split_once("[node.run]").expect("a table");
+        let (_, after) = run.split_once("\n[chain]").expect("the next");
+        let alone = format!("{before}\n[chain]{after}");
+        let (folder, _) = write(&alone);
+        let config = Config::load(folder.path()).expect("a node of its own");
+        assert!(config.store.is_some());
+        let (folder, _) = write(&alone.replace("\"custodian\"", "\"patient\""));
+        let error = Config::load(folder.path()).expect_err("a patient's");
+        assert!(error.to_string().contains("custodian's"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use medsync_client::wire::{Erased, ExpectedRecipient, Invited, NewCircle, NewErasure};
 use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
-    Anchorer, ClassHash, ContextId, ContextKind, MemberId, Sha256Digest, UnixSeconds,
+    Anchorer, ClassHash, ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::seal::{PartsError, SealError};
 use medsync_protocol::secrets::DeviceNumber;
@@ -23,13 +23,14 @@ use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::invitation::{Invitation, InvitationError, Parts};
 use crate::keys::{CustodianKeys, KeyError};
+use crate::lease::{Alone, Only, alone};
 use crate::party::{Party, PartyError, WASM_BYTES_MAX};
 use crate::pipeline::PipelineError;
 use crate::saying::{SayError, say_once};
 use crate::seams::{Clock, random_key, system_random};
 use crate::source::{CustodianPins, Groups, NamespaceId, SourceError};
 use crate::store::circles::CircleRow;
-use crate::store::{HomeLock, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 mod import;
 mod pools;
@@ -336,11 +337,29 @@ impl Custodian {
         if erasure.record.is_some() == erasure.all {
             return wrong("name one record, or say all of the circle, and not both");
         }
-        let _alone = HomeLock::of_records(&self.home)?;
+        let (alone, only) = self.alone().await?;
+        let erased = alone.erase_alone(circle, erasure.record).await;
+        only.end().await;
+        erased
+    }
+
+    /// The same, as long as nobody else imports or erases.
+    async fn alone(&self) -> Done<(Self, Alone)> {
+        let (store, only) = alone((&self.store, &self.home), Only::Records).await?;
+        Ok((
+            Self {
+                store,
+                ..self.clone()
+            },
+            only,
+        ))
+    }
+
+    async fn erase_alone(&self, circle: ContextId, record: Option<RecordId>) -> Done<Erased> {
         let store = &self.store;
         store.circle(circle).await?;
         let now = self.clock.now();
-        let keys_destroyed = store.erase_records(circle, erasure.record, now).await?;
+        let keys_destroyed = store.erase_records(circle, record, now).await?;
         // Also what an earlier run destroyed and did not come to say.
         let unsaid = store.erased_records(circle, true).await?;
         let unsaid: Vec<RecordRef> = unsaid.into_iter().collect();

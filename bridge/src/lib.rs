@@ -21,7 +21,7 @@
 //! | [`custodian`] | what a hospital's people do: circles, invitations, imports, erasures, pools |
 //! | [`members`] | whom the patient admits, also when the patient's key changes |
 //! | [`chain`], [`source`] | Starknet, Calimero |
-//! | [`store`] | SQLite |
+//! | [`store`], [`lease`] | SQLite or PostgreSQL; which of several replicas does the work |
 //! | [`fhir`] | bundles |
 //! | [`invitation`], [`keys`], [`config`], [`files`] | what lies in files |
 //! | [`at_rest`] | the secret by which a home is sealed |
@@ -44,6 +44,7 @@ pub mod fsck;
 pub mod guard;
 pub mod invitation;
 pub mod keys;
+pub mod lease;
 pub mod members;
 pub mod node_process;
 pub mod parts;

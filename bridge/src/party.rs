@@ -16,6 +16,7 @@ use crate::config::{ANCHOR_KEY_FILE, AccountConfig, Config, ConfigError, REVOKE_
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::keys::{self, KeyError};
+use crate::lease::{Alone, Only, alone};
 use crate::pipeline::ingest::{Readings, SEEN_MAX};
 use crate::pipeline::place::LastTree;
 use crate::pipeline::{BatchBounds, Pipeline, PipelineError};
@@ -23,7 +24,7 @@ use crate::saying::{SayError, say_once};
 use crate::seams::{Clock, SystemClock, system_random};
 use crate::source::{CalimeroNode, Circle, SourceError};
 use crate::status::check_clock;
-use crate::store::{Store, StoreError};
+use crate::store::{PostgresUrl, Store, StoreError};
 
 /// The largest app that is installed, in bytes.
 pub const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -91,15 +92,33 @@ impl Party {
         let node = CalimeroNode::new(&config.node.api, &config.node.credential)?;
         let node = Arc::new(node);
         let secret = HomeSecret::of(home)?;
+        let store = match &config.store {
+            None => Store::open(home, &secret).await?,
+            Some(shared) => {
+                let url = PostgresUrl::read(&shared.postgres)?;
+                Store::open_shared(&url, &secret, None).await?
+            }
+        };
         Ok(Self {
             home: home.to_owned(),
-            store: Store::open(home, &secret).await?,
+            store,
             secret,
             circles: Arc::<CalimeroNode>::clone(&node),
             node,
             clock: Arc::new(SystemClock),
             config,
         })
+    }
+
+    /// Does alone what only one process may do at a time, until what is answered is dropped or
+    /// ended. Where replicas share the store, this party writes under a lease from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if another does it.
+    pub async fn alone(&mut self, only: Only) -> Result<Alone, StoreError> {
+        let (store, alone) = alone((&self.store, &self.home), only).await?;
+        self.store = store;
+        Ok(alone)
     }
 
     /// Makes sure that this clock was right when the daemon last looked; a daemon that does not run

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +34,14 @@ pub struct Up {
     /// The nodes that answered, the last of which runs.
     heard: Receiver<Ready>,
     node: Option<Ready>,
+    said: Said,
+}
+
+/// What it said last of itself.
+#[derive(Clone, Debug, Default)]
+struct Said {
     door: Arc<Mutex<Option<Url>>>,
+    leads: Arc<AtomicBool>,
 }
 
 /// A line that it prints.
@@ -42,6 +50,7 @@ pub struct Up {
 enum Line {
     Node(Ready),
     Door { api: Url },
+    Turn { leads: bool },
 }
 
 /// The line that says that a node answers.
@@ -60,15 +69,15 @@ impl Up {
     /// A program that cannot be started, or a node that does not come up.
     pub fn start(home: &Path) -> anyhow::Result<Self> {
         let run = Config::load(home)?.node.run;
-        let door = Arc::default();
-        let (child, heard) = spawn(home, None, &door)?;
+        let said = Said::default();
+        let (child, heard) = spawn(home, None, &said)?;
         let mut up = Self {
             home: home.to_owned(),
             child,
             run,
             heard,
             node: None,
-            door,
+            said,
         };
         up.wait_for_node()?;
         Ok(up)
@@ -93,8 +102,24 @@ impl Up {
     /// # Errors
     /// A party without one.
     pub fn door(&self) -> anyhow::Result<Url> {
-        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let door = self.said.door.lock();
+        let door = door.unwrap_or_else(PoisonError::into_inner);
         door.clone().context("it has no API")
+    }
+
+    /// Whether it said last that it leads the replicas of its home.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.said.leads.load(Ordering::SeqCst)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let number = Pid::from_raw(self.process().try_into()?).context("it has a number")?;
+        Ok(kill_process(number, signal)?)
     }
 
     /// Where the node's API answers.
@@ -136,7 +161,7 @@ impl Up {
     /// As [`Up::kill_and_restart`].
     pub fn restart_with_rpc(&mut self, rpc: Option<&str>) -> anyhow::Result<()> {
         self.kill();
-        (self.child, self.heard) = spawn(&self.home, rpc, &self.door)?;
+        (self.child, self.heard) = spawn(&self.home, rpc, &self.said)?;
         self.wait_for_node()
     }
 
@@ -192,6 +217,7 @@ impl Up {
 
     fn kill(&mut self) {
         self.hear();
+        self.said.leads.store(false, Ordering::SeqCst);
         // A child that is gone already needs no kill; its node ends with its input, or now.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -231,11 +257,8 @@ fn is_gone(process: Pid) -> bool {
     state.is_empty() || state.starts_with('Z')
 }
 
-fn spawn(
-    home: &Path,
-    rpc: Option<&str>,
-    door: &Arc<Mutex<Option<Url>>>,
-) -> anyhow::Result<(Child, Receiver<Ready>)> {
+fn spawn(home: &Path, rpc: Option<&str>, said: &Said) -> anyhow::Result<(Child, Receiver<Ready>)> {
+    said.leads.store(false, Ordering::SeqCst);
     let log = File::options()
         .create(true)
         .append(true)
@@ -253,12 +276,12 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()?;
-    let heard = listen(child.stdout.take().context("a pipe")?, Arc::clone(door));
+    let heard = listen(child.stdout.take().context("a pipe")?, said.clone());
     Ok((child, heard))
 }
 
 /// Reads what it prints in a thread, because a pipe cannot be waited for shortly.
-fn listen(stdout: ChildStdout, door: Arc<Mutex<Option<Url>>>) -> Receiver<Ready> {
+fn listen(stdout: ChildStdout, said: Said) -> Receiver<Ready> {
     let (sender, heard) = mpsc::channel();
     std::thread::spawn(move || {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
@@ -267,8 +290,10 @@ fn listen(stdout: ChildStdout, door: Arc<Mutex<Option<Url>>>) -> Receiver<Ready>
                 // Nobody may be waiting any more.
                 Line::Node(ready) => drop(sender.send(ready)),
                 Line::Door { api } => {
-                    *door.lock().unwrap_or_else(PoisonError::into_inner) = Some(api);
+                    let mut door = said.door.lock().unwrap_or_else(PoisonError::into_inner);
+                    *door = Some(api);
                 }
+                Line::Turn { leads } => said.leads.store(leads, Ordering::SeqCst),
             }
         }
     });

@@ -137,6 +137,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        store: None,
         api: None,
     })
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::{Home, print_json};
 use crate::fsck::{Discrepancy, Progress, fsck, rebuild};
+use crate::lease::Only;
 use crate::party::Party;
 use crate::pipeline::Pipeline;
-use crate::store::HomeLock;
 
 /// The exit code where something does not fit together.
 const DISCREPANCIES: u8 = 2;
@@ -34,12 +34,17 @@ impl Fsck {
     /// A store or a chain that does not answer.
     pub async fn run(self) -> anyhow::Result<u8> {
         let home = &self.home.home;
-        let alone = self.rebuild.then(|| HomeLock::of_daemon(home));
-        let _alone = alone.transpose()?;
-        let party = Party::open(home).await?;
+        let mut party = Party::open(home).await?;
+        let alone = match self.rebuild {
+            true => Some(party.alone(Only::Daemon).await?),
+            false => None,
+        };
         let bar = Bar::new();
         let found = self.look(&party.pipeline()?, &bar).await;
         bar.0.finish_and_clear();
+        if let Some(alone) = alone {
+            alone.end().await;
+        }
         let found = found?;
         if self.json {
             let lines: Vec<_> = found.iter().map(line).collect();

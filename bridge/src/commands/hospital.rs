@@ -26,9 +26,11 @@ use crate::seams::system_random;
 mod exchange;
 mod office;
 mod pools;
+mod replicas;
 
 use self::exchange::{Exchange, Recipient};
 use self::office::{Office, status_of};
+use self::replicas::MoveStore;
 
 /// What a hospital does.
 #[derive(Debug, Subcommand)]
@@ -61,6 +63,8 @@ pub enum Hospital {
     },
     /// Import a FHIR R4 bundle into a circle, as sealed records.
     Import(Import),
+    /// Move the store into a PostgreSQL database, for several replicas.
+    MoveStore(MoveStore),
     /// Destroy the hospital's keys to a record, or to all of a circle, and say so in its log; there
     /// is no way back. The patient's own keys go on.
     Erase {
@@ -203,6 +207,7 @@ impl Hospital {
                 hours,
             } => invite(&home, circle, &out, hours).await,
             Self::Import(import) => import.run().await,
+            Self::MoveStore(moved) => moved.run().await,
             Self::Erase {
                 home,
                 circle,
@@ -242,6 +247,7 @@ impl Init {
                 ..BatchConfig::default()
             },
             retention: RetentionConfig::default(),
+            store: None,
             api: self.parts.run.api()?,
         };
         let home = &self.home.home;

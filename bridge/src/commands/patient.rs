@@ -200,6 +200,7 @@ impl Init {
             relay_after_s: self.relay_after_s,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),
+            store: None,
             api: self.parts.run.api()?,
         };
         let home = &self.home.home;

@@ -263,6 +263,7 @@ impl Init {
             relay_after_s: 0,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),
+            store: None,
             api: self.run.api()?,
         }))
     }

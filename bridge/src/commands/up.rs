@@ -14,8 +14,9 @@ use super::{print_json, researcher};
 use crate::api::{self, Announced, Announcement, Api, Bounds, OperatorToken, Origins};
 use crate::config::{CONFIG_FILE, Role};
 use crate::custodian::Custodian;
+use crate::lease::{Lease, Only};
 use crate::node_process;
-use crate::party::Party;
+use crate::party::{Party, PartyError};
 use crate::seams::system_random;
 use crate::store::HomeLock;
 
@@ -68,7 +69,7 @@ impl Up {
             .await;
         };
         // On the heap: the future of every command has room for it.
-        let mut daemon = Box::pin(crate::daemon::run(party, stopped.clone()));
+        let mut daemon = Box::pin(in_turn(party, stopped.clone(), say));
         let daemon = async {
             let Some(door) = door else {
                 return daemon.await;
@@ -83,6 +84,40 @@ impl Up {
         node_last(node, daemon).await?;
         say(json!({ "medsync": "stopped" }));
         Ok(())
+    }
+}
+
+/// Runs the daemon: where replicas share the store, only while it is this one's turn. One that lost
+/// its turn cuts its rounds off, and whoever has it does them again.
+async fn in_turn(
+    party: Party,
+    mut stop: watch::Receiver<bool>,
+    say: impl Fn(serde_json::Value) -> Option<()>,
+) -> Result<(), PartyError> {
+    if !party.store.is_shared() {
+        return crate::daemon::run(party, stop).await;
+    }
+    let mut lease = Lease::new(&party.store, Only::Daemon);
+    loop {
+        say(json!({ "leads": false }));
+        let store = tokio::select! {
+            store = lease.won() => store,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        say(json!({ "leads": true }));
+        let leader = Party {
+            store,
+            ..party.clone()
+        };
+        tokio::select! {
+            ended = crate::daemon::run(leader, stop.clone()) => {
+                lease.release().await;
+                return ended;
+            }
+            () = lease.kept() => {
+                tracing::warn!("the lease could not be kept: this replica leads no more");
+            }
+        }
     }
 }
 

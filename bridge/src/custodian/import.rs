@@ -27,7 +27,6 @@ use crate::guard;
 use crate::seams::{random_bytes, system_random};
 use crate::source::{Circle, NewRecord, SourceError, SourceResult};
 use crate::status::check_clock;
-use crate::store::HomeLock;
 use crate::store::records::RecordRow;
 
 /// Hears how far an import is.
@@ -54,7 +53,19 @@ impl Custodian {
         progress: &dyn Progress,
     ) -> Done<()> {
         check_clock(&self.store, self.clock.now()).await?;
-        let _alone = HomeLock::of_records(&self.home)?;
+        let (alone, only) = self.alone().await?;
+        let done = alone.import_alone(context, bundle, are_new, progress).await;
+        only.end().await;
+        done
+    }
+
+    async fn import_alone(
+        &self,
+        context: ContextId,
+        bundle: Bundle,
+        are_new: bool,
+        progress: &dyn Progress,
+    ) -> Done<()> {
         let row = self.store.circle(context).await?;
         let now = self.clock.now();
         let circle = guard::enter(&*self.circles, &self.store, &row, now).await?;

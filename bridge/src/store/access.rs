@@ -9,8 +9,8 @@ use medsync_protocol::ids::{ContextId, SealKey, UnixSeconds};
 use medsync_protocol::seal::SealSecret;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
 
+use super::db::{query, query_scalar};
 use super::records::{RECORD_KEY, record_key, secret};
 use super::{Private, Store, StoreError, read, signed, unsigned};
 
@@ -65,7 +65,7 @@ impl Store {
         circle: ContextId,
         fresh: Pseudonym,
     ) -> Result<Pseudonym, StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO pseudonyms (exchange, circle, pseudonym) VALUES ($1, $2, $3) \
              ON CONFLICT (exchange, circle) DO NOTHING",
         )
@@ -74,13 +74,12 @@ impl Store {
         .bind(fresh.to_string())
         .execute(&self.db)
         .await?;
-        let text: String = sqlx::query_scalar(
-            "SELECT pseudonym FROM pseudonyms WHERE exchange = $1 AND circle = $2",
-        )
-        .bind(exchange.to_string())
-        .bind(circle.to_string())
-        .fetch_one(&self.db)
-        .await?;
+        let text: String =
+            query_scalar("SELECT pseudonym FROM pseudonyms WHERE exchange = $1 AND circle = $2")
+                .bind(exchange.to_string())
+                .bind(circle.to_string())
+                .fetch_one(&self.db)
+                .await?;
         read("a pseudonym", &text)
     }
 
@@ -93,13 +92,12 @@ impl Store {
         exchange: ContextId,
         patient: Pseudonym,
     ) -> Result<Option<ContextId>, StoreError> {
-        let circle: Option<String> = sqlx::query_scalar(
-            "SELECT circle FROM pseudonyms WHERE exchange = $1 AND pseudonym = $2",
-        )
-        .bind(exchange.to_string())
-        .bind(patient.to_string())
-        .fetch_optional(&self.db)
-        .await?;
+        let circle: Option<String> =
+            query_scalar("SELECT circle FROM pseudonyms WHERE exchange = $1 AND pseudonym = $2")
+                .bind(exchange.to_string())
+                .bind(patient.to_string())
+                .fetch_optional(&self.db)
+                .await?;
         circle.map(|text| read("a context", &text)).transpose()
     }
 
@@ -113,7 +111,7 @@ impl Store {
         now: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<(ContextId, Commitment)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT consents.commitment, circles.context AS exchange, ROW_NUMBER() OVER \
              (PARTITION BY circles.context, consents.context \
              ORDER BY consents.ingested_at, consents.commitment) AS turn FROM consents \
@@ -149,14 +147,14 @@ impl Store {
         now: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<(ContextId, Commitment, Handle)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT carried.exchange, carried.commitment, consents.handle, ROW_NUMBER() OVER \
              (PARTITION BY carried.exchange, consents.context \
              ORDER BY revocations.seen_at, carried.commitment) AS turn FROM carried \
              JOIN consents ON consents.commitment = carried.commitment \
              JOIN revocations ON revocations.handle = consents.handle \
              JOIN circles ON circles.context = carried.exchange AND circles.alarm IS NULL \
-             WHERE carried.revocation_too = 0 AND NOT EXISTS (SELECT 1 FROM carry_waits \
+             WHERE NOT carried.revocation_too AND NOT EXISTS (SELECT 1 FROM carry_waits \
              WHERE not_before > $2 AND carry_waits.exchange = carried.exchange \
              AND carry_waits.commitment = carried.commitment) \
              ORDER BY turn, revocations.seen_at, carried.commitment LIMIT $1",
@@ -186,7 +184,7 @@ impl Store {
         consent: Commitment,
         revocation_too: bool,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO carried (exchange, commitment, revocation_too) VALUES ($1, $2, $3) \
              ON CONFLICT (exchange, commitment) \
              DO UPDATE SET revocation_too = excluded.revocation_too",
@@ -210,7 +208,7 @@ impl Store {
         own: PublicKey,
         len_max: u32,
     ) -> Result<Vec<RequestRow>, StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO requests (request, exchange, state, tried_at) \
              SELECT log.digest, log.context, 'new', 0 FROM log \
              JOIN circles ON circles.context = log.context \
@@ -221,7 +219,7 @@ impl Store {
         .bind(own.to_string())
         .execute(&self.db)
         .await?;
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM (SELECT requests.*, \
              ROW_NUMBER() OVER (PARTITION BY exchange ORDER BY tried_at, request) AS turn \
              FROM requests WHERE state IN ('new', 'permitted')) AS open \
@@ -257,7 +255,7 @@ impl Store {
         (since, now): (UnixSeconds, UnixSeconds),
         count_max: u32,
     ) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE requests SET circle = $2, counted_at = $3 \
              WHERE request = $1 AND counted_at IS NULL AND $6 > (SELECT COUNT(*) FROM requests \
              WHERE exchange = $4 AND circle = $2 AND counted_at > $5)",
@@ -270,7 +268,7 @@ impl Store {
         .bind(i64::from(count_max))
         .execute(&self.db)
         .await?;
-        let counted: i64 = sqlx::query_scalar(
+        let counted: i64 = query_scalar(
             "SELECT COUNT(*) FROM requests WHERE request = $1 AND counted_at IS NOT NULL",
         )
         .bind(request.to_string())
@@ -289,14 +287,12 @@ impl Store {
         state: RequestState,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE requests SET state = $2, hindrance = NULL, tried_at = $3 WHERE request = $1",
-        )
-        .bind(request.to_string())
-        .bind(state.name())
-        .bind(signed(now.0))
-        .execute(&self.db)
-        .await?;
+        query("UPDATE requests SET state = $2, hindrance = NULL, tried_at = $3 WHERE request = $1")
+            .bind(request.to_string())
+            .bind(state.name())
+            .bind(signed(now.0))
+            .execute(&self.db)
+            .await?;
         Ok(())
     }
 
@@ -310,7 +306,7 @@ impl Store {
         why: &str,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE requests SET hindrance = $2, tried_at = $3 WHERE request = $1")
+        query("UPDATE requests SET hindrance = $2, tried_at = $3 WHERE request = $1")
             .bind(request.to_string())
             .bind(why)
             .bind(signed(now.0))
@@ -329,7 +325,7 @@ impl Store {
         consent: Commitment,
         not_before: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO carry_waits (exchange, commitment, not_before) VALUES ($1, $2, $3) \
              ON CONFLICT (exchange, commitment) DO UPDATE SET not_before = excluded.not_before",
         )
@@ -346,7 +342,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn access_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT 'requests_' || state AS what, COUNT(*) AS n FROM requests GROUP BY state \
              UNION ALL SELECT 'releases_' || state, COUNT(*) FROM releases GROUP BY state \
              ORDER BY 1",
@@ -367,7 +363,7 @@ impl Store {
         circle: ContextId,
         what: RecordRef,
     ) -> Result<Option<SealSecret>, StoreError> {
-        let sealed: Option<String> = sqlx::query_scalar(
+        let sealed: Option<String> = query_scalar(
             "SELECT custodian_secret FROM record_keys \
              WHERE context = $1 AND record = $2 AND version = $3",
         )
@@ -388,7 +384,7 @@ impl Store {
     /// A database that refuses.
     pub async fn keep_reply_key(&self, key: &SealSecret) -> Result<(), StoreError> {
         let public = key.public_key().to_string();
-        sqlx::query("INSERT INTO reply_keys (public, secret) VALUES ($1, $2)")
+        query("INSERT INTO reply_keys (public, secret) VALUES ($1, $2)")
             .bind(&public)
             .bind(REPLY_KEY.seal(self, &public, key.reveal())?)
             .execute(&self.db)
@@ -403,7 +399,7 @@ impl Store {
     pub async fn reply_key(&self, public: SealKey) -> Result<Option<SealSecret>, StoreError> {
         let public = public.to_string();
         let sealed: Option<String> =
-            sqlx::query_scalar("SELECT secret FROM reply_keys WHERE public = $1")
+            query_scalar("SELECT secret FROM reply_keys WHERE public = $1")
                 .bind(&public)
                 .fetch_optional(&self.db)
                 .await?;
@@ -417,7 +413,7 @@ impl Store {
     /// # Errors
     /// A database that refuses; it is then done again.
     pub async fn destroy_reply_key(&self, public: SealKey) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM reply_keys WHERE public = $1")
+        query("DELETE FROM reply_keys WHERE public = $1")
             .bind(public.to_string())
             .execute(&self.db)
             .await?;
@@ -441,7 +437,7 @@ mod tests {
         // Its digests are ground to come first.
         let flood = (0x100..0x164_u64).map(|number| (flooding, number));
         for (exchange, digest) in flood.chain([(other, 0xfff)]) {
-            sqlx::query(
+            query(
                 "INSERT INTO requests (request, exchange, state, tried_at) \
                  VALUES ($1, $2, 'new', 0)",
             )

@@ -9,10 +9,9 @@
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::tree::{Leaf, Root};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::consents::ConsentLeaf;
+use super::db::{Row, query, query_scalar};
 use super::held::LeftOut;
 use super::log::HeadLeaf;
 use super::tickets::TicketRow;
@@ -103,7 +102,7 @@ pub enum Afterwards {
     LookedUp,
 }
 
-pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, StoreError> {
+pub(super) fn batch(row: &Row) -> Result<BatchRow, StoreError> {
     let transaction: Option<String> = row.try_get("transaction_hash")?;
     let number: Option<i64> = row.try_get("block_number")?;
     let hash: Option<String> = row.try_get("block_hash")?;
@@ -171,9 +170,9 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<BatchId, StoreError> {
         let mut transaction = self.db.begin("keep_batch").await?;
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO batches (root, leaf_count, leaves, state, sealed_at) \
-             VALUES ($1, $2, $3, 'sealed', $4) RETURNING id",
+        let id: i64 = query_scalar(
+            "INSERT INTO batches (id, root, leaf_count, leaves, state, sealed_at) \
+             SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, 'sealed', $4 FROM batches RETURNING id",
         )
         .bind(root.to_string())
         .bind(signed(leaves.len() as u64))
@@ -182,7 +181,7 @@ impl Store {
         .fetch_one(&mut *transaction)
         .await?;
         for (consent, position) in &contents.consents {
-            let marked = sqlx::query(
+            let marked = query(
                 "UPDATE consents SET batch = $2, position = $3 \
                  WHERE commitment = $1 AND batch IS NULL",
             )
@@ -205,7 +204,7 @@ impl Store {
             position,
         } in &contents.heads
         {
-            sqlx::query(
+            query(
                 "INSERT INTO head_leaves (context, author_key, seq, digest, salt, batch, \
                  position) VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
@@ -218,7 +217,7 @@ impl Store {
             .bind(signed(*position))
             .execute(&mut *transaction)
             .await?;
-            sqlx::query(
+            query(
                 "UPDATE log SET head_batch = $4 WHERE context = $1 AND author_key = $2 \
                  AND seq <= $3 AND head_batch IS NULL",
             )
@@ -230,7 +229,7 @@ impl Store {
             .await?;
         }
         for (ticket, position) in &contents.tickets {
-            let marked = sqlx::query(
+            let marked = query(
                 "UPDATE tickets SET batch = $3, position = $4 \
                  WHERE pool_id = $1 AND handle = $2 AND batch IS NULL AND replaced_at IS NULL",
             )
@@ -257,7 +256,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn open_batches(&self) -> Result<Vec<BatchRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM batches WHERE state <> 'anchored' ORDER BY id")
+        let rows = query("SELECT * FROM batches WHERE state <> 'anchored' ORDER BY id")
             .fetch_all(&self.db)
             .await?;
         rows.iter().map(batch).collect()
@@ -268,7 +267,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Absent`] if there is none.
     pub async fn batch(&self, id: BatchId) -> Result<BatchRow, StoreError> {
-        let row = sqlx::query("SELECT * FROM batches WHERE id = $1")
+        let row = query("SELECT * FROM batches WHERE id = $1")
             .bind(id.0)
             .fetch_optional(&self.db)
             .await?;
@@ -285,13 +284,11 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn place_batch(&self, id: BatchId, why: Option<&str>) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE batches SET state = 'placed', intent = NULL, last_error = $2 WHERE id = $1",
-        )
-        .bind(id.0)
-        .bind(why)
-        .execute(&self.db)
-        .await?;
+        query("UPDATE batches SET state = 'placed', intent = NULL, last_error = $2 WHERE id = $1")
+            .bind(id.0)
+            .bind(why)
+            .execute(&self.db)
+            .await?;
         Ok(())
     }
 
@@ -306,7 +303,7 @@ impl Store {
         transaction: TransactionHash,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE batches SET state = 'submitted', intent = $2, transaction_hash = $3, \
              submitted_at = $4 WHERE id = $1",
         )
@@ -331,7 +328,7 @@ impl Store {
         time: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("batch_landed").await?;
-        let elsewhere = sqlx::query(
+        let elsewhere = query(
             "UPDATE batches SET block_number = $2, block_hash = $3, block_time = $4, \
              landings = landings + 1 WHERE id = $1 \
              AND (block_time IS NULL OR block_time <> $4) AND landings < $5",
@@ -344,7 +341,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if elsewhere.rows_affected() > 0 {
-            sqlx::query(
+            query(
                 "UPDATE consents SET told_at = NULL, tell_after = 0, tell_failures = 0 \
                  WHERE batch = $1",
             )
@@ -352,7 +349,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        sqlx::query(
+        query(
             "UPDATE batches SET state = 'anchored', intent = NULL, last_error = NULL \
              WHERE id = $1",
         )
@@ -368,7 +365,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn batch_lost(&self, id: BatchId) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE batches SET state = 'placed', last_error = 'the chain no longer has it' \
              WHERE id = $1",
         )
@@ -388,7 +385,7 @@ impl Store {
         id: BatchId,
         since: Option<UnixSeconds>,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE batches SET missing_since = $2 WHERE id = $1")
+        query("UPDATE batches SET missing_since = $2 WHERE id = $1")
             .bind(id.0)
             .bind(since.map(|at| signed(at.0)))
             .execute(&self.db)
@@ -411,7 +408,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("dissolve_batch").await?;
         left_out.leave_out(&mut transaction, now).await?;
-        sqlx::query(
+        query(
             "UPDATE consents SET batch = NULL, position = NULL, proof = NULL, told_at = NULL, \
              place_is_unsure = $2 WHERE batch = $1",
         )
@@ -419,19 +416,19 @@ impl Store {
         .bind(afterwards == Afterwards::LookedUp)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
+        query("UPDATE log SET head_batch = NULL WHERE head_batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE tickets SET batch = NULL, position = NULL WHERE batch = $1")
+        query("UPDATE tickets SET batch = NULL, position = NULL WHERE batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM head_leaves WHERE batch = $1")
+        query("DELETE FROM head_leaves WHERE batch = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM batches WHERE id = $1")
+        query("DELETE FROM batches WHERE id = $1")
             .bind(id.0)
             .execute(&mut *transaction)
             .await?;
@@ -448,7 +445,7 @@ impl Store {
         after: BatchId,
         len_max: u32,
     ) -> Result<Vec<BatchRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM batches WHERE state = 'anchored' AND id > $1 ORDER BY id LIMIT $2",
         )
         .bind(after.0)
@@ -467,7 +464,7 @@ impl Store {
         before: Option<BatchId>,
         len_max: u32,
     ) -> Result<Vec<BatchRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, root, leaf_count, state, sealed_at, submitted_at, transaction_hash, \
              block_number, block_hash, block_time, missing_since, last_error, \
              '[]' AS leaves, CAST(NULL AS TEXT) AS intent \
@@ -488,7 +485,7 @@ impl Store {
         &self,
         until: UnixSeconds,
     ) -> Result<Option<BatchRow>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM batches WHERE state = 'anchored' AND block_time <= $1 \
              AND missing_since IS NULL \
              ORDER BY block_time DESC, block_number DESC, id DESC LIMIT 1",
@@ -508,7 +505,7 @@ impl Store {
             "consents_waiting".to_owned(),
             count(self, "SELECT COUNT(*) FROM consents WHERE batch IS NULL").await?,
         )];
-        let rows = sqlx::query("SELECT state, COUNT(*) AS n FROM batches GROUP BY state")
+        let rows = query("SELECT state, COUNT(*) AS n FROM batches GROUP BY state")
             .fetch_all(&self.db)
             .await?;
         for row in rows {
@@ -555,7 +552,7 @@ impl Store {
                 "SELECT MIN(seen_at) FROM revocations WHERE state IN ('waiting', 'submitted')",
             ),
         ] {
-            let since: Option<i64> = sqlx::query_scalar(sql).fetch_one(&self.db).await?;
+            let since: Option<i64> = query_scalar(sql).fetch_one(&self.db).await?;
             oldest.extend(since.map(|since| (what, UnixSeconds(unsigned(since)))));
         }
         Ok(oldest)
@@ -563,6 +560,6 @@ impl Store {
 }
 
 async fn count(store: &Store, sql: &'static str) -> Result<u64, StoreError> {
-    let count: i64 = sqlx::query_scalar(sql).fetch_one(&store.db).await?;
+    let count: i64 = query_scalar(sql).fetch_one(&store.db).await?;
     Ok(unsigned(count))
 }

@@ -7,9 +7,8 @@ use medsync_protocol::ids::{ContextId, ContextKind, MemberId, Sha256Digest, Unix
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::db::{Row, query, query_scalar};
 use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{ApplicationId, BlobId, GroupId, StateHash};
 
@@ -75,7 +74,7 @@ const LABEL: Private = Private("a label");
 /// The invitation file, with the one-time key in it.
 const INVITATION: Private = Private("an invitation");
 
-fn circle(store: &Store, row: &SqliteRow) -> Result<CircleRow, StoreError> {
+fn circle(store: &Store, row: &Row) -> Result<CircleRow, StoreError> {
     let context: &str = row.try_get("context")?;
     let invitation: Option<&str> = row.try_get("invitation")?;
     Ok(CircleRow {
@@ -124,7 +123,7 @@ impl Store {
         let context = row.context.to_string();
         let invitation = row.invitation.as_ref();
         let invitation = invitation.map(|text| INVITATION.seal(self, &context, text.as_bytes()));
-        sqlx::query(
+        query(
             "INSERT INTO circles (context, group_id, label, member, custodian_member, \
              application, bytecode, invitation, entered_at, kind, device, recipient_key) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
@@ -156,7 +155,7 @@ impl Store {
         exchange: ContextId,
         key: PublicKey,
     ) -> Result<(), StoreError> {
-        let changed = sqlx::query(
+        let changed = query(
             "UPDATE circles SET recipient_key = $2 WHERE context = $1 \
              AND recipient_key IS NOT NULL",
         )
@@ -194,7 +193,7 @@ impl Store {
     pub async fn readable_circles(
         &self,
     ) -> Result<(Vec<CircleRow>, Vec<UnreadableCircle>), StoreError> {
-        let rows = sqlx::query("SELECT * FROM circles ORDER BY entered_at, context")
+        let rows = query("SELECT * FROM circles ORDER BY entered_at, context")
             .fetch_all(&self.db)
             .await?;
         let (mut circles, mut unreadable) = (Vec::new(), Vec::new());
@@ -212,7 +211,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn circle_counts(&self) -> Result<(u64, u64), StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) AS n, COUNT(alarm) AS stopped FROM circles")
+        let row = query("SELECT COUNT(*) AS n, COUNT(alarm) AS stopped FROM circles")
             .fetch_one(&self.db)
             .await?;
         Ok((
@@ -230,17 +229,16 @@ impl Store {
         after: &str,
         len_max: u32,
     ) -> Result<Vec<Result<CircleRow, UnreadableCircle>>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM circles WHERE context > $1 ORDER BY context LIMIT $2")
-                .bind(after)
-                .bind(i64::from(len_max))
-                .fetch_all(&self.db)
-                .await?;
+        let rows = query("SELECT * FROM circles WHERE context > $1 ORDER BY context LIMIT $2")
+            .bind(after)
+            .bind(i64::from(len_max))
+            .fetch_all(&self.db)
+            .await?;
         rows.iter().map(|row| self.readable(row)).collect()
     }
 
     /// A circle, or why it cannot be read.
-    fn readable(&self, row: &SqliteRow) -> Result<Result<CircleRow, UnreadableCircle>, StoreError> {
+    fn readable(&self, row: &Row) -> Result<Result<CircleRow, UnreadableCircle>, StoreError> {
         match circle(self, row) {
             Err(why) if why.is_of_a_row() => {
                 let name = row.try_get("context")?;
@@ -256,7 +254,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub(super) async fn circle_contexts(&self) -> Result<Vec<ContextId>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT context FROM circles ORDER BY context")
+        let names: Vec<String> = query_scalar("SELECT context FROM circles ORDER BY context")
             .fetch_all(&self.db)
             .await?;
         let contexts = names.iter().filter_map(|name| name.parse().ok());
@@ -268,7 +266,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Absent`] for a context that was never entered.
     pub async fn circle(&self, context: ContextId) -> Result<CircleRow, StoreError> {
-        let row = sqlx::query("SELECT * FROM circles WHERE context = $1")
+        let row = query("SELECT * FROM circles WHERE context = $1")
             .bind(context.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -292,7 +290,7 @@ impl Store {
         enrolled: &Enrolment,
         key: PublicKey,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE circles SET patient_member = $2, party_key = $3, party_author = $4, \
              party_login = $5 WHERE context = $1 \
              AND (patient_member IS NULL OR patient_member = $2)",
@@ -315,7 +313,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Option<(MemberId, PublicKey)>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT patient_member, party_key FROM circles WHERE context = $1 \
              AND patient_member IS NOT NULL AND party_key IS NOT NULL",
         )
@@ -358,7 +356,7 @@ impl Store {
         query: &str,
         context: ContextId,
     ) -> Result<Option<PublicKey>, StoreError> {
-        let key: Option<Option<String>> = sqlx::query_scalar(query)
+        let key: Option<Option<String>> = query_scalar(query)
             .bind(context.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -370,7 +368,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn clear_alarm(&self, context: ContextId) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE circles SET alarm = NULL, suspected_at = NULL, suspects = NULL, \
              state_hash = NULL, consents_digest = NULL \
              WHERE context = $1",
@@ -390,7 +388,7 @@ impl Store {
         context: ContextId,
         admission: &Admission,
     ) -> Result<bool, StoreError> {
-        let known: Option<i64> = sqlx::query_scalar(
+        let known: Option<i64> = query_scalar(
             "SELECT let_in_at FROM let_in WHERE context = $1 AND member = $2 AND device = $3 \
              AND admitted_by = $4",
         )
@@ -412,13 +410,12 @@ impl Store {
         context: ContextId,
         admitted_by: PublicKey,
     ) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM let_in WHERE context = $1 AND admitted_by = $2",
-        )
-        .bind(context.to_string())
-        .bind(admitted_by.to_string())
-        .fetch_one(&self.db)
-        .await?;
+        let count: i64 =
+            query_scalar("SELECT COUNT(*) FROM let_in WHERE context = $1 AND admitted_by = $2")
+                .bind(context.to_string())
+                .bind(admitted_by.to_string())
+                .fetch_one(&self.db)
+                .await?;
         Ok(unsigned(count))
     }
 
@@ -432,7 +429,7 @@ impl Store {
         admission: &Admission,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO let_in (context, member, device, admitted_by, let_in_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
@@ -459,7 +456,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut suspects = self.suspects(context).await?;
         suspects.extend(strangers);
-        sqlx::query("UPDATE circles SET suspected_at = $2, suspects = $3 WHERE context = $1")
+        query("UPDATE circles SET suspected_at = $2, suspects = $3 WHERE context = $1")
             .bind(context.to_string())
             .bind(signed(since.0))
             .bind(json("suspects", &suspects)?)
@@ -474,7 +471,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn suspects(&self, context: ContextId) -> Result<BTreeSet<MemberId>, StoreError> {
         let suspects: Option<Option<String>> =
-            sqlx::query_scalar("SELECT suspects FROM circles WHERE context = $1")
+            query_scalar("SELECT suspects FROM circles WHERE context = $1")
                 .bind(context.to_string())
                 .fetch_optional(&self.db)
                 .await?;
@@ -488,7 +485,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn suspect_nobody(&self, context: ContextId) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE circles SET suspected_at = NULL, suspects = NULL, state_hash = NULL, \
              consents_digest = NULL WHERE context = $1",
         )
@@ -503,7 +500,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn raise_alarm(&self, context: ContextId, why: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE circles SET alarm = $2 WHERE context = $1 AND alarm IS NULL")
+        query("UPDATE circles SET alarm = $2 WHERE context = $1 AND alarm IS NULL")
             .bind(context.to_string())
             .bind(why)
             .execute(&self.db)
@@ -517,11 +514,10 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn circle_marks(&self) -> Result<HashMap<ContextId, CircleMark>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT context, state_hash, COALESCE(alarm, suspects) AS alarm FROM circles",
-        )
-        .fetch_all(&self.db)
-        .await?;
+        let rows =
+            query("SELECT context, state_hash, COALESCE(alarm, suspects) AS alarm FROM circles")
+                .fetch_all(&self.db)
+                .await?;
         let mut marks = HashMap::new();
         for row in &rows {
             let mark = CircleMark {

@@ -2,6 +2,7 @@
 
 use medsync_protocol::ids::UnixSeconds;
 
+use super::db::query;
 use super::{Store, StoreError, signed};
 
 /// Under which name it is kept until when this store has lived.
@@ -44,12 +45,12 @@ impl Store {
             let mut transaction = self.db.begin("mind_the_clock").await?;
             for (table, column) in WAITS {
                 let statement = format!("UPDATE {table} SET {column} = $1 WHERE {column} > $1");
-                sqlx::query(&statement)
+                query(&statement)
                     .bind(signed(now.0))
                     .execute(&mut *transaction)
                     .await?;
             }
-            sqlx::query("UPDATE facts SET value = $2 WHERE name = $1")
+            query("UPDATE facts SET value = $2 WHERE name = $1")
                 .bind(LIVED_UNTIL)
                 .bind(now.to_string())
                 .execute(&mut *transaction)

@@ -6,11 +6,9 @@ use medsync_protocol::secrets::{Counter, Handle};
 use medsync_protocol::signature::{PublicKey, Signature};
 use medsync_protocol::terms::Terms;
 use medsync_protocol::tree::{Leaf, Proof};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
-use super::db::Tx;
+use super::db::{Row, Tx, query, query_scalar};
 use super::seen::note;
 use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::Change;
@@ -70,7 +68,7 @@ fn seal_opening(store: &Store, commitment: &str, value: &Opening) -> Result<Stri
     OPENING.seal(store, commitment, json(OPENING.0, value)?.as_bytes())
 }
 
-fn leaf(row: &SqliteRow) -> Result<ConsentLeaf, StoreError> {
+fn leaf(row: &Row) -> Result<ConsentLeaf, StoreError> {
     Ok(ConsentLeaf {
         commitment: read("a commitment", row.try_get("commitment")?)?,
         context: read("a context", row.try_get("context")?)?,
@@ -85,7 +83,7 @@ fn leaf(row: &SqliteRow) -> Result<ConsentLeaf, StoreError> {
     })
 }
 
-fn consent(store: &Store, row: &SqliteRow) -> Result<ConsentRow, StoreError> {
+fn consent(store: &Store, row: &Row) -> Result<ConsentRow, StoreError> {
     let commitment: &str = row.try_get("commitment")?;
     Ok(ConsentRow {
         leaf: leaf(row)?,
@@ -107,7 +105,7 @@ async fn keep(
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     let commitment = row.leaf.commitment.to_string();
-    sqlx::query(
+    query(
         "INSERT INTO consents (commitment, context, handle, leaf, terms, opening, \
          signature, recorded_at, ingested_at, grantee, patient_key, not_before, not_after, \
          permits, place_is_unsure) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
@@ -134,7 +132,7 @@ async fn keep(
     .await?;
     // A revocation of it may have come first, and was held as one of nobody's consent. It is looked
     // up by its name: there may be very many that are held.
-    sqlx::query("UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'")
+    query("UPDATE revocations SET state = 'waiting' WHERE handle = $1 AND state = 'held'")
         .bind(row.leaf.handle.to_string())
         .execute(&mut **transaction)
         .await?;
@@ -173,7 +171,7 @@ impl Store {
         &self,
         now: UnixSeconds,
     ) -> Result<(u64, Option<UnixSeconds>), StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT COUNT(*) AS n, MIN(ingested_at) AS since FROM consents \
              WHERE batch IS NULL AND NOT place_is_unsure AND held_until <= $1 AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $1)",
@@ -195,7 +193,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<Vec<ConsentLeaf>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM consents \
              WHERE batch IS NULL AND NOT place_is_unsure AND held_until <= $2 AND context NOT IN \
              (SELECT context FROM circles WHERE alarm IS NOT NULL OR held_until > $2) \
@@ -220,13 +218,12 @@ impl Store {
         context: ContextId,
         grantee: PublicKey,
     ) -> Result<Vec<ConsentRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM consents WHERE context = $1 AND grantee = $2 ORDER BY commitment",
-        )
-        .bind(context.to_string())
-        .bind(grantee.to_string())
-        .fetch_all(&self.db)
-        .await?;
+        let rows =
+            query("SELECT * FROM consents WHERE context = $1 AND grantee = $2 ORDER BY commitment")
+                .bind(context.to_string())
+                .bind(grantee.to_string())
+                .fetch_all(&self.db)
+                .await?;
         rows.iter().map(|row| consent(self, row)).collect()
     }
 
@@ -238,7 +235,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Vec<ConsentRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM consents WHERE context = $1 ORDER BY commitment")
+        let rows = query("SELECT * FROM consents WHERE context = $1 ORDER BY commitment")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -250,7 +247,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn has_consent_of(&self, handle: Handle) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1)")
+        let found = query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1)")
             .bind(handle.to_string())
             .fetch_one(&self.db);
         Ok(found.await?)
@@ -265,7 +262,7 @@ impl Store {
         context: ContextId,
         handle: Handle,
     ) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
+        let found = query_scalar(
             "SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1 AND context = $2)",
         )
         .bind(handle.to_string())
@@ -279,7 +276,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn is_told(&self, commitment: Commitment) -> Result<bool, StoreError> {
-        let told = sqlx::query_scalar(
+        let told = query_scalar(
             "SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1 AND told_at IS NOT NULL)",
         )
         .bind(commitment.to_string())
@@ -297,7 +294,7 @@ impl Store {
         cursor: &str,
         len_max: usize,
     ) -> Result<Vec<Handle>, StoreError> {
-        let handles: Vec<String> = sqlx::query_scalar(
+        let handles: Vec<String> = query_scalar(
             "SELECT handle FROM consents WHERE handle > $1 \
              UNION SELECT handle FROM revocations WHERE handle > $1 AND revoked_at IS NOT NULL \
              ORDER BY handle LIMIT $2",
@@ -318,7 +315,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<Vec<ConsentLeaf>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT consents.* FROM consents JOIN batches ON consents.batch = batches.id \
              WHERE batches.state = 'anchored' AND told_at IS NULL AND tell_after <= $2 \
              ORDER BY consents.batch, consents.position LIMIT $1",
@@ -339,7 +336,7 @@ impl Store {
         commitment: Commitment,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE consents SET told_at = $2, tell_failures = 0 WHERE commitment = $1")
+        query("UPDATE consents SET told_at = $2, tell_failures = 0 WHERE commitment = $1")
             .bind(commitment.to_string())
             .bind(signed(now.0))
             .execute(&self.db)
@@ -357,9 +354,10 @@ impl Store {
             TellLater::Consent(commitment) => commitment.to_string(),
             TellLater::Circle(context) => context.to_string(),
         };
-        sqlx::query(
+        query(
             "UPDATE consents SET tell_failures = tell_failures + 1, \
-             tell_after = $2 + (10 << MIN(tell_failures, 9)) \
+             tell_after = $2 + (10 << CAST(CASE WHEN tell_failures < 9 \
+             THEN tell_failures ELSE 9 END AS INTEGER)) \
              WHERE (commitment = $1 OR context = $1) AND told_at IS NULL AND tell_after <= $2 \
              AND batch IN (SELECT id FROM batches WHERE state = 'anchored')",
         )
@@ -376,7 +374,7 @@ impl Store {
     /// A database that refuses, or a row that cannot be read.
     pub async fn opening_of(&self, commitment: Commitment) -> Result<Option<Opening>, StoreError> {
         let commitment = commitment.to_string();
-        let sealed: Option<String> = sqlx::query_scalar(
+        let sealed: Option<String> = query_scalar(
             "SELECT opening FROM grants WHERE commitment = $1 \
              UNION SELECT opening FROM consents WHERE commitment = $1 LIMIT 1",
         )
@@ -393,7 +391,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn knows_consent(&self, commitment: Commitment) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
+        let found = query_scalar(
             "SELECT EXISTS (SELECT 1 FROM grants WHERE commitment = $1) \
              OR EXISTS (SELECT 1 FROM consents WHERE commitment = $1)",
         )
@@ -407,10 +405,9 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn is_kept(&self, commitment: Commitment) -> Result<bool, StoreError> {
-        let found =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1)")
-                .bind(commitment.to_string())
-                .fetch_one(&self.db);
+        let found = query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1)")
+            .bind(commitment.to_string())
+            .fetch_one(&self.db);
         Ok(found.await?)
     }
 
@@ -419,7 +416,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn consent(&self, commitment: Commitment) -> Result<Option<ConsentRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM consents WHERE commitment = $1")
+        let row = query("SELECT * FROM consents WHERE commitment = $1")
             .bind(commitment.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -431,7 +428,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn consents_in(&self, batch: BatchId) -> Result<Vec<ConsentLeaf>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM consents WHERE batch = $1 ORDER BY position")
+        let rows = query("SELECT * FROM consents WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
             .fetch_all(&self.db)
             .await?;
@@ -449,9 +446,10 @@ impl Store {
         request: &str,
         now: UnixSeconds,
     ) -> Result<Counter, StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO grants (counter, context, request, made_at) \
-             SELECT MAX(COALESCE(MAX(counter) + $4, 0), $5), $1, $2, $3 FROM grants WHERE TRUE \
+             SELECT CASE WHEN free > $5 THEN free ELSE $5 END, $1, $2, $3 FROM \
+             (SELECT COALESCE(MAX(counter) + $4, 0) AS free FROM grants) AS counters WHERE TRUE \
              ON CONFLICT (request) DO NOTHING",
         )
         .bind(context.to_string())
@@ -461,7 +459,7 @@ impl Store {
         .bind(signed(self.counter_floor().await?))
         .execute(&self.db)
         .await?;
-        let counter: i64 = sqlx::query_scalar("SELECT counter FROM grants WHERE request = $1")
+        let counter: i64 = query_scalar("SELECT counter FROM grants WHERE request = $1")
             .bind(request)
             .fetch_one(&self.db)
             .await?;
@@ -481,7 +479,7 @@ impl Store {
         signature: &Signature,
     ) -> Result<(), StoreError> {
         let commitment = commitment.to_string();
-        sqlx::query(
+        query(
             "UPDATE grants SET commitment = $2, terms = $3, opening = $4, signature = $5 \
              WHERE counter = $1",
         )
@@ -501,7 +499,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn open_grants(&self, len_max: u32) -> Result<Vec<OpenGrant>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT commitment, context, request, made_at FROM grants \
              WHERE commitment IS NOT NULL AND NOT EXISTS \
              (SELECT 1 FROM facts WHERE name = 'settled:' || commitment) AND NOT EXISTS \
@@ -536,7 +534,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn kept_grant(&self, request: &str) -> Result<Option<KeptGrant>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT commitment, terms, opening, signature FROM grants \
              WHERE request = $1 AND commitment IS NOT NULL",
         )

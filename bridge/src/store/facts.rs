@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use medsync_protocol::ids::{ContextId, UnixSeconds};
-use sqlx::Row;
-use sqlx::SqliteConnection;
 
+use super::db::{Open, query, query_scalar};
 use super::{Store, StoreError, signed};
 use crate::source::EntryKind;
 
@@ -63,7 +62,7 @@ impl Store {
         subject: &str,
         at: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE outbox SET asked_at = $3 WHERE kind = $1 AND subject = $2")
+        query("UPDATE outbox SET asked_at = $3 WHERE kind = $1 AND subject = $2")
             .bind(kind)
             .bind(subject)
             .bind(signed(at.0))
@@ -78,7 +77,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn asked(&self, kind: &str, now: UnixSeconds) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT subject FROM outbox WHERE kind = $1 AND done_at IS NULL \
              AND (asked_at <= $3 OR asked_at > $4) ORDER BY asked_at, id LIMIT $2",
         )
@@ -96,7 +95,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn state_fact(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO facts (name, value) VALUES ($1, $2) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         )
@@ -112,24 +111,23 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(
-            sqlx::query_scalar("SELECT value FROM facts WHERE name = $1")
-                .bind(name)
-                .fetch_optional(&self.db)
-                .await?,
-        )
+        Ok(query_scalar("SELECT value FROM facts WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.db)
+            .await?)
     }
 }
 
 /// Asks the daemon to bring the revocations of a circle into it again, as part of a transaction.
 pub(super) async fn ask_for_revocations(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     context: ContextId,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO outbox (kind, subject, asked_at) \
-         SELECT $1, handle, $3 FROM revocations WHERE context = $2 AND state <> 'held' \
+    query(
+        "INSERT INTO outbox (id, kind, subject, asked_at) \
+         SELECT (SELECT COALESCE(MAX(id), 0) FROM outbox) + ROW_NUMBER() OVER (ORDER BY handle), \
+         $1, handle, $3 FROM revocations WHERE context = $2 AND state <> 'held' \
          ON CONFLICT (kind, subject) DO UPDATE SET done_at = NULL",
     )
     .bind(PUBLISH_REVOCATION)
@@ -143,12 +141,13 @@ pub(super) async fn ask_for_revocations(
 /// Asks the daemon to bring one revocation into its circle, as part of a transaction; asking for
 /// what was done is asking anew.
 pub(super) async fn ask_for_revocation(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     handle: &str,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO outbox (kind, subject, asked_at) VALUES ($1, $2, $3) \
+    query(
+        "INSERT INTO outbox (id, kind, subject, asked_at) \
+         SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3 FROM outbox WHERE TRUE \
          ON CONFLICT (kind, subject) DO UPDATE SET asked_at = excluded.asked_at, done_at = NULL",
     )
     .bind(PUBLISH_REVOCATION)
@@ -163,12 +162,12 @@ pub(super) async fn ask_for_revocation(
 /// of which the circle ever had a revocation whether it has one now. What is there is done, and
 /// what is gone is asked for.
 pub(super) async fn settle_revocations(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     context: ContextId,
     seen: &BTreeMap<(EntryKind, &str), bool>,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT handle, outbox.id IS NOT NULL AND outbox.done_at IS NULL AS is_asked \
          FROM revocations LEFT JOIN outbox ON outbox.kind = $2 AND outbox.subject = handle \
          WHERE context = $1 AND state <> 'held'",
@@ -184,7 +183,7 @@ pub(super) async fn settle_revocations(
             row.try_get("is_asked")?,
         ) {
             (Some(true), true) => {
-                sqlx::query("UPDATE outbox SET done_at = $3 WHERE kind = $1 AND subject = $2")
+                query("UPDATE outbox SET done_at = $3 WHERE kind = $1 AND subject = $2")
                     .bind(PUBLISH_REVOCATION)
                     .bind(handle)
                     .bind(signed(now.0))

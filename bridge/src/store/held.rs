@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
-use sqlx::{Row, SqliteConnection};
 
+use super::db::{Open, query, query_as};
 use super::{StoreError, read, signed, unsigned};
 
 /// What of a batch that is taken apart is not sealed again at once.
@@ -32,14 +32,14 @@ impl LeftOut {
     /// would have every batch taken apart.
     pub(super) async fn leave_out(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Open,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut circles = self.circles.clone();
         for commitment in &self.consents {
             let name = commitment.to_string();
             hold_back(connection, CONSENT, &[&name], now).await?;
-            let lacked: Option<(String, Option<i64>)> = sqlx::query_as(
+            let lacked: Option<(String, Option<i64>)> = query_as(
                 "SELECT circles.context, lacked_at FROM circles \
                  JOIN consents ON consents.context = circles.context WHERE commitment = $1",
             )
@@ -53,7 +53,7 @@ impl LeftOut {
             }
         }
         for commitment in &self.consents {
-            sqlx::query(
+            query(
                 "UPDATE circles SET lacked_at = $2 WHERE context = \
                  (SELECT context FROM consents WHERE commitment = $1)",
             )
@@ -64,7 +64,7 @@ impl LeftOut {
         }
         for (context, author) in &self.logs {
             let (context, author) = (context.to_string(), author.to_string());
-            sqlx::query(
+            query(
                 "INSERT INTO held_logs (context, author_key) VALUES ($1, $2) \
                  ON CONFLICT (context, author_key) DO NOTHING",
             )
@@ -114,12 +114,12 @@ fn hold(held_until: u64, holds: u64, now: UnixSeconds) -> (u64, u64) {
 
 /// Holds one thing back.
 async fn hold_back(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     (known, kept): Held,
     names: &[&str],
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    let mut asked = sqlx::query(known);
+    let mut asked = query(known);
     for name in names {
         asked = asked.bind(*name);
     }
@@ -128,7 +128,7 @@ async fn hold_back(
     };
     let (until, holds) = (row.try_get("held_until")?, row.try_get("holds")?);
     let (how_long, holds) = hold(unsigned(until), unsigned(holds), now);
-    let mut held = sqlx::query(kept);
+    let mut held = query(kept);
     for name in names {
         held = held.bind(*name);
     }

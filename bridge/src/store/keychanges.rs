@@ -4,11 +4,8 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
 use medsync_protocol::messages::Enrolment;
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
-use super::db::Tx;
+use super::db::{Open, Row, Tx, query, query_scalar};
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{EntryKind, SignedKeyChange};
 
@@ -17,7 +14,7 @@ const OLD_KEPT_MAX: i64 = 2;
 /// How many of the newest are looked at.
 const NEWEST_MAX: i64 = 64;
 
-fn change(row: &SqliteRow) -> Result<SignedKeyChange, StoreError> {
+fn change(row: &Row) -> Result<SignedKeyChange, StoreError> {
     Ok(SignedKeyChange {
         change: KeyChange {
             old_key: read("a key", row.try_get("old_key")?)?,
@@ -33,7 +30,7 @@ async fn look_again_at_consents(
     transaction: &mut Tx,
     context: ContextId,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "DELETE FROM seen WHERE context = $1 AND kind = $2 AND content IS NULL \
          AND vanished_at IS NULL AND replaced_at IS NULL",
     )
@@ -41,7 +38,7 @@ async fn look_again_at_consents(
     .bind(EntryKind::Consent.name())
     .execute(&mut **transaction)
     .await?;
-    sqlx::query("UPDATE circles SET consents_digest = NULL WHERE context = $1")
+    query("UPDATE circles SET consents_digest = NULL WHERE context = $1")
         .bind(context.to_string())
         .execute(&mut **transaction)
         .await?;
@@ -67,7 +64,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let change = signed_change.change;
         let mut transaction = self.db.begin("keep_key_change").await?;
-        let was_known: bool = sqlx::query_scalar(
+        let was_known: bool = query_scalar(
             "SELECT EXISTS (SELECT 1 FROM key_changes WHERE context = $1 AND seq = $2 \
              AND old_key = $3 AND new_key = $4 AND changed_by = $5)",
         )
@@ -78,14 +75,15 @@ impl Store {
         .bind(by.name())
         .fetch_one(&mut *transaction)
         .await?;
-        let kept = sqlx::query(
+        let kept = query(
             "INSERT INTO key_changes (context, seq, old_key, new_key, changed_by, signature, \
              seen_at, published_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
              WHERE $5 = 'recovery' OR $9 > (SELECT COUNT(*) FROM key_changes \
              WHERE context = $1 AND seq = $2 AND old_key = $3 AND changed_by = 'old' \
              AND new_key <> $4) \
              ON CONFLICT (context, seq, old_key, new_key, changed_by) \
-             DO UPDATE SET published_at = COALESCE(excluded.published_at, published_at)",
+             DO UPDATE SET published_at = COALESCE(excluded.published_at, \
+             key_changes.published_at)",
         )
         .bind(context.to_string())
         .bind(signed(change.seq))
@@ -133,7 +131,7 @@ impl Store {
         context: ContextId,
         enrolled: &Enrolment,
     ) -> Result<Vec<(SignedKeyChange, ChangedBy)>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
+        let rows = query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -156,7 +154,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Option<StoreError>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
+        let rows = query("SELECT * FROM key_changes WHERE context = $1 ORDER BY seq")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -176,7 +174,7 @@ impl Store {
         let history = self.key_history(context, enrolled).await?;
         let mut ends = Vec::new();
         for (seq, key) in (0..).zip(history.keys) {
-            let seen_at: Option<i64> = sqlx::query_scalar(
+            let seen_at: Option<i64> = query_scalar(
                 "SELECT MIN(seen_at) FROM key_changes \
                  WHERE context = $1 AND seq = $2 AND old_key = $3",
             )
@@ -220,7 +218,7 @@ impl Store {
         &self,
         since: UnixSeconds,
     ) -> Result<Vec<(ContextId, SignedKeyChange)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM key_changes WHERE changed_by = 'recovery' AND seen_at >= $1 \
              ORDER BY seen_at DESC, seq DESC LIMIT $2",
         )
@@ -243,7 +241,7 @@ impl Store {
     pub async fn contexts_with_unpublished_key_changes(
         &self,
     ) -> Result<Vec<ContextId>, StoreError> {
-        sqlx::query("SELECT DISTINCT context FROM key_changes WHERE published_at IS NULL")
+        query("SELECT DISTINCT context FROM key_changes WHERE published_at IS NULL")
             .fetch_all(&self.db)
             .await?
             .iter()
@@ -260,7 +258,7 @@ impl Store {
         context: ContextId,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE key_changes SET published_at = $2 \
              WHERE context = $1 AND published_at IS NULL",
         )
@@ -274,10 +272,10 @@ impl Store {
 
 /// Has the key changes of a context published again, as part of a transaction.
 pub(super) async fn ask_for_key_changes(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     context: ContextId,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE key_changes SET published_at = NULL WHERE context = $1")
+    query("UPDATE key_changes SET published_at = NULL WHERE context = $1")
         .bind(context.to_string())
         .execute(connection)
         .await?;

@@ -8,11 +8,9 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, Salt, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Leaf;
-use sqlx::Row;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
+use super::db::{Open, Row, query, query_scalar};
 use super::{Private, Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::{Head, LogEntry};
 
@@ -58,7 +56,7 @@ const BODY: Private = Private("a log entry's body");
 /// What hides it.
 const SALT: Private = Private("a log entry's salt");
 
-fn entry(store: &Store, row: &SqliteRow) -> Result<LogEntry, StoreError> {
+fn entry(store: &Store, row: &Row) -> Result<LogEntry, StoreError> {
     let digest: &str = row.try_get("digest")?;
     let corrupt = |why: String| StoreError::Corrupt { what: BODY.0, why };
     let bytes = BODY.open(store, digest, row.try_get("body")?)?;
@@ -91,7 +89,7 @@ pub struct LogNext {
     pub not_before: UnixSeconds,
 }
 
-fn log_end(row: &SqliteRow) -> Result<LogEnd, StoreError> {
+fn log_end(row: &Row) -> Result<LogEnd, StoreError> {
     Ok(LogEnd {
         context: read("a context", row.try_get("context")?)?,
         author_key: read("an author key", row.try_get("author_key")?)?,
@@ -143,7 +141,7 @@ impl Store {
     pub async fn keep_entry(&self, seen: &LogEntry, now: UnixSeconds) -> Result<bool, StoreError> {
         let kept = self.insert_entry(seen, now, Some(now)).await?;
         if !kept {
-            sqlx::query(
+            query(
                 "UPDATE log SET published_at = COALESCE(published_at, $2), missed_at = NULL \
                  WHERE digest = $1 AND (published_at IS NULL OR missed_at IS NOT NULL)",
             )
@@ -177,7 +175,7 @@ impl Store {
         published_at: Option<UnixSeconds>,
     ) -> Result<bool, StoreError> {
         let digest = row.digest().to_string();
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO log (context, author_key, seq, digest, prev, kind, subject, body, at, \
              salt, signature, seen_at, published_at, logged_as, request) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 \
@@ -215,7 +213,7 @@ impl Store {
         author_key: PublicKey,
         seq: Seq,
     ) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM log WHERE context = $1 AND author_key = $2 AND seq = $3",
         )
         .bind(context.to_string())
@@ -235,7 +233,7 @@ impl Store {
         context: ContextId,
         author_key: PublicKey,
     ) -> Result<LogNext, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT context, author_key, seq, digest, at FROM log \
              WHERE context = $1 AND author_key = $2 ORDER BY seq DESC, seen_at LIMIT 1",
         )
@@ -268,7 +266,7 @@ impl Store {
         author_key: PublicKey,
         body: &Body,
     ) -> Result<Option<LogEntry>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM log WHERE context = $1 AND author_key = $2 AND subject = $3 \
              ORDER BY seq LIMIT 1",
         )
@@ -285,13 +283,12 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn is_said(&self, context: ContextId, body: &Body) -> Result<bool, StoreError> {
-        let is_said = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM log WHERE context = $1 AND subject = $2)",
-        )
-        .bind(context.to_string())
-        .bind(subject(self, body)?)
-        .fetch_one(&self.db)
-        .await?;
+        let is_said =
+            query_scalar("SELECT EXISTS (SELECT 1 FROM log WHERE context = $1 AND subject = $2)")
+                .bind(context.to_string())
+                .bind(subject(self, body)?)
+                .fetch_one(&self.db)
+                .await?;
         Ok(is_said)
     }
 
@@ -304,7 +301,7 @@ impl Store {
         (exchange, author_key): (ContextId, PublicKey),
         logged_as: EntryDigest,
     ) -> Result<Option<LogEntry>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM log WHERE logged_as = $1 AND context = $2 AND author_key = $3 \
              ORDER BY seq LIMIT 1",
         )
@@ -321,7 +318,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn contexts_with_unpublished_entries(&self) -> Result<Vec<ContextId>, StoreError> {
-        let contexts: Vec<String> = sqlx::query_scalar(
+        let contexts: Vec<String> = query_scalar(
             "SELECT DISTINCT context FROM log \
                  WHERE published_at IS NULL OR missed_at IS NOT NULL",
         )
@@ -338,7 +335,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn entry(&self, digest: EntryDigest) -> Result<Option<LogEntry>, StoreError> {
-        let row = sqlx::query("SELECT * FROM log WHERE digest = $1")
+        let row = query("SELECT * FROM log WHERE digest = $1")
             .bind(digest.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -353,7 +350,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Vec<PublicKey>, StoreError> {
-        sqlx::query(
+        query(
             "SELECT DISTINCT author_key FROM log WHERE context = $1 \
              AND (published_at IS NULL OR missed_at IS NOT NULL)",
         )
@@ -374,7 +371,7 @@ impl Store {
         (context, author_key): (ContextId, PublicKey),
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE context = $1 AND author_key = $2 \
              AND (published_at IS NULL OR missed_at IS NOT NULL) \
              ORDER BY seq, seen_at LIMIT $3",
@@ -397,13 +394,12 @@ impl Store {
         context: ContextId,
         author_key: PublicKey,
     ) -> Result<Vec<(LogEntry, UnixSeconds)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM log WHERE context = $1 AND author_key = $2 ORDER BY seq, digest",
-        )
-        .bind(context.to_string())
-        .bind(author_key.to_string())
-        .fetch_all(&self.db)
-        .await?;
+        let rows =
+            query("SELECT * FROM log WHERE context = $1 AND author_key = $2 ORDER BY seq, digest")
+                .bind(context.to_string())
+                .bind(author_key.to_string())
+                .fetch_all(&self.db)
+                .await?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -425,7 +421,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<(Vec<LogEnd>, Option<UnixSeconds>), StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT due.context, due.author_key, due.seq, due.since, MIN(log.digest) AS digest \
              FROM (SELECT context, author_key, MAX(seq) AS seq, MIN(seen_at) AS since FROM log \
              WHERE head_batch IS NULL AND published_at IS NOT NULL AND missed_at IS NULL \
@@ -454,7 +450,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn heads_in(&self, batch: BatchId) -> Result<Vec<HeadLeaf>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM head_leaves WHERE batch = $1 ORDER BY position")
+        let rows = query("SELECT * FROM head_leaves WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
             .fetch_all(&self.db)
             .await?;
@@ -480,7 +476,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let leaf: Leaf = head.leaf(context);
-        sqlx::query(
+        query(
             "INSERT INTO heads (leaf, context, author_key, seq, digest, salt, root, proof, \
              seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (leaf, root) DO NOTHING",
@@ -504,7 +500,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn heads(&self, context: ContextId) -> Result<Vec<Head>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM heads WHERE context = $1 ORDER BY author_key, seq")
+        let rows = query("SELECT * FROM heads WHERE context = $1 ORDER BY author_key, seq")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -512,7 +508,7 @@ impl Store {
     }
 }
 
-fn head(row: &SqliteRow) -> Result<Head, StoreError> {
+fn head(row: &Row) -> Result<Head, StoreError> {
     let end = log_end(row)?;
     Ok(Head {
         author_key: end.author_key,
@@ -527,13 +523,13 @@ fn head(row: &SqliteRow) -> Result<Head, StoreError> {
 /// Has the logs of some authors published again, as part of a transaction: all of them, because
 /// which entry went with a key is not known. Those that are there already take up no room.
 pub(super) async fn ask_for_log(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     context: ContextId,
     authors: &[PublicKey],
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     for author in authors {
-        sqlx::query(
+        query(
             "UPDATE log SET missed_at = $3 WHERE context = $1 AND author_key = $2 \
              AND published_at IS NOT NULL",
         )

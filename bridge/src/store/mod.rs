@@ -1,8 +1,9 @@
-//! The store of one party: SQLite in its home folder.
+//! The store of one party: SQLite in its home folder, or a hospital's on PostgreSQL, which several
+//! replicas share.
 //!
 //! The command line and the daemon open the same file. It runs in write-ahead mode with full
 //! synchronisation: what a call has answered survives the loss of power. Statements are plain SQL
-//! that PostgreSQL understands too.
+//! that both databases read alike; which one it is, `db` alone knows.
 //!
 //! | file | tables |
 //! |---|---|
@@ -24,20 +25,18 @@
 //! | `clock` | what a clock that was wrong left behind |
 //! | `retention` | what is kept no longer than it is needed |
 //! | [`facts`] | the outbox, and what was last heard of the daemon |
+//! | [`leases`] | who does what only one process may do at a time |
 
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqlitePool};
 use zeroize::Zeroizing;
 
-use self::db::Db;
-pub use self::db::{WriteFault, WriteFaults};
+use self::db::{Db, Fence, query, query_scalar};
+pub use self::db::{PostgresUrl, WriteFault, WriteFaults};
+pub use self::home_lock::HomeLock;
 use crate::at_rest::{AtRestError, HomeSecret, Place};
 
 pub mod access;
@@ -48,7 +47,9 @@ pub mod consents;
 mod db;
 pub mod facts;
 pub mod held;
+mod home_lock;
 pub mod keychanges;
+pub mod leases;
 pub mod log;
 mod placed;
 mod rebuild;
@@ -79,6 +80,23 @@ pub enum StoreError {
     /// The lock beside the store could not be taken.
     #[error("the store's lock: {0}")]
     Lock(#[source] io::Error),
+    /// The database's texts are not what the store's are.
+    #[error(
+        "this database orders or keeps texts in its own way; create it with ENCODING 'UTF8' \
+         LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )]
+    OtherTexts,
+    /// There is something where a store is to be copied to.
+    #[error("this database holds a store already; name an empty one")]
+    NotEmpty,
+    /// Another replica took over what this one did.
+    #[error("another replica has the lease {lease} since epoch {epoch}; nothing was written")]
+    NotLeader {
+        /// The lease.
+        lease: &'static str,
+        /// Under which epoch this one would have written.
+        epoch: i64,
+    },
     /// Readers kept the journal from being emptied.
     #[error("the store is read by others at this moment; what was destroyed is scrubbed next time")]
     Busy,
@@ -115,75 +133,22 @@ impl StoreError {
     }
 }
 
-/// Waits for whoever lays the store out; the lock ends with the file or the process.
-async fn lock(home: &Path) -> Result<File, StoreError> {
-    let path = home.join("medsync.lock");
-    let taken = tokio::task::spawn_blocking(move || {
-        let file = lock_file(&path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    let taken = taken.await.map_err(io::Error::other).and_then(|lock| lock);
-    taken.map_err(StoreError::Lock)
-}
-
-fn lock_file(path: &Path) -> io::Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-}
-
-/// Keeps out whoever else would do the same in this home, for as long as it lives.
-#[derive(Debug)]
-pub struct HomeLock(#[expect(dead_code, reason = "held, not read")] File);
-
-impl HomeLock {
-    /// To import or erase records: two at once would each seal the same record's version under a
-    /// key of its own.
-    ///
-    /// # Errors
-    /// [`StoreError::Taken`] if another has it; a folder that cannot be written.
-    pub fn of_records(home: &Path) -> Result<Self, StoreError> {
-        Self::take(home, "records.lock", "import or erasure")
-    }
-
-    /// To run the daemon, or do what no daemon may run beside: one submitter owns an account's
-    /// nonces.
-    ///
-    /// # Errors
-    /// As [`HomeLock::of_records`].
-    pub fn of_daemon(home: &Path) -> Result<Self, StoreError> {
-        Self::take(home, "daemon.lock", "medsync up, or fsck --rebuild,")
-    }
-
-    fn take(home: &Path, name: &str, what: &'static str) -> Result<Self, StoreError> {
-        let file = lock_file(&home.join(name)).map_err(StoreError::Lock)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(what)),
-            Err(TryLockError::Error(error)) => Err(StoreError::Lock(error)),
-        }
-    }
-}
-
 /// A store is opened with the secret with which it was made.
-async fn check_secret(pool: &SqlitePool, secret: &HomeSecret) -> Result<(), StoreError> {
+async fn check_secret(db: &Db, secret: &HomeSecret) -> Result<(), StoreError> {
     const WITNESS: Place<'_> = Place {
         what: "the store",
         of: "",
     };
-    let mut laid_out = pool.begin().await?;
-    sqlx::query("INSERT INTO facts (name, value) VALUES ('sealed', $1) ON CONFLICT DO NOTHING")
-        .bind(secret.seal(WITNESS, &[])?)
-        .execute(&mut *laid_out)
-        .await?;
-    let sealed: String = sqlx::query_scalar("SELECT value FROM facts WHERE name = 'sealed'")
-        .fetch_one(&mut *laid_out)
-        .await?;
-    laid_out.commit().await?;
-    secret.open(WITNESS, &sealed)?;
+    let known = "SELECT value FROM facts WHERE name = 'sealed'";
+    let mut sealed: Option<String> = query_scalar(known).fetch_optional(db).await?;
+    if sealed.is_none() {
+        query("INSERT INTO facts (name, value) VALUES ('sealed', $1) ON CONFLICT DO NOTHING")
+            .bind(secret.seal(WITNESS, &[])?)
+            .execute(db)
+            .await?;
+        sealed = Some(query_scalar(known).fetch_one(db).await?);
+    }
+    secret.open(WITNESS, &sealed.unwrap_or_default())?;
     Ok(())
 }
 
@@ -292,43 +257,70 @@ impl Store {
         secret: &HomeSecret,
         faults: Option<Arc<dyn WriteFaults>>,
     ) -> Result<Self, StoreError> {
-        const CONNECTIONS_MAX: u32 = 4;
-        // Longer than any single statement of ours; a command line that waits longer says so.
-        const LOCK_WAIT: Duration = Duration::from_secs(10);
-        let options = SqliteConnectOptions::new()
-            .filename(home.join("medsync.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .pragma("secure_delete", "ON")
-            .busy_timeout(LOCK_WAIT);
         // A daemon and a command that open a new store at once must not both lay it out: SQLite
         // does not wait for the other when a file becomes a database with a write-ahead log.
-        let guard = lock(home).await?;
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            // SQLite itself rolls back where the disk is full, and the roll-back that follows
-            // fails: such a connection counts a transaction that there is not, and begins no other.
-            .after_release(|connection, _| {
-                let is_free = !connection.is_in_transaction();
-                Box::pin(async move { Ok(is_free) })
-            })
-            .connect_with(options)
-            .await?;
-        let laid_out = sqlx::migrate!("./migrations").run(&pool).await;
-        laid_out.map_err(|error| match error {
-            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
-                StoreError::OtherLayout(error)
-            }
-            other => StoreError::Migration(other),
-        })?;
-        check_secret(&pool, secret).await?;
+        let guard = home_lock::lay_out_alone(home).await?;
+        let db = Db::of_file(&home.join("medsync.db")).await?;
+        let store = Self::laid_out(db, secret, faults).await?;
         drop(guard);
+        Ok(store)
+    }
+
+    /// Opens the store that several replicas share, and brings its layout up to date.
+    ///
+    /// # Errors
+    /// A database that does not answer, or orders texts in another way; a secret that is not the
+    /// one with which the store was made.
+    pub async fn open_shared(
+        url: &PostgresUrl,
+        secret: &HomeSecret,
+        faults: Option<Arc<dyn WriteFaults>>,
+    ) -> Result<Self, StoreError> {
+        Self::laid_out(Db::of_server(url).await?, secret, faults).await
+    }
+
+    async fn laid_out(
+        db: Db,
+        secret: &HomeSecret,
+        faults: Option<Arc<dyn WriteFaults>>,
+    ) -> Result<Self, StoreError> {
+        db.lay_out().await?;
+        check_secret(&db, secret).await?;
         Ok(Self {
-            db: Db::new(pool, faults),
+            db: db.with_faults(faults),
             secret: secret.clone(),
         })
+    }
+
+    /// Whether replicas with homes of their own share this store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.db.is_shared()
+    }
+
+    /// The same store, which writes only while this epoch of a lease is the last one.
+    #[must_use]
+    pub fn fenced(&self, lease: &'static str, epoch: i64) -> Self {
+        Self {
+            db: self.db.fenced(Fence { lease, epoch }),
+            secret: self.secret.clone(),
+        }
+    }
+
+    /// The same store, by connections of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            db: self.db.apart(),
+            secret: self.secret.clone(),
+        }
+    }
+
+    /// The same store, in which single writes wait for no other writer.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            db: self.db.beside(),
+            secret: self.secret.clone(),
+        }
     }
 
     /// Copies the store into a new file, as it is at one moment, while others use it; without what
@@ -337,11 +329,17 @@ impl Store {
     /// # Errors
     /// A database that refuses; a file that is there.
     pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
-        sqlx::query("VACUUM INTO $1")
-            .bind(file.to_string_lossy().into_owned())
-            .execute(&self.db)
-            .await?;
-        Ok(())
+        self.db.copy_to(file).await
+    }
+
+    /// Copies the store into a database that holds nothing yet, all or nothing.
+    ///
+    /// # Errors
+    /// A database that refuses; [`StoreError::NotEmpty`].
+    pub async fn copy_to_shared(&self, url: &PostgresUrl) -> Result<(), StoreError> {
+        let shared = Db::of_server(url).await?;
+        shared.lay_out().await?;
+        self.db.fill(&shared).await
     }
 
     /// Closes the store; what others have open of it goes on.
@@ -354,28 +352,15 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
-        let mut said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
-            .fetch_all(&self.db)
-            .await?;
-        said.retain(|line| line != "ok");
-        Ok(said)
+        self.db.damage().await
     }
 
-    /// Takes what was deleted out of the file itself: pages are overwritten when they are freed
-    /// (`secure_delete`), and the journal that still holds them is emptied.
+    /// Takes what was deleted out of the files of the database, as far as it can.
     ///
     /// # Errors
     /// A database that refuses; readers that stay in the way are waited for.
     pub(crate) async fn scrub(&self) -> Result<(), StoreError> {
-        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&self.db)
-            .await?;
-        let busy: i64 = sqlx::Row::try_get(&row, 0)?;
-        if busy == 0 {
-            Ok(())
-        } else {
-            Err(StoreError::Busy)
-        }
+        self.db.scrub().await
     }
 }
 
@@ -383,22 +368,12 @@ impl Store {
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_imports_or_erases_at_a_time() {
-        let home = tempfile::tempdir().expect("a folder");
-        let lock = HomeLock::of_records(home.path()).expect("free");
-        let second = HomeLock::of_records(home.path());
-        assert!(matches!(second, Err(StoreError::Taken(_))));
-        drop(lock);
-        assert!(HomeLock::of_records(home.path()).is_ok());
-    }
-
     #[tokio::test]
     async fn a_store_of_a_later_version_is_refused_and_left_as_it_is() {
         let home = tempfile::tempdir().expect("a folder");
         let secret = HomeSecret::from_bytes(&[7; 32]);
         let store = Store::open(home.path(), &secret).await.expect("a store");
-        let later = sqlx::query(
+        let later = query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
              execution_time) VALUES (1000, 'later', TRUE, x'00', 0)",
         );
@@ -419,14 +394,14 @@ mod tests {
         let store = Store::open(home.path(), &secret).await.expect("a store");
         for _ in 0..8 {
             let mut transaction = store.db.begin("test").await.expect("it begins");
-            let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+            let pages: i64 = query_scalar("PRAGMA page_count")
                 .fetch_one(&mut *transaction)
                 .await
                 .expect("a number");
             let full = format!("PRAGMA max_page_count = {pages}");
-            let limited = sqlx::query(&full).execute(&mut *transaction).await;
+            let limited = query(&full).execute(&mut *transaction).await;
             limited.expect("a limit of this connection");
-            let written = sqlx::query("INSERT INTO facts (name, value) VALUES ('test', $1)")
+            let written = query("INSERT INTO facts (name, value) VALUES ('test', $1)")
                 .bind("x".repeat(1 << 20))
                 .execute(&mut *transaction)
                 .await;
@@ -444,16 +419,16 @@ mod tests {
             tokio::spawn(async move {
                 for number in 0..50 {
                     let mut transaction = store.db.begin("test").await?;
-                    sqlx::query("SELECT COUNT(*) FROM facts")
+                    query("SELECT COUNT(*) FROM facts")
                         .fetch_one(&mut *transaction)
                         .await?;
-                    sqlx::query("INSERT INTO facts (name, value) VALUES ($1, '')")
+                    query("INSERT INTO facts (name, value) VALUES ($1, '')")
                         .bind(format!("{who} {number}"))
                         .execute(&mut *transaction)
                         .await?;
                     transaction.commit().await?;
                 }
-                Ok::<_, sqlx::Error>(())
+                Ok::<_, StoreError>(())
             })
         };
         let writers: Vec<_> = (0..4).map(write).collect();

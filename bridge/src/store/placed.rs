@@ -3,14 +3,12 @@
 
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::ticket::Ticket;
-use sqlx::Row;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
+use super::db::{Open, Row, query};
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 use crate::source::PlacedTicket;
 
-fn placed(row: &SqliteRow) -> Result<PlacedTicket, StoreError> {
+fn placed(row: &Row) -> Result<PlacedTicket, StoreError> {
     Ok(PlacedTicket {
         ticket: Ticket {
             pool_id: read("a pool", row.try_get("pool_id")?)?,
@@ -38,7 +36,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let ticket = &seen.ticket;
         let mut transaction = self.db.begin("keep_ticket").await?;
-        sqlx::query(
+        query(
             "INSERT INTO placed_tickets (leaf, root, context, pool_id, anchorer, handle, \
              claim_until, salt, proof, seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              ON CONFLICT (leaf, root) DO NOTHING",
@@ -55,7 +53,7 @@ impl Store {
         .bind(signed(now.0))
         .execute(&mut *transaction)
         .await?;
-        sqlx::query(
+        query(
             "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
              issued_at, batch, was_taken_over) SELECT $1, $2, $3, \
              COALESCE((SELECT patient_key FROM consents WHERE handle = $2 AND context = $3), ''), \
@@ -84,12 +82,11 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Vec<PlacedTicket>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM placed_tickets WHERE context = $1 ORDER BY seen_at, leaf, root",
-        )
-        .bind(context.to_string())
-        .fetch_all(&self.db)
-        .await?;
+        let rows =
+            query("SELECT * FROM placed_tickets WHERE context = $1 ORDER BY seen_at, leaf, root")
+                .bind(context.to_string())
+                .fetch_all(&self.db)
+                .await?;
         rows.iter().map(placed).collect()
     }
 
@@ -102,7 +99,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<Vec<(ContextId, PlacedTicket)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT placed_tickets.* FROM placed_tickets JOIN circles \
              ON circles.context = placed_tickets.context \
              AND circles.member = circles.custodian_member AND circles.alarm IS NULL \
@@ -122,7 +119,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn ticket_is_back(&self, lost: &PlacedTicket) -> Result<(), StoreError> {
-        sqlx::query("UPDATE placed_tickets SET put_again_at = NULL WHERE leaf = $1 AND root = $2")
+        query("UPDATE placed_tickets SET put_again_at = NULL WHERE leaf = $1 AND root = $2")
             .bind(lost.ticket.leaf().to_string())
             .bind(lost.root.to_string())
             .execute(&self.db)
@@ -139,7 +136,7 @@ impl Store {
         context: ContextId,
         until: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE placed_tickets SET put_again_at = $2 \
              WHERE context = $1 AND put_again_at IS NOT NULL",
         )
@@ -154,16 +151,14 @@ impl Store {
 /// Has the tickets of a circle written again, as part of a transaction: all of them, because which
 /// one went with a key is not known.
 pub(super) async fn ask_for_tickets(
-    connection: &mut SqliteConnection,
+    connection: &mut Open,
     context: ContextId,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE placed_tickets SET put_again_at = COALESCE(put_again_at, $2) WHERE context = $1",
-    )
-    .bind(context.to_string())
-    .bind(signed(now.0))
-    .execute(connection)
-    .await?;
+    query("UPDATE placed_tickets SET put_again_at = COALESCE(put_again_at, $2) WHERE context = $1")
+        .bind(context.to_string())
+        .bind(signed(now.0))
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 
 use super::batches::{Afterwards, BatchId, BatchState};
+use super::db::query;
 use super::facts::ask_for_revocations;
 use super::held::LeftOut;
 use super::{Store, StoreError};
@@ -44,10 +45,10 @@ impl Store {
             "DELETE FROM outbox",
             "UPDATE circles SET state_hash = NULL, consents_digest = NULL",
         ] {
-            sqlx::query(statement).execute(&mut *transaction).await?;
+            query(statement).execute(&mut *transaction).await?;
         }
         for context in unreadable {
-            sqlx::query(
+            query(
                 "DELETE FROM seen WHERE context = $1 AND kind IN ($2, $3) \
                  AND vanished_at IS NULL AND replaced_at IS NULL",
             )

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId, Sha256Digest, UnixSeconds};
 use medsync_protocol::seal::{RecordVersion, SealSecret};
-use sqlx::Row;
 
+use super::db::{query, query_scalar};
 use super::versions::versions;
 use super::{Private, Store, StoreError, read, signed};
 
@@ -68,7 +68,7 @@ impl Store {
         local_key: Sha256Digest,
     ) -> Result<Option<RecordRow>, StoreError> {
         let name = name_of(self, local_key);
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM records NATURAL JOIN record_keys WHERE context = $1 AND local_key = $2",
         )
         .bind(context.to_string())
@@ -99,7 +99,7 @@ impl Store {
         let name = name_of(self, local_key);
         let payload = PAYLOAD.seal(self, &name, row.payload.to_string().as_bytes())?;
         let mut transaction = self.db.begin("plan_record").await?;
-        sqlx::query(
+        query(
             "UPDATE record_keys SET renamed = $3 WHERE context = $1 AND $3 <> \
              COALESCE(renamed, record) AND COALESCE(renamed, record) = \
              (SELECT record FROM records WHERE context = $1 AND local_key = $2)",
@@ -109,7 +109,7 @@ impl Store {
         .bind(row.record.to_string())
         .execute(&mut *transaction)
         .await?;
-        sqlx::query(
+        query(
             "INSERT INTO records (context, local_key, record, version, payload_sha256) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (context, local_key) DO UPDATE SET \
              record = excluded.record, version = excluded.version, \
@@ -124,7 +124,7 @@ impl Store {
         .await?;
         let key = record_key(context, &row.record.to_string(), row.version.0.into());
         // The keys of earlier versions stay: what they open was not erased.
-        sqlx::query(
+        query(
             "INSERT INTO record_keys (context, record, version, custodian_secret) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (context, record, version) \
              DO UPDATE SET custodian_secret = excluded.custodian_secret",
@@ -149,7 +149,7 @@ impl Store {
         local_key: Sha256Digest,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2")
+        query("UPDATE records SET written_at = $3 WHERE context = $1 AND local_key = $2")
             .bind(context.to_string())
             .bind(name_of(self, local_key))
             .bind(signed(now.0))
@@ -173,7 +173,7 @@ impl Store {
         let record = record.map(|record| record.to_string());
         let mut transaction = self.db.begin("erase_records").await?;
         // All of its resource, by whatever name it is asked for.
-        let record: Option<String> = sqlx::query_scalar(
+        let record: Option<String> = query_scalar(
             "SELECT COALESCE((SELECT MAX(renamed) FROM record_keys \
              WHERE context = $1 AND record = $2), $2)",
         )
@@ -181,7 +181,7 @@ impl Store {
         .bind(&record)
         .fetch_one(&mut *transaction)
         .await?;
-        sqlx::query(
+        query(
             "INSERT INTO erased (context, record, version, erased_at) \
              SELECT context, record, version, $3 FROM record_keys \
              WHERE context = $1 AND ($2 IS NULL OR record = $2 OR renamed = $2) \
@@ -192,7 +192,7 @@ impl Store {
         .bind(signed(now.0))
         .execute(&mut *transaction)
         .await?;
-        sqlx::query(
+        query(
             "UPDATE records SET payload_sha256 = '' \
              WHERE context = $1 AND ($2 IS NULL OR record = $2)",
         )
@@ -200,7 +200,7 @@ impl Store {
         .bind(&record)
         .execute(&mut *transaction)
         .await?;
-        let gone = sqlx::query(
+        let gone = query(
             "DELETE FROM record_keys \
              WHERE context = $1 AND ($2 IS NULL OR record = $2 OR renamed = $2)",
         )
@@ -226,10 +226,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("stay_erased").await?;
         for what in records {
-            sqlx::query(
+            query(
                 "INSERT INTO erased (context, record, version, erased_at, logged_at) \
                  VALUES ($1, $2, $3, $4, $4) ON CONFLICT (context, record, version) \
-                 DO UPDATE SET logged_at = COALESCE(logged_at, excluded.logged_at)",
+                 DO UPDATE SET logged_at = COALESCE(erased.logged_at, excluded.logged_at)",
             )
             .bind(context.to_string())
             .bind(what.record.to_string())
@@ -237,14 +237,12 @@ impl Store {
             .bind(signed(now.0))
             .execute(&mut *transaction)
             .await?;
-            sqlx::query(
-                "DELETE FROM record_keys WHERE context = $1 AND record = $2 AND version = $3",
-            )
-            .bind(context.to_string())
-            .bind(what.record.to_string())
-            .bind(what.version)
-            .execute(&mut *transaction)
-            .await?;
+            query("DELETE FROM record_keys WHERE context = $1 AND record = $2 AND version = $3")
+                .bind(context.to_string())
+                .bind(what.record.to_string())
+                .bind(what.version)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         // Also if none was here: whoever destroyed them may have died before this.
@@ -260,7 +258,7 @@ impl Store {
         context: ContextId,
         local_key: Sha256Digest,
     ) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM records NATURAL JOIN erased \
              WHERE context = $1 AND local_key = $2",
         )
@@ -280,7 +278,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-        let rows = sqlx::query("SELECT record, version FROM records WHERE context = $1")
+        let rows = query("SELECT record, version FROM records WHERE context = $1")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -296,7 +294,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordRef, bool>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT record, version, renamed IS NULL AS is_current FROM record_keys \
              WHERE context = $1",
         )
@@ -319,7 +317,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn has_unknown_erased(&self, context: ContextId) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM erased WHERE context = $1 AND record NOT IN \
              (SELECT record FROM records WHERE context = $1)",
         )
@@ -339,7 +337,7 @@ impl Store {
         context: ContextId,
         only_unlogged: bool,
     ) -> Result<BTreeSet<RecordRef>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT record, version FROM erased \
              WHERE context = $1 AND (logged_at IS NULL OR NOT $2)",
         )
@@ -368,7 +366,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         for what in records {
-            sqlx::query(
+            query(
                 "UPDATE erased SET logged_at = $4 \
                  WHERE context = $1 AND record = $2 AND version = $3",
             )

@@ -7,9 +7,8 @@ use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::db::{Row, query, query_scalar};
 use super::{Store, StoreError, read, signed, unsigned};
 
 /// How long a release rests of which something could not be written, in seconds.
@@ -60,7 +59,7 @@ pub struct ReleaseRow {
     pub orders: Option<(EntryDigest, EntryDigest)>,
 }
 
-fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
+fn release(row: &Row) -> Result<ReleaseRow, StoreError> {
     let state: String = row.try_get("state")?;
     let order = |name| -> Result<Option<EntryDigest>, StoreError> {
         let text: Option<String> = row.try_get(name)?;
@@ -82,7 +81,7 @@ fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
     })
 }
 
-fn record(row: &SqliteRow) -> Result<RecordRef, StoreError> {
+fn record(row: &Row) -> Result<RecordRef, StoreError> {
     Ok(RecordRef {
         record: read("a record", row.try_get("record")?)?,
         version: row.try_get("version")?,
@@ -115,7 +114,7 @@ impl Store {
         if stolen.is_empty() {
             return Ok(());
         }
-        let signed_by: Vec<String> = sqlx::query_scalar(
+        let signed_by: Vec<String> = query_scalar(
             "SELECT DISTINCT patient_key FROM consents WHERE context = $1 AND overruled_at IS NULL",
         )
         .bind(context.to_string())
@@ -133,7 +132,7 @@ impl Store {
         }
         let mut transaction = self.db.begin("overrule_consents").await?;
         for key in overruled {
-            sqlx::query(
+            query(
                 "UPDATE consents SET overruled_at = $3 \
                  WHERE context = $1 AND patient_key = $2 AND overruled_at IS NULL",
             )
@@ -152,12 +151,11 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn end_of_consent(&self, commitment: Commitment) -> Result<Option<End>, StoreError> {
-        let row = sqlx::query(
-            "SELECT handle, not_after, overruled_at FROM consents WHERE commitment = $1",
-        )
-        .bind(commitment.to_string())
-        .fetch_optional(&self.db)
-        .await?;
+        let row =
+            query("SELECT handle, not_after, overruled_at FROM consents WHERE commitment = $1")
+                .bind(commitment.to_string())
+                .fetch_optional(&self.db)
+                .await?;
         row.map(|row| {
             Ok(End {
                 handle: read("a handle", row.try_get("handle")?)?,
@@ -175,7 +173,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn keep_release(&self, row: &ReleaseRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO releases (logged_as, request, exchange, circle, state) \
              VALUES ($1, $2, $3, $4, 'logged') ON CONFLICT (logged_as) DO NOTHING",
         )
@@ -193,7 +191,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn open_releases(&self, context: ContextId) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM releases WHERE (exchange = $1 OR circle = $1) \
              AND state <> 'erased'",
         )
@@ -208,7 +206,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn releases_for(&self, request: EntryDigest) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM releases WHERE request = $1 ORDER BY logged_as")
+        let rows = query("SELECT * FROM releases WHERE request = $1 ORDER BY logged_as")
             .bind(request.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -228,7 +226,7 @@ impl Store {
         len_max: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
         // A rest that is longer than any began before a clock was set back.
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM releases WHERE state = $1 AND logged_as > $2 \
              AND (rests_until <= $4 OR rests_until > $4 + $5) ORDER BY logged_as LIMIT $3",
         )
@@ -251,7 +249,7 @@ impl Store {
         logged_as: EntryDigest,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE releases SET rests_until = $2 WHERE logged_as = $1")
+        query("UPDATE releases SET rests_until = $2 WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .bind(signed(now.0.saturating_add(RELEASE_REST_S)))
             .execute(&self.db)
@@ -268,7 +266,7 @@ impl Store {
         not_since: UnixSeconds,
         len_max: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM releases WHERE state = 'logged' AND tried_at <= $1 \
              ORDER BY tried_at, logged_as LIMIT $2",
         )
@@ -289,7 +287,7 @@ impl Store {
         logged_as: EntryDigest,
         what: RecordRef,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO handed_over (logged_as, record, version) VALUES ($1, $2, $3) \
              ON CONFLICT (logged_as, record, version) DO NOTHING",
         )
@@ -298,14 +296,12 @@ impl Store {
         .bind(what.version)
         .execute(&self.db)
         .await?;
-        sqlx::query(
-            "DELETE FROM carried_parts WHERE logged_as = $1 AND record = $2 AND version = $3",
-        )
-        .bind(logged_as.to_string())
-        .bind(what.record.to_string())
-        .bind(what.version)
-        .execute(&self.db)
-        .await?;
+        query("DELETE FROM carried_parts WHERE logged_as = $1 AND record = $2 AND version = $3")
+            .bind(logged_as.to_string())
+            .bind(what.record.to_string())
+            .bind(what.version)
+            .execute(&self.db)
+            .await?;
         Ok(())
     }
 
@@ -319,7 +315,7 @@ impl Store {
         what: RecordRef,
         parts: usize,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO carried_parts (logged_as, record, version, parts) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (logged_as, record, version) \
              DO UPDATE SET parts = excluded.parts",
@@ -342,11 +338,10 @@ impl Store {
         &self,
         logged_as: EntryDigest,
     ) -> Result<BTreeMap<RecordRef, usize>, StoreError> {
-        let rows =
-            sqlx::query("SELECT record, version, parts FROM carried_parts WHERE logged_as = $1")
-                .bind(logged_as.to_string())
-                .fetch_all(&self.db)
-                .await?;
+        let rows = query("SELECT record, version, parts FROM carried_parts WHERE logged_as = $1")
+            .bind(logged_as.to_string())
+            .fetch_all(&self.db)
+            .await?;
         rows.iter()
             .map(|row| Ok((record(row)?, unsigned(row.try_get("parts")?) as usize)))
             .collect()
@@ -360,7 +355,7 @@ impl Store {
         &self,
         logged_as: EntryDigest,
     ) -> Result<BTreeSet<RecordRef>, StoreError> {
-        let rows = sqlx::query("SELECT record, version FROM handed_over WHERE logged_as = $1")
+        let rows = query("SELECT record, version FROM handed_over WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -376,7 +371,7 @@ impl Store {
         logged_as: EntryDigest,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE releases SET tried_at = $2 WHERE logged_as = $1")
+        query("UPDATE releases SET tried_at = $2 WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .bind(signed(now.0))
             .execute(&self.db)
@@ -395,7 +390,7 @@ impl Store {
         state: ReleaseState,
         orders: Option<(EntryDigest, EntryDigest)>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE releases SET state = $2, order_in_circle = COALESCE($3, order_in_circle), \
              order_in_exchange = COALESCE($4, order_in_exchange) WHERE logged_as = $1",
         )
@@ -405,7 +400,7 @@ impl Store {
         .bind(orders.map(|(_, exchange)| exchange.to_string()))
         .execute(&self.db)
         .await?;
-        sqlx::query("DELETE FROM carried_parts WHERE logged_as = $1")
+        query("DELETE FROM carried_parts WHERE logged_as = $1")
             .bind(logged_as.to_string())
             .execute(&self.db)
             .await?;

@@ -7,10 +7,10 @@ use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::receipt::{Block, BlockNumber};
 use medsync_protocol::tree::{Proof, Root};
-use sqlx::Row;
 
 use super::batches::BatchState;
 use super::consents::COUNTER_STEP;
+use super::db::{query, query_scalar};
 use super::{Store, StoreError, json, read, read_json, signed, unsigned};
 
 /// Under which name it is kept when this store was restored, each time.
@@ -68,10 +68,10 @@ impl Store {
             }
         }
         let mut transaction = self.db.begin("was_restored").await?;
-        sqlx::query("UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL")
+        query("UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL")
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE circles SET state_hash = NULL, consents_digest = NULL")
+        query("UPDATE circles SET state_hash = NULL, consents_digest = NULL")
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -123,7 +123,7 @@ impl Store {
         &self,
         now: UnixSeconds,
     ) -> Result<Vec<ContextId>, StoreError> {
-        let contexts: Vec<String> = sqlx::query_scalar(
+        let contexts: Vec<String> = query_scalar(
             "SELECT DISTINCT context FROM consents WHERE place_is_unsure AND look_up_at <= $1 \
              AND context NOT IN (SELECT context FROM circles WHERE alarm IS NOT NULL)",
         )
@@ -143,7 +143,7 @@ impl Store {
         context: ContextId,
         now: UnixSeconds,
     ) -> Result<Vec<Unsure>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT commitment, nowhere_since, ingested_at FROM consents WHERE context = $1 \
              AND place_is_unsure AND look_up_at <= $2 ORDER BY commitment",
         )
@@ -173,14 +173,12 @@ impl Store {
         since: Option<UnixSeconds>,
         again: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE consents SET nowhere_since = $2, look_up_at = $3 WHERE commitment = $1",
-        )
-        .bind(commitment.to_string())
-        .bind(since.map(|since| signed(since.0)))
-        .bind(signed(again.0))
-        .execute(&self.db)
-        .await?;
+        query("UPDATE consents SET nowhere_since = $2, look_up_at = $3 WHERE commitment = $1")
+            .bind(commitment.to_string())
+            .bind(since.map(|since| signed(since.0)))
+            .bind(signed(again.0))
+            .execute(&self.db)
+            .await?;
         Ok(())
     }
 
@@ -190,7 +188,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn known_roots(&self) -> Result<BTreeSet<Root>, StoreError> {
-        let roots: Vec<String> = sqlx::query_scalar(
+        let roots: Vec<String> = query_scalar(
             "SELECT root FROM batches UNION SELECT root FROM heads \
              UNION SELECT root FROM placed_tickets",
         )
@@ -205,7 +203,7 @@ impl Store {
     /// A database that refuses.
     pub async fn first_anchored_block(&self) -> Result<BlockNumber, StoreError> {
         let first: Option<i64> =
-            sqlx::query_scalar("SELECT MIN(block_number) FROM batches WHERE state = 'anchored'")
+            query_scalar("SELECT MIN(block_number) FROM batches WHERE state = 'anchored'")
                 .fetch_one(&self.db)
                 .await?;
         Ok(BlockNumber(first.map_or(0, unsigned)))
@@ -223,9 +221,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("place_is").await?;
         if let Some(place) = place {
-            sqlx::query(
-                "INSERT INTO batches (root, leaf_count, leaves, state, sealed_at, block_number, \
-                 block_hash, block_time) VALUES ($1, 0, '[]', 'anchored', $4, $2, $3, $4) \
+            query(
+                "INSERT INTO batches (id, root, leaf_count, leaves, state, sealed_at, \
+                 block_number, block_hash, block_time) SELECT COALESCE(MAX(id), 0) + 1, $1, 0, \
+                 '[]', 'anchored', $4, $2, $3, $4 FROM batches WHERE TRUE \
                  ON CONFLICT (root) DO NOTHING",
             )
             .bind(place.root.to_string())
@@ -234,7 +233,7 @@ impl Store {
             .bind(signed(place.anchored_at.0))
             .execute(&mut *transaction)
             .await?;
-            sqlx::query(
+            query(
                 "UPDATE consents SET batch = (SELECT id FROM batches WHERE root = $2), \
                  position = $3, proof = $4, told_at = $5 WHERE commitment = $1 AND batch IS NULL",
             )
@@ -246,7 +245,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        sqlx::query(
+        query(
             "UPDATE consents SET place_is_unsure = FALSE, nowhere_since = NULL, look_up_at = 0 \
              WHERE commitment = $1",
         )

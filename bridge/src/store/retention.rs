@@ -4,6 +4,7 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::tree::Tree;
 
 use super::batches::batch;
+use super::db::query;
 use super::{Store, StoreError, json, signed};
 
 impl Store {
@@ -14,7 +15,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a batch that does not fit together; nothing is then changed.
     pub async fn compact_batch(&self, before: UnixSeconds) -> Result<bool, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM batches WHERE state = 'anchored' AND block_time < $1 \
              AND leaves <> '[]' \
              AND NOT EXISTS (SELECT 1 FROM consents \
@@ -47,13 +48,13 @@ impl Store {
             let proof = consent.position.and_then(|position| tree.proof(position));
             let proof = proof.filter(|proof| proof.includes(consent.leaf, batch.root));
             let proof = proof.ok_or_else(|| corrupt("a consent stands elsewhere"))?;
-            sqlx::query("UPDATE consents SET proof = $2 WHERE commitment = $1")
+            query("UPDATE consents SET proof = $2 WHERE commitment = $1")
                 .bind(consent.commitment.to_string())
                 .bind(json("a path", &proof)?)
                 .execute(&mut *transaction)
                 .await?;
         }
-        sqlx::query("UPDATE batches SET leaves = '[]' WHERE id = $1")
+        query("UPDATE batches SET leaves = '[]' WHERE id = $1")
             .bind(batch.id.0)
             .execute(&mut *transaction)
             .await?;
@@ -66,7 +67,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn forget_answered(&self, before: UnixSeconds) -> Result<u64, StoreError> {
-        let forgotten = sqlx::query("DELETE FROM outbox WHERE done_at < $1")
+        let forgotten = query("DELETE FROM outbox WHERE done_at < $1")
             .bind(signed(before.0))
             .execute(&self.db)
             .await?;

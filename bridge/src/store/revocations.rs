@@ -4,11 +4,10 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::receipt::TransactionHash;
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::source::Change;
 
+use super::db::{Row, query, query_as, query_scalar};
 use super::facts::ask_for_revocation;
 use super::{Private, Store, StoreError, read, signed, unsigned};
 
@@ -40,7 +39,7 @@ const SECRET: Private = Private("a revocation's secret");
 /// The prepared transaction, which carries it.
 const INTENT: Private = Private("a revocation's transaction");
 
-fn revocation(store: &Store, row: &SqliteRow) -> Result<RevocationRow, StoreError> {
+fn revocation(store: &Store, row: &Row) -> Result<RevocationRow, StoreError> {
     let handle: &str = row.try_get("handle")?;
     let secret = SECRET.open(store, handle, row.try_get("secret")?)?;
     let intent: Option<&str> = row.try_get("intent")?;
@@ -70,7 +69,7 @@ fn revocation(store: &Store, row: &SqliteRow) -> Result<RevocationRow, StoreErro
     })
 }
 
-fn on_chain(revoked_at: i64, row: &SqliteRow) -> Result<RevokedOnChain, StoreError> {
+fn on_chain(revoked_at: i64, row: &Row) -> Result<RevokedOnChain, StoreError> {
     let said_at: Option<i64> = row.try_get("said_at")?;
     Ok(RevokedOnChain {
         revoked_at: UnixSeconds(unsigned(revoked_at)),
@@ -113,7 +112,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn unknown_revocations(&self, context: ContextId) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM revocations WHERE context = $1 \
              AND handle NOT IN (SELECT handle FROM consents)",
         )
@@ -145,7 +144,7 @@ impl Store {
         let sealed = SECRET.seal(self, &key, secret.reveal_text().as_bytes())?;
         let mut transaction = self.db.begin("keep_revocation").await?;
         if let Origin::Entry(entry) = origin {
-            sqlx::query(
+            query(
                 "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, content) \
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (context, kind, entry_key) \
                  DO UPDATE SET content = excluded.content",
@@ -159,7 +158,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        sqlx::query(
+        query(
             "INSERT INTO revocations (handle, context, secret, claim_key, seen_at, state) \
              SELECT $1, $2, $3, $4, $5, CASE WHEN handle_is_known OR $6 > share_used \
              THEN 'waiting' ELSE 'held' END FROM (SELECT \
@@ -193,7 +192,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn open_revocations(&self, len_max: u32) -> Result<Vec<RevocationRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM (SELECT open.*, \
              ROW_NUMBER() OVER (PARTITION BY context, known ORDER BY seen_at, handle) AS turn \
              FROM (SELECT revocations.*, \
@@ -221,10 +220,9 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn has_revocation(&self, handle: Handle) -> Result<bool, StoreError> {
-        let found =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM revocations WHERE handle = $1)")
-                .bind(handle.to_string())
-                .fetch_one(&self.db);
+        let found = query_scalar("SELECT EXISTS (SELECT 1 FROM revocations WHERE handle = $1)")
+            .bind(handle.to_string())
+            .fetch_one(&self.db);
         Ok(found.await?)
     }
 
@@ -236,12 +234,11 @@ impl Store {
         &self,
         handle: Handle,
     ) -> Result<Option<Option<RevokedOnChain>>, StoreError> {
-        let row = sqlx::query(
-            "SELECT revoked_at, said_at, is_settled FROM revocations WHERE handle = $1",
-        )
-        .bind(handle.to_string())
-        .fetch_optional(&self.db)
-        .await?;
+        let row =
+            query("SELECT revoked_at, said_at, is_settled FROM revocations WHERE handle = $1")
+                .bind(handle.to_string())
+                .fetch_optional(&self.db)
+                .await?;
         row.map(|row| {
             let revoked_at: Option<i64> = row.try_get("revoked_at")?;
             revoked_at.map(|at| on_chain(at, &row)).transpose()
@@ -257,7 +254,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Option<StoreError>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM revocations WHERE context = $1 ORDER BY handle")
+        let rows = query("SELECT * FROM revocations WHERE context = $1 ORDER BY handle")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -270,7 +267,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn landed_revocations(&self) -> Result<Vec<Handle>, StoreError> {
-        let handles: Vec<String> = sqlx::query_scalar(
+        let handles: Vec<String> = query_scalar(
             "SELECT handle FROM revocations WHERE revoked_at IS NOT NULL ORDER BY handle",
         )
         .fetch_all(&self.db)
@@ -286,7 +283,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<Vec<Handle>, StoreError> {
-        let handles: Vec<String> = sqlx::query_scalar(
+        let handles: Vec<String> = query_scalar(
             "SELECT handle FROM revocations WHERE context = $1 AND state <> 'held' \
              ORDER BY handle",
         )
@@ -301,7 +298,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn unlanded_revocations(&self, context: ContextId) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query_scalar(
             "SELECT COUNT(*) FROM revocations \
              WHERE context = $1 AND state IN ('waiting', 'submitted')",
         )
@@ -316,7 +313,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn revocation(&self, handle: Handle) -> Result<Option<RevocationRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM revocations WHERE handle = $1")
+        let row = query("SELECT * FROM revocations WHERE handle = $1")
             .bind(handle.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -338,7 +335,7 @@ impl Store {
         for handle in handles {
             let key = handle.to_string();
             let sealed = intent.map(|(payload, _)| INTENT.seal(self, &key, payload.as_bytes()));
-            sqlx::query(
+            query(
                 "UPDATE revocations SET state = $2, intent = $3, transaction_hash = $4, \
                  sent_at = $5 WHERE handle = $1",
             )
@@ -369,7 +366,7 @@ impl Store {
         at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE revocations SET state = 'revoked', revoked_at = $2, said_at = $3, \
              is_settled = FALSE, intent = NULL, transaction_hash = NULL WHERE handle = $1",
         )
@@ -386,7 +383,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn settle_revocation(&self, handle: Handle) -> Result<(), StoreError> {
-        sqlx::query("UPDATE revocations SET is_settled = TRUE WHERE handle = $1")
+        query("UPDATE revocations SET is_settled = TRUE WHERE handle = $1")
             .bind(handle.to_string())
             .execute(&self.db)
             .await?;
@@ -398,7 +395,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn revocation_lost(&self, handle: Handle) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE revocations SET state = 'waiting', revoked_at = NULL, said_at = NULL, \
              is_settled = FALSE, intent = NULL, transaction_hash = NULL WHERE handle = $1",
         )
@@ -416,7 +413,7 @@ impl Store {
         &self,
         handle: Handle,
     ) -> Result<Option<RevokedOnChain>, StoreError> {
-        let row = sqlx::query("SELECT * FROM revoked_elsewhere WHERE handle = $1")
+        let row = query("SELECT * FROM revoked_elsewhere WHERE handle = $1")
             .bind(handle.to_string())
             .fetch_optional(&self.db)
             .await?;
@@ -435,7 +432,7 @@ impl Store {
         (said_until, ahead): (UnixSeconds, UnixSeconds),
         len_max: usize,
     ) -> Result<Vec<Handle>, StoreError> {
-        let handles: Vec<String> = sqlx::query_scalar(
+        let handles: Vec<String> = query_scalar(
             "SELECT handle, said_at FROM revoked_elsewhere WHERE NOT is_settled \
              AND (said_at <= $1 OR said_at > $3) \
              AND handle NOT IN (SELECT handle FROM revocations) \
@@ -461,7 +458,7 @@ impl Store {
         revoked_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO revoked_elsewhere (handle, revoked_at, said_at) VALUES ($1, $2, $3) \
              ON CONFLICT (handle) DO UPDATE SET revoked_at = excluded.revoked_at, \
              said_at = excluded.said_at WHERE NOT revoked_elsewhere.is_settled",
@@ -485,7 +482,7 @@ impl Store {
         (since, now): (UnixSeconds, UnixSeconds),
         len_max: u32,
     ) -> Result<Vec<(Handle, ContextId)>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let rows: Vec<(String, String)> = query_as(
             "UPDATE revoked_elsewhere SET tried_at = $2 WHERE handle IN \
              (SELECT handle FROM revoked_elsewhere WHERE tried_at <= $1 \
              AND handle IN (SELECT handle FROM consents) \
@@ -519,7 +516,7 @@ impl Store {
         } else {
             "DELETE FROM revoked_elsewhere WHERE handle = $1 AND NOT is_settled"
         };
-        sqlx::query(settle)
+        query(settle)
             .bind(handle.to_string())
             .execute(&self.db)
             .await?;

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
-use sqlx::Row;
 
-use super::db::Tx;
+use super::db::{Tx, query, query_scalar};
 use super::facts::{ask_for_revocations, settle_revocations};
 use super::keychanges::ask_for_key_changes;
 use super::log::ask_for_log;
@@ -79,7 +78,7 @@ pub(super) async fn note(
     content: Option<&str>,
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO seen (context, kind, entry_key, digest, first_seen_at, content) \
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (context, kind, entry_key) \
          DO UPDATE SET digest = excluded.digest, content = excluded.content, vanished_at = NULL, \
@@ -142,7 +141,7 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn evidence(&self, context: ContextId) -> Result<Evidence, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT COUNT(vanished_at) AS vanished, COUNT(replaced_at) AS replaced FROM seen \
              WHERE context = $1",
         )
@@ -179,7 +178,7 @@ impl Store {
         kind: EntryKind,
         content: &str,
     ) -> Result<Vec<EntryKey>, StoreError> {
-        let keys: Vec<String> = sqlx::query_scalar(
+        let keys: Vec<String> = query_scalar(
             "SELECT entry_key FROM seen WHERE context = $1 AND kind = $2 AND content = $3 \
              AND vanished_at IS NULL ORDER BY first_seen_at, entry_key",
         )
@@ -194,7 +193,7 @@ impl Store {
     }
 
     async fn seen(&self, context: ContextId) -> Result<Vec<Seen>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM seen WHERE context = $1")
+        let rows = query("SELECT * FROM seen WHERE context = $1")
             .bind(context.to_string())
             .fetch_all(&self.db)
             .await?;
@@ -228,7 +227,7 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("note_seen").await?;
-        let known: Option<String> = sqlx::query_scalar(
+        let known: Option<String> = query_scalar(
             "SELECT digest FROM seen WHERE context = $1 AND kind = $2 AND entry_key = $3",
         )
         .bind(context.to_string())
@@ -301,7 +300,7 @@ impl Store {
             if is_there != is_gone {
                 continue;
             }
-            sqlx::query(
+            query(
                 "UPDATE seen SET vanished_at = $4 \
                  WHERE context = $1 AND kind = $2 AND entry_key = $3",
             )
@@ -326,14 +325,12 @@ impl Store {
             ask_for_tickets(&mut transaction, context, now).await?;
         }
         if let Some(state_hash) = walk.taken_in {
-            sqlx::query(
-                "UPDATE circles SET state_hash = $2, consents_digest = $3 WHERE context = $1",
-            )
-            .bind(context.to_string())
-            .bind(state_hash.to_string())
-            .bind(all_kept(walk.entries, &seen).map(|digest| digest.to_string()))
-            .execute(&mut *transaction)
-            .await?;
+            query("UPDATE circles SET state_hash = $2, consents_digest = $3 WHERE context = $1")
+                .bind(context.to_string())
+                .bind(state_hash.to_string())
+                .bind(all_kept(walk.entries, &seen).map(|digest| digest.to_string()))
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(fresh)

@@ -8,10 +8,9 @@ use medsync_protocol::ids::{Anchorer, ChainId, ContextId, ContractAddress, Salt,
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::{PoolId, Ticket};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::batches::BatchId;
+use super::db::{Row, query};
 use super::{Private, Store, StoreError, read, signed, unsigned};
 use crate::source::Pool;
 
@@ -117,7 +116,7 @@ pub struct RevokedTicket {
 /// What a funder calls its pool.
 const LABEL: Private = Private("a pool's label");
 
-fn pool(store: &Store, row: &SqliteRow) -> Result<PoolRow, StoreError> {
+fn pool(store: &Store, row: &Row) -> Result<PoolRow, StoreError> {
     let number = |column| row.try_get::<Option<i64>, _>(column);
     let id: &str = row.try_get("pool_id")?;
     Ok(PoolRow {
@@ -136,7 +135,7 @@ fn pool(store: &Store, row: &SqliteRow) -> Result<PoolRow, StoreError> {
     })
 }
 
-fn ticket(row: &SqliteRow) -> Result<TicketRow, StoreError> {
+fn ticket(row: &Row) -> Result<TicketRow, StoreError> {
     Ok(TicketRow {
         context: read("a context", row.try_get("context")?)?,
         pool_id: read("a pool", row.try_get("pool_id")?)?,
@@ -155,7 +154,7 @@ impl Store {
     pub async fn keep_pool(&self, chain_id: ChainId, pool: &Pool) -> Result<(), StoreError> {
         let id = pool.id(chain_id).to_string();
         let label = LABEL.seal(self, &id, pool.label.as_bytes())?;
-        sqlx::query(
+        query(
             "INSERT INTO pools (pool_id, contract, funder, nonce, recipient, claim_end, label) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (pool_id) DO NOTHING",
         )
@@ -182,7 +181,7 @@ impl Store {
         quota: Option<u64>,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let changed = sqlx::query(
+        let changed = query(
             "UPDATE pools SET quota = COALESCE($2, quota), \
              closed_at = CASE WHEN $2 IS NULL THEN COALESCE(closed_at, $3) END \
              WHERE pool_id = $1",
@@ -204,7 +203,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn pools(&self) -> Result<Vec<PoolRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT pools.*, (SELECT COUNT(*) FROM tickets \
              WHERE tickets.pool_id = pools.pool_id AND replaced_at IS NULL) AS live \
              FROM pools ORDER BY pool_id",
@@ -223,7 +222,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<Vec<(ContextId, PoolRow)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT pools.*, 0 AS live, circles.context FROM pools JOIN circles \
              ON circles.kind = 'circle' AND circles.alarm IS NULL \
              LEFT JOIN pools_told ON pools_told.context = circles.context \
@@ -236,7 +235,7 @@ impl Store {
         .bind(signed(now.0))
         .fetch_all(&self.db)
         .await?;
-        let read_row = |row: &SqliteRow| {
+        let read_row = |row: &Row| {
             let context = read("a context", row.try_get("context")?)?;
             Ok((context, pool(self, row)?))
         };
@@ -254,7 +253,7 @@ impl Store {
         now: UnixSeconds,
         until: Option<UnixSeconds>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO pools_told (context, pool_id, told_at, not_before) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (context, pool_id) \
              DO UPDATE SET told_at = excluded.told_at, not_before = excluded.not_before",
@@ -280,7 +279,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<Vec<DueTicket>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT pools.pool_id, pools.claim_end, consents.context, consents.handle, \
              consents.patient_key, consents.not_after \
              FROM pools JOIN consents ON consents.grantee = pools.recipient \
@@ -312,7 +311,7 @@ impl Store {
         .bind(DAY_S)
         .fetch_all(&self.db)
         .await?;
-        let due = |row: &SqliteRow| {
+        let due = |row: &Row| {
             Ok(DueTicket {
                 pool_id: read("a pool", row.try_get("pool_id")?)?,
                 claim_end: UnixSeconds(unsigned(row.try_get("claim_end")?)),
@@ -333,7 +332,7 @@ impl Store {
         &self,
         pool: PoolId,
     ) -> Result<Vec<WithoutTicket>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT context, party_key, alarm FROM circles WHERE kind = 'circle' AND NOT EXISTS \
              (SELECT 1 FROM tickets WHERE tickets.pool_id = $1 AND replaced_at IS NULL \
              AND tickets.context = circles.context) ORDER BY context",
@@ -341,7 +340,7 @@ impl Store {
         .bind(pool.to_string())
         .fetch_all(&self.db)
         .await?;
-        let circle = |row: &SqliteRow| {
+        let circle = |row: &Row| {
             let key: Option<String> = row.try_get("party_key")?;
             Ok(WithoutTicket {
                 context: read("a context", row.try_get("context")?)?,
@@ -365,7 +364,7 @@ impl Store {
         kept_free: u64,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
-        let kept = sqlx::query(
+        let kept = query(
             "INSERT INTO tickets (pool_id, handle, context, patient_key, claim_until, salt, \
              issued_at) SELECT $1, $2, $3, $4, $5, $6, $7 WHERE \
              (SELECT COUNT(*) FROM tickets WHERE pool_id = $1 AND replaced_at IS NULL) + $8 < \
@@ -395,7 +394,7 @@ impl Store {
         len_max: u32,
         not_since: UnixSeconds,
     ) -> Result<Vec<RevokedTicket>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT tickets.pool_id, pools.contract, tickets.handle \
              FROM tickets JOIN pools ON pools.pool_id = tickets.pool_id \
              JOIN revocations ON revocations.handle = tickets.handle \
@@ -407,7 +406,7 @@ impl Store {
         .bind(signed(not_since.0))
         .fetch_all(&self.db)
         .await?;
-        let revoked = |row: &SqliteRow| {
+        let revoked = |row: &Row| {
             Ok(RevokedTicket {
                 pool_id: read("a pool", row.try_get("pool_id")?)?,
                 contract: read("a contract", row.try_get("contract")?)?,
@@ -427,7 +426,7 @@ impl Store {
         handle: Handle,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE tickets SET replaced_at = $3 WHERE pool_id = $1 AND handle = $2")
+        query("UPDATE tickets SET replaced_at = $3 WHERE pool_id = $1 AND handle = $2")
             .bind(pool.to_string())
             .bind(handle.to_string())
             .bind(signed(now.0))
@@ -447,7 +446,7 @@ impl Store {
         claimed_at: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE tickets SET checked_at = $3, claimed_at = $4 \
              WHERE pool_id = $1 AND handle = $2",
         )
@@ -470,7 +469,7 @@ impl Store {
         len_max: u32,
         now: UnixSeconds,
     ) -> Result<(Vec<TicketRow>, Option<UnixSeconds>), StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT tickets.* FROM tickets WHERE tickets.batch IS NULL AND replaced_at IS NULL \
              AND NOT EXISTS (SELECT 1 FROM revocations \
              WHERE revocations.handle = tickets.handle) \
@@ -495,7 +494,7 @@ impl Store {
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
     pub async fn tickets_in(&self, batch: BatchId) -> Result<Vec<TicketRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM tickets WHERE batch = $1 ORDER BY position")
+        let rows = query("SELECT * FROM tickets WHERE batch = $1 ORDER BY position")
             .bind(batch.0)
             .fetch_all(&self.db)
             .await?;

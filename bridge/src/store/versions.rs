@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use medsync_protocol::audit::RecordRef;
 use medsync_protocol::ids::{ContextId, RecordId};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::db::{Row, query, query_scalar};
 use super::{Store, StoreError, read};
 use crate::source::EntryKey;
 
 /// A version of each record.
-pub(super) fn versions(rows: &[SqliteRow]) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-    let version = |row: &SqliteRow| {
+pub(super) fn versions(rows: &[Row]) -> Result<BTreeMap<RecordId, u32>, StoreError> {
+    let version = |row: &Row| {
         let record = read("a record", row.try_get("record")?)?;
         Ok((record, row.try_get("version")?))
     };
@@ -28,7 +27,7 @@ impl Store {
         &self,
         context: ContextId,
     ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT record, MAX(version) AS version FROM seen_versions WHERE context = $1 \
              GROUP BY record",
         )
@@ -48,7 +47,7 @@ impl Store {
         what: RecordRef,
         entry: EntryKey,
     ) -> Result<EntryKey, StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO seen_versions (context, record, version, entry_key) \
              VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         )
@@ -58,7 +57,7 @@ impl Store {
         .bind(entry.to_string())
         .execute(&self.db)
         .await?;
-        let first: String = sqlx::query_scalar(
+        let first: String = query_scalar(
             "SELECT entry_key FROM seen_versions \
              WHERE context = $1 AND record = $2 AND version = $3",
         )

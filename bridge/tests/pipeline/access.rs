@@ -23,7 +23,6 @@ use medsync::pipeline::Pipeline;
 use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
 use medsync::source::EntryKind;
-use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync_protocol::audit::{Body, DenialReason, EntryDigest, EntryKind as Kind, Requested};
 use medsync_protocol::codes::{Code, CodeSet};
@@ -35,7 +34,7 @@ use medsync_protocol::signature::SecretKey;
 use super::circle::{CONTEXT, FakeCircle, FakeCircles, OTHER, custodian_author};
 use super::faults::{Fault, Faults, Plan};
 use super::writes::party::invitation;
-use super::{START, World, anchorer, consent_to, patient, row, run, secret, world};
+use super::{START, World, anchorer, consent_to, patient, row, run, world};
 use records::{add_record, add_record_of, resource};
 
 pub(super) const EXCHANGE: ContextId = OTHER;
@@ -86,7 +85,7 @@ impl Study {
             add_record(&world, number).await;
         }
         let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path(), &secret()).await.expect("a store");
+        let store = crate::shared::opened(home.path()).await.expect("a store");
         let theirs_row = exchange_row_of_recipient();
         store.enter_circle(&theirs_row).await.expect("entered");
         let recipient = Recipient {
@@ -119,7 +118,7 @@ impl Study {
     /// The patient's own side of the circle, with a store that lives as long as its folder.
     async fn patients(&self) -> (Pipeline, tempfile::TempDir) {
         let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path(), &secret()).await.expect("a store");
+        let store = crate::shared::opened(home.path()).await.expect("a store");
         let invitation = serde_json::to_string(&invitation()).expect("JSON");
         let theirs = CircleRow {
             member: MemberId([2; 32]),
@@ -529,12 +528,7 @@ pub(super) async fn sealed_key(home: &std::path::Path, record: RecordId) -> Stri
 
 /// A private value of a name as it lies in a store.
 pub(super) async fn at_rest(home: &std::path::Path, query: &str, name: &str) -> String {
-    let file = home.join("medsync.db");
-    let pool = sqlx::SqlitePool::connect(&file.display().to_string()).await;
-    let pool = pool.expect("a store");
-    let found = sqlx::query_scalar(query).bind(name).fetch_one(&pool).await;
-    pool.close().await;
-    found.expect("a value")
+    super::shared::read_past(home, query, name).await
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ use medsync::members::{self, MemberError, NextKey, NotAdmitted};
 use medsync::pipeline::ingest;
 use medsync::seams::{Clock, system_random};
 use medsync::source::{Circle, CircleState, DISPUTED, Device, EntryKind, NO_MEMBER};
-use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync::store::log::LogFilter;
 use medsync_protocol::audit::Body;
@@ -25,7 +24,7 @@ use medsync_protocol::signature::SecretKey;
 
 use super::circle::{CONTEXT, Refuses, recovery};
 use super::faults::{Fault, Plan};
-use super::{World, patient, run, secret, world};
+use super::{World, patient, run, world};
 
 pub(super) const PHONE: MemberId = MemberId([77; 32]);
 /// Another member.
@@ -405,7 +404,7 @@ async fn hostile_copy_of_an_admission_brings_nobody_back_whom_the_custodian_remo
 async fn hostile_device_whose_admission_ended_neither_reads_nor_writes() {
     let world = enrolled().await;
     let home = tempfile::tempdir().expect("a folder");
-    let store = Store::open(home.path(), &secret()).await.expect("a store");
+    let store = crate::shared::opened(home.path()).await.expect("a store");
     let row = CircleRow {
         member: PHONE,
         device: DeviceNumber(1),
@@ -558,9 +557,7 @@ async fn hostile_relative_deletes_its_entries_and_nobody_carries_them() {
     world.circle.add_device(admitted);
     world.circle.add_to_group(AUNT);
     let folder = tempfile::tempdir().expect("a folder");
-    let hers = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let hers = crate::shared::opened(folder.path()).await.expect("a store");
     let (now, mut random) = (world.clock.now(), system_random());
     let says = Body::Granted {
         consent: Commitment::from_felt(Felt::from(5)),

@@ -6,7 +6,6 @@ use medsync::audit;
 use medsync::pipeline::ingest;
 use medsync::seams::{Clock, system_random};
 use medsync::source::{Circle, EntryKey, EntryKind, LogEntry, Revocation, StageReport};
-use medsync::store::Store;
 use medsync::store::revocations::UNKNOWN_RELAYED_MAX;
 use medsync_protocol::audit::Body;
 use medsync_protocol::consent::Commitment;
@@ -20,7 +19,7 @@ use super::circle::{CONTEXT, FakeCircle, OTHER, Refuses};
 use super::faults::{Fault, Plan};
 use super::{
     ROUNDS_MAX, START, World, anchorer, consent, consent_of, fill, patient, revocation_of, round,
-    run, secret, world,
+    run, world,
 };
 
 /// A revocation of nothing: anybody can make them without end.
@@ -324,9 +323,7 @@ async fn hostile_patient_deletes_without_end_and_the_others_circles_hear_of_few_
 /// An entry of the patient's log that this store did not write.
 async fn said_elsewhere() -> LogEntry {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     let says = Body::Granted {
         consent: Commitment::from_felt(Felt::ONE),
     };

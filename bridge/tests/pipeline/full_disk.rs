@@ -45,6 +45,7 @@ fn config(home: &std::path::Path) -> Config {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        store: None,
         api: None,
     }
 }

@@ -8,7 +8,6 @@ use medsync::pipeline::ingest;
 use medsync::pipeline::retention::retention_round;
 use medsync::pipeline::watch::watch_round;
 use medsync::store::batches::{BatchId, BatchRow};
-use sqlx::SqlitePool;
 
 use super::faults::Fault;
 use super::restored::found;
@@ -24,12 +23,8 @@ async fn anchored(world: &World) -> Vec<BatchRow> {
 
 /// Writes into the store past its own code.
 pub(super) async fn spoil(world: &World, statement: &str) {
-    let file = world.home.path().join("medsync.db");
-    let pool = SqlitePool::connect(&file.display().to_string()).await;
-    let done = sqlx::query(statement)
-        .execute(&pool.expect("a store"))
-        .await;
-    assert!(done.expect("written").rows_affected() > 0);
+    let written = super::shared::write_past(world.home.path(), statement).await;
+    assert!(written > 0);
 }
 
 #[tokio::test]

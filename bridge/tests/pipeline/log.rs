@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use super::access::{files_of, holds};
 use super::circle::{CONTEXT, FakeCircles, Refuses, custodian_author};
 use super::faults::{Fault, Faults, Plan};
-use super::{START, World, patient, registry, row, run, secret, world};
+use super::{START, World, patient, registry, row, run, world};
 
 const NOW: UnixSeconds = UnixSeconds(START);
 /// No fault.
@@ -210,7 +210,7 @@ async fn hostile_author_forks_a_log_and_it_is_kept_and_told() {
     run_with_log(&mut world).await;
     // The same author signs another entry with the same number, elsewhere.
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let other_store = Store::open(elsewhere.path(), &secret())
+    let other_store = crate::shared::opened(elsewhere.path())
         .await
         .expect("a store");
     let other = append(&other_store, 2).await;
@@ -238,7 +238,7 @@ async fn a_restored_store_takes_over_what_it_signed_before() {
     append(&world.pipeline.store, 2).await;
     run_with_log(&mut world).await;
     let restored = tempfile::tempdir().expect("a folder");
-    let store = Store::open(restored.path(), &secret())
+    let store = crate::shared::opened(restored.path())
         .await
         .expect("a store");
     audit::catch_up(&store, &world.circle, &patient(), NOW)
@@ -310,9 +310,7 @@ async fn hostile_log_that_is_refused_keeps_no_other_author_out() {
 /// Three entries of the patient's that follow each other, in no store of the test.
 async fn three() -> Vec<LogEntry> {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     let mut entries = Vec::new();
     for number in 1..=3 {
         entries.push(append(&store, number).await);
@@ -422,9 +420,7 @@ async fn hostile_tail_that_was_cut_ends_the_check_with_2_whoever_has_it() {
     assert!(found.iter().all(vanished), "{found:?}");
     // Whoever never had them sees by the batch that they were there.
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     store.keep_head(CONTEXT, &head, NOW).await.expect("kept");
     let pipeline = Pipeline {
@@ -493,6 +489,7 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        store: None,
         api: None,
     };
     config.save(&home).expect("written");

@@ -22,6 +22,7 @@ mod quiet;
 mod restored;
 mod rows;
 mod settled;
+mod shared;
 mod signed;
 mod simulation;
 mod stuck;
@@ -40,7 +41,6 @@ use medsync::pipeline::place::LastTree;
 use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay};
 use medsync::seams::{Clock, system_random};
 use medsync::source::{ApplicationId, BlobId, Consent, EntryKey, GroupId, Revocation, StageReport};
-use medsync::store::Store;
 use medsync::store::circles::CircleRow;
 use medsync_protocol::consent::{Registry, SignedGrant};
 use medsync_protocol::felt::Felt;
@@ -119,7 +119,7 @@ impl World {
     /// A new process over the same store, whose writes go wrong as planned too.
     async fn restart(&mut self) {
         let faults = Arc::new(self.faults.clone());
-        let store = Store::open_with(self.home.path(), &secret(), Some(faults)).await;
+        let store = shared::opened_with(self.home.path(), Some(faults)).await;
         self.pipeline.store = store.expect("the store");
         self.pipeline.readings = Readings::default();
         self.pipeline.last_tree = LastTree::default();
@@ -158,7 +158,7 @@ fn folder() -> tempfile::TempDir {
 async fn world(plans: Vec<Plan>) -> World {
     let faults = Faults::planned(plans);
     let home = folder();
-    let store = Store::open(home.path(), &secret()).await.expect("a store");
+    let store = shared::opened(home.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     let chain = FakeChain::new(faults.clone());
     let [circle, other] = [CONTEXT, OTHER]

@@ -10,7 +10,6 @@ use medsync::pipeline::ingest::{self, Readings};
 use medsync::pipeline::watch::watch_round;
 use medsync::seams::system_random;
 use medsync::source::EntryKind;
-use medsync::store::Store;
 use medsync::store::batches::{BatchId, BatchRow};
 use medsync_protocol::audit::Body;
 use medsync_protocol::ids::UnixSeconds;
@@ -64,7 +63,7 @@ async fn restored() -> (World, tempfile::TempDir) {
     world.circle.add_revocation(revocation_of(&consent(0).1));
     run(&mut world).await;
     restore(&out, &home, &secret(), now).await.expect("a home");
-    world.pipeline.store = Store::open(&home, &secret()).await.expect("a store");
+    world.pipeline.store = crate::shared::opened(&home).await.expect("a store");
     world.pipeline.readings = Readings::default();
     (world, folder)
 }
@@ -162,7 +161,7 @@ async fn a_batch_that_was_on_its_way_at_a_restore_is_anchored_once() {
         round(&world).await;
     }
     restore(&out, &home, &secret(), now).await.expect("a home");
-    world.pipeline.store = Store::open(&home, &secret()).await.expect("a store");
+    world.pipeline.store = crate::shared::opened(&home).await.expect("a store");
     world.pipeline.readings = Readings::default();
     for _ in 0..4 {
         round(&world).await;
@@ -252,7 +251,7 @@ async fn a_restore_that_died_at_any_step_is_done_again() {
             let restored = std::fs::read(home.join(name)).expect("it is there");
             assert_eq!(restored, name.as_bytes(), "{done} steps");
         }
-        Store::open(&home, &secret()).await.expect("a sound store");
+        crate::shared::opened(&home).await.expect("a sound store");
         for name in ["restoring", ".tmpAbCdEf"] {
             assert!(!home.join(name).exists(), "{name} after {done} steps");
         }
@@ -332,9 +331,7 @@ async fn a_home_that_was_restored_signs_nothing_before_it_read_its_own_log() {
 #[tokio::test]
 async fn a_patient_that_was_restored_spends_no_counter_twice() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     let mut spent = Vec::new();
     // The same backup, from before the first grant, is restored three times.
     for restored in 0..3 {
@@ -357,11 +354,7 @@ async fn a_patient_that_was_restored_spends_no_counter_twice() {
 
 /// The store goes back to before the first grant.
 async fn forget_grants(home: &std::path::Path) {
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}/medsync.db", home.display())).await;
-    let deleted = sqlx::query("DELETE FROM grants")
-        .execute(&pool.expect("a store"))
-        .await;
-    deleted.expect("deleted");
+    super::shared::write_past(home, "DELETE FROM grants").await;
 }
 
 #[tokio::test]
@@ -380,7 +373,7 @@ async fn a_restore_that_was_cut_off_is_done_again_and_no_old_journal_is_read() {
     std::fs::write(home.join("restoring"), "").expect("written");
     restore(&out, &home, &secret(), now).await.expect("a home");
     assert!(!home.join("restoring").exists());
-    let restored = Store::open(&home, &secret()).await.expect("a store");
+    let restored = crate::shared::opened(&home).await.expect("a store");
     assert_eq!(restored.circles().await.expect("circles").len(), 1);
 }
 

@@ -73,7 +73,7 @@ async fn settle(world: &mut World) {
 /// The custodian's store is lost: another one begins over the same circles and chain.
 async fn lose_the_store(world: &mut World, quota: u64) -> tempfile::TempDir {
     let empty = tempfile::tempdir().expect("a folder");
-    let store = Store::open(empty.path(), &secret()).await.expect("a store");
+    let store = shared::opened(empty.path()).await.expect("a store");
     store.enter_circle(&row()).await.expect("entered");
     let chain_id = registry().chain_id;
     store.keep_pool(chain_id, &pool()).await.expect("kept");

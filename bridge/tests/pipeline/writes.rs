@@ -14,6 +14,7 @@ pub(super) mod party;
 mod patient;
 mod recipient;
 mod refusals;
+mod replicas;
 mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use self::members::Members;
 use self::patient::Patient;
 use self::recipient::Recipient;
 use self::refusals::Refusals;
+use self::replicas::Replicas;
 use self::restored::Restored;
 use super::faults::{Fault, Faults, Plan};
 use super::restored::found_but_evidence;
@@ -101,6 +103,7 @@ async fn calm_days() -> &'static [(&'static str, Writes)] {
             calm::<Members>().await,
             calm::<Exchange>().await,
             calm::<Kept>().await,
+            calm::<Replicas>().await,
         ]
     });
     lived.await
@@ -195,6 +198,11 @@ async fn hostile_disk_every_write_long_after_fails_once_in_each_way() {
 }
 
 #[tokio::test]
+async fn hostile_disk_every_write_of_replicas_fails_once_in_each_way() {
+    rows::<Replicas>().await;
+}
+
+#[tokio::test]
 async fn every_write_has_its_row() {
     let mut without = all_writes();
     for (_, made) in calm_days().await {
@@ -244,7 +252,7 @@ fn methods_answering(file: &str, answers: &[&str]) -> Vec<String> {
 }
 
 /// The files of a folder, and of those in it.
-fn files_in(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder of the source");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let files = paths.flat_map(|path| match path.is_dir() {
@@ -294,7 +302,7 @@ fn store_writes() -> BTreeSet<String> {
 }
 
 /// A literal without the folds of its source.
-fn unfolded(literal: &str) -> String {
+pub(super) fn unfolded(literal: &str) -> String {
     let mut lines = literal.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     lines.fold(first, |text, line| text + line.trim_start())

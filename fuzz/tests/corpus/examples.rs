@@ -5,7 +5,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use medsync::chain::{BlockAt, Claim, Deployment};
 use medsync::commands::rewards::SignedClaim;
-use medsync::config::{CONFIG_FILE, Config, VerifierConfig};
+use medsync::config::{CONFIG_FILE, Config, StoreConfig, VerifierConfig};
 use medsync::invitation::{Invitation, Parts};
 use medsync::source::GroupId;
 use medsync_protocol::audit::{Body, DenialReason, EntryDigest, Pseudonym, RecordRef, Requested};
@@ -282,6 +282,12 @@ fn files() -> Vec<Example> {
     // As the program writes them, without anybody's remarks.
     let path = std::path::Path::new(CONFIG_FILE);
     let bare = Config::parse(path, &config).expect("the annotated example");
+    let mut shared = bare.clone();
+    shared.node.run = None;
+    shared.store = Some(StoreConfig {
+        postgres: "/etc/medsync/postgres.url".into(),
+    });
+    let shared = toml::to_string_pretty(&shared).expect("TOML");
     let bare = toml::to_string_pretty(&bare).expect("TOML");
     let short = VerifierConfig::parse(path, &verifier).expect("the annotated example");
     let short = toml::to_string_pretty(&short).expect("TOML");
@@ -300,6 +306,7 @@ fn files() -> Vec<Example> {
         example("manifest", "two-files.json", pretty(&manifest)),
         example("config", "annotated.toml", config),
         example("config", "written.toml", bare),
+        example("config", "replicas.toml", shared),
         example("verifier", "annotated.toml", verifier),
         example("verifier", "written.toml", short),
         example("claim", "genuine.json", pretty(&claim())),

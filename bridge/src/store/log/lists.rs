@@ -5,6 +5,7 @@ use medsync_protocol::ids::{ContextId, UnixSeconds};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::tree::Leaf;
 
+use super::super::db::query;
 use super::super::{Store, StoreError, signed};
 use super::{LogFilter, entry, head};
 use crate::source::{Head, LogEntry};
@@ -20,7 +21,7 @@ impl Store {
         filter: &LogFilter,
     ) -> Result<Vec<LogEntry>, StoreError> {
         // With a kind, its index is used.
-        let query = match filter.kind {
+        let statement = match filter.kind {
             Some(_) => {
                 "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
                  AND kind = $3 AND at >= $4 ORDER BY author_key, seq, seen_at"
@@ -30,7 +31,7 @@ impl Store {
                  AND $3 IS NULL AND at >= $4 ORDER BY author_key, seq, seen_at"
             }
         };
-        let rows = sqlx::query(query)
+        let rows = query(statement)
             .bind(context.to_string())
             .bind(filter.author_key.map(|key| key.to_string()))
             .bind(filter.kind)
@@ -55,7 +56,7 @@ impl Store {
         let (at, digest) = before.map_or((None, None), |(at, digest)| {
             (Some(signed(at.0)), Some(digest.to_string()))
         });
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE context = $1 AND ($2 IS NULL OR author_key = $2) \
              AND ($3 IS NULL OR kind = $3) AND at >= $4 \
              AND ($5 IS NULL OR at < $5 OR (at = $5 AND digest < $6)) \
@@ -83,7 +84,7 @@ impl Store {
         after: Option<EntryDigest>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE context = $1 AND kind = $2 AND digest > $3 \
              ORDER BY digest LIMIT $4",
         )
@@ -107,7 +108,7 @@ impl Store {
         author_key: Option<PublicKey>,
         len_max: u32,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM log WHERE request = $1 AND context = $2 AND author_key <> $3 \
              AND ($4 IS NULL OR author_key = $4) ORDER BY author_key, seq, seen_at LIMIT $5",
         )
@@ -132,8 +133,9 @@ impl Store {
         len_max: u32,
     ) -> Result<Vec<Head>, StoreError> {
         let after = after.map(|leaf| leaf.to_string()).unwrap_or_default();
-        let query = "SELECT * FROM heads WHERE context = $1 AND leaf > $2 ORDER BY leaf LIMIT $3";
-        let rows = sqlx::query(query)
+        let statement =
+            "SELECT * FROM heads WHERE context = $1 AND leaf > $2 ORDER BY leaf LIMIT $3";
+        let rows = query(statement)
             .bind(context.to_string())
             .bind(after)
             .bind(i64::from(len_max))

@@ -6,7 +6,6 @@ use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
 use medsync::source::{Circle, LogEntry, SignedKeyChange};
 use medsync::status::all_circles;
-use medsync::store::Store;
 use medsync::store::records::RecordRow;
 use medsync::views;
 use medsync_protocol::audit::{
@@ -22,9 +21,7 @@ use medsync_protocol::seal::{RecordVersion, SealSecret};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 
 use super::super::circle::{CONTEXT, Refuses, custodian_author, recovery};
-use super::super::{
-    START, World, anchorer, consent_to, patient, revocation_of, row, secret, world,
-};
+use super::super::{START, World, anchorer, consent_to, patient, revocation_of, row, world};
 use super::{EXCHANGE, RECORDS, Study, exchange_row, researcher};
 
 const NOW: UnixSeconds = UnixSeconds(START);
@@ -42,9 +39,7 @@ fn record_row(number: u8, version: u32) -> RecordRow {
 /// An entry of the custodian's that this store did not write.
 pub(crate) async fn said_elsewhere(says: Body) -> LogEntry {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     let (author, mut random) = (custodian_author(), system_random());
     audit::append(&store, CONTEXT, &author, &says, NOW, &mut random)
         .await
@@ -357,9 +352,7 @@ async fn a_restored_custodian_orders_the_erasure_of_what_it_released_since() {
     let files = study.open(request).await;
     assert_eq!(files.len(), usize::from(RECORDS));
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &secret())
-        .await
-        .expect("a store");
+    let store = crate::shared::opened(folder.path()).await.expect("a store");
     for entered in [row(), exchange_row()] {
         store.enter_circle(&entered).await.expect("entered");
     }

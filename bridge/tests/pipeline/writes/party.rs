@@ -9,7 +9,6 @@ use medsync::party::Party;
 use medsync::pipeline::ingest::Readings;
 use medsync::pipeline::{Pipeline, PipelineError};
 use medsync::source::{CalimeroNode, GroupId};
-use medsync::store::Store;
 use medsync::store::facts::{BEHIND, LAST_ROUND};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{
@@ -50,6 +49,7 @@ pub(crate) fn party(world: &World, role: Role) -> Party {
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),
+        store: None,
         api: None,
     };
     Party {
@@ -66,7 +66,7 @@ pub(crate) fn party(world: &World, role: Role) -> Party {
 /// Another party over the circles and the chain of a world, with a store and faults of its own.
 pub(super) async fn beside(world: &World) -> World {
     let (home, faults) = (folder(), Faults::default());
-    let store = Store::open_with(home.path(), &secret(), Some(Arc::new(faults.clone()))).await;
+    let store = crate::shared::opened_with(home.path(), Some(Arc::new(faults.clone()))).await;
     let [circle, other] = [&world.circle, &world.other].map(|it| it.with_faults(faults.clone()));
     let chain = world.chain.with_faults(faults.clone());
     let revoker = FakeAccount {

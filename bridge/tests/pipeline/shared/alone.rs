@@ -1,0 +1,172 @@
+//! What there is of PostgreSQL alone: moving there and back, its restarts, its leases.
+
+use std::path::Path;
+use std::time::Duration;
+
+use medsync::lease::{Lease, Only};
+use medsync::store::{Store, StoreError};
+use medsync_protocol::ids::UnixSeconds;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor, SqlitePool};
+
+use super::super::circle::CONTEXT;
+use super::super::{START, consent, fill, revocation_of, run, secret, world};
+use super::{is_inside, server, url_of};
+
+/// Every row of a file, as text, but for what is of the file itself.
+async fn rows(file: &Path) -> Vec<String> {
+    let pool = SqlitePool::connect(&file.display().to_string()).await;
+    let pool = pool.expect("a store");
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%migrations' \
+         AND name <> 'leases' ORDER BY name",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("tables");
+    let mut all = Vec::new();
+    for table in tables {
+        let columns: Vec<String> =
+            sqlx::query_scalar("SELECT 'quote(' || name || ')' FROM pragma_table_info($1)")
+                .bind(&table)
+                .fetch_all(&pool)
+                .await
+                .expect("columns");
+        let columns = columns.join(" || ',' || ");
+        let rows = format!("SELECT '{table}: ' || {columns} FROM {table} ORDER BY 1");
+        let rows: Vec<String> = sqlx::query_scalar(&rows)
+            .fetch_all(&pool)
+            .await
+            .expect("rows");
+        all.extend(rows);
+    }
+    pool.close().await;
+    all
+}
+
+#[tokio::test]
+async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let file = world.home.path().join("medsync.db");
+    let mut connection = PgConnection::connect(&server.url("postgres"))
+        .await
+        .expect("it is there");
+    connection
+        .execute("CREATE DATABASE moved")
+        .await
+        .expect("created");
+    let url = url_of(&server, "moved");
+    let store = &world.pipeline.store;
+    store.copy_to_shared(&url).await.expect("moved");
+    let again = store.copy_to_shared(&url).await;
+    assert!(matches!(again, Err(StoreError::NotEmpty)), "{again:?}");
+    let moved = Store::open_shared(&url, &secret(), None)
+        .await
+        .expect("a store");
+    assert!(moved.is_shared() && !store.is_shared());
+    assert_eq!(moved.damage().await.expect("looked"), Vec::<String>::new());
+    let backup = world.home.path().join("backup.db");
+    moved.copy_to(&backup).await.expect("copied");
+    let before = rows(&file).await;
+    assert!(before.len() > 10, "there is something");
+    assert_eq!(rows(&backup).await, before);
+    // It goes on there.
+    world.pipeline.store = moved;
+    world.circle.add_revocation(revocation_of(&consent(1).1));
+    for _ in 0..6 {
+        super::super::round(&world).await;
+    }
+    assert_eq!(world.chain.revoked().len(), 2);
+    let erased = world
+        .pipeline
+        .store
+        .erase_records(CONTEXT, None, UnixSeconds(START));
+    assert_eq!(erased.await.expect("scrubbed"), 0);
+}
+
+#[tokio::test]
+async fn on_postgresql_a_restart_of_the_database_needs_none_of_medsync() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let url = url_of(&server, super::LAID_OUT);
+    let store = Store::open_shared(&url, &secret(), None)
+        .await
+        .expect("a store");
+    store.state_fact("before", "said").await.expect("written");
+    server.restart();
+    let mut failed = 0;
+    while let Err(error) = store.state_fact("after", "said \0").await {
+        failed += 1;
+        assert!(failed < 20, "{error}");
+    }
+    let before = store.fact("before").await.expect("read");
+    assert_eq!(before.as_deref(), Some("said"));
+    // It has no zeros in its texts.
+    let after = store.fact("after").await.expect("read");
+    assert_eq!(after.as_deref(), Some("said \u{fffd}"));
+}
+
+#[tokio::test]
+async fn on_postgresql_a_database_that_orders_texts_by_a_language_is_refused() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let mut connection = PgConnection::connect(&server.url("postgres"))
+        .await
+        .expect("it is there");
+    let create = "CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'";
+    connection.execute(create).await.expect("created");
+    let refused = Store::open_shared(&url_of(&server, "english"), &secret(), None).await;
+    assert!(
+        matches!(refused, Err(StoreError::OtherTexts)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn on_postgresql_one_leads_and_another_takes_over() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let url = url_of(&server, super::LAID_OUT);
+    let open = async || {
+        Store::open_shared(&url, &secret(), None)
+            .await
+            .expect("a store")
+    };
+    let (first, second) = (open().await, open().await);
+    let mut leads = Lease::new(&first, Only::Daemon);
+    let led = leads.won().await;
+    led.state_fact("led by", "first").await.expect("it leads");
+    let mut waits = Lease::new(&second, Only::Daemon);
+    let (refused, ()) = tokio::join!(waits.won_or_taken(), async {
+        let kept = tokio::time::timeout(Duration::from_secs(4), leads.kept()).await;
+        assert!(kept.is_err(), "it is kept");
+    });
+    assert!(matches!(refused, Err(StoreError::Taken(_))), "{refused:?}");
+    // It falls silent.
+    let late = tokio::time::timeout(Duration::from_secs(20), waits.won()).await;
+    let late = late.expect("it is taken over");
+    late.state_fact("led by", "second").await.expect("it leads");
+    let refused = led.state_fact("led by", "first").await;
+    assert!(
+        matches!(refused, Err(StoreError::NotLeader { .. })),
+        "{refused:?}"
+    );
+    waits.release().await;
+    let mut third = Lease::new(&first, Only::Daemon);
+    let third = third.won_or_taken().await.expect("it is free");
+    third.state_fact("led by", "third").await.expect("it leads");
+    let by = first.fact("led by").await.expect("read");
+    assert_eq!(by.as_deref(), Some("third"));
+}
