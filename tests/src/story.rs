@@ -304,11 +304,6 @@ impl Story {
         self.hospital.as_mut().context("no hospital runs")
     }
 
-    /// Ends the hospital, and its node with it; what comes in its place is somebody else's to run.
-    pub fn end_hospital(&mut self) {
-        self.hospital = None;
-    }
-
     /// Whether no party has ended by itself.
     ///
     /// # Errors
