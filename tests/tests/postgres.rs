@@ -131,13 +131,8 @@ impl Hospital {
 
     /// Waits until every consent is anchored, as its circle says.
     fn settle(&self) -> anyhow::Result<()> {
-        let show = [
-            "patient",
-            "show",
-            "--home",
-            &self.story.path_text("patient"),
-            "--json",
-        ];
+        let home = self.story.path_text("patient");
+        let show = ["patient", "show", "--home", &home, "--json"];
         wait_for("every consent to be anchored", || {
             let Ok(shown) = medsync(&show)?.json() else {
                 return Ok(None);
@@ -155,7 +150,8 @@ impl Hospital {
     /// `fsck` of every home.
     fn check(&self) -> anyhow::Result<()> {
         for home in [HOMES[0], HOMES[1], "patient"] {
-            let fsck = ["fsck", "--home", &self.story.path_text(home), "--json"];
+            let path = self.story.path_text(home);
+            let fsck = ["fsck", "--home", &path, "--json"];
             wait_for("clean homes", || {
                 let looked = medsync(&fsck)?;
                 let line = looked.out.lines().last().unwrap_or_default();

@@ -250,7 +250,7 @@ impl Store {
         let found = query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE handle = $1)")
             .bind(handle.to_string())
             .fetch_one(&self.db);
-        Ok(found.await?)
+        found.await
     }
 
     /// Whether a consent of this handle is known in this circle.
@@ -268,7 +268,7 @@ impl Store {
         .bind(handle.to_string())
         .bind(context.to_string())
         .fetch_one(&self.db);
-        Ok(found.await?)
+        found.await
     }
 
     /// Whether a consent's circle was told where it stands.
@@ -281,7 +281,7 @@ impl Store {
         )
         .bind(commitment.to_string())
         .fetch_one(&self.db);
-        Ok(told.await?)
+        told.await
     }
 
     /// Handles of consents and of revocations that landed, in an order that never changes, after
@@ -397,7 +397,7 @@ impl Store {
         )
         .bind(commitment.to_string())
         .fetch_one(&self.db);
-        Ok(found.await?)
+        found.await
     }
 
     /// Whether a consent that came from the circle is kept, whether it opens or not.
@@ -408,7 +408,7 @@ impl Store {
         let found = query_scalar("SELECT EXISTS (SELECT 1 FROM consents WHERE commitment = $1)")
             .bind(commitment.to_string())
             .fetch_one(&self.db);
-        Ok(found.await?)
+        found.await
     }
 
     /// A consent that came from the circle.

@@ -125,7 +125,7 @@ impl Db {
     /// Begins a transaction of this name.
     pub(crate) async fn begin(&self, name: &'static str) -> Result<Tx, StoreError> {
         Ok(Tx {
-            inner: self.open().await?,
+            inner: Box::pin(self.open()).await?,
             fault: self.fault_of(name),
         })
     }
@@ -211,13 +211,13 @@ impl Open {
 impl Tx {
     /// Makes all of it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        if self.fault == Some(WriteFault::Failed) {
+            return Err(gone_wrong());
+        }
+        Box::pin(self.inner.commit()).await?;
         match self.fault {
-            None => self.inner.commit().await,
-            Some(WriteFault::Failed) => Err(gone_wrong()),
-            Some(WriteFault::FailedButTookEffect) => {
-                self.inner.commit().await?;
-                Err(gone_wrong())
-            }
+            None => Ok(()),
+            Some(_) => Err(gone_wrong()),
         }
     }
 }

@@ -111,10 +111,10 @@ impl Store {
     /// # Errors
     /// A database that refuses.
     pub async fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(query_scalar("SELECT value FROM facts WHERE name = $1")
+        query_scalar("SELECT value FROM facts WHERE name = $1")
             .bind(name)
             .fetch_optional(&self.db)
-            .await?)
+            .await
     }
 }
 

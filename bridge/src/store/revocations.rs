@@ -223,7 +223,7 @@ impl Store {
         let found = query_scalar("SELECT EXISTS (SELECT 1 FROM revocations WHERE handle = $1)")
             .bind(handle.to_string())
             .fetch_one(&self.db);
-        Ok(found.await?)
+        found.await
     }
 
     /// Of a revocation that is known here, what the chain says of it.

@@ -97,7 +97,8 @@ async fn hostile_disk_spoils_the_key_of_a_record_and_it_is_named_with_those_that
     ingest::ingest_all(&world.pipeline).await.expect("read");
     spoil(
         &world,
-        "UPDATE record_keys SET custodian_secret = 'x' WHERE rowid = 1",
+        "UPDATE record_keys SET custodian_secret = 'x' \
+         WHERE record = (SELECT MIN(record) FROM record_keys)",
     )
     .await;
     let names = found(&world).await;

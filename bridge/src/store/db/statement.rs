@@ -188,9 +188,10 @@ impl Query<'_> {
     }
 
     async fn run(self, on: On<'_>, wanted: Wanted) -> Result<Done, StoreError> {
+        // On the heap: the future of whoever asks, and of who asks that, has room for it.
         match on {
-            On::Db(db) => db.run(self, wanted).await,
-            On::Open(open) => open.run(self, wanted).await,
+            On::Db(db) => Box::pin(db.run(self, wanted)).await,
+            On::Open(open) => Box::pin(open.run(self, wanted)).await,
         }
     }
 

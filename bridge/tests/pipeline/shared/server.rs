@@ -44,11 +44,6 @@ impl Server {
         format!("postgres://medsync@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// It dies as by a loss of power, and is started again.
     pub fn restart(&self) {
         self.control(&["-m", "immediate", "restart"]);
