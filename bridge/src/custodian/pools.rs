@@ -5,7 +5,7 @@ use medsync_protocol::ids::{Sha256Digest, UnixSeconds};
 use medsync_protocol::ticket::{PoolId, claim_until};
 
 use super::{Custodian, Done, LABEL_BYTES_MAX, hindered, wrong};
-use crate::chain::Promise;
+use crate::chain::{ChainError, Promise};
 use crate::source::Pool;
 
 /// How many tickets of one pool may be out at most.
@@ -78,7 +78,15 @@ impl Custodian {
     async fn look(&self, new: &NewPool) -> Done<(Promise, u64)> {
         let chain = self.chain.first_endpoint()?;
         // One that only looks like a pool contract would answer everything below as it likes.
-        chain.check_pools(new.contract, self.chain.registry).await?;
+        let registry = self.chain.registry;
+        if let Err(error) = chain.check_pools(new.contract, registry).await {
+            return match error {
+                ChainError::NoContract { .. }
+                | ChainError::OtherClass { .. }
+                | ChainError::OtherRegistry { .. } => wrong(error.to_string()),
+                error => Err(error.into()),
+            };
+        }
         let id = PoolId::of(self.chain.chain_id, new.contract, new.funder, new.nonce);
         let Some(state) = chain.pool(new.contract, id).await? else {
             return wrong(format!(

@@ -64,17 +64,19 @@ impl Office {
         exchange: ContextId,
         expected: ExpectedRecipient,
     ) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Daemon(client) => client.expect_recipient(exchange, expected).await?,
             Self::Here(custodian) => custodian.expect_recipient(exchange, expected).await?,
-        })
+        }
+        Ok(())
     }
 
     pub async fn resume(&self, context: ContextId) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Daemon(client) => client.resume(context).await?,
             Self::Here(custodian) => custodian.resume(context).await?,
-        })
+        }
+        Ok(())
     }
 
     pub async fn remove(
@@ -83,10 +85,11 @@ impl Office {
         member: MemberId,
         left: bool,
     ) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Daemon(client) => client.remove(context, member, left).await?,
             Self::Here(custodian) => custodian.remove(context, member, left).await?,
-        })
+        }
+        Ok(())
     }
 
     pub async fn erase(&self, circle: ContextId, erasure: NewErasure) -> anyhow::Result<Erased> {
@@ -104,10 +107,11 @@ impl Office {
     }
 
     pub async fn close_pool(&self, pool: PoolId) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Daemon(client) => client.close_pool(pool).await?,
             Self::Here(custodian) => custodian.close_pool(pool).await?,
-        })
+        }
+        Ok(())
     }
 
     pub async fn pools(&self) -> anyhow::Result<Vec<Pool>> {

@@ -26,12 +26,13 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_WAIT: Duration = Duration::from_secs(25);
 /// What the server bounds, so that no writer that fell asleep keeps the others waiting; and how
 /// much memory a look at what is in no other table takes before it gets slow.
-const BOUNDS: [(&str, &str); 5] = [
+const BOUNDS: [(&str, &str); 6] = [
     ("statement_timeout", "20s"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "5s"),
     ("synchronous_commit", "on"),
     ("work_mem", "64MB"),
+    ("client_min_messages", "warning"),
 ];
 const URL_BYTES_MAX: u64 = 4 * 1024;
 /// What a URL may say behind its question mark.
