@@ -575,7 +575,7 @@ fn is_copy(one: &EntryBody, other: &EntryBody) -> bool {
     }
 }
 
-fn enrolled(party_key: PublicKey) -> Enrolled {
+pub(super) fn enrolled(party_key: PublicKey) -> Enrolled {
     Enrolled {
         key: EntryKey([8; 32]),
         enrolment: Enrolment {

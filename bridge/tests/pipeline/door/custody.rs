@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::super::access::hostile::said_elsewhere;
 use super::super::access::researcher;
-use super::super::circle::{CONTEXT, CUSTODIAN};
+use super::super::circle::{CONTEXT, CUSTODIAN, enrolled};
 use super::super::custodian::{FakeGroups, OPENED};
 use super::super::faults::Fault;
 use super::super::tickets::pool;
@@ -106,13 +106,19 @@ async fn a_circle_is_opened_with_its_invitation_which_is_the_same_until_it_was_u
     let hours = NewInvitation { hours: 1 };
     let again = client.invite(opened.context, hours).await.expect("again");
     assert_eq!(again, opened);
-    // Whoever comes later has no one-time key.
-    let used = client.invite(CONTEXT, hours).await;
-    assert_eq!(refused(used).0, 409, "this circle has no invitation here");
-    let enrolled = patient().public_key();
-    world.circle.add_enrolment(enrolled);
+    assert!(file.one_time_key().is_ok());
+    // Whoever comes after the patient is let in by another, which enrols nobody.
+    let enrolled = enrolled(patient().public_key()).enrolment;
+    let store = &world.pipeline.store;
+    let pinned = store.pin_party(opened.context, &enrolled, enrolled.party_key);
+    pinned.await.expect("the patient is known");
+    let later = client.invite(opened.context, hours).await.expect("another");
+    let later = Invitation::of_text(&later.invitation.to_string()).expect("an invitation");
+    assert!(later.one_time_key().is_err());
+    // This home has the circle of the test without an invitation.
+    assert_eq!(refused(client.invite(CONTEXT, hours).await).0, 409);
     let second = client.open(&circle("bed 8")).await.expect("open");
-    assert_eq!(groups.made(), (1, 2, 2), "one namespace");
+    assert_eq!(groups.made(), (1, 2, 3), "one namespace");
     assert_ne!(second.context, opened.context);
 }
 
