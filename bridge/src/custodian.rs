@@ -10,7 +10,7 @@ use std::sync::Arc;
 use medsync_client::wire::{Erased, ExpectedRecipient, Invited, NewCircle, NewErasure};
 use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
-    Anchorer, ClassHash, ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
+    Anchorer, ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
 };
 use medsync_protocol::seal::{PartsError, SealError};
 use medsync_protocol::secrets::DeviceNumber;
@@ -24,7 +24,7 @@ use crate::guard::{self, Circles, GuardError};
 use crate::invitation::{Invitation, InvitationError, Parts};
 use crate::keys::{CustodianKeys, KeyError};
 use crate::lease::{Alone, Only, alone};
-use crate::party::{Party, PartyError, WASM_BYTES_MAX};
+use crate::party::{Party, WASM_BYTES_MAX};
 use crate::pipeline::PipelineError;
 use crate::saying::{SayError, say_once};
 use crate::seams::{Clock, random_key, system_random};
@@ -110,9 +110,6 @@ pub enum NoCustodian {
     /// Its keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// Its parts.
-    #[error(transparent)]
-    Party(#[from] PartyError),
 }
 
 /// The keys of a hospital.
@@ -225,7 +222,7 @@ impl Custodian {
             author_key: pins.author_key,
             seal_key: pins.seal_key,
             registry: pins.registry,
-            class_hash: self.class_hash(),
+            class_hash: self.chain.class_hash,
             expires_at,
         };
         let invitation = Invitation::new(says, &one_time);
@@ -403,10 +400,6 @@ impl Custodian {
             &self.app,
             WASM_BYTES_MAX,
         )?))
-    }
-
-    const fn class_hash(&self) -> ClassHash {
-        self.chain.class_hash
     }
 
     /// One recipient has one exchange that goes on: in a second one, somebody else would have its
