@@ -158,8 +158,8 @@ impl Db {
     /// Waits until every connection is closed.
     pub(crate) async fn close(&self) {
         match &self.pool {
-            Pool::Sqlite(pool) => pool.close().await,
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Sqlite(pool) => close(pool).await,
+            Pool::Postgres(pool) => close(pool).await,
         }
     }
 
@@ -233,6 +233,16 @@ impl Deref for Tx {
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut Open {
         &mut self.inner
+    }
+}
+
+async fn close<D: sqlx::Database>(pool: &sqlx::Pool<D>) {
+    loop {
+        pool.close().await;
+        // One that was on its way back meanwhile is closed the next time.
+        if pool.size() == 0 {
+            break;
+        }
     }
 }
 

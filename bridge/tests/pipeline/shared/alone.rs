@@ -91,6 +91,36 @@ async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
 }
 
 #[tokio::test]
+async fn on_postgresql_a_store_that_was_closed_leaves_nobody_connected() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let url = url_of(&server, super::LAID_OUT);
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'medsync'";
+    for _ in 0..20 {
+        let store = Store::open_shared(&url, &secret(), None).await;
+        store.expect("a store").close().await;
+        // Nothing is left to be done by what runs this test: it stands still meanwhile.
+        let there = std::thread::scope(|scope| {
+            let look = scope.spawn(|| {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(async {
+                    let server = PgConnection::connect(&server.url("postgres")).await;
+                    let mut server = server.expect("it is there");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sqlx::query_scalar::<_, i64>(others)
+                        .fetch_one(&mut server)
+                        .await
+                })
+            });
+            look.join().expect("looked")
+        });
+        assert_eq!(there.expect("read"), 0);
+    }
+}
+
+#[tokio::test]
 async fn on_postgresql_a_restart_of_the_database_needs_none_of_medsync() {
     if is_inside() {
         return;
