@@ -147,6 +147,16 @@ test("the terms answer about a use", async ({ page, site, chain }) => {
   await expect(page.getByRole("button", { name: "Ask the terms" })).toBeDisabled();
 });
 
+test("an archive of receipts is checked at one block", async ({ page, site, chain }) => {
+  await anchor(chain.world, "valid");
+  await page.goto(site.url);
+  const text = await receiptText("valid");
+  const files = Array.from({ length: 300 }, (_, number) => file(`${number}.json`, text));
+  await choose(page, ...files);
+  await expect(page.getByRole("status").getByText("300 Valid")).toBeVisible({ timeout: 20_000 });
+  expect(chain.calls).toHaveLength(303);
+});
+
 test("several receipts come to a table, and each opens", async ({ page, site, chain }) => {
   await anchor(chain.world, "valid", "until-2050", "expired");
   const { opening } = await receipt("until-2050");

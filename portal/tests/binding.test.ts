@@ -111,7 +111,8 @@ describe("a receipt", () => {
   });
 });
 
-test("a configuration has exactly its fields", () => {
+test("a configuration has exactly its fields", async () => {
+  expect(verifier(await bytes("../verifier.example.json"))).toMatchObject({ ok: true });
   expect(verifier(json({ ...CONFIG, rpc: [] }))).toMatchObject({
     ok: false,
     error: { kind: "no_endpoint" },
