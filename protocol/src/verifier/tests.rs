@@ -1,7 +1,12 @@
 use super::*;
+use crate::codes::Code;
+use crate::decide::RequestError;
 use crate::felt::Felt;
+use crate::ids::UnixSeconds;
+use crate::receipt::BlockAt;
 use crate::receipt::tests::receipt;
 use crate::receipt::{BlockHash, BlockNumber};
+use crate::verdict::Verdict;
 use alloc::string::ToString;
 use alloc::vec;
 
