@@ -81,7 +81,7 @@ test("tampered receipts are named for what they are", async ({ page, site, chain
   await expect(page.getByRole("heading", { name: "What the receipt claims" })).toBeVisible();
   await page.getByRole("button", { name: "Check another receipt" }).click();
   await choose(page, change((all) => (all.terms_readable.policy_uri = "https://example.org/2")));
-  await expect(verdict(page)).toHaveText("This receipt is not accepted");
+  await expect(verdict(page)).toHaveText("Not accepted");
   await expect(page.getByText("believe neither")).toBeVisible();
   await page.getByRole("button", { name: "Check another receipt" }).click();
   const { root } = await receipt("valid");

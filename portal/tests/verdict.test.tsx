@@ -81,5 +81,5 @@ test("a name from a stranger's folder is only a name", () => {
     />,
   );
   expect(screen.getByText("<b>x</b>.json")).toBeInTheDocument();
-  expect(screen.getByRole("heading")).toHaveTextContent("This receipt is not accepted");
+  expect(screen.getByRole("heading")).toHaveTextContent("Not accepted");
 });
