@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use medsync_protocol::consent::Registry;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress};
+use medsync_protocol::verifier::{BLOCK_AGE_S_MAX, Beliefs};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -419,10 +420,24 @@ pub struct VerifierConfig {
 /// Starknet makes a block within seconds; an hour leaves room for clocks and outages.
 #[must_use]
 pub const fn block_age_s_max() -> u64 {
-    60 * 60
+    BLOCK_AGE_S_MAX
 }
 
 impl VerifierConfig {
+    /// All of it but the endpoints.
+    #[must_use]
+    pub fn beliefs(&self) -> Beliefs {
+        Beliefs {
+            registry: Registry {
+                chain_id: self.chain_id,
+                registry: self.registry,
+            },
+            class_hash: self.class_hash,
+            custodians: self.custodians.clone(),
+            block_age_s_max: self.block_age_s_max,
+        }
+    }
+
     /// Reads a verifier's configuration.
     ///
     /// # Errors
@@ -478,7 +493,13 @@ mod tests {
             config
         );
         let (_folder, path) = write(include_str!("../examples/verifier.toml"));
-        VerifierConfig::load(&path).expect("the example");
+        let verifier = VerifierConfig::load(&path).expect("the example");
+        // The verifier page has the same names in JSON.
+        let json = serde_json::to_vec(&verifier).expect("JSON");
+        let page = medsync_protocol::verifier::Config::parse(&json).expect("the same fields");
+        assert_eq!(page.beliefs(), verifier.beliefs());
+        let rpc: Vec<String> = verifier.rpc.iter().map(Url::to_string).collect();
+        assert_eq!(page.rpc, rpc);
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub struct Code {
 }
 
 /// Why something is not a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum SetError {
     /// More members than a set may have.
     #[error("a set has at most {SET_LEN_MAX} members, this has {0}")]

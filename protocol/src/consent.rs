@@ -47,7 +47,8 @@ pub struct Opening {
 }
 
 /// Why an opening cannot be a consent's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum OpeningError {
     /// There is no recipient.
     #[error("the grantee is the recipient's Stark public key, never 0")]

@@ -135,7 +135,8 @@ pub struct Decision {
 }
 
 /// Why a question is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum RequestError {
     /// The request names no purpose.
     #[error("a request names at least one purpose")]

@@ -23,6 +23,7 @@
 //! | [`ticket`] | reward tickets and claims |
 //! | [`tree`], [`anchor`] | batch trees, proofs and the anchor head |
 //! | [`verdict`], [`receipt`] | whether a consent was valid at a time, and the file that shows it |
+//! | [`verifier`] | what a verifier believes, accepts and concludes |
 //! | `seal` | sealing records to people (feature `seal`) |
 
 #![no_std]
@@ -52,3 +53,4 @@ pub mod tree;
 #[cfg(feature = "vectors")]
 pub mod vectors;
 pub mod verdict;
+pub mod verifier;

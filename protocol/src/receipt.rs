@@ -78,6 +78,89 @@ pub struct Block {
     pub hash: BlockHash,
 }
 
+/// A block that is part of the chain, with its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockAt {
+    /// Its number.
+    pub number: BlockNumber,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// When it was made, by its own account.
+    pub time: UnixSeconds,
+}
+
+impl BlockAt {
+    /// The block as a receipt names it.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block {
+            number: self.number,
+            hash: self.hash,
+        }
+    }
+
+    /// Whether the chain up to this block says anything about a time.
+    ///
+    /// # Errors
+    /// [`JudgeError::BeyondBlock`].
+    pub fn covers(&self, at: UnixSeconds) -> Result<(), JudgeError> {
+        covers(self.time, at)
+    }
+
+    /// A time at which something happened, 0 for never, as a call at this block says it.
+    ///
+    /// # Errors
+    /// [`Contradiction::Ahead`].
+    pub fn happened(&self, at: UnixSeconds) -> Result<Option<UnixSeconds>, Contradiction> {
+        if at > self.time {
+            return Err(Contradiction::Ahead { block: *self, at });
+        }
+        Ok((at != UnixSeconds(0)).then_some(at))
+    }
+
+    /// Whether a call at this block saw its time.
+    ///
+    /// # Errors
+    /// [`Contradiction::OtherTime`].
+    pub fn saw(&self, time: UnixSeconds) -> Result<(), Contradiction> {
+        if time == self.time {
+            Ok(())
+        } else {
+            Err(Contradiction::OtherTime { block: *self, time })
+        }
+    }
+}
+
+fn covers(block_time: UnixSeconds, at: UnixSeconds) -> Result<(), JudgeError> {
+    if at > block_time {
+        return Err(JudgeError::BeyondBlock { at, block_time });
+    }
+    Ok(())
+}
+
+/// How an endpoint contradicts itself about one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
+pub enum Contradiction {
+    /// Something happened after the block.
+    #[error("block {} is of {}, and knows of something at {at}", .block.number.0, .block.time)]
+    Ahead {
+        /// The block.
+        block: BlockAt,
+        /// When it would have happened.
+        at: UnixSeconds,
+    },
+    /// A call at the block saw another time.
+    #[error("block {} is of {}, and a call at it saw {time}", .block.number.0, .block.time)]
+    OtherTime {
+        /// The block.
+        block: BlockAt,
+        /// What the call saw.
+        time: UnixSeconds,
+    },
+}
+
 /// The file as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,7 +203,8 @@ pub struct Receipt {
 }
 
 /// Why a file is no receipt.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum ReceiptError {
     /// More bytes than a receipt may have.
     #[error("a receipt has at most {RECEIPT_BYTES_MAX} bytes, this has {0}")]
@@ -280,12 +364,7 @@ impl Receipt {
     /// # Errors
     /// [`JudgeError::BeyondBlock`], or terms that cannot be encoded.
     pub fn judge(&self, chain: &ChainFacts, at: UnixSeconds) -> Result<Verdict, JudgeError> {
-        if at > chain.block_time {
-            return Err(JudgeError::BeyondBlock {
-                at,
-                block_time: chain.block_time,
-            });
-        }
+        covers(chain.block_time, at)?;
         Ok(verdict(&self.facts(chain)?, &self.opening, at))
     }
 }
@@ -302,7 +381,8 @@ pub struct ChainFacts {
 }
 
 /// Why there is no verdict.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum JudgeError {
     /// The time asked about lies after the block that was read.
     #[error("the chain was read at {block_time}; it says nothing about {at}")]
@@ -318,4 +398,4 @@ pub enum JudgeError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -98,7 +98,8 @@ fn current_version() -> u8 {
 }
 
 /// Why bytes or values are not terms.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum TermsError {
     /// More bytes than terms may have.
     #[error("terms have at most {TERMS_BYTES_MAX} bytes, these have {0}")]

@@ -38,7 +38,8 @@ pub struct Proof {
 }
 
 /// Why something is no proof, or no tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum TreeError {
     /// The proof is deeper than any tree.
     #[error("a proof has at most {DEPTH_MAX} siblings, this has {0}")]

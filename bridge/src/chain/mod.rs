@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
-use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, ChainFacts, TransactionHash};
+pub use medsync_protocol::receipt::BlockAt;
+use medsync_protocol::receipt::{BlockNumber, ChainFacts, TransactionHash};
 use medsync_protocol::secrets::{Handle, RevocationSecret};
 use medsync_protocol::signature::PublicKey;
 use medsync_protocol::ticket::PoolId;
@@ -45,29 +46,6 @@ pub use several::{Health, SeveralAccounts, SeveralChains};
 
 /// The most openings in one [`Call::Revoke`]; the registry refuses more.
 pub const REVOCATIONS_MAX: usize = 64;
-
-/// A block that is part of the chain, with its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BlockAt {
-    /// Its number.
-    pub number: BlockNumber,
-    /// Its hash.
-    pub hash: BlockHash,
-    /// When it was made, by its own account.
-    pub time: UnixSeconds,
-}
-
-impl BlockAt {
-    /// The block as a receipt names it.
-    #[must_use]
-    pub fn block(&self) -> Block {
-        Block {
-            number: self.number,
-            hash: self.hash,
-        }
-    }
-}
 
 /// Everything that a receipt is checked against, all of it read at one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use medsync_protocol::anchor::AnchorHead;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
-use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
+use medsync_protocol::receipt::{
+    BlockHash, BlockNumber, ChainFacts, Contradiction, TransactionHash,
+};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
@@ -318,14 +320,7 @@ impl Chain for RpcChain {
         let calldata = vec![anchorer.felt(), root.felt(), handle.felt()];
         let view = self.view(registry, "receipt_times", calldata, block.hash);
         let [anchored_at, revoked_at, block_time] = view.await?;
-        if time(block_time)? != block.time {
-            return Err(ChainError::Contradiction(format!(
-                "block {} is of {}, and a call at it saw {}",
-                block.number.0,
-                block.time,
-                time(block_time)?
-            )));
-        }
+        block.saw(time(block_time)?).map_err(contradiction)?;
         let chain = ChainFacts {
             anchored_at: time_by(block, anchored_at)?,
             revoked_at: time_by(block, revoked_at)?,
@@ -440,12 +435,9 @@ pub(super) fn time(value: Felt) -> Result<UnixSeconds, ChainError> {
 
 /// A time at which something happened, 0 for never, which cannot lie after the block.
 fn time_by(block: BlockAt, value: Felt) -> Result<Option<UnixSeconds>, ChainError> {
-    let at = time(value)?;
-    if at > block.time {
-        return Err(ChainError::Contradiction(format!(
-            "block {} is of {}, and knows of something at {at}",
-            block.number.0, block.time
-        )));
-    }
-    Ok((at != UnixSeconds(0)).then_some(at))
+    block.happened(time(value)?).map_err(contradiction)
+}
+
+fn contradiction(found: Contradiction) -> ChainError {
+    ChainError::Contradiction(found.to_string())
 }

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use medsync_protocol::codes::{Code, CodeSet};
-use medsync_protocol::decide::{
-    Attributes, Candidate, Concept, Decision, Outcome, Request, decide,
-};
+use medsync_protocol::codes::Code;
+use medsync_protocol::decide::{Decision, Outcome};
 use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use medsync_protocol::verdict::Verdict;
+use medsync_protocol::verifier::{Question, Report};
 use serde::Serialize;
 
 use super::print_json;
@@ -16,7 +15,7 @@ use crate::chain::{Chain, RpcChain};
 use crate::config::VerifierConfig;
 use crate::files::{self, FileError};
 use crate::seams::{Clock, SystemClock};
-use crate::verify::{Report, accept, verify};
+use crate::verify::verify;
 
 /// Check a receipt. Exit code 0: valid (and permitted, if a purpose is asked about); 10 bad
 /// signature, 11 unknown anchor, 12 not included, 13 revoked, 14 not yet valid, 15 expired, 20
@@ -70,7 +69,7 @@ impl Verify {
     pub async fn run(self) -> anyhow::Result<u8> {
         let config = VerifierConfig::load(&self.config)?;
         let receipt = match files::read_bounded(&self.receipt, RECEIPT_BYTES_MAX as u64) {
-            Ok(json) => match accept(&config, &json) {
+            Ok(json) => match config.beliefs().accept(&json) {
                 Ok(receipt) => receipt,
                 Err(error) => return self.refuse(&error.to_string()),
             },
@@ -110,29 +109,16 @@ impl Verify {
 
     /// Valid is not Permit: the terms decide about a purpose and a class.
     fn decide(&self, receipt: &Receipt, report: &Report) -> anyhow::Result<Option<Decision>> {
-        if self.purpose.is_empty() || report.verdict != Verdict::Valid {
+        if self.purpose.is_empty() {
             return Ok(None);
         }
-        let concept = |code: &Code| Concept(vec![code.clone()]);
-        let request = Request {
-            recipient: receipt.opening.grantee,
-            purposes: self.purpose.iter().map(concept).collect(),
-            understood: CodeSet::collect(self.understood.clone())?,
-            at: report.at,
+        let question = Question {
+            purposes: self.purpose.clone(),
+            classes: self.class.clone(),
+            understood: self.understood.clone(),
+            ..Question::default()
         };
-        let resource = Attributes {
-            classes: self.class.iter().map(concept).collect(),
-            ..Attributes::default()
-        };
-        let candidate = Candidate {
-            commitment: report.commitment,
-            terms: receipt.terms.clone(),
-            opening: receipt.opening,
-            revoked_at: report.revoked_at,
-            // Whether the key was changed since, a receipt cannot say.
-            is_current: true,
-        };
-        Ok(Some(decide(&request, &resource, &[candidate])?))
+        Ok(question.ask(receipt, report)?)
     }
 }
 

@@ -1,13 +1,14 @@
 //! A verifier against what a hostile receipt, configuration or endpoint can be.
 
-use medsync::chain::{Chain, ChainError};
+use medsync::chain::Chain;
 use medsync::config::{VerifierConfig, block_age_s_max};
 use medsync::source::StageReport;
-use medsync::verify::{VerifyError, accept, verify};
+use medsync::verify::{VerifyError, verify};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{Block, Receipt};
 use medsync_protocol::verdict::Verdict;
+use medsync_protocol::verifier::{NoVerdict, Refusal};
 
 use super::chain::FakeChain;
 use super::faults::Faults;
@@ -69,7 +70,7 @@ const SOON: UnixSeconds = UnixSeconds(2_000);
 async fn hostile_receipts_of_another_chain_registry_or_custodian_are_refused() {
     let (world, receipt) = anchored().await;
     let json = receipt.to_json().expect("JSON");
-    let accepted = accept(&config(), json.as_bytes()).expect("its own");
+    let accepted = config().beliefs().accept(json.as_bytes()).expect("its own");
     let chains: [&dyn Chain; 1] = [&world.chain];
     let report = verify(&config(), &chains, &accepted, None, SOON).await;
     assert_eq!(report.expect("a verdict").verdict, Verdict::Valid);
@@ -83,17 +84,19 @@ async fn hostile_receipts_of_another_chain_registry_or_custodian_are_refused() {
         ..config()
     };
     for config in [other_chain, other_registry] {
-        let refused = accept(&config, json.as_bytes());
-        assert!(matches!(refused, Err(VerifyError::OtherRegistry { .. })));
+        let refused = config.beliefs().accept(json.as_bytes());
+        assert!(matches!(refused, Err(Refusal::OtherRegistry { .. })));
     }
     let other_custodian = VerifierConfig {
         custodians: vec![Anchorer::from_felt(Felt::THREE)],
         ..config()
     };
-    let refused = accept(&other_custodian, json.as_bytes());
-    assert!(matches!(refused, Err(VerifyError::OtherCustodian(_))));
-    let truncated = accept(&config(), &json.as_bytes()[..json.len() / 2]);
-    assert!(matches!(truncated, Err(VerifyError::Receipt(_))));
+    let refused = other_custodian.beliefs().accept(json.as_bytes());
+    assert!(matches!(refused, Err(Refusal::OtherCustodian(_))));
+    let truncated = config()
+        .beliefs()
+        .accept(&json.as_bytes()[..json.len() / 2]);
+    assert!(matches!(truncated, Err(Refusal::Receipt(_))));
 }
 
 #[tokio::test]
@@ -106,7 +109,7 @@ async fn hostile_endpoint_serves_another_class() {
     let refused = verify(&config, &[&world.chain], &receipt, None, SOON).await;
     assert!(matches!(
         refused,
-        Err(VerifyError::Chain(ChainError::OtherClass { .. }))
+        Err(VerifyError::NoVerdict(NoVerdict::OtherClass { .. }))
     ));
 }
 
@@ -115,14 +118,20 @@ async fn hostile_endpoint_serves_an_old_block() {
     let (world, receipt) = anchored().await;
     let late = UnixSeconds(SOON.0 + block_age_s_max());
     let refused = verify(&config(), &[&world.chain], &receipt, None, late).await;
-    assert!(matches!(refused, Err(VerifyError::OldBlock { .. })));
+    assert!(matches!(
+        refused,
+        Err(VerifyError::NoVerdict(NoVerdict::OldBlock { .. }))
+    ));
     // About a time that the block covers it may speak, however old it is.
     let at = Some(world.chain.time());
     let report = verify(&config(), &[&world.chain], &receipt, at, late).await;
     assert_eq!(report.expect("a verdict").verdict, Verdict::Valid);
     // About a later time it may not.
     let refused = verify(&config(), &[&world.chain], &receipt, Some(late), late).await;
-    assert!(matches!(refused, Err(VerifyError::Judge(_))));
+    assert!(matches!(
+        refused,
+        Err(VerifyError::NoVerdict(NoVerdict::Judge(_)))
+    ));
 }
 
 #[tokio::test]
@@ -146,7 +155,10 @@ async fn hostile_endpoint_is_behind_and_hides_no_revocation() {
     for chains in [[&behind, &world.chain], [&world.chain, &behind]] {
         let chains = chains.map(|chain| chain as &dyn Chain);
         let answer = verify(&config(), &chains, &receipt, None, SOON).await;
-        assert!(matches!(answer, Err(VerifyError::Disagreement(..))));
+        assert!(matches!(
+            answer,
+            Err(VerifyError::NoVerdict(NoVerdict::Disagreement(..)))
+        ));
     }
 }
 
@@ -159,9 +171,9 @@ async fn hostile_endpoints_that_disagree_are_both_refused() {
     let answer = verify(&config(), &chains, &receipt, None, SOON).await;
     assert!(matches!(
         answer,
-        Err(VerifyError::Disagreement(
+        Err(VerifyError::NoVerdict(NoVerdict::Disagreement(
             Verdict::Valid,
             Verdict::UnknownAnchor
-        ))
+        )))
     ));
 }

@@ -1,0 +1,23 @@
+import { defineConfig } from "@playwright/test";
+
+const isPictures = process.env.SCREENSHOTS !== undefined;
+
+export default defineConfig({
+  testDir: "e2e",
+  testIgnore: isPictures ? [] : ["**/pictures.spec.ts"],
+  outputDir: "test-results",
+  reporter: "list",
+  fullyParallel: true,
+  workers: 2,
+  timeout: 30_000,
+  use: {
+    // Debian's; no browser is ever downloaded.
+    launchOptions: {
+      executablePath: "/usr/bin/chromium",
+      args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
+    },
+    locale: "en-GB",
+    timezoneId: "Europe/Berlin",
+    viewport: { width: 1280, height: 900 },
+  },
+});

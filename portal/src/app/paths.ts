@@ -1,0 +1,2 @@
+/** The addresses of the pages. Nothing private is ever part of one. */
+export const paths = { verify: "/verify" } as const;
