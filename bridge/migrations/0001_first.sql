@@ -38,6 +38,9 @@ CREATE TABLE circles (
     -- When it last did not have what was to be placed.
     lacked_at BIGINT
 );
+-- One recipient has one exchange that goes on.
+CREATE UNIQUE INDEX circles_by_recipient ON circles (recipient_key)
+    WHERE recipient_key IS NOT NULL AND alarm IS NULL;
 
 -- Logs whose head their circle did not have any more when it was to be placed, by their author.
 CREATE TABLE held_logs (

@@ -382,10 +382,12 @@ impl Custodian {
             return crate::store::read("a namespace", &known).map_err(Into::into);
         }
         let namespace = self.groups.create_namespace(&self.app).await?;
-        self.store
-            .state_fact(NAMESPACE, &namespace.to_string())
+        // Another replica may have made one meanwhile.
+        let first = self
+            .store
+            .first_fact(NAMESPACE, &namespace.to_string())
             .await?;
-        Ok(namespace)
+        crate::store::read("a namespace", &first).map_err(Into::into)
     }
 
     fn expiry(&self, hours: u64) -> Done<UnixSeconds> {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::access::recipient::Recipient;
 use crate::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
@@ -55,97 +55,97 @@ const FAILURE_REST_MAX: Duration = Duration::from_secs(30);
 /// How long the lanes have to come to the end of their rounds.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
-/// Runs until `stop` becomes true.
+/// Why a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// A lane failed for longer than its patience; another replica may do better.
+    Hindered,
+}
+
+/// What the lanes share.
+#[derive(Clone)]
+struct Lanes {
+    pipeline: Arc<Pipeline>,
+    stop: watch::Receiver<bool>,
+    /// How long a lane may fail.
+    patience: Option<Duration>,
+    hindered: Arc<Notify>,
+}
+
+/// Runs until `stop` becomes true; with `patience`, no longer than a lane failed for so long.
 ///
 /// # Errors
 /// A home that cannot be opened. An endpoint that is down at the start is waited for.
-pub async fn run(party: Party, stop: watch::Receiver<bool>) -> Result<(), PartyError> {
+pub async fn run(
+    party: Party,
+    stop: watch::Receiver<bool>,
+    patience: Option<Duration>,
+) -> Result<Ended, PartyError> {
     let pipeline = Arc::new(party.pipeline()?);
     let (node, turn) = (Arc::clone(&party.node), AtomicUsize::new(0));
+    let hindered = Arc::new(Notify::new());
+    let lanes = Lanes {
+        pipeline: Arc::clone(&pipeline),
+        stop,
+        patience,
+        hindered: Arc::clone(&hindered),
+    };
     tracing::info!("ready");
-    let ingest = lane(
-        "ingest",
-        ROUND_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        |p| async move {
-            ingest::ingest_all(&p).await?;
-            publish_revocations(&p).await?;
-            copy_unheard(&p).await?;
-            publish_key_changes(&p).await?;
-            publish_log(&p).await?;
-            tickets::bring_back(&p).await?;
-            p.store
-                .state_fact(LAST_ROUND, &p.clock.now().to_string())
-                .await?;
-            Ok(())
-        },
-    );
-    let peers = lane(
-        "peers",
-        PEERS_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        move |p| {
-            let (node, turn) = (Arc::clone(&node), turn.fetch_add(1, Ordering::Relaxed));
-            async move {
-                node.reach_peers().await?;
-                ask_in_turn(&p, turn).await
-            }
-        },
-    );
-    let relay = lane(
-        "relay",
-        ROUND_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        |p| async move {
-            p.check_chain().await?;
-            relay::relay_round(&p).await.map(|_| ())
-        },
-    );
-    let watch = lane(
-        "watch",
-        WATCH_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        |p| async move {
-            let checked = p.check_chain().await;
-            let complaints = p.chain.complaints().join("; ");
-            p.store.state_fact(ENDPOINTS, &complaints).await?;
-            p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
-            checked?;
-            let watched = watch_round(&p).await;
-            // Of a chain that does not answer nothing is known.
-            let behind_s = watched.as_ref().map_or(0, |()| p.behind_s());
-            p.store.state_fact(BEHIND, &behind_s.to_string()).await?;
-            watched
-        },
-    );
+    let ingest = lane("ingest", ROUND_REST, lanes.clone(), |p| async move {
+        ingest::ingest_all(&p).await?;
+        publish_revocations(&p).await?;
+        copy_unheard(&p).await?;
+        publish_key_changes(&p).await?;
+        publish_log(&p).await?;
+        tickets::bring_back(&p).await?;
+        p.store
+            .state_fact(LAST_ROUND, &p.clock.now().to_string())
+            .await?;
+        Ok(())
+    });
+    let peers = lane("peers", PEERS_REST, lanes.clone(), move |p| {
+        let (node, turn) = (Arc::clone(&node), turn.fetch_add(1, Ordering::Relaxed));
+        async move {
+            node.reach_peers().await?;
+            ask_in_turn(&p, turn).await
+        }
+    });
+    let relay = lane("relay", ROUND_REST, lanes.clone(), |p| async move {
+        p.check_chain().await?;
+        relay::relay_round(&p).await.map(|_| ())
+    });
+    let watch = lane("watch", WATCH_REST, lanes.clone(), |p| async move {
+        let checked = p.check_chain().await;
+        let complaints = p.chain.complaints().join("; ");
+        p.store.state_fact(ENDPOINTS, &complaints).await?;
+        p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
+        checked?;
+        let watched = watch_round(&p).await;
+        // Of a chain that does not answer nothing is known.
+        let behind_s = watched.as_ref().map_or(0, |()| p.behind_s());
+        p.store.state_fact(BEHIND, &behind_s.to_string()).await?;
+        watched
+    });
     let side = Arc::new(Side::of(&party, &pipeline)?);
-    let batches = lane(
-        "batches",
-        ROUND_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        |p| async move {
-            p.check_chain().await?;
-            p.batch_round().await.map(|_| ())
-        },
-    );
-    let retention = lane(
-        "retention",
-        RETENTION_REST,
-        stop.clone(),
-        Arc::clone(&pipeline),
-        |p| async move { retention_round(&p).await },
-    );
-    let access = lane("access", ROUND_REST, stop, pipeline, move |p| {
+    let batches = lane("batches", ROUND_REST, lanes.clone(), |p| async move {
+        p.check_chain().await?;
+        p.batch_round().await.map(|_| ())
+    });
+    let retention = lane("retention", RETENTION_REST, lanes.clone(), |p| async move {
+        retention_round(&p).await
+    });
+    let access = lane("access", ROUND_REST, lanes, move |p| {
         let side = Arc::clone(&side);
         async move { side.round(&p).await }
     });
-    tokio::join!(ingest, peers, relay, watch, batches, access, retention);
-    Ok(())
+    let all = async { tokio::join!(ingest, peers, relay, watch, batches, access, retention) };
+    // What is cut off in the middle of its rounds is done again by whoever is next.
+    Ok(tokio::select! {
+        _ = all => Ended::Stopped,
+        () = hindered.notified() => Ended::Hindered,
+    })
 }
 
 /// Asks one circle something: whether the node is stuck in one shows in nothing else while nobody
@@ -212,13 +212,19 @@ async fn rest(stop: &mut watch::Receiver<bool>, how_long: Duration) -> bool {
 async fn lane<R>(
     name: &'static str,
     round_rest: Duration,
-    mut stop: watch::Receiver<bool>,
-    pipeline: Arc<Pipeline>,
+    lanes: Lanes,
     round: impl Fn(Arc<Pipeline>) -> R,
 ) where
     R: Future<Output = Result<(), PipelineError>>,
 {
+    let Lanes {
+        pipeline,
+        mut stop,
+        patience,
+        hindered,
+    } = lanes;
     let mut failure_rest = FAILURE_REST;
+    let mut failing_since = None;
     loop {
         let mut stopped = stop.clone();
         let done = tokio::select! {
@@ -228,12 +234,17 @@ async fn lane<R>(
         let how_long = match done {
             Ok(()) => {
                 failure_rest = FAILURE_REST;
+                failing_since = None;
                 note(&pipeline, name, "").await;
                 round_rest
             }
             Err(error) => {
                 tracing::warn!(lane = name, %error, "a round failed and will be done again");
                 note(&pipeline, name, &error.to_string()).await;
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                if patience.is_some_and(|patience| since.elapsed() > patience) {
+                    hindered.notify_one();
+                }
                 let how_long = failure_rest;
                 failure_rest = (failure_rest * 2).min(FAILURE_REST_MAX);
                 how_long

@@ -3,13 +3,18 @@
 //! [`claim`] has the rules, [`crate::store::leases`] the writes. Each question to the database is
 //! bounded; one that is not answered in time may have taken effect.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::claim::{Claim, Outcome, Step};
 use crate::seams::{random_bytes, system_random};
@@ -57,7 +62,43 @@ pub struct Lease {
     only: Only,
     holder: String,
     claim: Claim,
-    began: Instant,
+    held: Held,
+}
+
+/// Until when a lease is held, as whoever works under it sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    until_ms: Arc<AtomicU64>,
+}
+
+impl Held {
+    /// Does something as long as the lease is held. What was begun before a sleep, the process's or
+    /// the machine's, is not gone on with after it: others may have worked under the lease since.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|context| match self.is_past() {
+            true => Poll::Ready(None),
+            false => work.as_mut().poll(context).map(Some),
+        })
+        .await
+    }
+
+    fn is_past(&self) -> bool {
+        now() >= Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, until: Option<Duration>) {
+        let until_ms = until.unwrap_or_default().as_millis();
+        let until_ms = u64::try_from(until_ms).unwrap_or(u64::MAX);
+        self.until_ms.store(until_ms, Ordering::Relaxed);
+    }
+}
+
+/// Since the machine was started, with the time that it slept.
+fn now() -> Duration {
+    let since = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(since.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(since.tv_nsec).unwrap_or_default())
 }
 
 impl Lease {
@@ -73,14 +114,20 @@ impl Lease {
             only,
             holder: hex::encode(random_bytes(&mut system_random())),
             claim: Claim::default(),
-            began: Instant::now(),
+            held: Held::default(),
         }
+    }
+
+    /// Until when it is held; goes along with it.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Waits for this process's turn; answers the store that writes while it lasts.
     pub async fn won(&mut self) -> Store {
         loop {
-            if let Some(epoch) = self.claim.held(self.now()) {
+            if let Some(epoch) = self.claim.held(now()) {
                 return self.fenced(epoch);
             }
             self.turn().await;
@@ -95,7 +142,7 @@ impl Lease {
         // A database that answers nothing for so long is not waited for.
         const TURNS_MAX: u32 = 30;
         for _ in 0..TURNS_MAX {
-            if let Some(epoch) = self.claim.held(self.now()) {
+            if let Some(epoch) = self.claim.held(now()) {
                 return Ok(self.fenced(epoch));
             }
             if self.turn().await {
@@ -108,14 +155,14 @@ impl Lease {
 
     /// Keeps the lease until it is lost.
     pub async fn kept(&mut self) {
-        while self.claim.held(self.now()).is_some() {
+        while self.claim.held(now()).is_some() {
             self.turn().await;
         }
     }
 
     /// Gives it back, if it is held.
     pub async fn release(&mut self) {
-        let Some(epoch) = self.claim.held(self.now()) else {
+        let Some(epoch) = self.claim.held(now()) else {
             return;
         };
         let release = self
@@ -126,34 +173,37 @@ impl Lease {
             tracing::warn!(%error, "a lease was not given back");
         }
         self.claim.released();
+        self.held.set(None);
     }
 
     fn fenced(&self, epoch: i64) -> Store {
         self.main.fenced(self.only.lease(), epoch)
     }
 
-    fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     /// One step; answers whether another holder was seen to live.
     async fn turn(&mut self) -> bool {
+        let lives = self.step().await;
+        self.held.set(self.claim.held_until());
+        lives
+    }
+
+    async fn step(&mut self) -> bool {
         let name = self.only.lease();
-        let asked_at = self.now();
+        let asked_at = now();
         match self.claim.step(asked_at) {
             Step::Rest(until) => sleep(until.saturating_sub(asked_at)).await,
             Step::Look => match timeout(ANSWER_WAIT, self.beside.lease(name)).await {
-                Ok(Ok(row)) => return self.claim.saw(row, self.now()),
+                Ok(Ok(row)) => return self.claim.saw(row, now()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a lease could not be looked at");
-                    self.claim.saw_nothing(self.now());
+                    self.claim.saw_nothing(now());
                 }
-                Err(_) => self.claim.saw_nothing(self.now()),
+                Err(_) => self.claim.saw_nothing(now()),
             },
             Step::Take(seen) => {
                 let taken = self.store.take_lease(name, &self.holder, seen);
                 let outcome = outcome(timeout(ANSWER_WAIT, taken).await);
-                let times = (asked_at, self.now());
+                let times = (asked_at, now());
                 self.claim.took(seen, outcome, times);
             }
             Step::Renew(epoch) => {
@@ -161,7 +211,7 @@ impl Lease {
                 let wait = left.saturating_sub(asked_at).min(ANSWER_WAIT);
                 let renewed = self.beside.renew_lease(name, &self.holder, epoch);
                 let outcome = outcome(timeout(wait, renewed).await);
-                let times = (asked_at, self.now());
+                let times = (asked_at, now());
                 self.claim.renewed(outcome, times);
             }
         }
@@ -253,5 +303,29 @@ fn outcome<E>(answer: Result<Result<bool, StoreError>, E>) -> Outcome {
             Outcome::Unknown
         }
         Err(_) => Outcome::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn hostile_sleep_ends_what_was_begun_before_it() {
+        let held = Held::default();
+        let work = async || unreachable!("nothing is begun without the lease");
+        assert_eq!(held.during::<()>(work()).await, None);
+        held.set(Some(now() + Duration::from_secs(3600)));
+        assert_eq!(held.during(async { 7 }).await, Some(7));
+        // It sleeps in the middle, for longer than the lease lasts.
+        let mut begun = 0;
+        let work = async {
+            begun += 1;
+            held.set(Some(now()));
+            tokio::task::yield_now().await;
+            begun += 1;
+        };
+        assert_eq!(held.during(work).await, None);
+        assert_eq!(begun, 1);
     }
 }

@@ -55,7 +55,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Absent { .. } => Self::of(StatusCode::NOT_FOUND, error.to_string()),
-            StoreError::Taken(_) => Self::of(StatusCode::CONFLICT, error.to_string()),
+            StoreError::Taken(_) | StoreError::SecondExchange => {
+                Self::of(StatusCode::CONFLICT, error.to_string())
+            }
             _ => Self::unanswered("the store", &error),
         }
     }

@@ -2,23 +2,31 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{print_json, researcher};
 use crate::api::{self, Announced, Announcement, Api, Bounds, OperatorToken, Origins};
 use crate::config::{CONFIG_FILE, Role};
 use crate::custodian::Custodian;
+use crate::daemon::{self, Ended};
 use crate::lease::{Lease, Only};
 use crate::node_process;
 use crate::party::{Party, PartyError};
 use crate::seams::system_random;
 use crate::store::HomeLock;
+
+/// How long a lane of the leader may fail before another replica may lead.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the one that led lets the others go first.
+const OTHERS_FIRST: Duration = Duration::from_secs(15);
 
 /// Run a party until Ctrl-C: its node, if its configuration says how, and its daemon. Prints a line
 /// of JSON whenever the node answers, and the log on standard error.
@@ -95,7 +103,8 @@ async fn in_turn(
     say: impl Fn(serde_json::Value) -> Option<()>,
 ) -> Result<(), PartyError> {
     if !party.store.is_shared() {
-        return crate::daemon::run(party, stop).await;
+        daemon::run(party, stop, None).await?;
+        return Ok(());
     }
     let mut lease = Lease::new(&party.store, Only::Daemon);
     loop {
@@ -109,15 +118,24 @@ async fn in_turn(
             store,
             ..party.clone()
         };
-        tokio::select! {
-            ended = crate::daemon::run(leader, stop.clone()) => {
-                lease.release().await;
-                return ended;
-            }
-            () = lease.kept() => {
-                tracing::warn!("the lease could not be kept: this replica leads no more");
-            }
+        let held = lease.held();
+        let ended = tokio::select! {
+            biased;
+            () = lease.kept() => None,
+            ended = held.during(daemon::run(leader, stop.clone(), Some(PATIENCE))) => ended,
+        };
+        let Some(ended) = ended else {
+            tracing::warn!("the lease could not be kept: this replica leads no more");
+            continue;
+        };
+        lease.release().await;
+        if ended? == Ended::Stopped {
+            return Ok(());
         }
+        tracing::warn!("a lane failed for too long: another replica may lead");
+        say(json!({ "leads": false }));
+        // As if it were stopped, which it may be; if nobody else leads then, it does again.
+        let _ = timeout(OTHERS_FIRST, stop.wait_for(|stop| *stop)).await;
     }
 }
 

@@ -11,7 +11,7 @@ use medsync_protocol::receipt::{Block, BlockHash, BlockNumber, TransactionHash};
 use medsync_protocol::tree::{Leaf, Root};
 
 use super::consents::ConsentLeaf;
-use super::db::{Row, query, query_scalar};
+use super::db::{Row, query, query_rows, query_scalar};
 use super::held::LeftOut;
 use super::log::HeadLeaf;
 use super::tickets::TicketRow;
@@ -102,6 +102,17 @@ pub enum Afterwards {
     LookedUp,
 }
 
+/// Whatever a batch takes in waited for one until now.
+fn all_waited(what: &'static str, marked: u64, wanted: usize) -> Result<(), StoreError> {
+    match u64::try_from(wanted).is_ok_and(|wanted| wanted == marked) {
+        true => Ok(()),
+        false => Err(StoreError::Absent {
+            what,
+            name: format!("that waits: {marked} of {wanted} do"),
+        }),
+    }
+}
+
 pub(super) fn batch(row: &Row) -> Result<BatchRow, StoreError> {
     let transaction: Option<String> = row.try_get("transaction_hash")?;
     let number: Option<i64> = row.try_get("block_number")?;
@@ -180,73 +191,70 @@ impl Store {
         .bind(signed(now.0))
         .fetch_one(&mut *transaction)
         .await?;
-        for (consent, position) in &contents.consents {
-            let marked = query(
-                "UPDATE consents SET batch = $2, position = $3 \
-                 WHERE commitment = $1 AND batch IS NULL",
-            )
-            .bind(consent.commitment.to_string())
-            .bind(id)
-            .bind(signed(*position))
-            .execute(&mut *transaction)
-            .await?;
-            if marked.rows_affected() != 1 {
-                let name = consent.commitment.to_string();
-                return Err(StoreError::Absent {
-                    what: "waiting consent",
-                    name,
-                });
-            }
-        }
-        for HeadLeaf {
-            end,
-            salt,
-            position,
-        } in &contents.heads
-        {
-            query(
-                "INSERT INTO head_leaves (context, author_key, seq, digest, salt, batch, \
-                 position) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            )
-            .bind(end.context.to_string())
-            .bind(end.author_key.to_string())
-            .bind(signed(end.seq.0))
-            .bind(end.digest.to_string())
-            .bind(salt.to_string())
-            .bind(id)
-            .bind(signed(*position))
-            .execute(&mut *transaction)
-            .await?;
-            query(
-                "UPDATE log SET head_batch = $4 WHERE context = $1 AND author_key = $2 \
-                 AND seq <= $3 AND head_batch IS NULL",
-            )
-            .bind(end.context.to_string())
-            .bind(end.author_key.to_string())
-            .bind(signed(end.seq.0))
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        for (ticket, position) in &contents.tickets {
-            let marked = query(
-                "UPDATE tickets SET batch = $3, position = $4 \
-                 WHERE pool_id = $1 AND handle = $2 AND batch IS NULL AND replaced_at IS NULL",
-            )
-            .bind(ticket.pool_id.to_string())
-            .bind(ticket.handle.to_string())
-            .bind(id)
-            .bind(signed(*position))
-            .execute(&mut *transaction)
-            .await?;
-            if marked.rows_affected() != 1 {
-                let name = ticket.handle.to_string();
-                return Err(StoreError::Absent {
-                    what: "waiting ticket",
-                    name,
-                });
-            }
-        }
+        let consents = contents.consents.iter().map(|(consent, position)| {
+            let commitment = consent.commitment.to_string();
+            [commitment.into(), id.into(), signed(*position).into()]
+        });
+        let marked = query_rows(
+            "UPDATE consents SET batch = marked.column2, position = marked.column3 \
+             FROM (VALUES {rows}) AS marked \
+             WHERE commitment = marked.column1 AND batch IS NULL",
+            consents,
+        );
+        let marked = marked.execute(&mut *transaction).await?;
+        all_waited("consent", marked, contents.consents.len())?;
+        let ends = contents.heads.iter().map(|HeadLeaf { end, .. }| {
+            [
+                end.context.to_string().into(),
+                end.author_key.to_string().into(),
+                signed(end.seq.0).into(),
+                id.into(),
+            ]
+        });
+        query_rows(
+            "UPDATE log SET head_batch = ends.column4 FROM (VALUES {rows}) AS ends \
+             WHERE context = ends.column1 AND author_key = ends.column2 \
+             AND seq <= ends.column3 AND head_batch IS NULL",
+            ends,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let heads = contents.heads.iter().map(|head| {
+            let HeadLeaf { end, salt, .. } = head;
+            [
+                end.context.to_string().into(),
+                end.author_key.to_string().into(),
+                signed(end.seq.0).into(),
+                end.digest.to_string().into(),
+                salt.to_string().into(),
+                id.into(),
+                signed(head.position).into(),
+            ]
+        });
+        query_rows(
+            "INSERT INTO head_leaves (context, author_key, seq, digest, salt, batch, position) \
+             VALUES {rows}",
+            heads,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let tickets = contents.tickets.iter().map(|(ticket, position)| {
+            [
+                ticket.pool_id.to_string().into(),
+                ticket.handle.to_string().into(),
+                id.into(),
+                signed(*position).into(),
+            ]
+        });
+        let marked = query_rows(
+            "UPDATE tickets SET batch = marked.column3, position = marked.column4 \
+             FROM (VALUES {rows}) AS marked \
+             WHERE pool_id = marked.column1 AND handle = marked.column2 \
+             AND batch IS NULL AND replaced_at IS NULL",
+            tickets,
+        );
+        let marked = marked.execute(&mut *transaction).await?;
+        all_waited("ticket", marked, contents.tickets.len())?;
         transaction.commit().await?;
         Ok(BatchId(id))
     }

@@ -142,7 +142,8 @@ impl Store {
         .bind(i64::from(row.device.0))
         .bind(row.recipient_key.map(|key| key.to_string()))
         .execute(&self.db)
-        .await?;
+        .await
+        .map_err(StoreError::of_an_exchange)?;
         Ok(())
     }
 
@@ -162,7 +163,8 @@ impl Store {
         .bind(exchange.to_string())
         .bind(key.to_string())
         .execute(&self.db)
-        .await?;
+        .await
+        .map_err(StoreError::of_an_exchange)?;
         if changed.rows_affected() == 0 {
             let name = exchange.to_string();
             return Err(StoreError::Absent {
@@ -375,7 +377,8 @@ impl Store {
         )
         .bind(context.to_string())
         .execute(&self.db)
-        .await?;
+        .await
+        .map_err(StoreError::of_an_exchange)?;
         Ok(())
     }
 

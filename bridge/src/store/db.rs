@@ -21,11 +21,14 @@ use sqlx::{PgPool, SqlitePool, Transaction};
 use self::postgres::Lent;
 pub use self::postgres::PostgresUrl;
 use self::statement::Wanted;
-pub(crate) use self::statement::{Done, Query, Row, query, query_as, query_scalar};
+pub(crate) use self::statement::{
+    Done, Query, Row, Value, query, query_as, query_rows, query_scalar,
+};
 use super::StoreError;
 
 mod copy;
 mod layout;
+mod moving;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -239,10 +242,11 @@ impl DerefMut for Tx {
 async fn close<D: sqlx::Database>(pool: &sqlx::Pool<D>) {
     loop {
         pool.close().await;
-        // One that was on its way back meanwhile is closed the next time.
         if pool.size() == 0 {
             break;
         }
+        // One that was on its way back meanwhile is closed the next time.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -106,6 +106,19 @@ impl Store {
         Ok(())
     }
 
+    /// States a fact that does not change any more; answers what was stated first.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn first_fact(&self, name: &str, value: &str) -> Result<String, StoreError> {
+        query("INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(value)
+            .execute(&self.db)
+            .await?;
+        Ok(self.fact(name).await?.unwrap_or_else(|| value.to_owned()))
+    }
+
     /// A fact that was kept.
     ///
     /// # Errors

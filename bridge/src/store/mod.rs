@@ -86,6 +86,15 @@ pub enum StoreError {
          LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     )]
     OtherTexts,
+    /// The file that a store was in before it was moved.
+    #[error(
+        "this store was moved to PostgreSQL, or a move was cut off: `medsync hospital move-store` \
+         completes it"
+    )]
+    Left,
+    /// Two exchanges that go on with one recipient.
+    #[error("another exchange with this recipient goes on")]
+    SecondExchange,
     /// There is something where a store is to be copied to.
     #[error("this database holds a store already; name an empty one")]
     NotEmpty,
@@ -125,6 +134,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Of a write that another exchange with the same recipient stands against.
+    fn of_an_exchange(self) -> Self {
+        match &self {
+            Self::Database(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Self::SecondExchange
+            }
+            _ => self,
+        }
+    }
+
     /// Whether it is about one row that does not open or cannot be read: the store answers all
     /// others.
     #[must_use]
@@ -257,11 +276,26 @@ impl Store {
         secret: &HomeSecret,
         faults: Option<Arc<dyn WriteFaults>>,
     ) -> Result<Self, StoreError> {
+        let store = Self::open_left(home, secret).await?;
+        match store.db.left_by().await? {
+            None => Ok(Self {
+                db: store.db.with_faults(faults),
+                ..store
+            }),
+            Some(_) => Err(StoreError::Left),
+        }
+    }
+
+    /// The same, also of one that was moved: to see whether all of it was.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_left(home: &Path, secret: &HomeSecret) -> Result<Self, StoreError> {
         // A daemon and a command that open a new store at once must not both lay it out: SQLite
         // does not wait for the other when a file becomes a database with a write-ahead log.
         let guard = home_lock::lay_out_alone(home).await?;
         let db = Db::of_file(&home.join("medsync.db")).await?;
-        let store = Self::laid_out(db, secret, faults).await?;
+        let store = Self::laid_out(db, secret, None).await?;
         drop(guard);
         Ok(store)
     }
@@ -332,14 +366,16 @@ impl Store {
         self.db.copy_to(file).await
     }
 
-    /// Copies the store into a database that holds nothing yet, all or nothing.
+    /// Moves the store into a database that holds nothing yet, all or nothing; what is left of it
+    /// here takes no writes. One that was cut off is completed by the next.
     ///
     /// # Errors
-    /// A database that refuses; [`StoreError::NotEmpty`].
-    pub async fn copy_to_shared(&self, url: &PostgresUrl) -> Result<(), StoreError> {
+    /// A database that refuses; [`StoreError::NotEmpty`]. The store goes on here then, unless
+    /// nobody knows what became of the move.
+    pub async fn move_to_shared(&self, url: &PostgresUrl) -> Result<(), StoreError> {
         let shared = Db::of_server(url).await?;
         shared.lay_out().await?;
-        self.db.fill(&shared).await
+        self.db.move_to(&shared).await
     }
 
     /// Closes the store; what others have open of it goes on.

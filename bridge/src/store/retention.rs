@@ -4,7 +4,8 @@ use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::tree::Tree;
 
 use super::batches::batch;
-use super::db::query;
+use super::consents::ConsentLeaf;
+use super::db::{Value, query, query_rows};
 use super::{Store, StoreError, json, signed};
 
 impl Store {
@@ -43,17 +44,22 @@ impl Store {
             return Err(corrupt("its leaves lead to another root"));
         }
         let consents = self.consents_in(batch.id).await?;
-        let mut transaction = self.db.begin("compact_batch").await?;
-        for consent in consents {
+        let path = |consent: &ConsentLeaf| -> Result<[Value; 2], StoreError> {
             let proof = consent.position.and_then(|position| tree.proof(position));
             let proof = proof.filter(|proof| proof.includes(consent.leaf, batch.root));
             let proof = proof.ok_or_else(|| corrupt("a consent stands elsewhere"))?;
-            query("UPDATE consents SET proof = $2 WHERE commitment = $1")
-                .bind(consent.commitment.to_string())
-                .bind(json("a path", &proof)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
+            let commitment = consent.commitment.to_string();
+            Ok([commitment.into(), json("a path", &proof)?.into()])
+        };
+        let paths = consents.iter().map(path).collect::<Result<Vec<_>, _>>()?;
+        let mut transaction = self.db.begin("compact_batch").await?;
+        query_rows(
+            "UPDATE consents SET proof = own.column2 FROM (VALUES {rows}) AS own \
+             WHERE commitment = own.column1",
+            paths,
+        )
+        .execute(&mut *transaction)
+        .await?;
         query("UPDATE batches SET leaves = '[]' WHERE id = $1")
             .bind(batch.id.0)
             .execute(&mut *transaction)

@@ -1,18 +1,19 @@
 //! `medsync hospital move-store`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
 use super::super::{Home, print_json};
+use crate::at_rest::HomeSecret;
 use crate::config::{CONFIG_FILE, Config};
-use crate::lease::Only;
-use crate::party::Party;
-use crate::store::PostgresUrl;
+use crate::files;
+use crate::lease::{Only, alone};
+use crate::store::{PostgresUrl, Store};
 
-/// Copy the home's store into an empty PostgreSQL database and say so in its configuration, with
-/// `medsync up` stopped. The file `medsync.db` stays as it was and is read no more.
+/// Move the home's store into an empty PostgreSQL database and say so in its configuration, with
+/// `medsync up` stopped. Run it again if it was cut off. The file `medsync.db` takes no writes from
+/// then on, and is read no more.
 #[derive(Debug, clap::Args)]
 pub struct MoveStore {
     #[command(flatten)]
@@ -34,18 +35,16 @@ impl MoveStore {
         let text = std::fs::read_to_string(&config_path)
             .with_context(|| format!("{} is not read", config_path.display()))?;
         let moved = format!("{}\n{table}", text.trim_end());
-        Config::checked(&config_path, moved.as_bytes())?;
-        let mut party = Party::open(home).await?;
-        if party.store.is_shared() {
+        if Config::load(home)?.store.is_some() {
             bail!("this home's store is on PostgreSQL already");
         }
-        let _daemon = party.alone(Only::Daemon).await?;
-        let _records = party.alone(Only::Records).await?;
-        party.store.copy_to_shared(&url).await?;
-        // Behind the copy, which is all or nothing: a home that says so has its store there.
-        let mut config = std::fs::File::options().append(true).open(&config_path)?;
-        config.write_all(table.as_bytes())?;
-        config.sync_all()?;
+        Config::checked(&config_path, moved.as_bytes())?;
+        let store = Store::open_left(home, &HomeSecret::of(home)?).await?;
+        let _daemon = alone((&store, home), Only::Daemon).await?;
+        let _records = alone((&store, home), Only::Records).await?;
+        store.move_to_shared(&url).await?;
+        // Behind the move, which is all or nothing: a home that says so has its store there.
+        files::write_whole(&config_path, moved.as_bytes(), false)?;
         print_json(&serde_json::json!({ "home": home, "store": "PostgreSQL" }))
     }
 }

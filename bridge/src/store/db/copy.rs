@@ -17,8 +17,8 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// A table, and its columns with their kinds.
 #[derive(Debug)]
-struct Table {
-    name: String,
+pub(super) struct Table {
+    pub(super) name: String,
     columns: Vec<(String, Kind)>,
 }
 
@@ -52,7 +52,7 @@ impl Kind {
 }
 
 /// The tables of the store, as SQLite has them.
-async fn tables(sqlite: &mut Open) -> Result<Vec<Table>, StoreError> {
+pub(super) async fn tables(sqlite: &mut Open) -> Result<Vec<Table>, StoreError> {
     let names = query_scalar::<String>(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN \
          ('_sqlx_migrations', 'leases') AND name NOT LIKE 'sqlite%' ORDER BY name",
@@ -153,16 +153,17 @@ impl Db {
                     table.copy(&mut from, &mut to).await?;
                 }
                 to.commit().await?;
-                // The journal goes into the file.
+                // Whoever takes the file takes no journal along.
+                copy.scrub().await?;
                 copy.close().await;
                 Ok(())
             }
         }
     }
 
-    /// Copies everything out of this file into a database that is laid out and empty, all or
-    /// nothing.
-    pub(crate) async fn fill(&self, empty: &Self) -> Result<(), StoreError> {
+    /// Copies everything out of this file into a database that is laid out and empty; it is there
+    /// once what is answered is committed.
+    pub(super) async fn fill(&self, empty: &Self) -> Result<Open, StoreError> {
         let (mut from, mut to) = (self.open().await?, empty.open().await?);
         let tables = tables(&mut from).await?;
         for table in &tables {
@@ -173,14 +174,15 @@ impl Db {
         for table in &tables {
             table.copy(&mut from, &mut to).await?;
         }
-        to.commit().await
+        Ok(to)
     }
 
     /// What the database says of its own damage; nothing if it is whole.
     pub(crate) async fn damage(&self) -> Result<Vec<String>, StoreError> {
         match &self.pool {
             Pool::Sqlite(pool) => Ok(sqlite::damage(pool).await?),
-            // Reading a page checks its sum, if the server keeps sums.
+            // Reading a page checks its sum, if the server keeps sums; every value is read, also
+            // those that lie beside their rows.
             Pool::Postgres(pool) => {
                 let tables: Vec<String> = query_scalar(
                     "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() \
@@ -190,7 +192,7 @@ impl Db {
                 .await?;
                 let mut said = Vec::new();
                 for table in tables {
-                    let read = format!("SELECT COUNT(*) FROM {table}");
+                    let read = format!("SELECT SUM(LENGTH(every::text)) FROM {table} every");
                     if let Err(error) = Lent::at_length(pool, &read).await {
                         match error.as_database_error() {
                             Some(refused) => said.push(format!("{table}: {refused}")),

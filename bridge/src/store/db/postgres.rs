@@ -24,6 +24,8 @@ const CONNECTIONS_MAX: u32 = 8;
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Longer than the server lets any statement take.
 const ANSWER_WAIT: Duration = Duration::from_secs(25);
+/// The same for what writes or reads whole tables.
+const LONG_WAIT: Duration = Duration::from_secs(60 * 60);
 /// What the server bounds, so that no writer that fell asleep keeps the others waiting; and how
 /// much memory a look at what is in no other table takes before it gets slow.
 const BOUNDS: [(&str, &str); 6] = [
@@ -89,12 +91,13 @@ impl PostgresUrl {
             return Err(format!("it does not begin {LIKE}"));
         }
         let url = url::Url::parse(text).map_err(|_| format!("it is no URL {LIKE}"))?;
-        // A misspelt name would be written into the log, with what may be the password.
-        if let Some((name, _)) = url
-            .query_pairs()
-            .find(|(name, _)| !NAMES.contains(&&**name))
-        {
-            return Err(format!("{name:?} is none of {}", NAMES.join(", ")));
+        // A misspelt name would be written into the log, with what may be the password; and what
+        // stands there may be the rest of one in which there is a question mark.
+        if url.query_pairs().any(|(name, _)| !NAMES.contains(&&*name)) {
+            let names = NAMES.join(", ");
+            return Err(format!(
+                "it names something behind ? that is none of {names}"
+            ));
         }
         let options = PgConnectOptions::from_str(text);
         // What is wrong may quote the URL.
@@ -219,7 +222,8 @@ impl Lent {
                 }
             })
         };
-        timeout(ANSWER_WAIT, done).await.map_err(|_| silent())?
+        let done = timeout(ANSWER_WAIT, done).await;
+        done.map_err(|_| silent(ANSWER_WAIT))?
     }
 
     /// Makes what was begun durable.
@@ -229,19 +233,22 @@ impl Lent {
         Ok(())
     }
 
-    /// Runs a statement that takes as long as it takes, as one by itself.
+    /// Runs a statement that the server lets take as long as it takes, as one by itself.
     pub(super) async fn at_length(pool: &PgPool, statement: &str) -> Result<(), sqlx::Error> {
         let mut lent = Self::of(pool).await?;
         lent.say("SET statement_timeout = 0").await?;
         // The connection is closed afterwards, with that setting.
-        lent.connection()?.execute(statement).await?;
+        let done = lent.connection()?.execute(statement);
+        let done = timeout(LONG_WAIT, done).await;
+        done.map_err(|_| silent(LONG_WAIT))??;
         Ok(())
     }
 
     /// Says something that has no values and no rows.
     pub(super) async fn say(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         let said = self.connection()?.execute(sql);
-        timeout(ANSWER_WAIT, said).await.map_err(|_| silent())??;
+        let said = timeout(ANSWER_WAIT, said).await;
+        said.map_err(|_| silent(ANSWER_WAIT))??;
         Ok(())
     }
 
@@ -261,11 +268,8 @@ impl Drop for Lent {
     }
 }
 
-fn silent() -> sqlx::Error {
-    let why = format!(
-        "the database did not answer within {} s",
-        ANSWER_WAIT.as_secs()
-    );
+fn silent(waited: Duration) -> sqlx::Error {
+    let why = format!("the database did not answer within {} s", waited.as_secs());
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
 }
 
@@ -292,6 +296,7 @@ mod tests {
             "postgres://medsync:secret@db.example/medsync?sslmode=require",
             "postgres://medsync:secret@127.0.0.1:99999999/medsync",
             "postgres://medsync@127.0.0.1/medsync?pasword=secret",
+            "postgres://medsync:54?secret@localhost/medsync",
         ] {
             let why = PostgresUrl::parse(bad).expect_err(bad);
             assert!(!why.contains("secret"), "{why}");

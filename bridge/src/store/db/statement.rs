@@ -115,6 +115,54 @@ pub(crate) fn query_as<T>(sql: &str) -> Scalar<'_, T> {
     query_scalar(sql)
 }
 
+/// A statement that writes many rows, some hundred at a time: each goes over the wire and back, and
+/// no other writer waits for as many answers as there are rows. `{rows}` in it is where their values
+/// stand.
+pub(crate) fn query_rows<const COLUMNS: usize>(
+    sql: &str,
+    rows: impl IntoIterator<Item = [Value; COLUMNS]>,
+) -> Rows<'_, COLUMNS> {
+    Rows {
+        sql,
+        rows: rows.into_iter().collect(),
+    }
+}
+
+/// See [`query_rows`].
+pub(crate) struct Rows<'q, const COLUMNS: usize> {
+    sql: &'q str,
+    rows: Vec<[Value; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Rows<'_, COLUMNS> {
+    /// How many values one statement has at most.
+    const VALUES_MAX: usize = 2048;
+
+    /// Writes all of them, if what is begun is committed; answers how many there were to be written.
+    pub(crate) async fn execute(self, open: &mut Open) -> Result<u64, StoreError> {
+        let mut written = 0;
+        for rows in self.rows.chunks(Self::VALUES_MAX / COLUMNS) {
+            let sql = self.sql.replace("{rows}", &places(rows.len(), COLUMNS));
+            let values = rows.iter().flatten();
+            let query = values.fold(query(&sql), |query, value| query.bind(value.clone()));
+            written += query.execute(&mut *open).await?.rows_affected();
+        }
+        Ok(written)
+    }
+}
+
+/// `($1, $2), ($3, $4)`: where the values of so many rows stand.
+fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> = (1..=columns)
+            .map(|column| format!("${}", row * columns + column))
+            .collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    rows.join(", ")
+}
+
 /// On what a statement runs.
 pub(crate) enum On<'c> {
     /// A connection of its own; a write is one by itself.

@@ -3,17 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
+use medsync::config::Role;
+use medsync::daemon::{self, Ended};
 use medsync::lease::{Lease, Only};
 use medsync::store::{Store, StoreError};
 use medsync_protocol::ids::UnixSeconds;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, SqlitePool};
+use tokio::sync::watch;
 
 use super::super::circle::CONTEXT;
+use super::super::writes::party::party;
 use super::super::{START, consent, fill, revocation_of, run, secret, world};
 use super::{is_inside, server, url_of};
 
-/// Every row of a file, as text, but for what is of the file itself.
+/// Every row of a file, as text, but for what is of the file itself and of its moves.
 async fn rows(file: &Path) -> Vec<String> {
     let pool = SqlitePool::connect(&file.display().to_string()).await;
     let pool = pool.expect("a store");
@@ -33,7 +37,11 @@ async fn rows(file: &Path) -> Vec<String> {
                 .await
                 .expect("columns");
         let columns = columns.join(" || ',' || ");
-        let rows = format!("SELECT '{table}: ' || {columns} FROM {table} ORDER BY 1");
+        let but = match table.as_str() {
+            "facts" => "WHERE name NOT IN ('left_by', 'entered_by')",
+            _ => "",
+        };
+        let rows = format!("SELECT '{table}: ' || {columns} FROM {table} {but} ORDER BY 1");
         let rows: Vec<String> = sqlx::query_scalar(&rows)
             .fetch_all(&pool)
             .await
@@ -63,9 +71,7 @@ async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
         .expect("created");
     let url = url_of(&server, "moved");
     let store = &world.pipeline.store;
-    store.copy_to_shared(&url).await.expect("moved");
-    let again = store.copy_to_shared(&url).await;
-    assert!(matches!(again, Err(StoreError::NotEmpty)), "{again:?}");
+    store.move_to_shared(&url).await.expect("moved");
     let moved = Store::open_shared(&url, &secret(), None)
         .await
         .expect("a store");
@@ -75,7 +81,10 @@ async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
     moved.copy_to(&backup).await.expect("copied");
     let before = rows(&file).await;
     assert!(before.len() > 10, "there is something");
-    assert_eq!(rows(&backup).await, before);
+    // Whoever takes the backup takes the file alone.
+    let taken = world.home.path().join("taken.db");
+    std::fs::copy(&backup, &taken).expect("copied");
+    assert_eq!(rows(&taken).await, before);
     // It goes on there.
     world.pipeline.store = moved;
     world.circle.add_revocation(revocation_of(&consent(1).1));
@@ -88,6 +97,70 @@ async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
         .store
         .erase_records(CONTEXT, None, UnixSeconds(START));
     assert_eq!(erased.await.expect("scrubbed"), 0);
+}
+
+#[tokio::test]
+async fn on_postgresql_a_move_that_was_cut_off_anywhere_is_completed_and_loses_nothing() {
+    if is_inside() {
+        return;
+    }
+    let server = server().await;
+    let mut world = world(Vec::new()).await;
+    fill(&world.circle);
+    run(&mut world).await;
+    let home = world.home.path();
+    let file = home.join("medsync.db");
+    let before = rows(&file).await;
+    let store = &world.pipeline.store;
+    // Where something else is, it does not go, and goes on where it is.
+    let other = url_of(&server, super::LAID_OUT);
+    let refused = store.move_to_shared(&other).await;
+    assert!(matches!(refused, Err(StoreError::NotEmpty)), "{refused:?}");
+    store.state_fact("still", "here").await.expect("written");
+    Store::open(home, &secret()).await.expect("goes on");
+    // It dies a little later each time, with whatever it had begun.
+    let server_wide = PgConnection::connect(&server.url("postgres")).await;
+    let mut server_wide = server_wide.expect("it is there");
+    server_wide
+        .execute("CREATE DATABASE cut_off")
+        .await
+        .expect("created");
+    let url = url_of(&server, "cut_off");
+    let (mut wait, mut cuts, mut was_left) = (Duration::from_millis(1), 0, 0);
+    while let Err(_) = tokio::time::timeout(wait, store.move_to_shared(&url)).await {
+        cuts += 1;
+        let opened = Store::open(home, &secret()).await;
+        if let Err(left) = opened {
+            assert!(matches!(left, StoreError::Left), "{left}");
+            was_left += 1;
+            let late = store.state_fact("late", "lost?").await;
+            let late = late
+                .expect_err("nothing comes into it any more")
+                .to_string();
+            assert!(late.contains("moved to PostgreSQL"), "{late}");
+        }
+        wait += Duration::from_millis(2);
+    }
+    assert!(
+        cuts > 3 && was_left > 0,
+        "{cuts} cuts, {was_left} of them after it was left"
+    );
+    store
+        .move_to_shared(&url)
+        .await
+        .expect("it is there already");
+    let moved = Store::open_shared(&url, &secret(), None).await;
+    let moved = moved.expect("a store");
+    assert_eq!(
+        moved.fact("still").await.expect("read").as_deref(),
+        Some("here")
+    );
+    let back = home.join("back.db");
+    moved.copy_to(&back).await.expect("copied");
+    let mut now = rows(&back).await;
+    assert_eq!(now, rows(&file).await);
+    now.retain(|row| !row.contains("'still'"));
+    assert_eq!(now, before);
 }
 
 #[tokio::test]
@@ -199,4 +272,18 @@ async fn on_postgresql_one_leads_and_another_takes_over() {
     third.state_fact("led by", "third").await.expect("it leads");
     let by = first.fact("led by").await.expect("read");
     assert_eq!(by.as_deref(), Some("third"));
+}
+
+#[tokio::test]
+async fn a_leader_that_reaches_no_chain_makes_room_and_a_daemon_alone_goes_on_trying() {
+    let world = world(Vec::new()).await;
+    let mut party = party(&world, Role::Patient);
+    party.config.chain.rpc = vec!["http://127.0.0.1:1/".parse().expect("an address")];
+    let (_stop, stopped) = watch::channel(false);
+    let patience = Duration::from_millis(500);
+    let ended = daemon::run(party.clone(), stopped.clone(), Some(patience)).await;
+    assert_eq!(ended.expect("a home"), Ended::Hindered);
+    let alone = daemon::run(party, stopped, None);
+    let ended = tokio::time::timeout(Duration::from_secs(3), alone).await;
+    assert!(ended.is_err(), "it goes on");
 }
