@@ -35,8 +35,11 @@ pub mod release;
 mod rests;
 mod room;
 
+pub use self::erase::erased as said_erased;
 pub use self::rests::Rests;
-pub use self::room::{LOG_ENTRIES_MAX, full_fact};
+pub use self::room::{
+    BROUGHT_ENTRIES_MAX, LOG_ENTRIES_MAX, NoRoom, brought_fact, full_fact, let_in,
+};
 
 /// The code by which somebody breaks the glass, in v3-ActReason: a patient who allows it grants
 /// this purpose.
@@ -96,6 +99,7 @@ impl Desk {
     pub async fn round(&self) -> Result<(), PipelineError> {
         self.pipeline.check_clock()?;
         carry::carry_all(self).await?;
+        erase::say_all(self).await?;
         // Orders first: what is to be handed over may take long.
         erase::order_all(self).await?;
         answer::answer_all(self).await?;

@@ -14,7 +14,7 @@ use axum::body::to_bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
-    HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, ORIGIN, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -392,14 +392,27 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
         Ok(passed) => {
             match timeout(api.bounds.answers_within, said(&api, passed, request, next)).await {
                 Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
-                Err(_) => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long")
-                    .into_response(),
+                Err(_) => too_long(&method),
             }
         }
     };
     let path = path.as_ref().map_or("none", MatchedPath::as_str);
     api.counted.count(&method, path, answer.status());
     with_headers(answer)
+}
+
+/// The answer to who waited for the longest that anybody does. What was begun goes on: asked again at
+/// once, it might be done twice.
+fn too_long(method: &Method) -> Response {
+    const STATUS: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    if method.is_safe() {
+        return Problem::of(STATUS, "the answer took too long").into_response();
+    }
+    let why = "the answer took too long; what was asked for may go on: look whether it is done before \
+               you ask for it again";
+    let mut answer = Problem::of(STATUS, why).into_response();
+    answer.headers_mut().remove(RETRY_AFTER);
+    answer
 }
 
 /// Whose share of the answers a request is of.

@@ -61,11 +61,12 @@ pub async fn ask(
             purposes.push(break_glass_code());
         }
         if new.reason.trim().is_empty() {
-            let why = "whoever breaks the glass says why: --reason";
+            let why = "whoever breaks the glass says why: the reason";
             return Err(AskError::Wrong(why.into()));
         }
     } else if purposes.contains(&break_glass_code()) {
-        let why = "to ask for the purpose BTG is to break the glass: --break-glass";
+        let why = "to ask for the purpose BTG is to break the glass: say so, with break_glass \
+                   (--break-glass)";
         return Err(AskError::Wrong(why.into()));
     }
     let (purposes, classes) = (codes("purposes", purposes)?, codes("classes", new.classes)?);

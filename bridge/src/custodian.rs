@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use medsync_client::wire::{Erased, ExpectedRecipient, Invited, NewCircle, NewErasure};
-use medsync_protocol::audit::{Body, RECORDS_LEN_MAX, RecordRef};
+use medsync_protocol::audit::{RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{
     Anchorer, ContextId, ContextKind, MemberId, RecordId, Sha256Digest, UnixSeconds,
 };
@@ -16,6 +16,7 @@ use medsync_protocol::seal::{PartsError, SealError};
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
 
+use crate::access;
 use crate::audit::AuditError;
 use crate::chain::ChainError;
 use crate::config::{ChainConfig, Role};
@@ -41,7 +42,7 @@ pub use pools::QUOTA_MAX;
 /// The custodian's keys in its home.
 pub const KEY_FILE: &str = "custodian-keys.json";
 /// The fact under which the store knows the namespace.
-const NAMESPACE: &str = "namespace";
+pub const NAMESPACE: &str = "namespace";
 /// The longest label of a circle or a pool, in bytes.
 pub const LABEL_BYTES_MAX: usize = 128;
 /// How long an invitation holds at most, in hours.
@@ -68,6 +69,12 @@ pub enum CustodianError {
     /// The chain did not answer.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// What was asked for is done, and its log does not say so yet.
+    #[error(
+        "the keys are destroyed; the log does not say so yet ({0}): the daemon says it, or the same \
+         command again"
+    )]
+    Unsaid(Box<CustodianError>),
     /// The log was not written.
     #[error(transparent)]
     Say(#[from] SayError),
@@ -258,11 +265,11 @@ impl Custodian {
     pub async fn invite(&self, context: ContextId, hours: u64) -> Done<Invited> {
         let expires_at = self.expiry(hours)?;
         let row = self.store.circle(context).await?;
-        let Some(kept) = row.invitation else {
+        let Some(kept) = &row.invitation else {
             return hindered("this home was invited into it itself, and invites nobody");
         };
-        let mut invitation = Invitation::of_text(&kept)?;
-        if row.patient_member.is_some() {
+        let mut invitation = Invitation::of_text(kept)?;
+        if row.patient_member.is_some() || !self.enrolled(&row).await?.is_empty() {
             invitation = Invitation::without_key(Parts {
                 group_invitation: self.groups.invite(row.group, expires_at).await?,
                 expires_at,
@@ -271,6 +278,21 @@ impl Custodian {
         }
         invitation.check_time(self.clock.now())?;
         invited(&invitation)
+    }
+
+    /// Who enrolled in a context, also in one that is stopped and in one that the daemon did not look
+    /// at since.
+    async fn enrolled(&self, row: &CircleRow) -> Done<Vec<MemberId>> {
+        let Some(circle) = guard::enter_for_revocations(&*self.circles, row).await? else {
+            return hindered(
+                "another context stands where this one was; only `resume` looks at it",
+            );
+        };
+        let enrolled = circle.circle().await?.enrolments;
+        Ok(enrolled
+            .into_iter()
+            .map(|known| known.enrolment.member)
+            .collect())
     }
 
     /// Says for which key an exchange is from now on, after its recipient said so.
@@ -311,9 +333,11 @@ impl Custodian {
                 "{member} is the hospital itself, and is not removed"
             ));
         }
-        if row.patient_member == Some(member) && !left {
+        let enrolled = self.enrolled(&row).await?;
+        if (row.patient_member == Some(member) || enrolled.contains(&member)) && !left {
             return hindered(format!(
-                "{member} is the one who enrolled, and is removed only if they left: --left"
+                "{member} is the one who enrolled, and is removed only if they left: say so, with left \
+                 (--left)"
             ));
         }
         self.groups.remove_member(row.group, member).await?;
@@ -357,23 +381,40 @@ impl Custodian {
         store.circle(circle).await?;
         let now = self.clock.now();
         let keys_destroyed = store.erase_records(circle, record, now).await?;
-        // Also what an earlier run destroyed and did not come to say.
+        if let Some(record) = record.filter(|_| keys_destroyed == 0) {
+            let erased = store.erased_records(circle, false).await?;
+            if !erased.iter().any(|known| known.record == record) {
+                let name = record.to_string();
+                return Err(StoreError::Absent {
+                    what: "record",
+                    name,
+                }
+                .into());
+            }
+        }
+        let logged = self.say_erased(circle).await;
+        let logged = logged.map_err(|why| CustodianError::Unsaid(Box::new(why)))?;
+        Ok(Erased {
+            keys_destroyed,
+            logged,
+        })
+    }
+
+    /// Says in a circle's log what was erased there and is not said yet; answers how much that was.
+    ///
+    /// # Errors
+    /// See [`CustodianError`].
+    async fn say_erased(&self, circle: ContextId) -> Done<u64> {
+        let store = &self.store;
         let unsaid = store.erased_records(circle, true).await?;
         let unsaid: Vec<RecordRef> = unsaid.into_iter().collect();
         for some in unsaid.chunks(RECORDS_LEN_MAX) {
-            let says = Body::Erased {
-                order: None,
-                said_by: None,
-                records: some.to_vec(),
-            };
+            let says = access::said_erased(some);
             let now = self.clock.now();
             say_once(self.kept_in(), circle, &self.keys.author, &says, now).await?;
             store.erasure_logged(circle, some, now).await?;
         }
-        Ok(Erased {
-            keys_destroyed,
-            logged: unsaid.len() as u64,
-        })
+        Ok(unsaid.len() as u64)
     }
 
     /// The hospital's namespace, made once; the store remembers it.
@@ -407,7 +448,8 @@ impl Custodian {
     /// One recipient has one exchange that goes on: in a second one, somebody else would have its
     /// receipts too.
     async fn check_no_other(&self, exchange: Option<ContextId>, key: PublicKey) -> Done<()> {
-        let rows = self.store.circles().await?;
+        // One that cannot be read keeps nobody from another.
+        let (rows, _) = self.store.readable_circles().await?;
         let is_other = |row: &&CircleRow| {
             row.recipient_key == Some(key)
                 && row.alarm.is_none()
@@ -415,8 +457,8 @@ impl Custodian {
         };
         match rows.iter().find(is_other) {
             Some(other) => hindered(format!(
-                "{} is the exchange with {key} already; `medsync hospital invitation` writes its \
-                 invitation file again",
+                "{} is the exchange with {key} already; its invitation is given out again \
+                 (`medsync hospital invitation`)",
                 other.context
             )),
             None => Ok(()),

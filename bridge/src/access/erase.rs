@@ -3,7 +3,7 @@
 //! An order stands in both logs. The recipient's `medsync` destroys the reply key and what was
 //! opened with it, and says so in a signed entry, which is copied into the circle.
 
-use medsync_protocol::audit::{Body, EntryDigest, ErasureReason};
+use medsync_protocol::audit::{Body, EntryDigest, ErasureReason, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
 
 use super::{Desk, LOOKED_AT_PER_ROUND, only_store};
@@ -36,6 +36,47 @@ async fn next_in(desk: &Desk, state: ReleaseState) -> Result<Vec<ReleaseRow>, St
     let names = rows.iter().map(|row| row.logged_as);
     desk.turns.looked_at(list.to_owned(), names);
     Ok(rows)
+}
+
+/// Says in the logs of circles what was erased there and is not said yet: whoever erased it died, or
+/// the circle did not answer.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn say_all(desk: &Desk) -> Result<(), PipelineError> {
+    let store = &desk.pipeline.store;
+    for context in store.circles_with_unlogged_erasures().await? {
+        if store.circle(context).await?.alarm.is_some() {
+            continue;
+        }
+        only_store(say_in(desk, context).await, "the word of an erasure")?;
+    }
+    Ok(())
+}
+
+async fn say_in(desk: &Desk, context: ContextId) -> Result<(), PipelineError> {
+    let (store, circle) = (&desk.pipeline.store, desk.enter(context).await?);
+    let unsaid: Vec<RecordRef> = store
+        .erased_records(context, true)
+        .await?
+        .into_iter()
+        .collect();
+    for records in unsaid.chunks(RECORDS_LEN_MAX) {
+        desk.log(&*circle, &erased(records)).await?;
+        let now = desk.pipeline.now();
+        store.erasure_logged(context, records, now).await?;
+    }
+    Ok(())
+}
+
+/// What a custodian says of records whose keys it destroyed.
+#[must_use]
+pub fn erased(records: &[RecordRef]) -> Body {
+    Body::Erased {
+        order: None,
+        said_by: None,
+        records: records.to_vec(),
+    }
 }
 
 /// Orders the erasure of releases whose consents are revoked or over; each round looks at a part of

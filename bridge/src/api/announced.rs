@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -14,6 +15,8 @@ use url::Url;
 /// The file's name in a home.
 const FILE: &str = "api.json";
 const FILE_BYTES_MAX: u64 = 4 * 1024;
+const LOCK_TRIES: u32 = 10;
+const LOCK_REST: Duration = Duration::from_millis(20);
 
 /// Where an API answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +42,15 @@ impl Announced {
             .truncate(false)
             .write(true)
             .open(home.join(FILE))?;
-        file.try_lock().map_err(io::Error::from)?;
+        // Whoever looks whether somebody holds it does so for a moment.
+        let mut tries = 0;
+        while let Err(error) = file.try_lock() {
+            tries += 1;
+            if tries == LOCK_TRIES {
+                return Err(error.into());
+            }
+            std::thread::sleep(LOCK_REST);
+        }
         file.set_len(0)?;
         file.write_all(serde_json::to_string(self)?.as_bytes())?;
         Ok(Announcement(file))

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -176,12 +176,11 @@ impl FromRequestParts<Arc<Api>> for Theirs {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let caller = Identified::from_request_parts(parts, api).await?.caller;
-        let named = Path::<HashMap<String, String>>::from_request_parts(parts, api).await;
-        let named = named
-            .ok()
-            .and_then(|Path(mut named)| named.remove("context"));
+        let Named(named): Named<HashMap<String, String>> =
+            Named::from_request_parts(parts, api).await?;
         let context: ContextId = named
-            .unwrap_or_default()
+            .get("context")
+            .map_or("", String::as_str)
             .parse()
             .map_err(|error| Problem::wrong(format!("the context: {error}")))?;
         // The same whether it is here or not.
@@ -189,6 +188,19 @@ impl FromRequestParts<Arc<Api>> for Theirs {
             return Err(forbidden());
         }
         Ok(Self(api.pipeline.store.circle(context).await?))
+    }
+}
+
+/// What a path names.
+pub(super) struct Named<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let named: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let Path(named) = named.map_err(|error| Problem::wrong(error.body_text()))?;
+        Ok(Self(named))
     }
 }
 

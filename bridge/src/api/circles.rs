@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use medsync_client::wire::{
     Circle, CirclePage, ConsentPage, PreviewPage, PreviewQuestion, RecordPage,
@@ -14,7 +14,7 @@ use medsync_protocol::ids::ContextId;
 use serde::Deserialize;
 
 use super::caller::who::{PARTY, STAFF};
-use super::caller::{Asked, ForStaff, Identified, Page, Said, Theirs, limit};
+use super::caller::{Asked, ForStaff, Identified, Named, Page, Said, Theirs, limit};
 use super::{Api, Problem};
 use crate::guard::GuardError;
 use crate::preview::{Question, obligations_on, preview as decide};
@@ -131,7 +131,7 @@ pub(super) struct OneConsent {
 pub(super) async fn receipt(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
-    Path(OneConsent { consent }): Path<OneConsent>,
+    Named(OneConsent { consent }): Named<OneConsent>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let consent: Commitment = consent
         .parse()

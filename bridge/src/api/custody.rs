@@ -3,28 +3,37 @@
 //! What was begun goes on to its end, also when nobody waits for the answer any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use medsync_client::wire::{
     AddedPool, Erased, ExpectedRecipient, Invited, NewCircle, NewErasure, NewInvitation, NewPool,
 };
 use medsync_protocol::ids::MemberId;
+use medsync_protocol::signature::PublicKey;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::caller::who::{OPERATOR, STAFF};
-use super::caller::{Asked, ForOperators, ForStaff, Said, Theirs};
+use super::caller::{Asked, ForOperators, ForStaff, Named, Said, Theirs};
 use super::imports::Imports;
 use super::{Api, Problem};
 use crate::custodian::{Custodian, CustodianError};
+
+/// How many requests wait for their turn, and how long.
+const WAITING_MAX: usize = 8;
+const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// A hospital, as its people reach it.
 pub(super) struct Custody {
     custodian: Custodian,
     /// One of these is done at a time: some take seconds at the node.
     one: Arc<Semaphore>,
+    /// Whoever waits for that takes a turn of those who are answered meanwhile: they are few.
+    waiting: Semaphore,
     pub imports: Imports,
 }
 
@@ -33,6 +42,7 @@ impl Custody {
         Self {
             custodian,
             one: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING_MAX),
             imports: Imports::default(),
         }
     }
@@ -46,10 +56,31 @@ impl Api {
         self
     }
 
+    /// Waits until what was begun here is done, but no longer than this; afterwards nothing begins.
+    pub async fn settled(&self, wait: Duration) {
+        let Some(custody) = &self.custody else {
+            return;
+        };
+        let all = async {
+            let _ = tokio::join!(custody.one.acquire(), custody.imports.one.acquire());
+        };
+        if timeout(wait, all).await.is_err() {
+            tracing::warn!("what was begun by the API is cut off; whoever asked for it asks again");
+        }
+        custody.one.close();
+        custody.imports.one.close();
+    }
+
     pub(super) fn custody(&self) -> Result<&Custody, Problem> {
         let why = "this is a hospital's to do, and this home is not one's";
         let other = || Problem::of(StatusCode::CONFLICT, why);
         self.custody.as_ref().ok_or_else(other)
+    }
+
+    /// Whose log the hospital's own is, where this is one's.
+    pub(super) fn custodian_author(&self) -> Option<PublicKey> {
+        let custody = self.custody.as_ref()?;
+        Some(custody.custodian.keys.author.public_key())
     }
 
     pub(super) fn custodian(&self) -> Result<Custodian, Problem> {
@@ -67,8 +98,14 @@ impl Api {
     {
         let stopping = |_| Problem::of(StatusCode::SERVICE_UNAVAILABLE, "this is about to stop");
         let custody = self.custody()?;
-        let turn = Arc::clone(&custody.one).acquire_owned().await;
-        let (turn, custodian) = (turn.map_err(stopping)?, custody.custodian.clone());
+        let busy = || {
+            let why = "others' circles are worked on; nothing was begun: ask again";
+            Problem::of(StatusCode::SERVICE_UNAVAILABLE, why)
+        };
+        let _waits = custody.waiting.try_acquire().map_err(|_| busy())?;
+        let turn = timeout(TURN_WAIT, Arc::clone(&custody.one).acquire_owned()).await;
+        let turn = turn.map_err(|_| busy())?.map_err(stopping)?;
+        let custodian = custody.custodian.clone();
         let done = tokio::spawn(async move {
             let done = does(custodian).await;
             drop(turn);
@@ -194,7 +231,7 @@ pub(super) async fn remove(
     State(api): State<Arc<Api>>,
     _: ForOperators,
     Theirs(row): Theirs,
-    Path(OneMember { member }): Path<OneMember>,
+    Named(OneMember { member }): Named<OneMember>,
     Asked(Removal { left }): Asked<Removal>,
 ) -> Result<StatusCode, Problem> {
     let member: MemberId = member
@@ -264,7 +301,7 @@ pub(super) struct OnePool {
 pub(super) async fn close_pool(
     State(api): State<Arc<Api>>,
     _: ForOperators,
-    Path(OnePool { pool }): Path<OnePool>,
+    Named(OnePool { pool }): Named<OnePool>,
 ) -> Result<StatusCode, Problem> {
     let pool = pool
         .parse()

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use medsync_client::wire::{Import, ImportLine, ImportState};
+use medsync_client::wire::{Caller, Import, ImportLine, ImportState};
 use medsync_protocol::ids::ContextId;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::caller::who::STAFF;
-use super::caller::{Asked, ForStaff, Page, Theirs};
+use super::caller::{Asked, ForStaff, Identified, Named, Page, Theirs};
 use super::{Api, Problem, locked};
 use crate::custodian::Progress;
 use crate::fhir::parse_bundle;
@@ -25,7 +25,7 @@ const REMEMBERED_MAX: usize = 4;
 /// The imports of this process.
 pub(super) struct Imports {
     jobs: Mutex<VecDeque<Arc<Job>>>,
-    one: Arc<Semaphore>,
+    pub one: Arc<Semaphore>,
 }
 
 impl Default for Imports {
@@ -138,7 +138,7 @@ impl Drop for Ending {
 #[serde(deny_unknown_fields)]
 pub(super) struct Importing {
     /// Nothing in the bundle was erased from this circle: import also what this home does not know,
-    /// though it was restored from a backup of before records were erased.
+    /// though it was restored from a backup of before records were erased. Only the operator says so.
     #[serde(default)]
     not_erased: bool,
 }
@@ -157,10 +157,15 @@ pub(super) struct Importing {
 pub(super) async fn import(
     State(api): State<Arc<Api>>,
     _: ForStaff,
+    who: Identified,
     Theirs(row): Theirs,
     Asked(Importing { not_erased }): Asked<Importing>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Import>), Problem> {
+    if not_erased && who.caller != Caller::Operator {
+        let why = "that nothing in it was erased is said by whoever erases: the operator";
+        return Err(Problem::of(StatusCode::FORBIDDEN, why));
+    }
     let (custodian, imports) = (api.custodian()?, &api.custody()?.imports);
     let Ok(alone) = Arc::clone(&imports.one).try_acquire_owned() else {
         let why = "another import goes on; begin this one when it is over";
@@ -204,7 +209,7 @@ pub(super) async fn report(
     State(api): State<Arc<Api>>,
     _: ForStaff,
     Theirs(row): Theirs,
-    Path(OneImport { import }): Path<OneImport>,
+    Named(OneImport { import }): Named<OneImport>,
     Asked(page): Asked<Page>,
 ) -> Result<Json<Import>, Problem> {
     let (after, limit): (Option<usize>, _) = (page.after()?, page.limit()?);

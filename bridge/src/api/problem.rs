@@ -58,6 +58,7 @@ impl From<StoreError> for Problem {
             StoreError::Taken(_) | StoreError::SecondExchange => {
                 Self::of(StatusCode::CONFLICT, error.to_string())
             }
+            StoreError::Busy => Self::of(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             _ => Self::unanswered("the store", &error),
         }
     }
@@ -117,6 +118,12 @@ impl From<CustodianError> for Problem {
             CustodianError::Pipeline(error) => error.into(),
             CustodianError::Invitation(error @ InvitationError::Expired { .. }) => {
                 Self::of(StatusCode::CONFLICT, error.to_string())
+            }
+            // Done, and what is left of it is done without whoever asked.
+            CustodianError::Unsaid(_) => {
+                tracing::error!(%error, "an erasure is not said yet");
+                let why = "the keys are destroyed; the log says so as soon as the circle answers";
+                Self::of(StatusCode::SERVICE_UNAVAILABLE, why)
             }
             error => Self::unanswered("the hospital", &error),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use medsync_client::wire::{SealedPart, SealedRecord, SealedRelease};
 use medsync_protocol::ids::{RecordId, Sha256Digest, to_base64};
@@ -11,7 +11,7 @@ use medsync_protocol::seal::RecordVersion;
 use serde::Deserialize;
 
 use super::caller::who::PARTY;
-use super::caller::{Asked, Theirs};
+use super::caller::{Asked, Named, Theirs};
 use super::{Api, Problem};
 use crate::source::{EntryKey, SourceError};
 use crate::views;
@@ -57,7 +57,7 @@ fn absent(what: &str) -> impl FnOnce(SourceError) -> Problem + '_ {
 pub(super) async fn record(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
-    Path(OneRecord { record }): Path<OneRecord>,
+    Named(OneRecord { record }): Named<OneRecord>,
     Asked(Version { version }): Asked<Version>,
 ) -> Result<Json<SealedRecord>, Problem> {
     let record: RecordId = record
@@ -93,7 +93,7 @@ pub(super) struct OnePart {
 pub(super) async fn part(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
-    Path(OnePart { part }): Path<OnePart>,
+    Named(OnePart { part }): Named<OnePart>,
 ) -> Result<Json<SealedPart>, Problem> {
     let digest: Sha256Digest = part
         .parse()
@@ -125,7 +125,7 @@ pub(super) struct OneRelease {
 pub(super) async fn release(
     State(api): State<Arc<Api>>,
     Theirs(row): Theirs,
-    Path(OneRelease { entry }): Path<OneRelease>,
+    Named(OneRelease { entry }): Named<OneRelease>,
 ) -> Result<Json<SealedRelease>, Problem> {
     let key: EntryKey = entry
         .parse()

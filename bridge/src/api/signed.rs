@@ -11,6 +11,7 @@ use medsync_client::wire::{Brought, NewAdmission, NewEnrolment, NewKeyChange, Ne
 use super::caller::who::{OPERATOR, PARTY};
 use super::caller::{ForOperators, Said, Theirs};
 use super::{Api, Problem};
+use crate::access::let_in;
 use crate::source::{Device, LogEntry, SignedKeyChange, Written};
 
 /// A change of a key, or an admission, is written once: more copies are its writer's own matter.
@@ -49,6 +50,13 @@ pub(super) async fn say(
         body: said.says,
         signature: said.signature,
     };
+    if let Some(own) = api
+        .custodian_author()
+        .filter(|own| *own != entry.entry.author_key)
+    {
+        let room = let_in(&api.pipeline.store, own, &entry.entry).await?;
+        room.map_err(|none| Problem::of(StatusCode::CONFLICT, none.to_string()))?;
+    }
     let circle = api.enter(&row).await?;
     Ok(brought(circle.append_log(&entry).await?))
 }
@@ -125,8 +133,8 @@ pub(super) async fn enrol(
     let others = circle.circle().await?.enrolments;
     if others.iter().any(|known| known.enrolment != said.enrolment) {
         // A second one would freeze it for ever.
-        let why = "somebody else enrolled by this invitation: tell its custodian. `enrol --freeze` \
-                   of the command line stops it for good";
+        let why = "somebody else enrolled by this invitation: tell its custodian. `medsync patient \
+                   enrol --freeze` stops it for good";
         return Err(Problem::of(StatusCode::CONFLICT, why));
     }
     let written = circle.enrol(&said.enrolment, &said.signature).await?;

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the one that led lets the others go first.
 const OTHERS_FIRST: Duration = Duration::from_secs(15);
 
+/// How long what was asked of the API may go on after the daemon ended.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
+
 /// Run a party until Ctrl-C: its node, if its configuration says how, and its daemon. Prints a line
 /// of JSON whenever the node answers, and the log on standard error.
 #[derive(Debug, clap::Args)]
@@ -83,11 +86,15 @@ impl Up {
                 return daemon.await;
             };
             say(json!({ "api": door.address }));
-            tokio::select! {
+            let api = Arc::clone(&door.api);
+            let ended = tokio::select! {
                 // Without a daemon there is nothing to ask about.
                 ended = &mut daemon => ended,
                 () = door.answer(stopped) => daemon.await,
-            }
+            };
+            // It needs the node, which is ended next.
+            api.settled(SETTLE_WAIT).await;
+            ended
         };
         node_last(node, daemon).await?;
         say(json!({ "medsync": "stopped" }));

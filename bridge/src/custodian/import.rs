@@ -66,9 +66,7 @@ impl Custodian {
         are_new: bool,
         progress: &dyn Progress,
     ) -> Done<()> {
-        let row = self.store.circle(context).await?;
-        let now = self.clock.now();
-        let circle = guard::enter(&*self.circles, &self.store, &row, now).await?;
+        let circle = self.enter(context).await?;
         let state = circle.circle().await?;
         let Some(patient) = state.patient else {
             let why = "the circle has no patient yet; records are sealed to the patient's key";
@@ -89,6 +87,8 @@ impl Custodian {
         }
         let seal_key = patient.enrolment.seal_key;
         for resource in &bundle.resources {
+            // What changes meanwhile stops the rest.
+            let circle = self.enter(context).await?;
             let known = self.store.record(context, resource.local_key).await?;
             let outcome = if may_be_erased && known.is_none() {
                 Imported::Refused(MAY_BE_ERASED.into())
@@ -102,6 +102,11 @@ impl Custodian {
             });
         }
         Ok(())
+    }
+
+    async fn enter(&self, context: ContextId) -> Done<Box<dyn Circle>> {
+        let (row, now) = (self.store.circle(context).await?, self.clock.now());
+        Ok(guard::enter(&*self.circles, &self.store, &row, now).await?)
     }
 
     /// Erases again what this custodian's own log says that it erased: the backup may be of before.
@@ -213,7 +218,8 @@ impl Custodian {
 
 /// Of a resource that this home does not know.
 const MAY_BE_ERASED: &str = "this home was restored from a backup of before records of this \
-     patient's were erased, and this may be one of them; if it is not, import it with --not-erased";
+     patient's were erased, and this may be one of them; whoever knows that it is not says so, \
+     with not_erased (--not-erased)";
 
 async fn put_parts(circle: &dyn Circle, parts: &[Vec<u8>]) -> SourceResult<()> {
     for part in parts {

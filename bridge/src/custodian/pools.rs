@@ -5,7 +5,7 @@ use medsync_protocol::ids::{Sha256Digest, UnixSeconds};
 use medsync_protocol::ticket::{PoolId, claim_until};
 
 use super::{Custodian, Done, LABEL_BYTES_MAX, hindered, wrong};
-use crate::chain::{ChainError, Promise};
+use crate::chain::{ChainError, Promise, RpcChain};
 use crate::source::Pool;
 
 /// How many tickets of one pool may be out at most.
@@ -76,7 +76,20 @@ impl Custodian {
 
     /// What the chain says of the pool: its promise, and how many claims it promised this hospital.
     async fn look(&self, new: &NewPool) -> Done<(Promise, u64)> {
-        let chain = self.chain.first_endpoint()?;
+        let mut seen = None;
+        for chain in self.chain.endpoints()? {
+            let says = self.look_by(&chain, new).await?;
+            if *seen.get_or_insert_with(|| says.clone()) != says {
+                return hindered("the endpoints say different things of this pool");
+            }
+        }
+        seen.map_or_else(
+            || hindered("rpc in the configuration names no endpoint"),
+            Ok,
+        )
+    }
+
+    async fn look_by(&self, chain: &RpcChain, new: &NewPool) -> Done<(Promise, u64)> {
         // One that only looks like a pool contract would answer everything below as it likes.
         let registry = self.chain.registry;
         if let Err(error) = chain.check_pools(new.contract, registry).await {

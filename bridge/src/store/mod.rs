@@ -121,7 +121,7 @@ pub enum StoreError {
         why: String,
     },
     /// Another process does what only one may do at a time.
-    #[error("another {0} is at work in this home; wait until it has ended, or end it")]
+    #[error("another {0} is at work for this home; it has to end first")]
     Taken(&'static str),
     /// Something is not there.
     #[error("there is no {what} {name} here")]

@@ -355,6 +355,19 @@ impl Store {
             .collect()
     }
 
+    /// The circles whose logs do not say yet what was erased there.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn circles_with_unlogged_erasures(&self) -> Result<Vec<ContextId>, StoreError> {
+        let contexts = query_scalar::<String>(
+            "SELECT DISTINCT context FROM erased WHERE logged_at IS NULL ORDER BY context",
+        );
+        let contexts = contexts.fetch_all(&self.db).await?;
+        let contexts = contexts.iter().map(|text| read("a context", text));
+        contexts.collect()
+    }
+
     /// Notes that the circle's log says that these were erased.
     ///
     /// # Errors

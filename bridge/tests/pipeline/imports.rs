@@ -1,13 +1,16 @@
 //! Imports into circles that are full, and of homes that were restored.
 
+use medsync::access::{Desk, LOG_ENTRIES_MAX, Rests, Turns};
+use medsync::custodian::Progress;
+use medsync::fhir::parse_bundle;
 use medsync::source::Circle;
-use medsync_client::wire::Imported;
+use medsync_client::wire::{ImportLine, Imported};
 use medsync_protocol::audit::{Body, RecordRef};
-use medsync_protocol::ids::{RecordId, UnixSeconds};
+use medsync_protocol::ids::{MemberId, RecordId, UnixSeconds};
 
 use super::access::hostile::said_elsewhere;
-use super::circle::{CONTEXT, Refuses};
-use super::custodian::import;
+use super::circle::{CONTEXT, Refuses, custodian_author};
+use super::custodian::{FakeGroups, custodian, import};
 use super::{START, World, patient, world};
 
 /// Imports one Observation of this id and status.
@@ -67,6 +70,71 @@ async fn what_may_have_been_erased_is_imported_only_if_somebody_says_that_it_was
         imported(&world, "3", "final", false).await,
         Imported::Unchanged
     );
+}
+
+/// Another reader comes in as soon as something is there.
+struct Followed<'a>(&'a World);
+
+impl Progress for Followed<'_> {
+    fn begins(&self, _: u64) {}
+
+    fn looked_at(&self, _: ImportLine) {
+        self.0.circle.add_to_group(MemberId([0x66; 32]));
+    }
+}
+
+#[tokio::test]
+async fn hostile_stranger_that_comes_in_the_middle_of_an_import_reads_no_more_of_it() {
+    let world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    let resource = |id: u32| {
+        let id = id.to_string();
+        let of_one =
+            serde_json::json!({"resourceType": "Observation", "id": id, "status": "final"});
+        serde_json::json!({ "resource": of_one })
+    };
+    let bundle = serde_json::json!({
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [resource(1), resource(2), resource(3)],
+    });
+    let bundle = parse_bundle(bundle.to_string().as_bytes()).expect("a bundle");
+    let custodian = custodian(&world, &FakeGroups::default());
+    let followed = Followed(&world);
+    let stopped = custodian.import(CONTEXT, bundle, false, &followed);
+    let why = stopped.await.expect_err("it stops").to_string();
+    assert!(why.contains("circle"), "{why}");
+    assert_eq!(world.circle.all_records().len(), 1);
+}
+
+/// Whoever erased died before the log said so: nobody has to erase again.
+#[tokio::test]
+async fn what_was_erased_and_not_said_is_said_by_the_daemon_once() {
+    let world = world(Vec::new()).await;
+    world.circle.add_enrolment(patient().public_key());
+    let written = imported(&world, "1", "final", false).await;
+    assert_eq!(written, Imported::Written);
+    let store = &world.pipeline.store;
+    let gone = store.erase_records(CONTEXT, None, UnixSeconds(START)).await;
+    assert_eq!(gone.expect("erased"), 1);
+    assert!(world.circle.log_entries().is_empty());
+    let desk = Desk {
+        pipeline: world.pipeline.clone(),
+        author: custodian_author(),
+        turns: Turns::default(),
+        rests: Rests::default(),
+        log_entries_max: LOG_ENTRIES_MAX,
+    };
+    for _ in 0..3 {
+        desk.round().await.expect("a round");
+    }
+    let said = world.circle.log_entries();
+    let record = world.circle.all_records()[0].record;
+    assert_eq!(said.len(), 1);
+    let Body::Erased { records, .. } = &said[0].body else {
+        panic!("{:?}", said[0].body);
+    };
+    assert_eq!(records, &[RecordRef { record, version: 1 }]);
 }
 
 /// What was written after the backup has a version that this home has no key to.

@@ -18,6 +18,11 @@ use super::secret;
 use server::Server;
 
 mod alone;
+#[path = "../../../tests/src/postgres.rs"]
+#[expect(
+    dead_code,
+    reason = "of wires, which only the tests on real parts have"
+)]
 pub mod server;
 
 /// Names the server, if the stores of this run are on one.

@@ -1,20 +1,21 @@
 //! Who carries a hospital's command out: its daemon, asked over the API, or the command itself
 //! while no daemon answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::ProgressBar;
-use medsync_client::Client;
 use medsync_client::wire::{
     AddedPool, CircleStatus, Erased, ExpectedRecipient, ImportLine, ImportState, Invited,
     NewCircle, NewErasure, NewInvitation, NewPool, Pool, Status,
 };
+use medsync_client::{Client, ClientError};
 use medsync_protocol::ids::{ContextId, MemberId};
 use medsync_protocol::ticket::PoolId;
 
+use crate::api::Announced;
 use crate::commands::running::daemon_of;
 use crate::config::Config;
 use crate::custodian::{Custodian, Progress};
@@ -28,8 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A hospital, as its commands reach it.
 pub(super) enum Office {
-    /// By its daemon.
-    Daemon(Client),
+    /// By its daemon, as long as it answers for that home.
+    Daemon(Client, PathBuf),
     /// By itself.
     Here(Box<Custodian>),
 }
@@ -39,7 +40,7 @@ impl Office {
     pub async fn of(home: &Path) -> anyhow::Result<Self> {
         let config = Config::load(home)?;
         if let Some(client) = daemon_of(home, &config).await? {
-            return Ok(Self::Daemon(client));
+            return Ok(Self::Daemon(client, home.to_owned()));
         }
         let party = Party::open(home).await?;
         Ok(Self::Here(Box::new(Custodian::of(&party)?)))
@@ -47,14 +48,14 @@ impl Office {
 
     pub async fn open(&self, new: NewCircle) -> anyhow::Result<Invited> {
         Ok(match self {
-            Self::Daemon(client) => client.open(&new).await?,
+            Self::Daemon(client, _) => client.open(&new).await?,
             Self::Here(custodian) => custodian.open(new).await?,
         })
     }
 
     pub async fn invite(&self, context: ContextId, hours: u64) -> anyhow::Result<Invited> {
         Ok(match self {
-            Self::Daemon(client) => client.invite(context, NewInvitation { hours }).await?,
+            Self::Daemon(client, _) => client.invite(context, NewInvitation { hours }).await?,
             Self::Here(custodian) => custodian.invite(context, hours).await?,
         })
     }
@@ -65,7 +66,7 @@ impl Office {
         expected: ExpectedRecipient,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Daemon(client) => client.expect_recipient(exchange, expected).await?,
+            Self::Daemon(client, _) => client.expect_recipient(exchange, expected).await?,
             Self::Here(custodian) => custodian.expect_recipient(exchange, expected).await?,
         }
         Ok(())
@@ -73,7 +74,7 @@ impl Office {
 
     pub async fn resume(&self, context: ContextId) -> anyhow::Result<()> {
         match self {
-            Self::Daemon(client) => client.resume(context).await?,
+            Self::Daemon(client, _) => client.resume(context).await?,
             Self::Here(custodian) => custodian.resume(context).await?,
         }
         Ok(())
@@ -86,7 +87,7 @@ impl Office {
         left: bool,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Daemon(client) => client.remove(context, member, left).await?,
+            Self::Daemon(client, _) => client.remove(context, member, left).await?,
             Self::Here(custodian) => custodian.remove(context, member, left).await?,
         }
         Ok(())
@@ -94,21 +95,21 @@ impl Office {
 
     pub async fn erase(&self, circle: ContextId, erasure: NewErasure) -> anyhow::Result<Erased> {
         Ok(match self {
-            Self::Daemon(client) => client.erase(circle, &erasure).await?,
+            Self::Daemon(client, _) => client.erase(circle, &erasure).await?,
             Self::Here(custodian) => custodian.erase(circle, erasure).await?,
         })
     }
 
     pub async fn add_pool(&self, new: NewPool) -> anyhow::Result<AddedPool> {
         Ok(match self {
-            Self::Daemon(client) => client.add_pool(&new).await?,
+            Self::Daemon(client, _) => client.add_pool(&new).await?,
             Self::Here(custodian) => custodian.add_pool(new).await?,
         })
     }
 
     pub async fn close_pool(&self, pool: PoolId) -> anyhow::Result<()> {
         match self {
-            Self::Daemon(client) => client.close_pool(pool).await?,
+            Self::Daemon(client, _) => client.close_pool(pool).await?,
             Self::Here(custodian) => custodian.close_pool(pool).await?,
         }
         Ok(())
@@ -116,7 +117,7 @@ impl Office {
 
     pub async fn pools(&self) -> anyhow::Result<Vec<Pool>> {
         Ok(match self {
-            Self::Daemon(client) => client.pools().await?.pools,
+            Self::Daemon(client, _) => client.pools().await?.pools,
             Self::Here(custodian) => {
                 let rows = custodian.store.pools().await?.into_iter();
                 rows.map(views::anchoring::pool).collect()
@@ -136,9 +137,9 @@ impl Office {
         let parsed = fhir::parse_bundle(&bytes)?;
         let shown = Shown::default();
         match self {
-            Self::Daemon(client) => {
+            Self::Daemon(client, home) => {
                 drop(parsed);
-                watch_import(client, (circle, bytes, not_erased), &shown).await?;
+                watch_import((client, home), (circle, bytes, not_erased), &shown).await?;
             }
             Self::Here(custodian) => {
                 drop(bytes);
@@ -167,19 +168,30 @@ pub(super) async fn status_of(home: &Path) -> anyhow::Result<(Status, Vec<Circle
     }
 }
 
-/// Begins an import, and looks how far it is until it is over.
+/// Begins an import, and looks how far it is until it is over. A daemon that ended is not asked any
+/// more: somebody else may listen there, and would be told the operator's token.
 async fn watch_import(
-    client: &Client,
+    (client, home): (&Client, &Path),
     (circle, bytes, not_erased): (ContextId, Vec<u8>, bool),
     shown: &Shown,
 ) -> anyhow::Result<()> {
     let began = client.import(circle, bytes, not_erased).await?;
     let mut after = 0;
     loop {
+        if Announced::of(home).is_none() {
+            bail!("the daemon ended; {after} resources were looked at: import the bundle again");
+        }
         let from = after.to_string();
-        let page = client
-            .import_report(circle, &began.import, Some(&from))
-            .await?;
+        let report = client.import_report(circle, &began.import, Some(&from));
+        let page = match report.await {
+            Ok(page) => page,
+            // It has much to do, and the import goes on.
+            Err(ClientError::Problem(problem)) if matches!(problem.status, 429 | 503) => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         shown.begins(page.total);
         after += page.lines.len();
         for line in page.lines {

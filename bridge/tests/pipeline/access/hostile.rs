@@ -38,10 +38,15 @@ fn record_row(number: u8, version: u32) -> RecordRow {
 
 /// An entry of the custodian's that this store did not write.
 pub(crate) async fn said_elsewhere(says: Body) -> LogEntry {
+    said_by(&custodian_author(), says).await
+}
+
+/// The first entry of an author's, by a store of its own.
+pub(crate) async fn said_by(author: &SecretKey, says: Body) -> LogEntry {
     let folder = tempfile::tempdir().expect("a folder");
     let store = crate::shared::opened(folder.path()).await.expect("a store");
-    let (author, mut random) = (custodian_author(), system_random());
-    audit::append(&store, CONTEXT, &author, &says, NOW, &mut random)
+    let mut random = system_random();
+    audit::append(&store, CONTEXT, author, &says, NOW, &mut random)
         .await
         .expect("kept")
 }

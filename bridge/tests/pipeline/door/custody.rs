@@ -1,24 +1,27 @@
 //! What a hospital's people do over the API, and what is brought that others signed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use medsync::access::{BROUGHT_ENTRIES_MAX, brought_fact};
 use medsync::invitation::Invitation;
+use medsync::pipeline::ingest::ingest_all;
 use medsync::store::StoreError;
 use medsync_client::wire::{
     ExpectedRecipient, Import, ImportState, Imported, LoginAs, NewCircle, NewErasure,
     NewInvitation, NewLogEntry, NewPool,
 };
 use medsync_client::{Client, ClientError};
-use medsync_protocol::audit::{Body, RecordRef};
+use medsync_protocol::audit::{Body, RecordRef, Seq};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContextId, ContractAddress, MemberId, RecordId};
-use medsync_protocol::signature::PublicKey;
+use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_protocol::ticket::PoolNonce;
 use serde_json::{Value, json};
 
-use super::super::access::hostile::said_elsewhere;
+use super::super::access::hostile::{said_by, said_elsewhere};
 use super::super::access::researcher;
-use super::super::circle::{CONTEXT, CUSTODIAN, enrolled};
+use super::super::circle::{CONTEXT, CUSTODIAN, FakeCircle, FakeCircles, enrolled};
 use super::super::custodian::{FakeGroups, OPENED};
 use super::super::faults::Fault;
 use super::super::tickets::pool;
@@ -27,10 +30,24 @@ use super::{Door, staff};
 
 /// A hospital with one circle, and its door.
 async fn hospital() -> (World, FakeGroups, Door) {
-    let world = world(Vec::new()).await;
+    let mut world = world(Vec::new()).await;
+    open_circles(&mut world);
     let groups = FakeGroups::default();
     let door = Door::of_hospital(&world, &groups).await;
     (world, groups, door)
+}
+
+/// What is opened there is empty.
+fn open_circles(world: &mut World) {
+    let opened = |number| {
+        let context = ContextId([number; 32]);
+        let circle = FakeCircle::new(context, world.faults.clone(), patient().public_key());
+        circle.enrol_nobody();
+        circle
+    };
+    let circles = [world.circle.clone()].into_iter();
+    let circles = circles.chain((OPENED..OPENED + 4).map(opened));
+    world.pipeline.circles = Arc::new(FakeCircles(circles.collect()));
 }
 
 async fn works_here(door: &Door) -> Client {
@@ -128,6 +145,7 @@ async fn a_circle_whose_row_is_not_written_is_not_there_and_one_that_was_is() {
         let mut world = world(Vec::new()).await;
         // From here on its store's writes go wrong as planned.
         world.restart().await;
+        open_circles(&mut world);
         let door = Door::of_hospital(&world, &FakeGroups::default()).await;
         let client = works_here(&door).await;
         client.open(&circle("bed 6")).await.expect("open");
@@ -207,9 +225,7 @@ async fn what_cannot_be_is_refused_with_words_before_anything_is_done() {
 async fn a_stranger_is_removed_and_the_patient_only_if_they_left() {
     let (world, groups, door) = hospital().await;
     world.circle.add_enrolment(patient().public_key());
-    medsync::pipeline::ingest::ingest_all(&world.pipeline)
-        .await
-        .expect("read");
+    ingest_all(&world.pipeline).await.expect("read");
     let client = door.client().with_token(&door.token());
     let row = world.pipeline.store.circle(CONTEXT).await.expect("a row");
     let enrolled = row.patient_member.expect("the patient");
@@ -273,6 +289,14 @@ async fn a_bundle_is_imported_with_a_report_of_each_resource_and_once() {
     assert_eq!((erased.keys_destroyed, erased.logged), (1, 1));
     let again = operator.erase(CONTEXT, &erasure).await.expect("the same");
     assert_eq!((again.keys_destroyed, again.logged), (0, 0));
+    let unknown = NewErasure {
+        record: Some(RecordId([9; 32])),
+        all: false,
+    };
+    assert_eq!(refused(operator.erase(CONTEXT, &unknown).await).0, 404);
+    // Who may not erase does not say either that nothing was erased.
+    let back = client.import(CONTEXT, bytes, true).await;
+    assert_eq!(refused(back).0, 403);
 }
 
 #[tokio::test]
@@ -286,9 +310,7 @@ async fn what_is_no_bundle_and_whose_it_is_not_is_refused() {
         404
     );
     world.circle.add_enrolment(patient().public_key());
-    medsync::pipeline::ingest::ingest_all(&world.pipeline)
-        .await
-        .expect("read");
+    ingest_all(&world.pipeline).await.expect("read");
     let patients = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
     assert_eq!(
         refused(patients.import(CONTEXT, bundle(1, 0), false).await).0,
@@ -353,6 +375,74 @@ async fn an_entry_that_its_author_signed_elsewhere_comes_in_once() {
         records: Vec::new(),
     };
     assert_eq!(refused(client.say(CONTEXT, &saying_else).await).0, 400);
+}
+
+/// The custodian's node writes for who enrolled, by the key of the enrolment, up to half of the room:
+/// the other half is for what the custodian has to say.
+#[tokio::test]
+async fn hostile_patient_leaves_the_hospital_the_room_of_its_log() {
+    let (world, _groups, door) = hospital().await;
+    world.circle.add_enrolment(patient().public_key());
+    ingest_all(&world.pipeline).await.expect("read");
+    let patients = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let says = Body::Erased {
+        order: None,
+        said_by: None,
+        records: Vec::new(),
+    };
+    let new = async |author: &SecretKey| {
+        let entry = said_by(author, says.clone()).await;
+        NewLogEntry {
+            entry: entry.entry,
+            says: says.clone(),
+            signature: entry.signature,
+        }
+    };
+    let store = &world.pipeline.store;
+    let (status, why) = refused(patients.say(CONTEXT, &new(&researcher()).await).await);
+    assert!(
+        status == 409 && why.contains("no others"),
+        "{status}: {why}"
+    );
+    assert_eq!(
+        store.fact(&brought_fact(CONTEXT)).await.expect("read"),
+        None
+    );
+    let mut late = new(&patient()).await;
+    late.entry.seq = Seq(BROUGHT_ENTRIES_MAX);
+    let (status, why) = refused(patients.say(CONTEXT, &late).await);
+    assert!(
+        status == 409 && why.contains("no more room"),
+        "{status}: {why}"
+    );
+    assert!(world.circle.log_entries().is_empty());
+    let own = patients.say(CONTEXT, &new(&patient()).await).await;
+    assert!(!own.expect("taken").was_there);
+    // From then on the custodian counts on the other half.
+    let is_kept = store.fact(&brought_fact(CONTEXT)).await.expect("read");
+    assert!(is_kept.is_some());
+}
+
+/// The daemon did not look yet.
+#[tokio::test]
+async fn an_invitation_that_was_just_used_is_given_out_without_its_key() {
+    let (world, groups, door) = hospital().await;
+    let client = door.client().with_token(&door.token());
+    let opened = client.open(&circle("bed 7")).await.expect("open");
+    let circle = FakeCircle::new(opened.context, world.faults.clone(), patient().public_key());
+    circle.add_enrolment(patient().public_key());
+    let mut world = world;
+    world.pipeline.circles = Arc::new(FakeCircles(vec![world.circle.clone(), circle]));
+    let door = Door::of_hospital(&world, &groups).await;
+    let client = door.client().with_token(&door.token());
+    let hours = NewInvitation { hours: 1 };
+    let given = client.invite(opened.context, hours).await.expect("another");
+    let given = Invitation::of_text(&given.invitation.to_string()).expect("an invitation");
+    assert!(given.one_time_key().is_err());
+    let enrolled = enrolled(patient().public_key()).enrolment.member;
+    let removed = client.remove(opened.context, enrolled, false).await;
+    assert_eq!(refused(removed).0, 409);
+    assert!(groups.removed().is_empty());
 }
 
 /// The home of a patient or a recipient opens no circles.

@@ -1,6 +1,7 @@
 //! A hospital's commands: an exchange is opened, a bundle imported, a record erased, a pool begun
 //! and ended, an exchange let go on for another key.
 
+use medsync::custodian::NAMESPACE;
 use medsync::pipeline::Pipeline;
 use medsync::seams::Clock;
 use medsync::source::{Circle, Record};
@@ -44,6 +45,11 @@ impl Day for Hospital {
         world.other.add_enrolment(researcher().public_key());
         world.faults.plan(plans);
         world.restart().await;
+        again(&mut world, async |world| {
+            let store = &world.pipeline.store;
+            Ok(store.first_fact(NAMESPACE, "the first").await?)
+        })
+        .await;
         open_exchange(&mut world).await;
         rounds(&mut world, 3).await;
         go_on_for_another_key(&mut world).await;
@@ -75,6 +81,8 @@ impl Day for Hospital {
 
     async fn check(&self, plan: &str) {
         let (world, store) = (&self.world, &self.world.pipeline.store);
+        let another = store.first_fact(NAMESPACE, "another").await;
+        assert_eq!(another.expect("the store"), "the first", "{plan}");
         let roots = anchored_in(world, consent(1).1.commitment);
         assert_eq!(roots.len(), 1, "{plan}: the consent is anchored once");
         let records = world.circle.all_records();

@@ -13,7 +13,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one. What it was told last survives its own death, and not that of the machine.
+    /// Starts one; a machine without PostgreSQL panics, as everything here. What it was told last survives its own death, and not that of the machine.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let server = Self {
@@ -40,8 +40,21 @@ impl Server {
     }
 
     /// Where a database of it is.
+    #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://medsync@127.0.0.1:{}/{database}", self.port)
+        Self::url_at(self.port, database)
+    }
+
+    /// Where a database of it is for whoever reaches it at another port.
+    #[must_use]
+    pub fn url_at(port: u16, database: &str) -> String {
+        format!("postgres://medsync@127.0.0.1:{port}/{database}")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// It dies as by a loss of power, and is started again.
