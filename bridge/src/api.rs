@@ -401,15 +401,15 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     with_headers(answer)
 }
 
-/// The answer to who waited for the longest that anybody does. What was begun goes on: asked again at
-/// once, it might be done twice.
+/// The answer to who waited for the longest that anybody does. What was begun goes on: asked again
+/// at once, it might be done twice.
 fn too_long(method: &Method) -> Response {
     const STATUS: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     if method.is_safe() {
         return Problem::of(STATUS, "the answer took too long").into_response();
     }
-    let why = "the answer took too long; what was asked for may go on: look whether it is done before \
-               you ask for it again";
+    let why = "the answer took too long; what was asked for may go on: look whether it is done \
+               before you ask for it again";
     let mut answer = Problem::of(STATUS, why).into_response();
     answer.headers_mut().remove(RETRY_AFTER);
     answer

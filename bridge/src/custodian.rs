@@ -71,8 +71,8 @@ pub enum CustodianError {
     Chain(#[from] ChainError),
     /// What was asked for is done, and its log does not say so yet.
     #[error(
-        "the keys are destroyed; the log does not say so yet ({0}): the daemon says it, or the same \
-         command again"
+        "the keys are destroyed; the log does not say so yet ({0}): the daemon says it, or the \
+         same command again"
     )]
     Unsaid(Box<CustodianError>),
     /// The log was not written.
@@ -280,8 +280,8 @@ impl Custodian {
         invited(&invitation)
     }
 
-    /// Who enrolled in a context, also in one that is stopped and in one that the daemon did not look
-    /// at since.
+    /// Who enrolled in a context, also in one that is stopped, and in one that the daemon did not
+    /// look at since.
     async fn enrolled(&self, row: &CircleRow) -> Done<Vec<MemberId>> {
         let Some(circle) = guard::enter_for_revocations(&*self.circles, row).await? else {
             return hindered(
@@ -336,8 +336,8 @@ impl Custodian {
         let enrolled = self.enrolled(&row).await?;
         if (row.patient_member == Some(member) || enrolled.contains(&member)) && !left {
             return hindered(format!(
-                "{member} is the one who enrolled, and is removed only if they left: say so, with left \
-                 (--left)"
+                "{member} is the one who enrolled, and is removed only if they left: say so, with \
+                 left (--left)"
             ));
         }
         self.groups.remove_member(row.group, member).await?;

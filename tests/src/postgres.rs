@@ -13,7 +13,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one; a machine without PostgreSQL panics, as everything here. What it was told last survives its own death, and not that of the machine.
+    /// Starts one. What it was told last survives its own death, and not that of the machine.
+    ///
+    /// # Panics
+    /// As all here, on a machine without PostgreSQL.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let server = Self {

@@ -1,5 +1,5 @@
-//! A hospital of two replicas over one PostgreSQL database, each by a wire of its own, and a patient
-//! who grants.
+//! A hospital of two replicas over one PostgreSQL database, each by a wire of its own, and a
+//! patient who grants.
 
 use std::collections::BTreeSet;
 use std::fs;

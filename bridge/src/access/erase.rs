@@ -38,8 +38,8 @@ async fn next_in(desk: &Desk, state: ReleaseState) -> Result<Vec<ReleaseRow>, St
     Ok(rows)
 }
 
-/// Says in the logs of circles what was erased there and is not said yet: whoever erased it died, or
-/// the circle did not answer.
+/// Says in the logs of circles what was erased there and is not said yet: whoever erased it died,
+/// or the circle did not answer.
 ///
 /// # Errors
 /// A store that does not answer.

@@ -138,7 +138,8 @@ impl Drop for Ending {
 #[serde(deny_unknown_fields)]
 pub(super) struct Importing {
     /// Nothing in the bundle was erased from this circle: import also what this home does not know,
-    /// though it was restored from a backup of before records were erased. Only the operator says so.
+    /// though it was restored from a backup of before records were erased. Only the operator says
+    /// so.
     #[serde(default)]
     not_erased: bool,
 }

@@ -1,8 +1,8 @@
 //! Everything in a file moves into a server's database, and the file takes no writes from then on.
 //!
 //! The file says that it is left before anything is copied, and refuses every write of whoever has
-//! it open still: nothing comes into it that the copy lacks. A move that was cut off is completed by
-//! the next: either the database was entered by it, or nothing of it is there.
+//! it open still: nothing comes into it that the copy lacks. A move that was cut off is completed
+//! by the next: either the database was entered by it, or nothing of it is there.
 
 use super::copy::tables;
 use super::{Db, query, query_scalar};

@@ -116,8 +116,8 @@ pub(crate) fn query_as<T>(sql: &str) -> Scalar<'_, T> {
 }
 
 /// A statement that writes many rows, some hundred at a time: each goes over the wire and back, and
-/// no other writer waits for as many answers as there are rows. `{rows}` in it is where their values
-/// stand.
+/// no other writer waits for as many answers as there are rows. `{rows}` in it is where their
+/// values stand.
 pub(crate) fn query_rows<const COLUMNS: usize>(
     sql: &str,
     rows: impl IntoIterator<Item = [Value; COLUMNS]>,
@@ -138,7 +138,7 @@ impl<const COLUMNS: usize> Rows<'_, COLUMNS> {
     /// How many values one statement has at most.
     const VALUES_MAX: usize = 2048;
 
-    /// Writes all of them, if what is begun is committed; answers how many there were to be written.
+    /// Writes all of them, if what is begun is committed; answers how many were written.
     pub(crate) async fn execute(self, open: &mut Open) -> Result<u64, StoreError> {
         let mut written = 0;
         for rows in self.rows.chunks(Self::VALUES_MAX / COLUMNS) {

@@ -377,8 +377,8 @@ async fn an_entry_that_its_author_signed_elsewhere_comes_in_once() {
     assert_eq!(refused(client.say(CONTEXT, &saying_else).await).0, 400);
 }
 
-/// The custodian's node writes for who enrolled, by the key of the enrolment, up to half of the room:
-/// the other half is for what the custodian has to say.
+/// The custodian's node writes for who enrolled, by the key of the enrolment, up to half of the
+/// room: the other half is for what the custodian has to say.
 #[tokio::test]
 async fn hostile_patient_leaves_the_hospital_the_room_of_its_log() {
     let (world, _groups, door) = hospital().await;
