@@ -5,6 +5,7 @@
 //! endpoint that the verifier names, at one block each; all have to come to the same verdict. How
 //! they are read, this module does not know.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -127,9 +128,9 @@ pub enum Refusal {
     )]
     OtherRegistry {
         /// The receipt's.
-        found: Registry,
+        found: Box<Registry>,
         /// The verifier's.
-        own: Registry,
+        own: Box<Registry>,
     },
     /// The receipt is of a custodian that the verifier does not accept.
     #[error("the receipt is anchored by {0}, whom this verifier does not list as a custodian")]
@@ -145,8 +146,8 @@ impl Beliefs {
         let receipt = Receipt::parse(json)?;
         if receipt.registry != self.registry {
             return Err(Refusal::OtherRegistry {
-                found: receipt.registry,
-                own: self.registry,
+                found: Box::new(receipt.registry),
+                own: Box::new(self.registry),
             });
         }
         if !self.custodians.contains(&receipt.anchorer) {

@@ -56,7 +56,7 @@ fn a_receipt_is_accepted_by_beliefs_alone() {
     other.registry.registry = ContractAddress::from_felt(Felt::THREE);
     assert!(matches!(
         other.accept(json.as_bytes()),
-        Err(Refusal::OtherRegistry { own, .. }) if own == other.registry
+        Err(Refusal::OtherRegistry { own, .. }) if *own == other.registry
     ));
     let mut other = beliefs();
     other.custodians = Vec::new();
