@@ -79,7 +79,7 @@ impl Custodian {
         let mut seen = None;
         for chain in self.chain.endpoints()? {
             let says = self.look_by(&chain, new).await?;
-            if *seen.get_or_insert_with(|| says.clone()) != says {
+            if *seen.get_or_insert(says) != says {
                 return hindered("the endpoints say different things of this pool");
             }
         }

@@ -201,7 +201,7 @@ impl Store {
              WHERE commitment = marked.column1 AND batch IS NULL",
             consents,
         );
-        let marked = marked.execute(&mut *transaction).await?;
+        let marked = marked.execute(&mut transaction).await?;
         all_waited("consent", marked, contents.consents.len())?;
         let ends = contents.heads.iter().map(|HeadLeaf { end, .. }| {
             [
@@ -217,7 +217,7 @@ impl Store {
              AND seq <= ends.column3 AND head_batch IS NULL",
             ends,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         let heads = contents.heads.iter().map(|head| {
             let HeadLeaf { end, salt, .. } = head;
@@ -236,7 +236,7 @@ impl Store {
              VALUES {rows}",
             heads,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         let tickets = contents.tickets.iter().map(|(ticket, position)| {
             [
@@ -253,7 +253,7 @@ impl Store {
              AND batch IS NULL AND replaced_at IS NULL",
             tickets,
         );
-        let marked = marked.execute(&mut *transaction).await?;
+        let marked = marked.execute(&mut transaction).await?;
         all_waited("ticket", marked, contents.tickets.len())?;
         transaction.commit().await?;
         Ok(BatchId(id))

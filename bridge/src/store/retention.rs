@@ -58,7 +58,7 @@ impl Store {
              WHERE commitment = own.column1",
             paths,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         query("UPDATE batches SET leaves = '[]' WHERE id = $1")
             .bind(batch.id.0)

@@ -284,7 +284,7 @@ fn store_writes() -> BTreeSet<String> {
                 let (literal, after) = rest.split_once('"').expect("an end");
                 // What runs in a transaction is all of it or nothing.
                 let runs_on = after
-                    .split_once("&mut *")
+                    .split_once("(&mut ")
                     .map_or(usize::MAX, |(x, _)| x.len());
                 let alone = after
                     .split_once("(&self.db)")

@@ -127,7 +127,10 @@ async fn on_postgresql_a_move_that_was_cut_off_anywhere_is_completed_and_loses_n
         .expect("created");
     let url = url_of(&server, "cut_off");
     let (mut wait, mut cuts, mut was_left) = (Duration::from_millis(1), 0, 0);
-    while let Err(_) = tokio::time::timeout(wait, store.move_to_shared(&url)).await {
+    while tokio::time::timeout(wait, store.move_to_shared(&url))
+        .await
+        .is_err()
+    {
         cuts += 1;
         let opened = Store::open(home, &secret()).await;
         if let Err(left) = opened {
