@@ -133,7 +133,12 @@ pub async fn run(
         p.check_chain().await?;
         p.batch_round().await.map(|_| ())
     });
-    let retention = lane("retention", RETENTION_REST, lanes.clone(), |p| async move {
+    // What is kept for too long hinders nobody.
+    let patient = Lanes {
+        patience: None,
+        ..lanes.clone()
+    };
+    let retention = lane("retention", RETENTION_REST, patient, |p| async move {
         retention_round(&p).await
     });
     let access = lane("access", ROUND_REST, lanes, move |p| {

@@ -23,8 +23,10 @@ use crate::party::{Party, PartyError};
 use crate::seams::system_random;
 use crate::store::HomeLock;
 
-/// How long a lane of the leader may fail before another replica may lead.
+/// How long a lane of the leader may fail before another replica may lead: the first time, and at
+/// most, since it doubles with each.
 const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long the one that led lets the others go first.
 const OTHERS_FIRST: Duration = Duration::from_secs(15);
 
@@ -114,6 +116,7 @@ async fn in_turn(
         return Ok(());
     }
     let mut lease = Lease::new(&party.store, Only::Daemon);
+    let mut patience = PATIENCE;
     loop {
         say(json!({ "leads": false }));
         let store = tokio::select! {
@@ -129,7 +132,7 @@ async fn in_turn(
         let ended = tokio::select! {
             biased;
             () = lease.kept() => None,
-            ended = held.during(daemon::run(leader, stop.clone(), Some(PATIENCE))) => ended,
+            ended = held.during(daemon::run(leader, stop.clone(), Some(patience))) => ended,
         };
         let Some(ended) = ended else {
             tracing::warn!("the lease could not be kept: this replica leads no more");
@@ -140,8 +143,9 @@ async fn in_turn(
             return Ok(());
         }
         tracing::warn!("a lane failed for too long: another replica may lead");
-        say(json!({ "leads": false }));
-        // As if it were stopped, which it may be; if nobody else leads then, it does again.
+        // What fails wherever it is done does not cut off everything else again and again.
+        patience = (patience * 2).min(PATIENCE_MAX);
+        // If nobody else leads then, it does again. A stop is seen above.
         let _ = timeout(OTHERS_FIRST, stop.wait_for(|stop| *stop)).await;
     }
 }
