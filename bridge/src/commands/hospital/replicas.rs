@@ -1,5 +1,6 @@
 //! `medsync hospital move-store`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -35,6 +36,8 @@ impl MoveStore {
         let text = std::fs::read_to_string(&config_path)
             .with_context(|| format!("{} is not read", config_path.display()))?;
         let moved = format!("{}\n{table}", text.trim_end());
+        // An endpoint's address may hold a key: who could not read it before cannot afterwards.
+        let is_private = std::fs::metadata(&config_path)?.permissions().mode() & 0o077 == 0;
         if Config::load(home)?.store.is_some() {
             bail!("this home's store is on PostgreSQL already");
         }
@@ -44,7 +47,7 @@ impl MoveStore {
         let _records = alone((&store, home), Only::Records).await?;
         store.move_to_shared(&url).await?;
         // Behind the move, which is all or nothing: a home that says so has its store there.
-        files::write_whole(&config_path, moved.as_bytes(), false)?;
+        files::write_whole(&config_path, moved.as_bytes(), is_private)?;
         print_json(&serde_json::json!({ "home": home, "store": "PostgreSQL" }))
     }
 }
