@@ -35,7 +35,7 @@ pub mod release;
 mod rests;
 mod room;
 
-pub use self::erase::erased as said_erased;
+pub use self::erase::said_erased;
 pub use self::rests::Rests;
 pub use self::room::{
     BROUGHT_ENTRIES_MAX, LOG_ENTRIES_MAX, NoRoom, brought_fact, full_fact, let_in,

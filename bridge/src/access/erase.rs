@@ -62,7 +62,7 @@ async fn say_in(desk: &Desk, context: ContextId) -> Result<(), PipelineError> {
         .into_iter()
         .collect();
     for records in unsaid.chunks(RECORDS_LEN_MAX) {
-        desk.log(&*circle, &erased(records)).await?;
+        desk.log(&*circle, &said_erased(records)).await?;
         let now = desk.pipeline.now();
         store.erasure_logged(context, records, now).await?;
     }
@@ -71,7 +71,7 @@ async fn say_in(desk: &Desk, context: ContextId) -> Result<(), PipelineError> {
 
 /// What a custodian says of records whose keys it destroyed.
 #[must_use]
-pub fn erased(records: &[RecordRef]) -> Body {
+pub fn said_erased(records: &[RecordRef]) -> Body {
     Body::Erased {
         order: None,
         said_by: None,
