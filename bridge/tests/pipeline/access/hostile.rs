@@ -1,6 +1,6 @@
 //! What a hostile party, or a backup that was restored, does to requests, releases and erasures.
 
-use medsync::access::break_glass_code;
+use medsync::access::{break_glass_code, brought_fact};
 use medsync::audit;
 use medsync::pipeline::ingest::{self, Readings};
 use medsync::seams::{random_bytes, system_random};
@@ -276,6 +276,30 @@ async fn hostile_recipient_floods_requests_and_the_patients_log_keeps_its_room()
     let request = study.ask("HRESCH", |_| ()).await;
     study.settle().await;
     assert_eq!(study.open(request).await.len(), usize::from(RECORDS));
+}
+
+/// What the hospital's node wrote for a recipient is counted with what it says itself.
+#[tokio::test]
+async fn hostile_recipient_whose_entries_the_hospital_wrote_finds_half_of_the_room() {
+    const ASKED: usize = 24;
+    for (is_brought, all_are_answered) in [(false, true), (true, false)] {
+        let mut study = Study::begin(Vec::new()).await;
+        study.desk.log_entries_max = 2 * (1_024 + 40);
+        let store = &study.world.pipeline.store;
+        if is_brought {
+            let fact = brought_fact(EXCHANGE);
+            store.state_fact(&fact, "true").await.expect("kept");
+        }
+        study.settle().await;
+        for _ in 0..ASKED {
+            study.ask("HRESCH", |_| ()).await;
+            study.settle().await;
+        }
+        let log = study.exchange.log_entries().into_iter();
+        let released = log.filter(|entry| entry.entry.kind == Kind::Released);
+        let released = released.count();
+        assert_eq!(released == ASKED, all_are_answered, "{released}");
+    }
 }
 
 /// What was released before can be ordered erased, however much is asked for.
