@@ -6,7 +6,7 @@ use std::time::Duration;
 use medsync::config::Role;
 use medsync::daemon::{self, Ended};
 use medsync::lease::{Lease, Only};
-use medsync::store::{Store, StoreError};
+use medsync::store::{PostgresUrl, Store, StoreError};
 use medsync_protocol::ids::UnixSeconds;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, SqlitePool};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::super::circle::CONTEXT;
 use super::super::writes::party::party;
 use super::super::{START, consent, fill, revocation_of, run, secret, world};
+use super::server::Server;
 use super::{is_inside, server, url_of};
 
 /// Every row of a file, as text, but for what is of the file itself and of its moves.
@@ -52,6 +53,15 @@ async fn rows(file: &Path) -> Vec<String> {
     all
 }
 
+/// Another database, in which nothing is.
+async fn empty(server: &Server, name: &str) -> PostgresUrl {
+    let connection = PgConnection::connect(&server.url("postgres")).await;
+    let mut connection = connection.expect("it is there");
+    let create = format!("CREATE DATABASE {name}");
+    connection.execute(create.as_str()).await.expect("created");
+    url_of(server, name)
+}
+
 #[tokio::test]
 async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
     if is_inside() {
@@ -62,14 +72,7 @@ async fn on_postgresql_a_store_that_moved_and_was_backed_up_has_every_row() {
     fill(&world.circle);
     run(&mut world).await;
     let file = world.home.path().join("medsync.db");
-    let mut connection = PgConnection::connect(&server.url("postgres"))
-        .await
-        .expect("it is there");
-    connection
-        .execute("CREATE DATABASE moved")
-        .await
-        .expect("created");
-    let url = url_of(&server, "moved");
+    let url = empty(&server, "moved").await;
     let store = &world.pipeline.store;
     store.move_to_shared(&url).await.expect("moved");
     let moved = Store::open_shared(&url, &secret(), None)
@@ -119,13 +122,7 @@ async fn on_postgresql_a_move_that_was_cut_off_anywhere_is_completed_and_loses_n
     store.state_fact("still", "here").await.expect("written");
     Store::open(home, &secret()).await.expect("goes on");
     // It dies a little later each time, with whatever it had begun.
-    let server_wide = PgConnection::connect(&server.url("postgres")).await;
-    let mut server_wide = server_wide.expect("it is there");
-    server_wide
-        .execute("CREATE DATABASE cut_off")
-        .await
-        .expect("created");
-    let url = url_of(&server, "cut_off");
+    let url = empty(&server, "cut_off").await;
     let (mut wait, mut cuts, mut was_left) = (Duration::from_millis(1), 0, 0);
     while tokio::time::timeout(wait, store.move_to_shared(&url))
         .await
