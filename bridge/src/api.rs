@@ -525,3 +525,15 @@ fn method_label(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_changed_nothing_is_told_to_ask_again() {
+        let is_told = |method| too_long(&method).headers().contains_key(RETRY_AFTER);
+        assert!(is_told(Method::GET));
+        assert!(!is_told(Method::POST) && !is_told(Method::DELETE));
+    }
+}

@@ -102,9 +102,10 @@ impl Api {
             let why = "others' circles are worked on; nothing was begun: ask again";
             Problem::of(StatusCode::SERVICE_UNAVAILABLE, why)
         };
-        let _waits = custody.waiting.try_acquire().map_err(|_| busy())?;
+        let waits = custody.waiting.try_acquire().map_err(|_| busy())?;
         let turn = timeout(TURN_WAIT, Arc::clone(&custody.one).acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(stopping)?;
+        drop(waits);
         let custodian = custody.custodian.clone();
         let done = tokio::spawn(async move {
             let done = does(custodian).await;

@@ -15,6 +15,7 @@ use medsync_client::wire::{ImportLine, NewCircle};
 use medsync_protocol::ids::{ContextId, MemberId, UnixSeconds};
 use medsync_protocol::seal::SealSecret;
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use super::circle::{CONTEXT, CUSTODIAN, broken, custodian_author};
 use super::writes::party::party;
@@ -27,6 +28,8 @@ pub const OPENED: u8 = 100;
 #[derive(Clone, Default)]
 pub struct FakeGroups {
     did: Arc<Mutex<Did>>,
+    /// Whoever holds it keeps the node from opening anything.
+    pub held: Arc<RwLock<()>>,
 }
 
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl Groups for FakeGroups {
         _: &Path,
         _: &CustodianPins,
     ) -> SourceResult<OpenedCircle> {
+        let _goes_on = self.held.read().await;
         let mut did = self.did()?;
         did.opened += 1;
         let like = row();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use medsync::access::{BROUGHT_ENTRIES_MAX, brought_fact};
+use medsync::api::{Api, Bounds};
 use medsync::invitation::Invitation;
 use medsync::pipeline::ingest::ingest_all;
 use medsync::store::StoreError;
@@ -18,15 +19,16 @@ use medsync_protocol::ids::{ContextId, ContractAddress, MemberId, RecordId};
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use medsync_protocol::ticket::PoolNonce;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::super::access::hostile::{said_by, said_elsewhere};
 use super::super::access::researcher;
 use super::super::circle::{CONTEXT, CUSTODIAN, FakeCircle, FakeCircles, enrolled};
-use super::super::custodian::{FakeGroups, OPENED};
+use super::super::custodian::{FakeGroups, OPENED, custodian};
 use super::super::faults::Fault;
 use super::super::tickets::pool;
 use super::super::{World, patient, world};
-use super::{Door, staff};
+use super::{BOUNDS, Door, staff};
 
 /// A hospital with one circle, and its door.
 async fn hospital() -> (World, FakeGroups, Door) {
@@ -421,6 +423,44 @@ async fn hostile_patient_leaves_the_hospital_the_room_of_its_log() {
     // From then on the custodian counts on the other half.
     let is_kept = store.fact(&brought_fact(CONTEXT)).await.expect("read");
     assert!(is_kept.is_some());
+}
+
+/// A node that takes its time: a few wait for it, more are told at once that nothing was begun, and
+/// everybody else is answered.
+#[tokio::test]
+async fn hostile_staff_fills_the_office_and_keeps_nobody_else_waiting() {
+    const WAITING_MAX: usize = 8;
+    const ASKED: usize = WAITING_MAX + 4;
+    const BUSY: usize = ASKED - WAITING_MAX - 1;
+    let (world, groups, _door) = hospital().await;
+    let bounds = Bounds {
+        connections_max: 64,
+        ..BOUNDS
+    };
+    let office = custodian(&world, &groups);
+    let has = |api: Api| api.with_custodian(office);
+    let door = Door::with(None, &world.pipeline, (None, bounds), has).await;
+    let client = Arc::new(works_here(&door).await);
+    let held = Arc::clone(&groups.held).write_owned().await;
+    let mut asked = JoinSet::new();
+    for number in 0..ASKED {
+        let client = Arc::clone(&client);
+        asked.spawn(async move { client.open(&circle(&format!("bed {number}"))).await });
+    }
+    // One is at the node, and some wait for it: the first that are heard of were told.
+    for _ in 0..BUSY {
+        let answer = asked.join_next().await.expect("more").expect("no panic");
+        let (status, why) = refused(answer);
+        assert_eq!(status, 503, "{why}");
+        assert!(why.contains("nothing was begun"), "{why}");
+    }
+    client.status().await.expect("everybody else is answered");
+    assert_eq!(groups.made().1, 0);
+    drop(held);
+    while let Some(answer) = asked.join_next().await {
+        answer.expect("no panic").expect("open");
+    }
+    assert_eq!(usize::from(groups.made().1), ASKED - BUSY);
 }
 
 /// The daemon did not look yet.
