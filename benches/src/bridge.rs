@@ -369,6 +369,7 @@ pub fn pipeline(
         class_hash: chain::class_hash(),
         anchor_account: Some(Arc::new(chain.clone()) as Arc<dyn Account>),
         revoke_account: None,
+        claim_account: None,
         relay_after_s: 0,
         block_age_s_max: u64::MAX,
         clock_behind_s_max: u64::MAX,

@@ -5,8 +5,9 @@
 
 use anyhow::{Context, ensure};
 use medsync::chain::{
-    Account, CLAIMS_MAX, Call, Chain, Claim, PoolCall, Promise, QUOTAS_MAX, Quota, RpcAccount,
+    Account, CLAIMS_MAX, Call, Chain, PoolCall, Promise, QUOTAS_MAX, Quota, RpcAccount,
 };
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ContractAddress, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Seed};

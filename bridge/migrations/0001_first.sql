@@ -353,6 +353,27 @@ CREATE TABLE placed_tickets (
 CREATE INDEX placed_tickets_by_context ON placed_tickets (context);
 CREATE INDEX placed_tickets_lost ON placed_tickets (put_again_at) WHERE put_again_at IS NOT NULL;
 
+-- Claims that patients brought, to be sent to their pools, each by the ticket that it spends.
+CREATE TABLE claims (
+    pool_id TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    context TEXT NOT NULL,
+    claim TEXT NOT NULL,
+    -- The ticket's end: it is not sent after it.
+    claim_until BIGINT NOT NULL,
+    brought_at BIGINT NOT NULL,
+    -- When it was last tried in vain, and why it was not taken.
+    tried_at BIGINT NOT NULL DEFAULT 0,
+    refused TEXT,
+    intent TEXT,
+    transaction_hash TEXT,
+    sent_at BIGINT,
+    -- When it was paid, as the chain says.
+    claimed_at BIGINT,
+    PRIMARY KEY (pool_id, handle)
+);
+CREATE INDEX claims_open ON claims (tried_at) WHERE claimed_at IS NULL;
+
 -- By which name an exchange knows the patient of a circle.
 CREATE TABLE pseudonyms (
     exchange TEXT NOT NULL,

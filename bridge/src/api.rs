@@ -44,6 +44,7 @@ mod metrics;
 mod operator;
 mod origins;
 mod problem;
+mod rewards;
 mod sealed;
 mod server;
 mod sessions;
@@ -59,6 +60,8 @@ pub use origins::Origins;
 pub use problem::Problem;
 pub use server::{Bounds, Peer, serve};
 pub use tls::{TlsError, acceptor};
+
+use medsync_protocol::ids::Anchorer;
 
 use crate::config::StaffConfig;
 use crate::fhir::BUNDLE_BYTES_MAX;
@@ -134,6 +137,8 @@ pub struct Api {
     operators: DefaultDirectRateLimiter,
     /// What a hospital's people do; nothing in another's home.
     custody: Option<Custody>,
+    /// As whom this party sends claims; nothing if it sends none.
+    claims_of: Option<Anchorer>,
     /// By which a recipient asks; nothing in another's home.
     recipient: Option<ResearcherKeys>,
     /// Who sends a whole bundle.
@@ -154,9 +159,11 @@ impl Api {
         let a_second = bounds.requests_a_second;
         let requests = quota(a_second, a_second.saturating_mul(2));
         Self {
+            claims_of: pipeline.claim_account.as_ref().and(pipeline.anchorer()),
             pipeline: Pipeline {
                 anchor_account: None,
                 revoke_account: None,
+                claim_account: None,
                 ..pipeline
             },
             token,
@@ -318,7 +325,8 @@ fn described(api: &Arc<Api>) -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
         .routes(routes!(anchoring::batches))
         .routes(routes!(anchoring::pools, custody::add_pool))
         .routes(routes!(custody::close_pool))
-        .routes(routes!(anchoring::tickets))
+        .routes(routes!(rewards::tickets))
+        .routes(routes!(rewards::claim))
         .routes(routes!(logs::log, signed::say))
         .routes(routes!(logs::heads))
         .routes(routes!(logs::check))

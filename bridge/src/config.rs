@@ -33,6 +33,9 @@ pub const ANCHOR_KEY_FILE: &str = "anchor-account.key";
 /// The key of the account that revokes.
 pub const REVOKE_KEY_FILE: &str = "revoke-account.key";
 
+/// The key of the account that sends claims.
+pub const CLAIM_KEY_FILE: &str = "claim-account.key";
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -208,6 +211,9 @@ pub struct Config {
     /// Revokes; an account of its own, so that no stuck batch delays a revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_account: Option<AccountConfig>,
+    /// Sends claims that patients bring; who has none sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_account: Option<AccountConfig>,
     /// How long a patient leaves a revocation to the hospital's relay, in seconds.
     #[serde(default = "relay_after_s")]
     pub relay_after_s: u64,

@@ -24,7 +24,7 @@ use crate::guard;
 use crate::party::{Party, PartyError};
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
-use crate::pipeline::{Pipeline, PipelineError, ingest, relay, tickets};
+use crate::pipeline::{Pipeline, PipelineError, claims, ingest, relay, tickets};
 use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
 
 pub use publish::{copy_unheard, publish_key_changes, publish_log, publish_revocations};
@@ -39,11 +39,14 @@ const PEERS_REST: Duration = Duration::from_secs(5);
 const WATCH_REST: Duration = Duration::from_secs(30);
 /// The same for the look at what is not needed any more.
 const RETENTION_REST: Duration = Duration::from_secs(60 * 60);
+/// The same for claims, which nobody waits for by the second.
+const CLAIM_REST: Duration = Duration::from_secs(2);
 /// The lanes, as their hindrances are named.
-pub const LANES: [&str; 7] = [
+pub const LANES: [&str; 8] = [
     "ingest",
     "peers",
     "relay",
+    "claims",
     "watch",
     "batches",
     "access",
@@ -116,6 +119,10 @@ pub async fn run(
         p.check_chain().await?;
         relay::relay_round(&p).await.map(|_| ())
     });
+    let claims = lane("claims", CLAIM_REST, lanes.clone(), |p| async move {
+        p.check_chain().await?;
+        claims::claim_round(&p).await.map(|_| ())
+    });
     let watch = lane("watch", WATCH_REST, lanes.clone(), |p| async move {
         let checked = p.check_chain().await;
         let complaints = p.chain.complaints().join("; ");
@@ -145,7 +152,11 @@ pub async fn run(
         let side = Arc::clone(&side);
         async move { side.round(&p).await }
     });
-    let all = async { tokio::join!(ingest, peers, relay, watch, batches, access, retention) };
+    let all = async {
+        tokio::join!(
+            ingest, peers, relay, claims, watch, batches, access, retention
+        )
+    };
     // What is cut off in the middle of its rounds is done again by whoever is next.
     Ok(tokio::select! {
         _ = all => Ended::Stopped,

@@ -12,7 +12,9 @@ use crate::at_rest::{AtRestError, HomeSecret};
 use crate::chain::{
     Account, AccountKey, Chain, ChainError, Health, RpcAccount, SeveralAccounts, SeveralChains,
 };
-use crate::config::{ANCHOR_KEY_FILE, AccountConfig, Config, ConfigError, REVOKE_KEY_FILE, Role};
+use crate::config::{
+    ANCHOR_KEY_FILE, AccountConfig, CLAIM_KEY_FILE, Config, ConfigError, REVOKE_KEY_FILE, Role,
+};
 use crate::files::{self, FileError};
 use crate::guard::{self, Circles, GuardError};
 use crate::keys::{self, KeyError};
@@ -224,6 +226,7 @@ impl Party {
             class_hash: believed.class_hash,
             anchor_account: account(&self.config.anchor_account, ANCHOR_KEY_FILE)?,
             revoke_account: account(&self.config.revoke_account, REVOKE_KEY_FILE)?,
+            claim_account: account(&self.config.claim_account, CLAIM_KEY_FILE)?,
             relay_after_s: match self.config.role {
                 Role::Custodian => 0,
                 Role::Patient | Role::Recipient => self.config.relay_after_s,

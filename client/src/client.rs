@@ -14,11 +14,11 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::wire::{
-    AskedFor, BatchPage, Brought, Caller, Challenge, Circle, CirclePage, ConsentPage, LogCheck,
-    LogHeadPage, LogPage, Login, LoginAs, NewAdmission, NewConsent, NewEnrolment, NewKeyChange,
-    NewLogEntry, NewRequest, NewRevocation, Pools, PreviewPage, PreviewQuestion, Problem,
-    ReceiptPage, RecordPage, Recorded, ReleasePage, RequestPage, Revoked, SealedPart, SealedRecord,
-    SealedRelease, Session, Status, Tickets,
+    AskedFor, BatchPage, Brought, BroughtClaim, Caller, Challenge, Circle, CirclePage, ConsentPage,
+    LogCheck, LogHeadPage, LogPage, Login, LoginAs, NewAdmission, NewClaim, NewConsent,
+    NewEnrolment, NewKeyChange, NewLogEntry, NewRequest, NewRevocation, Pools, PreviewPage,
+    PreviewQuestion, Problem, ReceiptPage, RecordPage, Recorded, ReleasePage, RequestPage, Revoked,
+    SealedPart, SealedRecord, SealedRelease, Session, Status, Tickets,
 };
 
 mod custodian;
@@ -442,6 +442,18 @@ impl Client {
     /// [`ClientError`].
     pub async fn tickets(&self, circle: ContextId) -> Result<Tickets, ClientError> {
         read(self.of(circle, "/tickets")).await
+    }
+
+    /// Brings a claim that the patient signed, to be sent to the chain.
+    ///
+    /// # Errors
+    /// [`ClientError`]; it may be kept all the same, and brought again is the same one.
+    pub async fn claim(
+        &self,
+        circle: ContextId,
+        signed: &NewClaim,
+    ) -> Result<BroughtClaim, ClientError> {
+        read(self.to(circle, "claims").json(signed)).await
     }
 
     /// Batches, those after the last of the page before.

@@ -15,7 +15,10 @@ mod signed;
 mod status;
 mod writes;
 
-pub use anchoring::{Batch, BatchPage, KnownAs, Pool, Pools, Ticket, TicketReceipt, Tickets};
+pub use anchoring::{
+    Batch, BatchPage, BroughtClaim, KeptClaim, KnownAs, NewClaim, Pool, Pools, Ticket,
+    TicketReceipt, Tickets,
+};
 pub use circles::{BrokenGlass, Circle, CirclePage, CircleStatus, Member};
 pub use consents::{Consent, ConsentPage, ConsentStage, ConsentState, Next, Sendable};
 pub use custodian::{

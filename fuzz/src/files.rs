@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 
 use medsync::backup::Manifest;
 use medsync::chain::Deployment;
-use medsync::commands::rewards::SignedClaim;
 use medsync::config::{Config, VerifierConfig};
 use medsync::invitation::Invitation;
 use medsync::keys::{CustodianKeys, KeyError, PatientKeys, ResearcherKeys};
-use medsync_protocol::ids::UnixSeconds;
+use medsync_protocol::claim::SignedClaim;
+use medsync_protocol::ids::{ChainId, ContractAddress, UnixSeconds};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -134,7 +134,12 @@ pub fn claim(bytes: &[u8]) -> bool {
     let again = SignedClaim::parse(&written).expect("what was written");
     assert_eq!(json(&again), written);
     let (value, signed) = (serde_json::to_value(&read).expect("JSON"), &*SIGNED);
-    if read.claim().is_err() {
+    let place = serde_json::from_value::<(ChainId, ContractAddress)>(Value::Array(vec![
+        value["chain_id"].clone(),
+        value["contract"].clone(),
+    ]));
+    let (chain_id, contract) = place.expect("what was read");
+    if read.claim_for(chain_id, contract).is_err() {
         return false;
     }
     if value["claim"]["claim_key"] == signed["claim"]["claim_key"] {

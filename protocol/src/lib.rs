@@ -20,7 +20,7 @@
 //! | [`keychange`] | which of a party's keys counts now |
 //! | [`decide`](mod@decide) | whether one request may have one resource |
 //! | [`audit`] | the signed log chain |
-//! | [`ticket`] | reward tickets and claims |
+//! | [`ticket`], [`claim`] | reward tickets, and what spends one |
 //! | [`tree`], [`anchor`] | batch trees, proofs and the anchor head |
 //! | [`verdict`], [`receipt`] | whether a consent was valid at a time, and the file that shows it |
 //! | [`verifier`] | what a verifier believes, accepts and concludes |
@@ -33,6 +33,7 @@ extern crate alloc;
 
 pub mod anchor;
 pub mod audit;
+pub mod claim;
 pub mod codes;
 pub mod consent;
 pub mod decide;

@@ -134,6 +134,7 @@ fn config(party: &Party) -> anyhow::Result<Config> {
         },
         anchor_account: None,
         revoke_account: None,
+        claim_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use medsync::chain::{
-    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Prepared, Sent,
-    TicketTimes, TransactionStatus,
+    Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Prepared,
+    RevertReason, Sent, TicketTimes, TransactionStatus,
 };
 use medsync::seams::{Clock, SystemClock};
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, TransactionHash};
@@ -122,6 +123,14 @@ impl Chain for MemoryChain {
         _: PoolId,
         _: Handle,
     ) -> Result<(TicketTimes, BlockAt), ChainError> {
+        unused()
+    }
+
+    async fn refuses_claim(
+        &self,
+        _: ContractAddress,
+        _: &Claim,
+    ) -> Result<Option<RevertReason>, ChainError> {
         unused()
     }
 

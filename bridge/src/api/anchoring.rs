@@ -1,14 +1,13 @@
-//! What goes to the chain, and what is paid there: `/v1/batches`, `/v1/pools`, and the tickets of a
-//! circle.
+//! What goes to the chain, and what is paid there: `/v1/batches` and `/v1/pools`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use medsync_client::wire::{BatchPage, Pools, Tickets};
+use medsync_client::wire::{BatchPage, Pools};
 
-use super::caller::who::{PARTY, STAFF};
-use super::caller::{Asked, ForStaff, Page, Theirs};
+use super::caller::who::STAFF;
+use super::caller::{Asked, ForStaff, Page};
 use super::{Api, Problem};
 use crate::store::batches::BatchId;
 use crate::views;
@@ -54,24 +53,4 @@ pub(super) async fn pools(
     Ok(Json(Pools {
         pools: rows.map(views::anchoring::pool).collect(),
     }))
-}
-
-/// The rewards that a circle's patient was promised, each with what a claim needs besides the
-/// patient's keys.
-#[utoipa::path(
-    get,
-    path = "/v1/circles/{context}/tickets",
-    tag = PARTY,
-    params(("context" = String, Path, description = "The circle.")),
-    security(("operator" = []), ("session" = [])),
-    responses((status = 200, description = "All of them.", body = Tickets), Problem)
-)]
-pub(super) async fn tickets(
-    State(api): State<Arc<Api>>,
-    Theirs(row): Theirs,
-) -> Result<Json<Tickets>, Problem> {
-    let state = api.enter(&row).await?.circle().await?;
-    let custodian = state.custodian.anchorer;
-    let tickets = views::anchoring::tickets(&api.pipeline, row.context, custodian).await?;
-    Ok(Json(Tickets { tickets }))
 }

@@ -26,7 +26,7 @@ use crate::views::consents::anyone_can_send;
 /// How long a circle has to show whether a revocation opens anything in it.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-fn check_circle(row: &CircleRow) -> Result<(), Problem> {
+pub(super) fn check_circle(row: &CircleRow) -> Result<(), Problem> {
     match row.kind {
         ContextKind::Circle => Ok(()),
         ContextKind::Exchange => Err(Problem::of(

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 pub use medsync_protocol::receipt::BlockAt;
 use medsync_protocol::receipt::{BlockNumber, ChainFacts, TransactionHash};
@@ -39,7 +40,7 @@ pub use error::{ChainError, Class, PoolRevert, RegistryRevert};
 pub use history::{PoolEvent, PoolHistory, PoolSaid, Seen};
 pub use land::Landed;
 pub use pool::{
-    CLAIMS_MAX, Claim, PAGE_MAX, PoolCall, PoolState, Promise, QUOTAS_MAX, Quota, QuotaUse, Totals,
+    CLAIMS_MAX, PAGE_MAX, PoolCall, PoolState, Promise, QUOTAS_MAX, Quota, QuotaUse, Totals,
 };
 pub use rpc::{RpcChain, RpcLimits};
 pub use several::{Health, SeveralAccounts, SeveralChains};
@@ -318,6 +319,14 @@ pub trait Chain: Send + Sync {
         pool: PoolId,
         handle: Handle,
     ) -> Result<(TicketTimes, BlockAt), ChainError>;
+
+    /// Why a pool contract would refuse a claim at the newest block, if it would. Nobody pays for
+    /// the question.
+    async fn refuses_claim(
+        &self,
+        contract: ContractAddress,
+        claim: &Claim,
+    ) -> Result<Option<RevertReason>, ChainError>;
 
     /// What became of a transaction.
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;

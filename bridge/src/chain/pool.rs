@@ -4,17 +4,12 @@
 //! Amounts are in a token's smallest unit and below 2^128 here: no token in use has more of them,
 //! and one that says so is not believed.
 
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
-use medsync_protocol::ids::{Anchorer, ChainId, ContractAddress, Salt, Sha256Digest, UnixSeconds};
-use medsync_protocol::secrets::{ConsentSecrets, Handle, SecretHash};
-use medsync_protocol::signature::{PublicKey, SignError, Signature};
-use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket, claim_message};
-use medsync_protocol::tree::Proof;
-use serde::{Deserialize, Serialize};
-use starknet::core::types::{BlockId, FunctionCall};
-use starknet::providers::Provider;
+use medsync_protocol::ids::{Anchorer, ContractAddress, Sha256Digest, UnixSeconds};
+use medsync_protocol::ticket::{PoolId, PoolNonce};
 
-use super::rpc::{execution_failure, selector, time};
+use super::rpc::time;
 use super::{Artifact, BlockAt, Chain as _, ChainError, Contract, RpcChain};
 
 /// The most quotas in one call; the contract refuses more.
@@ -89,81 +84,25 @@ pub struct Totals {
     pub withdrawn: u128,
 }
 
-/// What spends a ticket. It names neither patient nor consent but for the handle, which it makes
-/// public, and does not open it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Claim {
-    /// The pool that pays.
-    pub pool: PoolId,
-    /// The custodian that promised.
-    pub anchorer: Anchorer,
-    /// With the claim key it makes the handle.
-    pub secret_hash: SecretHash,
-    /// Whose signature the claim carries.
-    pub claim_key: PublicKey,
-    /// The first second at which the ticket is worth nothing.
-    pub claim_until: UnixSeconds,
-    /// The ticket's salt.
-    pub salt: Salt,
-    /// From the ticket's leaf to a root that the custodian anchored.
-    pub proof: Proof,
-    /// Where the reward goes.
-    pub pay_to: ContractAddress,
-    /// The claim key's.
-    pub signature: Signature,
-}
-
-impl Claim {
-    /// The claim that spends `ticket`, signed with the consent's secrets.
-    ///
-    /// # Errors
-    /// A message that cannot be signed, with odds of 2^-55: another `pay_to` makes another.
-    pub fn sign(
-        (chain_id, contract): (ChainId, ContractAddress),
-        (ticket, proof): (&Ticket, &Proof),
-        secrets: &ConsentSecrets,
-        pay_to: ContractAddress,
-    ) -> Result<Self, SignError> {
-        let message = claim_message(chain_id, contract, ticket.pool_id, ticket.handle, pay_to);
-        Ok(Self {
-            pool: ticket.pool_id,
-            anchorer: ticket.anchorer,
-            secret_hash: secrets.secret.hash(),
-            claim_key: secrets.claim_key.public_key(),
-            claim_until: ticket.claim_until,
-            salt: ticket.salt,
-            proof: proof.clone(),
-            pay_to,
-            signature: secrets.claim_key.sign(message)?,
-        })
-    }
-
-    /// The handle that it uses up.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle::of(self.secret_hash, self.claim_key)
-    }
-
-    pub(super) fn calldata(&self) -> Vec<Felt> {
-        let mut felts = vec![
-            self.pool.felt(),
-            self.anchorer.felt(),
-            self.secret_hash.felt(),
-            self.claim_key.felt(),
-            self.claim_until.felt(),
-            self.salt.felt(),
-            self.proof.index.into(),
-            self.proof.siblings.len().into(),
-        ];
-        felts.extend(self.proof.siblings.iter().map(|sibling| sibling.felt()));
-        felts.extend([
-            self.pay_to.felt(),
-            self.signature.r.felt(),
-            self.signature.s.felt(),
-        ]);
-        felts
-    }
+/// What a claim says to the contract.
+pub(super) fn claim_calldata(claim: &Claim) -> Vec<Felt> {
+    let mut felts = vec![
+        claim.pool.felt(),
+        claim.anchorer.felt(),
+        claim.secret_hash.felt(),
+        claim.claim_key.felt(),
+        claim.claim_until.felt(),
+        claim.salt.felt(),
+        claim.proof.index.into(),
+        claim.proof.siblings.len().into(),
+    ];
+    felts.extend(claim.proof.siblings.iter().map(|sibling| sibling.felt()));
+    felts.extend([
+        claim.pay_to.felt(),
+        claim.signature.r.felt(),
+        claim.signature.s.felt(),
+    ]);
+    felts
 }
 
 impl Promise {
@@ -309,30 +248,6 @@ impl RpcChain {
             });
         }
         Ok(())
-    }
-
-    /// Whether a claim would be taken at the newest block. Nobody pays for the question.
-    ///
-    /// # Errors
-    /// [`ChainError::WouldRevert`] if it would not, and why.
-    pub async fn try_claim(
-        &self,
-        contract: ContractAddress,
-        claim: &Claim,
-    ) -> Result<(), ChainError> {
-        let call = FunctionCall {
-            contract_address: contract.felt(),
-            entry_point_selector: selector("claim"),
-            calldata: claim.calldata(),
-        };
-        let block = BlockId::Hash(self.tip().await?.hash.felt());
-        match self.client().call(call, block).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(match execution_failure(&error) {
-                Some(reason) => ChainError::WouldRevert(reason),
-                None => self.failure("starknet_call", error),
-            }),
-        }
     }
 
     /// The registry by which a pool contract judges.

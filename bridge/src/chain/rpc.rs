@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use medsync_protocol::anchor::AnchorHead;
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{
@@ -28,6 +29,7 @@ use starknet::providers::{Provider, ProviderError};
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::pool::claim_calldata;
 use super::{
     BlockAt, Chain, ChainError, Facts, Opened, RevertReason, TicketTimes, TransactionStatus,
 };
@@ -384,6 +386,26 @@ impl Chain for RpcChain {
             claimed_at: time_by(block, claimed_at)?,
         };
         Ok((times, block))
+    }
+
+    async fn refuses_claim(
+        &self,
+        contract: ContractAddress,
+        claim: &Claim,
+    ) -> Result<Option<RevertReason>, ChainError> {
+        let call = FunctionCall {
+            contract_address: contract.felt(),
+            entry_point_selector: selector("claim"),
+            calldata: claim_calldata(claim),
+        };
+        let block = BlockId::Hash(self.tip().await?.hash.felt());
+        match self.client.call(call, block).await {
+            Ok(_) => Ok(None),
+            Err(error) => match execution_failure(&error) {
+                Some(reason) => Ok(Some(reason)),
+                None => Err(self.failure("starknet_call", error)),
+            },
+        }
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join, join_all};
 use medsync_protocol::anchor::AnchorHead;
+use medsync_protocol::claim::Claim;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockNumber, TransactionHash};
 use medsync_protocol::secrets::Handle;
@@ -22,7 +23,9 @@ use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use tokio::time::Instant;
 
-use super::{BlockAt, Chain, ChainError, Facts, Opened, TicketTimes, TransactionStatus};
+use super::{
+    BlockAt, Chain, ChainError, Facts, Opened, RevertReason, TicketTimes, TransactionStatus,
+};
 
 mod accounts;
 
@@ -531,6 +534,15 @@ impl Chain for SeveralChains {
         handle: Handle,
     ) -> Result<(TicketTimes, BlockAt), ChainError> {
         self.first(|chain| chain.ticket_times(registry, pool_contract, pool, handle))
+            .await
+    }
+
+    async fn refuses_claim(
+        &self,
+        contract: ContractAddress,
+        claim: &Claim,
+    ) -> Result<Option<RevertReason>, ChainError> {
+        self.first(|chain| chain.refuses_claim(contract, claim))
             .await
     }
 

@@ -15,7 +15,8 @@ use super::init::{InitParts, KeepAccountKey, keep_account_key};
 use super::{Home, print_json};
 use crate::at_rest::HomeSecret;
 use crate::config::{
-    ANCHOR_KEY_FILE, AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role,
+    ANCHOR_KEY_FILE, AccountConfig, BatchConfig, CLAIM_KEY_FILE, Config, REVOKE_KEY_FILE,
+    RetentionConfig, Role,
 };
 use crate::custodian::{HOURS_MAX, KEY_FILE};
 use crate::files;
@@ -138,6 +139,13 @@ pub struct Init {
     /// The file with its private key.
     #[arg(long)]
     revoke_key: PathBuf,
+    /// The account that sends the claims that patients bring; another one too. Without it this
+    /// hospital sends none.
+    #[arg(long, requires = "claim_key")]
+    claim_account: Option<ContractAddress>,
+    /// The file with its private key.
+    #[arg(long, requires = "claim_account")]
+    claim_key: Option<PathBuf>,
     /// How long a consent waits for others in its batch, in seconds.
     #[arg(long, default_value_t = BatchConfig::default().age_s_max)]
     batch_age_s: u64,
@@ -232,6 +240,10 @@ impl Init {
         if self.anchor_account == self.revoke_account {
             bail!("batches and revocations need two accounts, these are one and the same");
         }
+        let others = [Some(self.anchor_account), Some(self.revoke_account)];
+        if others.contains(&self.claim_account) {
+            bail!("claims need an account of their own, this one has something else to send");
+        }
         Config::check_absent(&self.home.home)?;
         let (node, chain) = self.parts.config(Some(self.peer))?;
         let account = |address| Some(AccountConfig { address });
@@ -241,6 +253,7 @@ impl Init {
             chain,
             anchor_account: account(self.anchor_account),
             revoke_account: account(self.revoke_account),
+            claim_account: self.claim_account.and_then(account),
             relay_after_s: 0,
             batch: BatchConfig {
                 age_s_max: self.batch_age_s,
@@ -255,6 +268,9 @@ impl Init {
         let secret = HomeSecret::of_new(home, &mut system_random())?;
         keep_account_key((home, &secret), ANCHOR_KEY_FILE, &self.anchor_key)?;
         keep_account_key((home, &secret), REVOKE_KEY_FILE, &self.revoke_key)?;
+        if let Some(key) = &self.claim_key {
+            keep_account_key((home, &secret), CLAIM_KEY_FILE, key)?;
+        }
         let keys = read_or_create(
             &home.join(KEY_FILE),
             |path| CustodianKeys::read(path, &secret),

@@ -12,8 +12,8 @@ use super::{Home, print_json};
 use crate::at_rest::HomeSecret;
 use crate::chain::{AccountKey, Deployment};
 use crate::config::{
-    ANCHOR_KEY_FILE, ApiConfig, ChainConfig, Config, NodeConfig, NodeRun, REVOKE_KEY_FILE,
-    block_age_s_max,
+    ANCHOR_KEY_FILE, ApiConfig, CLAIM_KEY_FILE, ChainConfig, Config, NodeConfig, NodeRun,
+    REVOKE_KEY_FILE, block_age_s_max,
 };
 use crate::keys::{read_sealed, write_sealed};
 
@@ -144,6 +144,8 @@ pub enum WhichAccount {
     Anchor,
     /// The one that revokes.
     Revoke,
+    /// The one that sends claims.
+    Claim,
 }
 
 /// Seal the key of an account into the home anew, after the account was given another: remove the
@@ -171,6 +173,7 @@ impl KeepAccountKey {
         let (account, name) = match self.account {
             WhichAccount::Anchor => (config.anchor_account, ANCHOR_KEY_FILE),
             WhichAccount::Revoke => (config.revoke_account, REVOKE_KEY_FILE),
+            WhichAccount::Claim => (config.claim_account, CLAIM_KEY_FILE),
         };
         let account = account.context("the configuration of this home names no such account")?;
         keep_account_key((home, &HomeSecret::of(home)?), name, &self.key)?;

@@ -128,7 +128,8 @@ async fn own(home: &Path, circle: Option<ContextId>) -> anyhow::Result<(ContextI
     Ok((context, key))
 }
 
-fn client(api: Url, authority: Option<&Path>) -> anyhow::Result<Client> {
+/// The API at an address, by the certificates that are trusted.
+pub(super) fn client(api: Url, authority: Option<&Path>) -> anyhow::Result<Client> {
     let authorities = match authority {
         Some(file) => files::read_bounded(file, AUTHORITY_BYTES_MAX)?,
         None => Vec::new(),

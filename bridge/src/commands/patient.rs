@@ -197,6 +197,7 @@ impl Init {
             chain,
             anchor_account: None,
             revoke_account: revoke_account.map(|address| AccountConfig { address }),
+            claim_account: None,
             relay_after_s: self.relay_after_s,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),

@@ -260,6 +260,7 @@ impl Init {
             chain: chain(deployment, &self.rpc),
             anchor_account: None,
             revoke_account: None,
+            claim_account: None,
             relay_after_s: 0,
             batch: BatchConfig::default(),
             retention: RetentionConfig::default(),

@@ -29,8 +29,6 @@ mod claim;
 mod fund;
 mod look;
 
-pub use claim::SignedClaim;
-
 /// What is done with reward pools on the chain.
 #[derive(Debug, Subcommand)]
 pub enum Rewards {

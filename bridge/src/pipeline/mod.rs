@@ -4,6 +4,7 @@
 //!
 //! - [`ingest`]: what is new in the circles comes into the store;
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
+//! - [`claims`]: rewards that patients claim go out, from another account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
 //! - [`retention`]: what is not needed any more;
 //! - [`take_over`] → [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]:
@@ -28,7 +29,9 @@ use crate::seams::Clock;
 use crate::source::SourceError;
 use crate::store::{Store, StoreError};
 
+pub mod claims;
 pub mod confirm;
+mod errand;
 pub mod ingest;
 pub mod place;
 pub mod relay;
@@ -70,6 +73,8 @@ pub struct Pipeline {
     pub anchor_account: Option<Arc<dyn Account>>,
     /// The account that revokes; a patient may have none.
     pub revoke_account: Option<Arc<dyn Account>>,
+    /// The account that sends claims; who has none sends none.
+    pub claim_account: Option<Arc<dyn Account>>,
     /// How long a revocation is left to somebody else's relay, in seconds; 0 for a custodian.
     pub relay_after_s: u64,
     /// How old the newest block may be when the chain is asked what is revoked, in seconds.

@@ -531,6 +531,14 @@ impl Store {
                 "SELECT COUNT(*) FROM revocations WHERE state IN ('waiting', 'submitted')",
             ),
             (
+                "claims_on_their_way",
+                "SELECT COUNT(*) FROM claims WHERE claimed_at IS NULL AND refused IS NULL",
+            ),
+            (
+                "claims_refused",
+                "SELECT COUNT(*) FROM claims WHERE claimed_at IS NULL AND refused IS NOT NULL",
+            ),
+            (
                 "revocations_held",
                 "SELECT COUNT(*) FROM revocations WHERE state = 'held'",
             ),
@@ -558,6 +566,10 @@ impl Store {
             (
                 "revocations_on_their_way",
                 "SELECT MIN(seen_at) FROM revocations WHERE state IN ('waiting', 'submitted')",
+            ),
+            (
+                "claims_on_their_way",
+                "SELECT MIN(brought_at) FROM claims WHERE claimed_at IS NULL AND refused IS NULL",
             ),
         ] {
             let since: Option<i64> = query_scalar(sql).fetch_one(&self.db).await?;

@@ -9,7 +9,7 @@ use crate::source::Change;
 
 use super::db::{Row, query, query_as, query_scalar};
 use super::facts::ask_for_revocation;
-use super::{Private, Store, StoreError, read, signed, unsigned};
+use super::{Out, Private, Store, StoreError, read, signed, unsigned};
 
 /// A revocation that was seen in a circle or made here.
 #[derive(Clone, Debug)]
@@ -24,12 +24,8 @@ pub struct RevocationRow {
     pub claim_key: PublicKey,
     /// When it was first seen here.
     pub seen_at: UnixSeconds,
-    /// The prepared transaction that carries it, if one is out.
-    pub intent: Option<String>,
-    /// Its hash.
-    pub transaction: Option<TransactionHash>,
-    /// When that was first sent.
-    pub sent_at: Option<UnixSeconds>,
+    /// The transaction that carries it, if one is out.
+    pub out: Option<Out>,
     /// When the chain had it, and how sure that is.
     pub landed: Option<RevokedOnChain>,
 }
@@ -42,9 +38,6 @@ const INTENT: Private = Private("a revocation's transaction");
 fn revocation(store: &Store, row: &Row) -> Result<RevocationRow, StoreError> {
     let handle: &str = row.try_get("handle")?;
     let secret = SECRET.open(store, handle, row.try_get("secret")?)?;
-    let intent: Option<&str> = row.try_get("intent")?;
-    let intent = intent.map(|sealed| INTENT.read(store, handle, sealed));
-    let transaction: Option<String> = row.try_get("transaction_hash")?;
     let revoked_at: Option<i64> = row.try_get("revoked_at")?;
     Ok(RevocationRow {
         handle: read("a handle", handle)?,
@@ -57,14 +50,7 @@ fn revocation(store: &Store, row: &Row) -> Result<RevocationRow, StoreError> {
         })?,
         claim_key: read("a claim key", row.try_get("claim_key")?)?,
         seen_at: UnixSeconds(unsigned(row.try_get("seen_at")?)),
-        intent: intent.transpose()?,
-        transaction: transaction
-            .map(|text| read("a transaction hash", &text))
-            .transpose()?,
-        sent_at: row
-            .try_get::<Option<i64>, _>("sent_at")?
-            .map(unsigned)
-            .map(UnixSeconds),
+        out: Out::of(store, row, (INTENT, handle))?,
         landed: revoked_at.map(|at| on_chain(at, row)).transpose()?,
     })
 }

@@ -489,6 +489,25 @@ impl Store {
         Ok((tickets, since.map(|at| UnixSeconds(unsigned(at)))))
     }
 
+    /// A ticket that was issued in a circle.
+    ///
+    /// # Errors
+    /// A database that refuses, or a row that cannot be read.
+    pub async fn ticket_in(
+        &self,
+        context: ContextId,
+        (pool, handle): (PoolId, Handle),
+    ) -> Result<Option<TicketRow>, StoreError> {
+        let row =
+            query("SELECT * FROM tickets WHERE pool_id = $1 AND handle = $2 AND context = $3")
+                .bind(pool.to_string())
+                .bind(handle.to_string())
+                .bind(context.to_string())
+                .fetch_optional(&self.db)
+                .await?;
+        row.as_ref().map(ticket).transpose()
+    }
+
     /// The tickets of a batch.
     ///
     /// # Errors

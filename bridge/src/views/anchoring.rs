@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use medsync_client::wire::{Batch, KnownAs, Pool, Ticket, TicketReceipt};
+use medsync_client::wire::{Batch, KeptClaim, KnownAs, Pool, Ticket, TicketReceipt};
 use medsync_protocol::ids::{Anchorer, ContextId};
 use medsync_protocol::ticket::PoolId;
 
@@ -71,6 +71,8 @@ pub async fn tickets(
             TicketStage::Anchored(at) => ("anchored", Some(at), None),
             TicketStage::Revoked(at) => ("revoked", Some(at), None),
         };
+        let name = (ticket.pool_id, ticket.handle);
+        let kept = pipeline.store.claim_of(name).await?;
         let known_as = pools.get(&ticket.pool_id).cloned();
         let mut paid_since = None;
         // Only what was anchored can be paid; and a chain that is silent is not asked once more.
@@ -92,6 +94,12 @@ pub async fn tickets(
             stage: stage.to_owned(),
             since,
             hindrance,
+            claim: kept.map(|kept| KeptClaim {
+                pay_to: kept.claim.pay_to,
+                brought_at: kept.brought_at,
+                transaction: kept.out.map(|out| out.transaction),
+                hindrance: kept.refused,
+            }),
             receipt: TicketReceipt {
                 anchorer: ticket.anchorer,
                 salt: ticket.salt,

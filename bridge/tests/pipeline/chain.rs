@@ -1,14 +1,15 @@
 //! A chain in memory with the registry's rules, and faults on demand.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use medsync::chain::{
     Account, AccountNonce, BlockAt, Call, Chain, ChainError, Facts, FeeBounds, Fri, Opened,
-    Prepared, RevertReason, Sent, TicketTimes, TransactionStatus,
+    PoolCall, Prepared, RevertReason, Sent, TicketTimes, TransactionStatus,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ChainId, ClassHash, ContractAddress, UnixSeconds};
 use medsync_protocol::receipt::{BlockHash, BlockNumber, ChainFacts, TransactionHash};
@@ -31,6 +32,8 @@ enum Payload {
     Revoke {
         openings: Vec<(String, PublicKey)>,
     },
+    /// One reverts if it cannot be; of several, those are passed over.
+    Claim(Vec<Claim>),
 }
 
 #[derive(Clone, Default)]
@@ -41,6 +44,8 @@ struct State {
     /// What opened them, as far as transactions say.
     openings: HashMap<Handle, Opened>,
     claimed: HashMap<(PoolId, Handle), UnixSeconds>,
+    /// Where what was claimed goes.
+    paid: BTreeMap<(PoolId, Handle), ContractAddress>,
     nonces: HashMap<ContractAddress, u64>,
     transactions: HashMap<TransactionHash, TransactionStatus>,
     height: u64,
@@ -130,6 +135,30 @@ impl FakeChain {
         let mut state = self.state.lock().expect("one test");
         let time = Self::tip(&state).time;
         state.claimed.insert((pool, handle), time);
+    }
+
+    /// The rewards that were claimed, and where they go.
+    pub fn claimed(&self) -> Vec<(PoolId, Handle, ContractAddress)> {
+        let state = self.state.lock().expect("one test");
+        let paid = state.paid.iter();
+        paid.map(|((pool, handle), to)| (*pool, *handle, *to))
+            .collect()
+    }
+
+    /// Why a pool would refuse a claim, as the contract's order of reasons is.
+    fn refuses(state: &State, claim: &Claim) -> Option<&'static str> {
+        let handle = claim.handle();
+        if state.claimed.contains_key(&(claim.pool, handle)) {
+            return Some("ALREADY_CLAIMED");
+        }
+        if state.revoked.contains_key(&handle) {
+            return Some("REVOKED");
+        }
+        let root = claim.proof.root_of(claim.ticket().leaf());
+        match root.is_ok_and(|root| state.anchored.contains_key(&root)) {
+            true => None,
+            false => Some("UNKNOWN_ANCHOR"),
+        }
     }
 
     /// The same chain by an endpoint that fails in its own way.
@@ -292,6 +321,20 @@ impl FakeChain {
                         .or_insert(time);
                 }
             }
+            Payload::Claim(claims) => {
+                let is_alone = claims.len() == 1;
+                for claim in claims {
+                    match Self::refuses(state, &claim) {
+                        Some(reason) if is_alone => return Err(reason),
+                        Some(_) => {}
+                        None => {
+                            let name = (claim.pool, claim.handle());
+                            state.claimed.insert(name, time);
+                            state.paid.insert(name, claim.pay_to);
+                        }
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -417,6 +460,16 @@ impl Chain for FakeChain {
         Ok((times, Self::tip(&state)))
     }
 
+    async fn refuses_claim(
+        &self,
+        _: ContractAddress,
+        claim: &Claim,
+    ) -> Result<Option<RevertReason>, ChainError> {
+        self.faults.before("refuses_claim").map_err(|()| broken())?;
+        let state = self.state.lock().expect("one test");
+        Ok(FakeChain::refuses(&state, claim).map(RevertReason::new))
+    }
+
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.faults.before("status").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
@@ -481,7 +534,15 @@ impl Account for FakeAccount {
                 let first = openings[0].1.felt();
                 (Payload::Revoke { openings }, first)
             }
-            Call::Pool { .. } => panic!("no lane calls a pool"),
+            Call::Pool { call, .. } => {
+                let claims = match call {
+                    PoolCall::Claim(claim) => vec![(**claim).clone()],
+                    PoolCall::ClaimMany(claims) => claims.clone(),
+                    _ => panic!("no lane calls this of a pool"),
+                };
+                let first = claims[0].handle().felt();
+                (Payload::Claim(claims), first)
+            }
         };
         // As on the real chain, the hash follows from account, nonce and call.
         let hash = what + self.address.felt() * Felt::from(1_000_003) + Felt::from(nonce.0);

@@ -1,6 +1,7 @@
 //! The API on a socket, as programs and pages meet it.
 
 mod addresses;
+mod claims;
 mod crowd;
 mod custody;
 mod events;

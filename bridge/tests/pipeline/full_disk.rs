@@ -42,6 +42,7 @@ fn config(home: &std::path::Path) -> Config {
         },
         anchor_account: None,
         revoke_account: None,
+        claim_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),

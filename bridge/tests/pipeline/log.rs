@@ -486,6 +486,7 @@ async fn home_without_a_node() -> (tempfile::TempDir, Store) {
         },
         anchor_account: None,
         revoke_account: None,
+        claim_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),

@@ -7,6 +7,7 @@
 mod access;
 mod chain;
 mod circle;
+mod claims;
 mod custodian;
 mod devices;
 mod door;
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use medsync::at_rest::HomeSecret;
 use medsync::daemon;
+use medsync::pipeline::claims::claim_round;
 use medsync::pipeline::ingest::{Readings, Round};
 use medsync::pipeline::place::LastTree;
 use medsync::pipeline::{BatchBounds, Pipeline, ingest, relay};
@@ -130,6 +132,7 @@ impl World {
         Pipeline {
             anchor_account: None,
             revoke_account: None,
+            claim_account: None,
             ..self.pipeline.clone()
         }
     }
@@ -181,6 +184,7 @@ async fn world(plans: Vec<Plan>) -> World {
         class_hash: ClassHash::from_felt(Felt::ONE),
         anchor_account: account(100),
         revoke_account: account(200),
+        claim_account: account(300),
         relay_after_s: 0,
         // Its chain's clock is not this one's.
         block_age_s_max: u64::MAX,
@@ -273,10 +277,11 @@ async fn round(world: &World) -> bool {
     let pipeline = &world.pipeline;
     let ingested = ingest::ingest_all(pipeline).await;
     let relayed = relay::relay_round(pipeline).await;
+    let claimed = claim_round(pipeline).await;
     let moved = pipeline.batch_round().await;
     let idle = matches!(
-        (&ingested, &relayed, &moved),
-        (Ok(round), Ok(false), Ok(false)) if *round == Round::default()
+        (&ingested, &relayed, &claimed, &moved),
+        (Ok(round), Ok(false), Ok(false), Ok(false)) if *round == Round::default()
     );
     let later = UnixSeconds(1 << 40);
     let store = &pipeline.store;

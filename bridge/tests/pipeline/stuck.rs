@@ -145,8 +145,8 @@ async fn a_revocation_that_is_on_its_way_lies_sealed() {
     let world = stuck_twice().await;
     let handle = consent(0).1.secrets.handle();
     let kept = world.pipeline.store.revocation(handle).await;
-    let intent = kept.expect("the store").and_then(|kept| kept.intent);
-    let intent = intent.expect("a transaction is out");
+    let out = kept.expect("the store").and_then(|kept| kept.out);
+    let intent = out.expect("a transaction is out").intent;
     let files = files_of(world.home.path());
     assert!(holds(&files, handle.to_string().as_bytes()));
     for private in [

@@ -4,6 +4,7 @@
 //! A day has rows for what is written in it and in no day before it. A write that no day has fails
 //! the test: it has no row.
 
+mod claims;
 mod custodian;
 mod drops;
 mod exchange;
@@ -28,6 +29,7 @@ use medsync_protocol::consent::Commitment;
 use medsync_protocol::tree::Root;
 use tokio::sync::OnceCell;
 
+use self::claims::Claims;
 use self::custodian::Custodian;
 use self::drops::Drops;
 use self::exchange::Exchange;
@@ -103,6 +105,7 @@ async fn calm_days() -> &'static [(&'static str, Writes)] {
             calm::<Members>().await,
             calm::<Exchange>().await,
             calm::<Kept>().await,
+            calm::<Claims>().await,
             calm::<Replicas>().await,
         ]
     });
@@ -195,6 +198,11 @@ async fn hostile_disk_every_write_of_a_restored_custodian_fails_once_in_each_way
 #[tokio::test]
 async fn hostile_disk_every_write_long_after_fails_once_in_each_way() {
     rows::<Kept>().await;
+}
+
+#[tokio::test]
+async fn hostile_disk_every_write_of_claims_fails_once_in_each_way() {
+    rows::<Claims>().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Batches on their way to the chain, reward pools, and tickets.
 
+use medsync_protocol::claim::SignedClaim;
 use medsync_protocol::ids::{Anchorer, ContractAddress, Salt, UnixSeconds};
 use medsync_protocol::receipt::{Block, TransactionHash};
 use medsync_protocol::secrets::Handle;
@@ -111,8 +112,49 @@ pub struct Ticket {
     pub since: Option<UnixSeconds>,
     /// Why something of this is not known.
     pub hindrance: Option<String>,
+    /// The claim that was brought, if one was.
+    pub claim: Option<KeptClaim>,
     /// What proves the promise.
     pub receipt: TicketReceipt,
+}
+
+/// A claim that is kept, to be sent to the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptClaim {
+    /// Where the reward goes.
+    #[schema(value_type = String)]
+    pub pay_to: ContractAddress,
+    /// When it was brought.
+    #[schema(value_type = u64)]
+    pub brought_at: UnixSeconds,
+    /// The transaction that carries it, if one is on its way.
+    #[schema(value_type = Option<String>)]
+    pub transaction: Option<TransactionHash>,
+    /// Why it was not taken when that was last tried.
+    pub hindrance: Option<String>,
+}
+
+/// A claim as `medsync patient claim` signs and writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Object)]
+pub struct NewClaim(pub SignedClaim);
+
+/// A claim that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BroughtClaim {
+    /// The pool that pays.
+    #[schema(value_type = String)]
+    pub pool: PoolId,
+    /// The handle of the ticket that it spends.
+    #[schema(value_type = String)]
+    pub handle: Handle,
+    /// Where the reward goes.
+    #[schema(value_type = String)]
+    pub pay_to: ContractAddress,
+    /// Until when it is tried.
+    #[schema(value_type = u64)]
+    pub claim_until: UnixSeconds,
 }
 
 /// What a circle says of a pool.

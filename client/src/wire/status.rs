@@ -24,12 +24,12 @@ pub struct Ready {
 pub struct Status {
     /// When the daemon last completed a round, in unix seconds; nothing if it never did.
     pub last_round_at: Option<u64>,
-    /// Consents, batches and revocations, by how far they are.
+    /// Consents, batches, revocations and claims, by how far they are.
     pub counts: BTreeMap<String, u64>,
     /// Requests and releases, by how far they are.
     pub access: BTreeMap<String, u64>,
     /// Since when the oldest of what is under way waits, in unix seconds: consents without a batch,
-    /// batches that are not on chain, revocations that are not. Nothing of what is not there.
+    /// batches, revocations and claims that are not on chain. Nothing of what is not there.
     pub oldest: BTreeMap<String, u64>,
     /// What hinders the daemon, by the lane that it hinders; nothing of those that are well.
     pub hindrances: BTreeMap<String, String>,

@@ -3,12 +3,12 @@
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
-use medsync::chain::{BlockAt, Claim, Deployment};
-use medsync::commands::rewards::SignedClaim;
+use medsync::chain::{BlockAt, Deployment};
 use medsync::config::{CONFIG_FILE, Config, StoreConfig, VerifierConfig};
 use medsync::invitation::{Invitation, Parts};
 use medsync::source::GroupId;
 use medsync_protocol::audit::{Body, DenialReason, EntryDigest, Pseudonym, RecordRef, Requested};
+use medsync_protocol::claim::{Claim, SignedClaim};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::consent::{Grant, Registry, SignedGrant};
 use medsync_protocol::felt::Felt;

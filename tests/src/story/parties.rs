@@ -19,6 +19,7 @@ impl Story {
         let (rpc, deployment) = (self.rpc()?, self.path_text("deployment.json"));
         let (anchor, anchor_key) = self.account(1, "anchor.key")?;
         let (revoke, revoke_key) = self.account(2, "revoke.key")?;
+        let (claim, claim_key) = self.account(7, "claim.key")?;
         let (node_path, home) = (self.path("hospital-node"), self.path_text("hospital"));
         let up = self
             .report
@@ -31,10 +32,11 @@ impl Story {
                 init.extend(["--api", "127.0.0.1:0"]);
                 init.extend(["--anchor-account", &anchor, "--anchor-key", &anchor_key]);
                 init.extend(["--revoke-account", &revoke, "--revoke-key", &revoke_key]);
+                init.extend(["--claim-account", &claim, "--claim-key", &claim_key]);
                 let made = medsync(&init)?.json()?;
                 figures.insert("custodian".into(), made["custodian"].clone());
                 // They are sealed in the home now.
-                for key in [&anchor_key, &revoke_key] {
+                for key in [&anchor_key, &revoke_key, &claim_key] {
                     std::fs::remove_file(key)?;
                 }
                 Up::start(Path::new(&home))

@@ -179,18 +179,28 @@ impl Story {
         let home = self.path_text("patient");
         let (place, payer) = (self.place()?, self.payer(RELAYER, "relayer.key")?);
         let hospital = self.devnets_address(HOSPITAL)?;
-        let files = [0, 1].map(|number| self.path_text(&format!("claim-{number}.json")));
+        let (file, api) = (
+            self.path_text("claim.json"),
+            self.hospital()?.door()?.to_string(),
+        );
         let pools = self.pools.clone();
         self.report.step(
             "patient",
-            "claim through a relayer, to a fresh address; both are paid",
+            "claim to a fresh address, by a relayer and by the hospital; both are paid",
             |figures| {
-                for (pool, file) in pools.iter().zip(&files) {
+                for (pool, by) in pools.iter().zip([["--out", &file], ["--api", &api]]) {
                     let mut sign = vec!["patient", "claim", "--home", &home, "--pool", pool];
-                    sign.extend(["--pay-to", FRESH, "--out", file]);
+                    sign.extend(["--pay-to", FRESH]);
+                    sign.extend(by);
                     insist(&sign)?;
                 }
-                rewards("claim", &[&files[0], &files[1]], &payer)?;
+                rewards("claim", &[&file], &payer)?;
+                wait_for("the claims to be paid", || {
+                    let tickets = lines(&["patient", "tickets", "--home", &home])?;
+                    let tickets = tickets.unwrap_or_default();
+                    let is_paid = |ticket: &Value| !ticket["paid_since"].is_null();
+                    Ok((tickets.len() == 2 && tickets.iter().all(is_paid)).then_some(()))
+                })?;
                 for (name, owner, due) in [
                     ("paid to the patient", FRESH, 2 * REWARD),
                     ("paid to the hospital", hospital.as_str(), 2 * SHARE),

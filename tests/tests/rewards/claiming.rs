@@ -1,6 +1,7 @@
 //! Spending tickets.
 
-use medsync::chain::{CLAIMS_MAX, Call, Chain, Claim, PoolCall};
+use medsync::chain::{CLAIMS_MAX, Call, Chain, PoolCall};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ChainId, ContractAddress, Salt, UnixSeconds};
 use medsync_protocol::signature::{PublicKey, SignatureHalf};

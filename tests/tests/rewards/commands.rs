@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use medsync::chain::{Account, Call, PoolCall};
-use medsync::commands::rewards::SignedClaim;
+use medsync_protocol::claim::{Claim, SignedClaim};
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::ContractAddress;
 use medsync_tests::devnet::Blocks;
@@ -290,7 +290,7 @@ async fn hostile_claims_that_are_passed_over_stand_apart() {
     let world = World::start().await;
     let pool = world.open(1, strk()).await.expect("opened");
     let sound = world.claim(&world.ticket(pool, 1).await, fresh(1));
-    let redirected = medsync::chain::Claim {
+    let redirected = Claim {
         pay_to: fresh(2),
         ..sound
     };

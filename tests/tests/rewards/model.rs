@@ -9,7 +9,8 @@ mod steps;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use medsync::chain::{Call, Claim, PoolCall, Promise, Quota};
+use medsync::chain::{Call, PoolCall, Promise, Quota};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::ticket::{PoolId, PoolNonce, Ticket};

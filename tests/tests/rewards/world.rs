@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use medsync::chain::{
-    Account, AccountKey, Call, Chain, ChainError, Claim, Deployment, PoolCall, PoolState, Promise,
-    Quota, QuotaUse, RpcAccount, RpcChain, Totals, TransactionStatus, deploy,
+    Account, AccountKey, Call, Chain, ChainError, Deployment, PoolCall, PoolState, Promise, Quota,
+    QuotaUse, RpcAccount, RpcChain, Totals, TransactionStatus, deploy,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
+use medsync_protocol::claim::Claim;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{Anchorer, ContractAddress, Salt, Sha256Digest, UnixSeconds};
 use medsync_protocol::receipt::TransactionHash;

@@ -4,6 +4,7 @@ use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::ContractAddress;
 use starknet::core::types::Call as StarknetCall;
 
+use crate::chain::pool::claim_calldata;
 use crate::chain::rpc::selector;
 use crate::chain::{CLAIMS_MAX, Call, ChainError, PoolCall, QUOTAS_MAX, Quota, REVOCATIONS_MAX};
 
@@ -62,11 +63,11 @@ impl PoolCall {
                 let allowed = approve(*token, contract, *deposit);
                 Ok(vec![allowed, call(contract, "top_up", calldata)])
             }
-            Self::Claim(claim) => Ok(vec![call(contract, "claim", claim.calldata())]),
+            Self::Claim(claim) => Ok(vec![call(contract, "claim", claim_calldata(claim))]),
             Self::ClaimMany(claims) => {
                 check_count("a claim of many", "tickets", claims.len(), CLAIMS_MAX)?;
                 let mut calldata = vec![claims.len().into()];
-                calldata.extend(claims.iter().flat_map(crate::chain::Claim::calldata));
+                calldata.extend(claims.iter().flat_map(claim_calldata));
                 Ok(vec![call(contract, "claim_many", calldata)])
             }
             Self::WithdrawFor { owner, token } => {

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use medsync_client::wire::{LoginAs, NewClaim};
+use medsync_protocol::claim::{Claim, SignedClaim};
 use medsync_protocol::ids::ContractAddress;
 use medsync_protocol::secrets::{ConsentSecrets, Handle};
 use medsync_protocol::ticket::PoolId;
 use serde_json::json;
+use url::Url;
 
 use super::{open_keys, own_circle};
-use crate::chain::Claim;
-use crate::commands::rewards::SignedClaim;
+use crate::commands::login::client;
 use crate::commands::{Home, print_json};
 use crate::files;
 use crate::party::Party;
@@ -31,8 +33,9 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sign the claim that spends a ticket, for whoever sends it: `medsync rewards claim`. It needs no
-/// account, and whoever has the file can send it and cannot send the reward elsewhere.
+/// Sign the claim that spends a ticket, for whoever sends it: the hospital, to which it is brought
+/// with --api, or anybody by `medsync rewards claim`. It needs no account, and whoever has the claim
+/// can send it and cannot send the reward elsewhere.
 #[derive(Debug, clap::Args)]
 pub struct ClaimReward {
     #[command(flatten)]
@@ -47,15 +50,22 @@ pub struct ClaimReward {
     #[arg(long)]
     pay_to: ContractAddress,
     /// Where to write the signed claim.
+    #[arg(long, required_unless_present = "api")]
+    out: Option<PathBuf>,
+    /// Where the hospital's API answers: log in there and bring the claim, which it sends.
     #[arg(long)]
-    out: PathBuf,
+    api: Option<Url>,
+    /// Certificates (PEM) of authorities to trust besides those that browsers do.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    authority: Option<PathBuf>,
 }
 
 impl ClaimReward {
-    /// Signs and writes.
+    /// Signs, writes and brings it.
     ///
     /// # Errors
-    /// No ticket, or one that is revoked or not anchored yet; keys that did not grant its consent.
+    /// No ticket, or one that is revoked or not anchored yet; keys that did not grant its consent; a
+    /// hospital that does not take it.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, invitation) = own_circle(&party).await?;
@@ -107,14 +117,24 @@ impl ClaimReward {
         let with = (&ticket, &placed.proof);
         let claim = Claim::sign((chain_id, contract), with, &secrets, self.pay_to)?;
         let signed = SignedClaim::new(chain_id, contract, claim);
-        let bytes = serde_json::to_vec_pretty(&signed)?;
-        files::write_whole(&self.out, &bytes, true)?;
+        if let Some(out) = &self.out {
+            files::write_whole(out, &serde_json::to_vec_pretty(&signed)?, true)?;
+        }
+        let brought = self.api.is_some();
+        if let Some(api) = self.api {
+            let mut client = client(api, self.authority.as_deref())?;
+            client
+                .log_in(LoginAs::party_of(context), &keys.login)
+                .await?;
+            client.claim(context, &NewClaim(signed)).await?;
+        }
         print_json(&json!({
             "pool": ticket.pool_id,
             "handle": ticket.handle,
             "pay_to": self.pay_to,
             "claim_until": ticket.claim_until,
-            "file": self.out.display().to_string(),
+            "file": self.out.map(|out| out.display().to_string()),
+            "brought": brought,
         }))
     }
 }

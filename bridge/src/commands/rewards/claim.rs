@@ -2,22 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
-use medsync_protocol::ids::{ChainId, ContractAddress, UnixSeconds};
+use anyhow::ensure;
+use medsync_protocol::claim::{CLAIM_BYTES_MAX, Claim, SignedClaim};
+use medsync_protocol::ids::UnixSeconds;
 use medsync_protocol::secrets::Handle;
-use medsync_protocol::ticket::{PoolId, claim_message};
-use serde::{Deserialize, Serialize};
+use medsync_protocol::ticket::PoolId;
 use serde_json::json;
 
 use super::{Payer, Pools};
-use crate::chain::{CLAIMS_MAX, Chain as _, ChainError, Claim, Landed, PoolCall, PoolSaid, Seen};
+use crate::chain::{CLAIMS_MAX, Chain as _, ChainError, Landed, PoolCall, PoolSaid, Seen};
 use crate::commands::print_json;
 use crate::files;
-
-/// What the format of a signed claim is called.
-const CLAIM_FORMAT: &str = "medsync/claim/v1";
-/// The largest file with a signed claim.
-const CLAIM_BYTES_MAX: u64 = 64 * 1024;
 
 /// Send claims.
 #[derive(Debug, clap::Args)]
@@ -29,70 +24,10 @@ pub struct Relay {
     claims: Vec<PathBuf>,
 }
 
-/// A claim as a patient hands it to whoever sends it. It holds no secret: nobody but the claim key
-/// can change where it pays to.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SignedClaim {
-    format: String,
-    chain_id: ChainId,
-    contract: ContractAddress,
-    claim: Claim,
-}
-
-impl SignedClaim {
-    /// A claim for a contract on a chain.
-    #[must_use]
-    pub fn new(chain_id: ChainId, contract: ContractAddress, claim: Claim) -> Self {
-        Self {
-            format: CLAIM_FORMAT.into(),
-            chain_id,
-            contract,
-            claim,
-        }
-    }
-
-    /// Reads a claim. Who signed it is [`SignedClaim::claim`]'s to say.
-    ///
-    /// # Errors
-    /// Bytes that are no claim.
-    pub fn parse(json: &[u8]) -> anyhow::Result<Self> {
-        let signed: Self = serde_json::from_slice(json).context("it is no signed claim")?;
-        ensure!(
-            signed.format == CLAIM_FORMAT,
-            "it is of format {}, not {CLAIM_FORMAT}",
-            signed.format
-        );
-        signed.claim.proof.check()?;
-        Ok(signed)
-    }
-
-    /// The claim, if its claim key signed it: a copy that pays to somebody else must not stand for
-    /// the patient's own.
-    ///
-    /// # Errors
-    /// A claim that its key did not sign so, for this chain and contract.
-    pub fn claim(self) -> anyhow::Result<Claim> {
-        let claim = self.claim;
-        let (pool, handle, pay_to) = (claim.pool, claim.handle(), claim.pay_to);
-        let message = claim_message(self.chain_id, self.contract, pool, handle, pay_to);
-        ensure!(
-            claim.claim_key.verifies(message, &claim.signature),
-            "it is not signed by its claim key; ask the patient for the file again"
-        );
-        Ok(claim)
-    }
-
-    /// The claim of a file, if it is for these pools and signed.
-    fn read_for(pools: &Pools, path: &Path) -> anyhow::Result<Claim> {
-        let signed = Self::parse(&files::read_bounded(path, CLAIM_BYTES_MAX)?)?;
-        let (chain_id, contract) = (signed.chain_id, signed.contract);
-        ensure!(
-            (chain_id, contract) == (pools.deployed.chain_id, pools.contract()),
-            "it is for {contract} on {chain_id}"
-        );
-        signed.claim()
-    }
+/// The claim of a file, if it is for these pools and signed.
+fn read_for(pools: &Pools, path: &Path) -> anyhow::Result<Claim> {
+    let signed = SignedClaim::parse(&files::read_bounded(path, CLAIM_BYTES_MAX as u64)?)?;
+    Ok(signed.claim_for(pools.deployed.chain_id, pools.contract())?)
 }
 
 impl Relay {
@@ -155,7 +90,7 @@ enum Found {
 
 /// Looks at a file, after these.
 async fn look_at(pools: &Pools, file: &Path, before: &[(&Path, Claim)]) -> anyhow::Result<Found> {
-    let claim = SignedClaim::read_for(pools, file)?;
+    let claim = read_for(pools, file)?;
     if let Some(at) = claimed_at(pools, &claim).await? {
         return Ok(Found::Paid(claim, at));
     }
@@ -164,7 +99,10 @@ async fn look_at(pools: &Pools, file: &Path, before: &[(&Path, Claim)]) -> anyho
     }
     // What the claim key did not sign, a copy may have otherwise: only what the contract would take
     // stands for its handle.
-    pools.chain.try_claim(pools.contract(), &claim).await?;
+    let refuses = pools.chain.refuses_claim(pools.contract(), &claim);
+    if let Some(reason) = refuses.await? {
+        return Err(ChainError::WouldRevert(reason).into());
+    }
     let spends_the_same = |(_, known): &(&Path, Claim)| name_of(known) == name_of(&claim);
     ensure!(
         !before.iter().any(spends_the_same),

@@ -46,6 +46,7 @@ pub(crate) fn party(world: &World, role: Role) -> Party {
         },
         anchor_account: None,
         revoke_account: None,
+        claim_account: None,
         relay_after_s: 0,
         batch: BatchConfig::default(),
         retention: RetentionConfig::default(),

@@ -1,0 +1,68 @@
+//! Claims that a patient brings: one whose path leads nowhere, then the right ones.
+
+use medsync::pipeline::Pipeline;
+use medsync_protocol::claim::Claim;
+use medsync_protocol::tree::Sibling;
+
+use super::super::World;
+use super::super::circle::CONTEXT;
+use super::super::claims::{address, claim_of, promised, second_pool};
+use super::super::faults::{Faults, Plan};
+use super::super::tickets::pool;
+use super::{Day, again, rounds};
+
+/// What came of it.
+pub(super) struct Claims {
+    world: World,
+    claims: Vec<Claim>,
+}
+
+impl Day for Claims {
+    const NAME: &'static str = "claims";
+
+    async fn live(plans: Vec<Plan>) -> Self {
+        let (mut world, signed) = promised(&[pool(), second_pool()]).await;
+        let claims: Vec<Claim> = (1..)
+            .zip(world.circle.tickets())
+            .map(|(number, placed)| claim_of(&placed, &signed, address(number)))
+            .collect();
+        let mut astray = claims[0].clone();
+        astray.proof.siblings[0] = Sibling::from_felt(address(9).felt());
+        world.faults.plan(plans);
+        world.restart().await;
+        for brought in [&[astray][..], &claims] {
+            for claim in brought {
+                again(&mut world, async |world| {
+                    let (store, now) = (&world.pipeline.store, world.pipeline.clock.now());
+                    Ok(store.keep_claim(CONTEXT, claim, now).await?)
+                })
+                .await;
+            }
+            rounds(&mut world, 5).await;
+        }
+        Self { world, claims }
+    }
+
+    fn faults(&self) -> &Faults {
+        &self.world.faults
+    }
+
+    fn parties(&self) -> Vec<&Pipeline> {
+        vec![&self.world.pipeline]
+    }
+
+    async fn check(&self, plan: &str) {
+        let claims = self.claims.iter();
+        let mut paid: Vec<_> = claims
+            .map(|claim| (claim.pool, claim.handle(), claim.pay_to))
+            .collect();
+        paid.sort();
+        assert_eq!(self.world.chain.claimed(), paid, "{plan}");
+        for claim in &self.claims {
+            let name = (claim.pool, claim.handle());
+            let kept = self.world.pipeline.store.claim_of(name).await;
+            let kept = kept.expect("the store").expect("it is kept");
+            assert!(kept.claimed_at.is_some(), "{plan}: and it is known");
+        }
+    }
+}
