@@ -18,6 +18,8 @@ use medsync_tests::story::{Part, Story};
 use crate::report::{Figure, Report};
 use crate::timing::{processor_time, resident_bytes};
 
+mod hand_over;
+
 /// How far the story goes before: a consent that is anchored.
 const ANCHORED: usize = 12;
 /// How many ask at once, and for how long.
@@ -82,7 +84,8 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     if measured.is_err() {
         story.print_logs();
     }
-    measured
+    drop(story);
+    measured.and_then(|()| hand_over::measure(report))
 }
 
 /// Who works there, by number.

@@ -55,7 +55,7 @@ mod writes;
 
 pub use announced::{Announced, Announcement};
 pub use events::watch_circles;
-pub use operator::{OperatorToken, TOKEN_FILE};
+pub use operator::{METRICS_TOKEN_FILE, TOKEN_FILE, Tokens};
 pub use origins::Origins;
 pub use problem::Problem;
 pub use server::{Bounds, Peer, serve};
@@ -111,7 +111,7 @@ const SCHEMES: [&str; 2] = ["operator", "session"];
 pub struct Api {
     /// Without accounts.
     pipeline: Pipeline,
-    token: OperatorToken,
+    tokens: Tokens,
     staff: Vec<StaffConfig>,
     origins: Origins,
     bounds: Bounds,
@@ -151,7 +151,7 @@ impl Api {
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        token: OperatorToken,
+        tokens: Tokens,
         staff: Vec<StaffConfig>,
         origins: Origins,
         bounds: Bounds,
@@ -166,7 +166,7 @@ impl Api {
                 claim_account: None,
                 ..pipeline
             },
-            token,
+            tokens,
             staff,
             origins,
             bounds,

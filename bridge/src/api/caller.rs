@@ -32,6 +32,8 @@ pub(super) mod who {
     pub const PARTY: &str = "operator, staff, whoever enrolled in it";
 }
 
+/// Where the metrics are, which have a token of their own.
+const METRICS: &str = "/metrics";
 /// How many entries a page has, unless it is asked for fewer.
 pub(super) const PAGE_LEN_MAX: u32 = 100;
 
@@ -44,6 +46,16 @@ pub(super) struct Identified {
     pub until: Option<UnixSeconds>,
     /// By which session, if by one.
     session: Option<Sha256Digest>,
+}
+
+impl Identified {
+    const fn operator() -> Self {
+        Self {
+            caller: Caller::Operator,
+            until: None,
+            session: None,
+        }
+    }
 }
 
 /// The token that a request shows.
@@ -61,7 +73,11 @@ pub(super) async fn identify(
     let shown = token(request.headers());
     let is_shown = shown.is_some();
     let peer = Peer::of(&request);
-    if let Some(identified) = shown.and_then(|shown| api.identified(shown, peer)) {
+    let identified = shown.and_then(|shown| match request.uri().path() {
+        METRICS if api.reads_metrics(shown, peer) => Some(Identified::operator()),
+        _ => api.identified(shown, peer),
+    });
+    if let Some(identified) = identified {
         request.extensions_mut().insert(identified);
         return next.run(request).await;
     }
@@ -87,7 +103,12 @@ fn forbidden() -> Problem {
 impl Api {
     /// The operator's token is good on this machine alone.
     pub(super) fn is_operator(&self, token: &str, peer: Option<Peer>) -> bool {
-        peer.is_none() && self.token.is(token)
+        peer.is_none() && self.tokens.is_operators(token)
+    }
+
+    /// So is the token that reads the metrics, and nothing else.
+    fn reads_metrics(&self, token: &str, peer: Option<Peer>) -> bool {
+        peer.is_none() && self.tokens.is_of_metrics(token)
     }
 
     /// Whether a token is of somebody who is let in.
@@ -103,11 +124,7 @@ impl Api {
 
     fn identified(&self, token: &str, peer: Option<Peer>) -> Option<Identified> {
         if self.is_operator(token, peer) {
-            return Some(Identified {
-                caller: Caller::Operator,
-                until: None,
-                session: None,
-            });
+            return Some(Identified::operator());
         }
         let Held { caller, expires_at } = self.sessions.of(token, self.pipeline.now())?;
         Some(Identified {

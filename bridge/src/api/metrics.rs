@@ -56,7 +56,8 @@ impl Counted {
 }
 
 /// What Prometheus reads: queues by what is in them, the daemon's last round, lanes that are
-/// hindered, circles with alarms, the clock, and answers of this API.
+/// hindered, circles with alarms, the clock, and answers of this API. The token in `metrics.token`
+/// reads this alone.
 #[utoipa::path(get, path = "/metrics", tag = OPERATOR, security(("operator" = [])), responses(
     (
         status = 200,

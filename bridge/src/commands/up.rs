@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{print_json, researcher};
-use crate::api::{self, Announced, Announcement, Api, Bounds, OperatorToken, Origins};
+use crate::api::{self, Announced, Announcement, Api, Bounds, Origins, Tokens};
 use crate::config::{CONFIG_FILE, Role};
 use crate::custodian::Custodian;
 use crate::daemon::{self, Ended};
@@ -166,14 +166,14 @@ impl Door {
             return Ok(None);
         };
         let listen = config.listen;
-        let token = OperatorToken::of(&party.home, &mut system_random())?;
+        let tokens = Tokens::of(&party.home, &mut system_random())?;
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("the API cannot listen at {listen}"))?;
         let listens = listener.local_addr()?;
         let origins = Origins::of(listens, config);
         let staff = config.staff.clone();
         let bounds = Bounds::of(config);
-        let mut api = Api::new(party.pipeline()?, token, staff, origins, bounds);
+        let mut api = Api::new(party.pipeline()?, tokens, staff, origins, bounds);
         match party.config.role {
             Role::Custodian => api = api.with_custodian(Custodian::of(party)?),
             Role::Recipient => api = api.with_recipient(researcher::keys(party)?),

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use medsync::api::{
-    Api, Bounds, OperatorToken, Origins, TOKEN_FILE, description, router, serve, watch_circles,
+    Api, Bounds, METRICS_TOKEN_FILE, Origins, TOKEN_FILE, Tokens, description, router, serve,
+    watch_circles,
 };
 use medsync::config::{ApiConfig, StaffConfig};
 use medsync::pipeline::{Pipeline, ingest};
@@ -131,7 +132,7 @@ impl Door {
         // Who enrolled is known once that was read.
         ingest::ingest_all(pipeline).await.expect("read");
         let home = tempfile::tempdir().expect("a folder");
-        let token = OperatorToken::of(home.path(), &mut system_random()).expect("a token");
+        let tokens = Tokens::of(home.path(), &mut system_random()).expect("tokens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let config = ApiConfig {
@@ -144,7 +145,7 @@ impl Door {
             name: "ward".into(),
             login_key: staff().public_key(),
         };
-        let api = Api::new(pipeline.clone(), token, vec![works_here], origins, bounds);
+        let api = Api::new(pipeline.clone(), tokens, vec![works_here], origins, bounds);
         let api = Arc::new(has(api));
         let (stop, stopped) = watch::channel(false);
         let (watched, router) = (Arc::clone(&api), router(&api));
@@ -422,6 +423,20 @@ async fn circles_come_in_pages_with_their_alarms() {
     ] {
         let why = problem(door.get(&format!("/v1/circles?{wrong}")).await, 400).await;
         assert!(!why.is_empty());
+    }
+}
+
+/// What measures is told nothing else: its token goes over the wire every few seconds.
+#[tokio::test]
+async fn hostile_reader_of_metrics_reads_nothing_else() {
+    let door = Door::open().await;
+    let token = door.home.path().join(METRICS_TOKEN_FILE);
+    let token = std::fs::read_to_string(token).expect("made");
+    let client = reqwest::Client::new();
+    for (path, expected) in [("/metrics", 200), ("/v1/status", 401), ("/v1/circles", 401)] {
+        let url = format!("http://{}{path}", door.address);
+        let asked = client.get(url).bearer_auth(token.trim()).send().await;
+        assert_eq!(asked.expect("an answer").status(), expected, "{path}");
     }
 }
 

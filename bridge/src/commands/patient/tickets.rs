@@ -33,9 +33,9 @@ pub async fn list(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sign the claim that spends a ticket, for whoever sends it: the hospital, to which it is brought
-/// with --api, or anybody by `medsync rewards claim`. It needs no account, and whoever has the claim
-/// can send it and cannot send the reward elsewhere.
+/// Sign the claim that spends a ticket, for whoever sends it: the hospital, to which --api brings
+/// it, or anybody by `medsync rewards claim`. It needs no account, and whoever has the claim can
+/// send it and cannot send the reward elsewhere.
 #[derive(Debug, clap::Args)]
 pub struct ClaimReward {
     #[command(flatten)]
@@ -64,8 +64,8 @@ impl ClaimReward {
     /// Signs, writes and brings it.
     ///
     /// # Errors
-    /// No ticket, or one that is revoked or not anchored yet; keys that did not grant its consent; a
-    /// hospital that does not take it.
+    /// No ticket, or one that is revoked or not anchored yet; keys that did not grant its consent;
+    /// a hospital that does not take it.
     pub async fn run(self) -> anyhow::Result<()> {
         let party = Party::open(&self.home.home).await?;
         let (context, invitation) = own_circle(&party).await?;
