@@ -374,6 +374,19 @@ CREATE TABLE claims (
 );
 CREATE INDEX claims_open ON claims (tried_at) WHERE claimed_at IS NULL;
 
+-- Transactions that were sent and whose fee is not known yet; and what was paid so far for what, in
+-- 10^9 fri.
+CREATE TABLE sent (
+    transaction_hash TEXT PRIMARY KEY,
+    what TEXT NOT NULL,
+    sent_at BIGINT NOT NULL
+);
+CREATE TABLE fees (
+    what TEXT PRIMARY KEY,
+    transactions BIGINT NOT NULL,
+    gfri BIGINT NOT NULL
+);
+
 -- By which name an exchange knows the patient of a circle.
 CREATE TABLE pseudonyms (
     exchange TEXT NOT NULL,

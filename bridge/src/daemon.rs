@@ -22,6 +22,7 @@ use crate::config::Role;
 use crate::custodian;
 use crate::guard;
 use crate::party::{Party, PartyError};
+use crate::pipeline::fees::fee_round;
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, claims, ingest, relay, tickets};
@@ -133,7 +134,7 @@ pub async fn run(
         // Of a chain that does not answer nothing is known.
         let behind_s = watched.as_ref().map_or(0, |()| p.behind_s());
         p.store.state_fact(BEHIND, &behind_s.to_string()).await?;
-        watched
+        watched.and(fee_round(&p).await)
     });
     let side = Arc::new(Side::of(&party, &pipeline)?);
     let batches = lane("batches", ROUND_REST, lanes.clone(), |p| async move {

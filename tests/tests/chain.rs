@@ -110,6 +110,11 @@ impl World {
     }
 
     async fn accepted_at(&self, transaction: TransactionHash) -> UnixSeconds {
+        let fee = self.chain.fee_of(transaction).await.expect("asked");
+        assert!(
+            fee.is_some_and(|fee| fee.0 > 0),
+            "whatever landed was paid for"
+        );
         match self.chain.status(transaction).await.expect("a status") {
             TransactionStatus::Accepted { block } => block.time,
             other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! What Prometheus reads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
@@ -19,7 +20,10 @@ use super::{Api, Problem, method_label};
 use crate::daemon::LANES;
 use crate::status::status;
 use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS};
+use crate::store::fees::{Paid, StageTimes};
 
+/// Of how many consents, revocations and claims it is said how long they took.
+const LATEST: u32 = 200;
 /// OpenMetrics 1.0, which Prometheus reads.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,6 +37,12 @@ struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct What {
     what: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stage {
+    stage: &'static str,
+    quantile: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,8 +66,8 @@ impl Counted {
 }
 
 /// What Prometheus reads: queues by what is in them, the daemon's last round, lanes that are
-/// hindered, circles with alarms, the clock, and answers of this API. The token in `metrics.token`
-/// reads this alone.
+/// hindered, circles with alarms, the clock, how long stages took, fees, and answers of this API.
+/// The token in `metrics.token` reads this alone.
 #[utoipa::path(get, path = "/metrics", tag = OPERATOR, security(("operator" = [])), responses(
     (
         status = 200,
@@ -134,11 +144,51 @@ async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
         gauge.set(signed(value));
         registry.register(name, help, gauge);
     }
+    add_fees(&mut registry, api.pipeline.store.fees().await?);
+    add_stages(&mut registry, api.pipeline.store.stage_times(LATEST).await?);
     registry.register("http_answers", "Answers of the API", api.counted.0.clone());
     let mut text = String::new();
     // Only a writer that refuses can fail, and a text does not.
     let _ = encode(&mut text, &registry);
     Ok(text)
+}
+
+/// What was paid so far, as the chain charged it.
+fn add_fees(registry: &mut Registry, fees: Vec<(String, Paid)>) {
+    const GFRI_IN_STRK: f64 = 1e9;
+    let (sent, strk) = (
+        Family::<What, Counter>::default(),
+        Family::<What, Counter<f64, AtomicU64>>::default(),
+    );
+    for (what, paid) in fees {
+        let what = What { what };
+        sent.get_or_create(&what).inc_by(paid.transactions);
+        // What is lost by a float is less than anybody pays.
+        #[expect(clippy::cast_precision_loss)]
+        let fees = paid.gfri as f64 / GFRI_IN_STRK;
+        strk.get_or_create(&what).inc_by(fees);
+    }
+    registry.register("transactions", "Transactions in blocks", sent);
+    registry.register("fees_strk", "What they cost, in STRK", strk);
+}
+
+/// How long the latest took from stage to stage.
+fn add_stages(registry: &mut Registry, stages: Vec<StageTimes>) {
+    let seconds = Family::<Stage, Gauge>::default();
+    for (stage, took) in stages {
+        for (quantile, percent) in [("0.5", 50), ("0.9", 90), ("0.99", 99)] {
+            let place = (took.len() * percent).div_ceil(100).saturating_sub(1);
+            if let Some(at) = took.get(place) {
+                let stage = Stage { stage, quantile };
+                seconds.get_or_create(&stage).set(signed(*at));
+            }
+        }
+    }
+    registry.register(
+        "stage_seconds",
+        "How long the latest consents, revocations and claims took to a stage from the one before",
+        seconds,
+    );
 }
 
 fn signed(count: u64) -> i64 {

@@ -1,5 +1,5 @@
-//! Tokens in files of the home: who can read the operator's may ask everything, who can read that of
-//! the metrics may read those.
+//! Tokens in files of the home: who can read the operator's may ask everything, who can read that
+//! of the metrics may read those.
 
 use std::fmt;
 use std::path::Path;

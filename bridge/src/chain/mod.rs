@@ -331,6 +331,12 @@ pub trait Chain: Send + Sync {
     /// What became of a transaction.
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError>;
 
+    /// What a transaction cost, with or without an effect; nothing if it is in no closed block, or
+    /// nobody can say.
+    async fn fee_of(&self, _: TransactionHash) -> Result<Option<Fri>, ChainError> {
+        Ok(None)
+    }
+
     /// What is wrong with endpoints, for people to see.
     fn complaints(&self) -> Vec<String> {
         Vec::new()

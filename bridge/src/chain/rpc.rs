@@ -21,7 +21,7 @@ use medsync_protocol::ticket::PoolId;
 use medsync_protocol::tree::Root;
 use starknet::core::types::{
     BlockId, BlockTag, ExecutionResult, FunctionCall, MaybePreConfirmedBlockWithTxHashes,
-    ReceiptBlock, StarknetError,
+    PriceUnit, ReceiptBlock, StarknetError, TransactionReceipt, TransactionReceiptWithBlockInfo,
 };
 use starknet::core::utils::starknet_keccak;
 use starknet::providers::jsonrpc::JsonRpcClient;
@@ -31,7 +31,7 @@ use url::Url;
 
 use super::pool::claim_calldata;
 use super::{
-    BlockAt, Chain, ChainError, Facts, Opened, RevertReason, TicketTimes, TransactionStatus,
+    BlockAt, Chain, ChainError, Facts, Fri, Opened, RevertReason, TicketTimes, TransactionStatus,
 };
 use transport::BoundedTransport;
 
@@ -223,6 +223,27 @@ impl RpcChain {
         }
     }
 
+    /// The receipt of a transaction, if it is known.
+    async fn receipt_of(
+        &self,
+        transaction: TransactionHash,
+    ) -> Result<Option<TransactionReceiptWithBlockInfo>, ChainError> {
+        let asked = self.client.get_transaction_receipt(transaction.felt());
+        let receipt = match asked.await {
+            Ok(receipt) => receipt,
+            Err(ProviderError::StarknetError(StarknetError::TransactionHashNotFound)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.failure("starknet_getTransactionReceipt", error)),
+        };
+        if *receipt.receipt.transaction_hash() != transaction.felt() {
+            return Err(ChainError::Contradiction(
+                "the receipt is of another transaction than was asked for".into(),
+            ));
+        }
+        Ok(Some(receipt))
+    }
+
     async fn status_without_receipt(
         &self,
         transaction: TransactionHash,
@@ -410,25 +431,12 @@ impl Chain for RpcChain {
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.right_chain().await?;
-        let answer = self
-            .client
-            .get_transaction_receipt(transaction.felt())
-            .await;
-        let receipt = match answer {
-            Ok(receipt) => receipt,
-            Err(ProviderError::StarknetError(StarknetError::TransactionHashNotFound)) => {
-                return self.status_without_receipt(transaction).await;
-            }
-            Err(error) => return Err(self.failure("starknet_getTransactionReceipt", error)),
+        let Some(receipt) = self.receipt_of(transaction).await? else {
+            return self.status_without_receipt(transaction).await;
         };
         let ReceiptBlock::Block { block_hash, .. } = receipt.block else {
             return Ok(TransactionStatus::Received);
         };
-        if *receipt.receipt.transaction_hash() != transaction.felt() {
-            return Err(ChainError::Contradiction(
-                "the receipt is of another transaction than was asked for".into(),
-            ));
-        }
         let block = self.block(BlockId::Hash(block_hash)).await?;
         Ok(match receipt.receipt.execution_result() {
             ExecutionResult::Succeeded => TransactionStatus::Accepted { block },
@@ -437,6 +445,20 @@ impl Chain for RpcChain {
                 block,
             },
         })
+    }
+
+    async fn fee_of(&self, transaction: TransactionHash) -> Result<Option<Fri>, ChainError> {
+        let Some(receipt) = self.receipt_of(transaction).await? else {
+            return Ok(None);
+        };
+        let (TransactionReceipt::Invoke(sent), ReceiptBlock::Block { .. }) =
+            (receipt.receipt, receipt.block)
+        else {
+            return Ok(None);
+        };
+        let fee = u128::try_from(sent.actual_fee.amount);
+        let is_in_fri = sent.actual_fee.unit == PriceUnit::Fri;
+        Ok(fee.ok().filter(|_| is_in_fri).map(Fri))
     }
 }
 

@@ -24,7 +24,7 @@ use medsync_protocol::tree::Root;
 use tokio::time::Instant;
 
 use super::{
-    BlockAt, Chain, ChainError, Facts, Opened, RevertReason, TicketTimes, TransactionStatus,
+    BlockAt, Chain, ChainError, Facts, Fri, Opened, RevertReason, TicketTimes, TransactionStatus,
 };
 
 mod accounts;
@@ -548,6 +548,10 @@ impl Chain for SeveralChains {
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {
         self.first(|chain| chain.status(transaction)).await
+    }
+
+    async fn fee_of(&self, transaction: TransactionHash) -> Result<Option<Fri>, ChainError> {
+        self.first(|chain| chain.fee_of(transaction)).await
     }
 
     fn complaints(&self) -> Vec<String> {

@@ -6,6 +6,7 @@
 //! - [`relay`]: revocations go out first and alone, from an account of their own;
 //! - [`claims`]: rewards that patients claim go out, from another account of their own;
 //! - [`watch`]: what the chain says of what was believed to be settled;
+//! - [`fees`]: what all of that has cost;
 //! - [`retention`]: what is not needed any more;
 //! - [`take_over`] → [`tickets`] → [`seal`] → [`place`] → [`submit`] → [`confirm`] → [`tell`]:
 //!   consents become batches, positions, one transaction, and receipts.
@@ -32,6 +33,7 @@ use crate::store::{Store, StoreError};
 pub mod claims;
 pub mod confirm;
 mod errand;
+pub mod fees;
 pub mod ingest;
 pub mod place;
 pub mod relay;

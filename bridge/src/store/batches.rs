@@ -12,6 +12,7 @@ use medsync_protocol::tree::{Leaf, Root};
 
 use super::consents::ConsentLeaf;
 use super::db::{Row, query, query_rows, query_scalar};
+use super::fees::note_sent;
 use super::held::LeftOut;
 use super::log::HeadLeaf;
 use super::tickets::TicketRow;
@@ -311,6 +312,7 @@ impl Store {
         transaction: TransactionHash,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
+        let mut writing = self.db.begin("intend_batch").await?;
         query(
             "UPDATE batches SET state = 'submitted', intent = $2, transaction_hash = $3, \
              submitted_at = $4 WHERE id = $1",
@@ -319,8 +321,10 @@ impl Store {
         .bind(intent)
         .bind(transaction.to_string())
         .bind(signed(now.0))
-        .execute(&self.db)
+        .execute(&mut *writing)
         .await?;
+        note_sent(&mut writing, "batch", transaction, now).await?;
+        writing.commit().await?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use medsync_protocol::secrets::Handle;
 use medsync_protocol::ticket::PoolId;
 
 use super::db::{Row, query};
+use super::fees::note_sent;
 use super::{Out, Private, Store, StoreError, json, read, read_json, signed, unsigned};
 
 /// A claim's name: the ticket that it spends.
@@ -172,6 +173,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
+        note_sent(&mut transaction, "claim", hash, now).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -48,6 +48,7 @@ mod clock;
 pub mod consents;
 mod db;
 pub mod facts;
+pub mod fees;
 pub mod held;
 mod home_lock;
 pub mod keychanges;

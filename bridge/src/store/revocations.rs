@@ -9,6 +9,7 @@ use crate::source::Change;
 
 use super::db::{Row, query, query_as, query_scalar};
 use super::facts::ask_for_revocation;
+use super::fees::note_sent;
 use super::{Out, Private, Store, StoreError, read, signed, unsigned};
 
 /// A revocation that was seen in a circle or made here.
@@ -336,6 +337,9 @@ impl Store {
             .bind(intent.map(|_| signed(now.0)))
             .execute(&mut *transaction)
             .await?;
+        }
+        if let Some((_, hash)) = intent {
+            note_sent(&mut transaction, "revocation", hash, now).await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use medsync::chain::{
-    BlockAt, Chain, ChainError, Facts, Opened, Prepared, RevertReason, TicketTimes,
+    BlockAt, Chain, ChainError, Facts, Fri, Opened, Prepared, RevertReason, TicketTimes,
     TransactionStatus,
 };
 use medsync_protocol::anchor::{AnchorHead, LeafCount};
@@ -22,6 +22,9 @@ use medsync_protocol::tree::Root;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
+
+/// What a transaction costs.
+pub const FEE: Fri = Fri(1_500_000_000_000_000);
 
 /// What a transaction does, as its payload says.
 #[derive(Serialize, Deserialize)]
@@ -470,6 +473,14 @@ impl Chain for FakeChain {
         self.faults.before("refuses_claim").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
         Ok(FakeChain::refuses(&state, claim).map(RevertReason::new))
+    }
+
+    async fn fee_of(&self, transaction: TransactionHash) -> Result<Option<Fri>, ChainError> {
+        self.faults.before("fee_of").map_err(|()| broken())?;
+        let state = self.state.lock().expect("one test");
+        let status = state.transactions.get(&transaction);
+        let is_out = status.is_none_or(|status| *status == TransactionStatus::Received);
+        Ok((!is_out).then_some(FEE))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

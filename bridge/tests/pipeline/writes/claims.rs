@@ -1,6 +1,7 @@
 //! Claims that a patient brings: one whose path leads nowhere, then the right ones.
 
 use medsync::pipeline::Pipeline;
+use medsync::pipeline::fees::fee_round;
 use medsync_protocol::claim::Claim;
 use medsync_protocol::tree::Sibling;
 
@@ -39,6 +40,10 @@ impl Day for Claims {
                 .await;
             }
             rounds(&mut world, 5).await;
+            again(&mut world, async |world| {
+                Ok(fee_round(&world.pipeline).await?)
+            })
+            .await;
         }
         Self { world, claims }
     }
@@ -58,6 +63,10 @@ impl Day for Claims {
             .collect();
         paid.sort();
         assert_eq!(self.world.chain.claimed(), paid, "{plan}");
+        let fees = self.world.pipeline.store.fees().await.expect("the store");
+        let of_claims = fees.iter().find(|(what, _)| what == "claim");
+        let paid = of_claims.expect("they cost something").1;
+        assert_eq!((paid.transactions, paid.gfri), (1, 1_500_000), "{plan}");
         for claim in &self.claims {
             let name = (claim.pool, claim.handle());
             let kept = self.world.pipeline.store.claim_of(name).await;
