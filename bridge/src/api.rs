@@ -43,6 +43,7 @@ mod logs;
 mod metrics;
 mod operator;
 mod origins;
+mod pages;
 mod problem;
 mod rewards;
 mod sealed;
@@ -57,6 +58,7 @@ pub use announced::{Announced, Announcement};
 pub use events::watch_circles;
 pub use operator::{METRICS_TOKEN_FILE, TOKEN_FILE, Tokens};
 pub use origins::Origins;
+pub use pages::Pages;
 pub use problem::Problem;
 pub use server::{Bounds, Peer, serve};
 pub use tls::{TlsError, acceptor};
@@ -73,6 +75,7 @@ use crate::store::circles::CircleRow;
 use custody::Custody;
 use events::Events;
 use metrics::Counted;
+use pages::PageHeaders;
 use server::Shares;
 use sessions::Sessions;
 
@@ -141,6 +144,8 @@ pub struct Api {
     claims_of: Option<Anchorer>,
     /// By which a recipient asks; nothing in another's home.
     recipient: Option<ResearcherKeys>,
+    /// The portal, if this party has one.
+    pages: Option<Pages>,
     /// Who sends a whole bundle.
     bundles: Semaphore,
     counted: Counted,
@@ -186,9 +191,18 @@ impl Api {
             operators: RateLimiter::direct(requests),
             custody: None,
             recipient: None,
+            pages: None,
             bundles: Semaphore::new(BUNDLES_AT_ONCE),
             counted: Counted::default(),
         }
+    }
+
+    /// The same with a portal, whose pages may ask.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Pages) -> Self {
+        self.origins = self.origins.with_own_pages();
+        self.pages = Some(pages);
+        self
     }
 
     /// The same for a recipient, whose operator asks for records.
@@ -365,7 +379,7 @@ pub fn router(api: &Arc<Api>) -> Router {
     let description = Json(description);
     router
         .route("/openapi.json", axum::routing::get(async || description))
-        .fallback(async || Problem::of(StatusCode::NOT_FOUND, "there is no such path"))
+        .fallback(elsewhere)
         .method_not_allowed_fallback(async || {
             Problem::of(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -377,6 +391,14 @@ pub fn router(api: &Arc<Api>) -> Router {
         .layer(cors(&api.origins))
         .layer(from_fn_with_state(Arc::clone(api), pass))
         .with_state(Arc::clone(api))
+}
+
+/// What is no path of the API may be one of the portal.
+async fn elsewhere(State(api): State<Arc<Api>>, request: Request) -> Response {
+    match &api.pages {
+        Some(pages) => pages.answer(request).await,
+        None => pages::nothing(),
+    }
 }
 
 /// Tells browsers which pages may ask: they carry their token themselves, so that there is no
@@ -514,6 +536,10 @@ fn admitted(api: &Api, request: &Request) -> Result<Passed, Problem> {
 }
 
 fn with_headers(mut answer: Response) -> Response {
+    if let Some(headers) = answer.extensions_mut().remove::<PageHeaders>() {
+        headers.put_on(&mut answer);
+        return answer;
+    }
     let headers = answer.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -41,6 +41,12 @@ impl Origins {
         }
     }
 
+    /// The same with pages of its own.
+    pub(super) fn with_own_pages(mut self) -> Self {
+        self.pages.extend_from_slice(&self.own);
+        self
+    }
+
     /// The pages that may ask.
     pub(super) fn pages(&self) -> &[String] {
         &self.pages

@@ -55,6 +55,9 @@ pub struct UpParts {
     /// Where the HTTP API listens, such as 127.0.0.1:2628; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS")]
     api: Option<SocketAddr>,
+    /// The folder of the portal, whose pages the API serves.
+    #[arg(long, value_name = "FOLDER", requires = "api")]
+    portal: Option<PathBuf>,
 }
 
 impl InitParts {
@@ -80,7 +83,11 @@ impl UpParts {
         if !listen.ip().is_loopback() {
             bail!("--api {listen}: the API listens on a loopback address, such as 127.0.0.1:2628");
         }
-        Ok(Some(ApiConfig::at(listen)))
+        let portal = self.portal.as_deref().map(absolute).transpose()?;
+        Ok(Some(ApiConfig {
+            portal,
+            ..ApiConfig::at(listen)
+        }))
     }
 
     pub(super) fn config(&self) -> anyhow::Result<Option<NodeRun>> {

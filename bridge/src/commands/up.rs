@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{print_json, researcher};
-use crate::api::{self, Announced, Announcement, Api, Bounds, Origins, Tokens};
+use crate::api::{self, Announced, Announcement, Api, Bounds, Origins, Pages, Tokens};
 use crate::config::{CONFIG_FILE, Role};
 use crate::custodian::Custodian;
 use crate::daemon::{self, Ended};
@@ -178,6 +178,9 @@ impl Door {
             Role::Custodian => api = api.with_custodian(Custodian::of(party)?),
             Role::Recipient => api = api.with_recipient(researcher::keys(party)?),
             Role::Patient => {}
+        }
+        if let Some(folder) = &config.portal {
+            api = api.with_pages(Pages::of(folder)?);
         }
         let tls = config.tls.as_ref().map(api::acceptor).transpose()?;
         // By TLS it is known by the name of its certificate alone.

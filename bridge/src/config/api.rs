@@ -30,6 +30,9 @@ pub struct ApiConfig {
     /// The origins of the pages that may ask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pages: Vec<String>,
+    /// The folder of the portal, whose pages are served beside it; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal: Option<PathBuf>,
     /// Who works here, and reads all of this home.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staff: Vec<StaffConfig>,
@@ -85,6 +88,7 @@ impl ApiConfig {
             listeners_max: listeners_max(),
             requests_a_second: requests_a_second(),
             pages: Vec::new(),
+            portal: None,
             staff: Vec::new(),
             tls: None,
         }

@@ -7,6 +7,7 @@ mod custody;
 mod events;
 mod logins;
 mod metrics;
+mod pages;
 mod reads;
 mod roles;
 mod tls;
