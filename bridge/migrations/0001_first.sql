@@ -176,6 +176,7 @@ CREATE TABLE revocations (
     is_settled BOOLEAN NOT NULL DEFAULT FALSE
 );
 CREATE INDEX revocations_by_state ON revocations (state, context);
+CREATE INDEX revocations_landed ON revocations (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- Handles that the chain says are open though no revocation of them is known here: when they were
 -- opened, when the chain was first heard saying so, and whether it said so again long after.
@@ -373,13 +374,15 @@ CREATE TABLE claims (
     PRIMARY KEY (pool_id, handle)
 );
 CREATE INDEX claims_open ON claims (tried_at) WHERE claimed_at IS NULL;
+CREATE INDEX claims_paid ON claims (claimed_at) WHERE claimed_at IS NOT NULL;
 
 -- Transactions that were sent and whose fee is not known yet; and what was paid so far for what, in
 -- 10^9 fri.
 CREATE TABLE sent (
     transaction_hash TEXT PRIMARY KEY,
     what TEXT NOT NULL,
-    sent_at BIGINT NOT NULL
+    sent_at BIGINT NOT NULL,
+    asked_at BIGINT NOT NULL DEFAULT 0
 );
 CREATE TABLE fees (
     what TEXT PRIMARY KEY,

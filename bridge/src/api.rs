@@ -8,14 +8,10 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
-    HeaderValue, ORIGIN, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{HOST, ORIGIN, RETRY_AFTER};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -24,7 +20,6 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use medsync_client::wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +32,7 @@ mod circles;
 mod custody;
 mod events;
 mod exchanges;
+mod headers;
 mod imports;
 mod login;
 mod logs;
@@ -72,10 +68,11 @@ use crate::keys::ResearcherKeys;
 use crate::pipeline::Pipeline;
 use crate::source::Circle;
 use crate::store::circles::CircleRow;
+use caller::METRICS;
 use custody::Custody;
 use events::Events;
+use headers::{cors, for_page, with_headers};
 use metrics::Counted;
-use pages::PageHeaders;
 use server::Shares;
 use sessions::Sessions;
 
@@ -95,18 +92,6 @@ const LOOKS_AT_ONCE: usize = 2;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How many bundles are heard at once, each of which is kept whole.
 const BUNDLES_AT_ONCE: usize = 2;
-/// How long a browser remembers which pages may ask.
-const PAGES_FOR: Duration = Duration::from_secs(10 * 60);
-/// What every answer says to a browser: nothing in it is code, a page, or to be kept.
-const HEADERS: [(HeaderName, &str); 4] = [
-    (CACHE_CONTROL, "no-store"),
-    (
-        CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    ),
-    (REFERRER_POLICY, "no-referrer"),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-];
 /// The names of the schemes in the API's description: an operator's token, and a session's.
 const SCHEMES: [&str; 2] = ["operator", "session"];
 
@@ -401,22 +386,11 @@ async fn elsewhere(State(api): State<Arc<Api>>, request: Request) -> Response {
     }
 }
 
-/// Tells browsers which pages may ask: they carry their token themselves, so that there is no
-/// cookie to steal.
-fn cors(origins: &Origins) -> CorsLayer {
-    let pages = origins.pages().iter();
-    let pages = pages.filter_map(|page| HeaderValue::from_str(page).ok());
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::list(pages))
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        .max_age(PAGES_FOR)
-}
-
 /// What every request passes: who asks from where, how often, and for how long.
 async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
+    let page = request.headers().get(ORIGIN).cloned();
     let answer = match admitted(&api, &request) {
         Err(problem) => problem.into_response(),
         Ok(passed) => {
@@ -428,7 +402,7 @@ async fn pass(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resp
     };
     let path = path.as_ref().map_or("none", MatchedPath::as_str);
     api.counted.count(&method, path, answer.status());
-    with_headers(answer)
+    for_page(&api.origins, page, with_headers(&api.origins, answer))
 }
 
 /// The answer to who waited for the longest that anybody does. What was begun goes on: asked again
@@ -510,12 +484,19 @@ fn admitted(api: &Api, request: &Request) -> Result<Passed, Problem> {
                    those that may";
         return Err(Problem::of(StatusCode::FORBIDDEN, why));
     }
-    let (token, peer) = (caller::token(headers), Peer::of(request));
-    let is_operator = token.is_some_and(|shown| api.is_operator(shown, peer));
+    let (token, peer, is_here) = (
+        caller::token(headers),
+        Peer::of(request),
+        api.is_here(request),
+    );
+    let is_operator = token.is_some_and(|shown| {
+        api.is_operator(shown, is_here)
+            || (request.uri().path() == METRICS && api.reads_metrics(shown, is_here))
+    });
     let requests = match token {
         _ if is_operator => &api.operators,
         // Whoever is not logged in keeps nobody waiting who is.
-        Some(shown) if api.is_let_in(shown, peer) => &api.requests,
+        Some(shown) if api.is_let_in(shown, is_here) => &api.requests,
         _ => &api.strangers,
     };
     let is_login = matches!(request.uri().path(), "/v1/challenges" | "/v1/sessions");
@@ -530,21 +511,9 @@ fn admitted(api: &Api, request: &Request) -> Result<Passed, Problem> {
         false => Share::Common,
     };
     // Nobody else's large body is heard at all.
-    let is_staff = || token.is_some_and(|shown| api.is_staff(shown, peer));
+    let is_staff = || token.is_some_and(|shown| api.is_staff(shown, is_here));
     let is_bundle = is_of("/imports") && is_staff();
     Ok(Passed { share, is_bundle })
-}
-
-fn with_headers(mut answer: Response) -> Response {
-    if let Some(headers) = answer.extensions_mut().remove::<PageHeaders>() {
-        headers.put_on(&mut answer);
-        return answer;
-    }
-    let headers = answer.headers_mut();
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }
 
 /// The label of a method: anything that a client makes up is one.

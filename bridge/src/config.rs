@@ -4,6 +4,7 @@
 //! own; the configuration names them. The environment overrides single keys: `MEDSYNC__CHAIN__RPC`
 //! is `rpc` in `[chain]`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -350,6 +351,9 @@ impl Config {
         if let Some(Err(why)) = config.api.as_ref().map(ApiConfig::check) {
             return Err(ConfigError::Malformed { path, why });
         }
+        if let Err(why) = config.check_accounts() {
+            return Err(ConfigError::Malformed { path, why });
+        }
         if let Err(why) = config.check_store() {
             return Err(ConfigError::Malformed { path, why });
         }
@@ -358,6 +362,29 @@ impl Config {
             return Err(ConfigError::Malformed { path, why });
         }
         Ok(config)
+    }
+
+    /// Whether each account sends one thing: two lanes would take each other's nonces.
+    fn check_accounts(&self) -> Result<(), String> {
+        let accounts = [
+            &self.anchor_account,
+            &self.revoke_account,
+            &self.claim_account,
+        ];
+        let addresses: Vec<_> = accounts
+            .into_iter()
+            .flatten()
+            .map(|one| one.address)
+            .collect();
+        let different: BTreeSet<_> = addresses.iter().collect();
+        match different.len() == addresses.len() {
+            true => Ok(()),
+            false => Err(
+                "anchor_account, revoke_account and claim_account are different accounts: \
+                          nothing waits for what another one sends"
+                    .into(),
+            ),
+        }
     }
 
     /// Whether the store fits the rest.
@@ -526,6 +553,14 @@ mod tests {
             let error = Config::load(folder.path()).expect_err(wrong).to_string();
             assert!(error.contains(says), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn each_account_sends_one_thing() {
+        let text = include_str!("../examples/medsync.toml");
+        let (folder, _) = write(&text.replace("0x49dfb8c", "0x78662e7"));
+        let error = Config::load(folder.path()).expect_err("claims delay revocations");
+        assert!(error.to_string().contains("different accounts"), "{error}");
     }
 
     #[test]

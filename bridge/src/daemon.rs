@@ -120,10 +120,6 @@ pub async fn run(
         p.check_chain().await?;
         relay::relay_round(&p).await.map(|_| ())
     });
-    let claims = lane("claims", CLAIM_REST, lanes.clone(), |p| async move {
-        p.check_chain().await?;
-        claims::claim_round(&p).await.map(|_| ())
-    });
     let watch = lane("watch", WATCH_REST, lanes.clone(), |p| async move {
         let checked = p.check_chain().await;
         let complaints = p.chain.complaints().join("; ");
@@ -134,7 +130,8 @@ pub async fn run(
         // Of a chain that does not answer nothing is known.
         let behind_s = watched.as_ref().map_or(0, |()| p.behind_s());
         p.store.state_fact(BEHIND, &behind_s.to_string()).await?;
-        watched.and(fee_round(&p).await)
+        watched?;
+        Ok(fee_round(&p).await?)
     });
     let side = Arc::new(Side::of(&party, &pipeline)?);
     let batches = lane("batches", ROUND_REST, lanes.clone(), |p| async move {
@@ -146,6 +143,11 @@ pub async fn run(
         patience: None,
         ..lanes.clone()
     };
+    // Nor does a claim that is not sent: no other replica pays for it either.
+    let claims = lane("claims", CLAIM_REST, patient.clone(), |p| async move {
+        p.check_chain().await?;
+        claims::claim_round(&p).await.map(|_| ())
+    });
     let retention = lane("retention", RETENTION_REST, patient, |p| async move {
         retention_round(&p).await
     });

@@ -45,6 +45,7 @@ pub mod guard;
 pub mod invitation;
 pub mod keys;
 pub mod lease;
+pub mod logging;
 pub mod members;
 pub mod node_process;
 pub mod parts;

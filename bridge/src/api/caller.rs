@@ -33,7 +33,7 @@ pub(super) mod who {
 }
 
 /// Where the metrics are, which have a token of their own.
-const METRICS: &str = "/metrics";
+pub(super) const METRICS: &str = "/metrics";
 /// How many entries a page has, unless it is asked for fewer.
 pub(super) const PAGE_LEN_MAX: u32 = 100;
 
@@ -72,10 +72,10 @@ pub(super) async fn identify(
 ) -> Response {
     let shown = token(request.headers());
     let is_shown = shown.is_some();
-    let peer = Peer::of(&request);
+    let is_here = api.is_here(&request);
     let identified = shown.and_then(|shown| match request.uri().path() {
-        METRICS if api.reads_metrics(shown, peer) => Some(Identified::operator()),
-        _ => api.identified(shown, peer),
+        METRICS if api.reads_metrics(shown, is_here) => Some(Identified::operator()),
+        _ => api.identified(shown, is_here),
     });
     if let Some(identified) = identified {
         request.extensions_mut().insert(identified);
@@ -101,29 +101,36 @@ fn forbidden() -> Problem {
 }
 
 impl Api {
+    /// Whether a request is made on this machine, and not passed on by a proxy there.
+    pub(super) fn is_here(&self, request: &Request) -> bool {
+        let host = request.headers().get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        Peer::of(request).is_none() && self.origins.is_of_this_machine(host)
+    }
+
     /// The operator's token is good on this machine alone.
-    pub(super) fn is_operator(&self, token: &str, peer: Option<Peer>) -> bool {
-        peer.is_none() && self.tokens.is_operators(token)
+    pub(super) fn is_operator(&self, token: &str, is_here: bool) -> bool {
+        is_here && self.tokens.is_operators(token)
     }
 
     /// So is the token that reads the metrics, and nothing else.
-    fn reads_metrics(&self, token: &str, peer: Option<Peer>) -> bool {
-        peer.is_none() && self.tokens.is_of_metrics(token)
+    pub(super) fn reads_metrics(&self, token: &str, is_here: bool) -> bool {
+        is_here && self.tokens.is_of_metrics(token)
     }
 
     /// Whether a token is of somebody who is let in.
-    pub(super) fn is_let_in(&self, token: &str, peer: Option<Peer>) -> bool {
-        self.identified(token, peer).is_some()
+    pub(super) fn is_let_in(&self, token: &str, is_here: bool) -> bool {
+        self.identified(token, is_here).is_some()
     }
 
     /// Whether it is of somebody who runs this home, or works there.
-    pub(super) fn is_staff(&self, token: &str, peer: Option<Peer>) -> bool {
-        let caller = self.identified(token, peer).map(|found| found.caller);
+    pub(super) fn is_staff(&self, token: &str, is_here: bool) -> bool {
+        let caller = self.identified(token, is_here).map(|found| found.caller);
         matches!(caller, Some(Caller::Operator | Caller::Staff { .. }))
     }
 
-    fn identified(&self, token: &str, peer: Option<Peer>) -> Option<Identified> {
-        if self.is_operator(token, peer) {
+    fn identified(&self, token: &str, is_here: bool) -> Option<Identified> {
+        if self.is_operator(token, is_here) {
             return Some(Identified::operator());
         }
         let Held { caller, expires_at } = self.sessions.of(token, self.pipeline.now())?;

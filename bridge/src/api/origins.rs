@@ -14,6 +14,8 @@ pub struct Origins {
     /// The name under which a proxy makes it known.
     host: Option<String>,
     pages: Vec<String>,
+    /// Whether no proxy stands before it: it ends TLS itself.
+    ends_tls: bool,
 }
 
 impl Origins {
@@ -38,6 +40,7 @@ impl Origins {
             own,
             host,
             pages: config.pages.clone(),
+            ends_tls: config.tls.is_some(),
         }
     }
 
@@ -66,19 +69,41 @@ impl Origins {
         }
     }
 
+    /// Whether it is known by a name that browsers reach by TLS alone.
+    pub(super) fn is_https(&self) -> bool {
+        self.own.iter().any(|own| own.starts_with("https:"))
+    }
+
+    /// Whether a request from this machine, under this name, is of somebody here and not of whoever
+    /// stands before a proxy, which passes the name on.
+    pub(super) fn is_of_this_machine(&self, host: &str) -> bool {
+        self.ends_tls || is_local(host)
+    }
+
     /// Whether a Host header names this API: by an address of this machine, by the one name that no
     /// name server is asked for, or by the name that its configuration has. Any other name that
     /// points here may be anybody's.
     pub(super) fn is_host(&self, host: &str) -> bool {
-        let Ok(authority) = host.parse::<Authority>() else {
-            return false;
-        };
-        let name = authority.host();
-        let address = name.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = |ip: IpAddr| ip.is_loopback();
-        let is_us = name == "localhost"
-            || self.host.as_deref() == Some(name)
-            || address.parse().is_ok_and(is_loopback);
-        is_us && !host.contains('@')
+        is_local(host)
+            || self
+                .host
+                .as_deref()
+                .is_some_and(|own| name_of(host) == Some(own))
     }
+}
+
+/// The name in a Host header, without the port.
+fn name_of(host: &str) -> Option<&str> {
+    let authority: Authority = host.parse().ok().filter(|_| !host.contains('@'))?;
+    host.get(..authority.host().len())
+}
+
+/// Whether a Host header names this machine by one of its own addresses, or by the one name that no
+/// name server is asked for.
+fn is_local(host: &str) -> bool {
+    let is_loopback = |ip: IpAddr| ip.is_loopback();
+    name_of(host).is_some_and(|name| {
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost" || address.parse().is_ok_and(is_loopback)
+    })
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use medsync_client::wire::{BroughtClaim, NewClaim, Tickets};
 use medsync_protocol::claim::Claim;
-use medsync_protocol::ids::Anchorer;
+use medsync_protocol::ids::{Anchorer, ContractAddress};
 
 use super::caller::who::PARTY;
 use super::caller::{Said, Theirs};
@@ -58,7 +58,7 @@ pub(super) async fn claim(
         let why = "this party sends no claims: anybody can, by `medsync rewards claim`";
         return Err(Problem::of(StatusCode::CONFLICT, why));
     };
-    let (store, now) = (&api.pipeline.store, api.pipeline.now());
+    let store = &api.pipeline.store;
     let pools = store.pools().await?;
     let pool = pools.iter().find(|known| known.id == signed.pool());
     let pool = pool.ok_or_else(|| Problem::of(StatusCode::NOT_FOUND, "no such pool is known"))?;
@@ -66,16 +66,12 @@ pub(super) async fn claim(
     let claim = signed.claim_for(believed.chain_id, pool.pool.contract);
     let claim = claim.map_err(|error| Problem::wrong(error.to_string()))?;
     api.check_ticket(&row, &claim, anchorer).await?;
-    if claim.claim_until <= now {
+    if claim.claim_until <= api.pipeline.now() {
         let why = format!("the ticket was good until {}", claim.claim_until);
         return Err(Problem::of(StatusCode::CONFLICT, why));
     }
-    store.keep_claim(row.context, &claim, now).await?;
-    let kept = store.claim_of((claim.pool, claim.handle())).await?;
-    if kept.is_none_or(|kept| kept.claim != claim) {
-        let why = "the claim is on its way to another address, as it was brought before";
-        return Err(Problem::of(StatusCode::CONFLICT, why));
-    }
+    api.keep_claim(&row, &claim, pool.pool.contract).await?;
+    tracing::info!(track = %claim.handle(), "claim brought");
     let brought = BroughtClaim {
         pool: claim.pool,
         handle: claim.handle(),
@@ -86,6 +82,40 @@ pub(super) async fn claim(
 }
 
 impl Api {
+    /// Keeps a claim, unless it is kept, or another one is paid or on its way.
+    async fn keep_claim(
+        &self,
+        row: &CircleRow,
+        claim: &Claim,
+        contract: ContractAddress,
+    ) -> Result<(), Problem> {
+        let (store, name) = (&self.pipeline.store, (claim.pool, claim.handle()));
+        if let Some(kept) = store.claim_of(name).await? {
+            let (chain, registry) = (&self.pipeline.chain, self.pipeline.registry.registry);
+            // What was paid may have been in a block that the chain dropped.
+            let is_paid = kept.claimed_at.is_some()
+                && chain
+                    .ticket_times_by_all(registry, contract, name.0, name.1)
+                    .await
+                    .map_or(true, |(times, _)| times.claimed_at.is_some());
+            if kept.claim == *claim && (is_paid || kept.claimed_at.is_none()) {
+                return Ok(());
+            }
+            if is_paid {
+                let why = "the reward is paid, as it was claimed before";
+                return Err(Problem::of(StatusCode::CONFLICT, why));
+            }
+        }
+        let now = self.pipeline.now();
+        store.keep_claim(row.context, claim, now).await?;
+        let kept = store.claim_of(name).await?;
+        if kept.is_none_or(|kept| kept.claim != *claim) {
+            let why = "the claim is on its way to another address, as it was brought before";
+            return Err(Problem::of(StatusCode::CONFLICT, why));
+        }
+        Ok(())
+    }
+
     /// Refuses a claim of what is no ticket of this circle by this custodian.
     async fn check_ticket(
         &self,

@@ -320,6 +320,18 @@ pub trait Chain: Send + Sync {
         handle: Handle,
     ) -> Result<(TicketTimes, BlockAt), ChainError>;
 
+    /// The same as everybody who is asked agrees: of several endpoints two have to say that it was.
+    async fn ticket_times_by_all(
+        &self,
+        registry: ContractAddress,
+        pool_contract: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(TicketTimes, BlockAt), ChainError> {
+        self.ticket_times(registry, pool_contract, pool, handle)
+            .await
+    }
+
     /// Why a pool contract would refuse a claim at the newest block, if it would. Nobody pays for
     /// the question.
     async fn refuses_claim(

@@ -28,6 +28,7 @@ use super::{
 };
 
 mod accounts;
+mod claims;
 
 pub use accounts::SeveralAccounts;
 
@@ -542,7 +543,17 @@ impl Chain for SeveralChains {
         contract: ContractAddress,
         claim: &Claim,
     ) -> Result<Option<RevertReason>, ChainError> {
-        self.first(|chain| chain.refuses_claim(contract, claim))
+        self.claim_refused_by_all(contract, claim).await
+    }
+
+    async fn ticket_times_by_all(
+        &self,
+        registry: ContractAddress,
+        pool_contract: ContractAddress,
+        pool: PoolId,
+        handle: Handle,
+    ) -> Result<(TicketTimes, BlockAt), ChainError> {
+        self.ticket_times_of_two(registry, pool_contract, (pool, handle))
             .await
     }
 
@@ -551,7 +562,7 @@ impl Chain for SeveralChains {
     }
 
     async fn fee_of(&self, transaction: TransactionHash) -> Result<Option<Fri>, ChainError> {
-        self.first(|chain| chain.fee_of(transaction)).await
+        self.fee_by_any(transaction).await
     }
 
     fn complaints(&self) -> Vec<String> {

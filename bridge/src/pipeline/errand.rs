@@ -30,12 +30,12 @@ pub(super) trait Errand: Sync {
     fn call(&self) -> Call;
 
     /// Keeps the intent to send a transaction for them, before it is sent; with nothing, forgets
-    /// one that cannot land.
+    /// one that cannot land. Answers whether it is kept: they may have been replaced meanwhile.
     async fn intend(
         &self,
         pipeline: &Pipeline,
         intent: Option<(&str, TransactionHash)>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// Its transaction is in a block, and the chain was not found to have what it was to do.
     async fn accepted(
@@ -72,7 +72,7 @@ pub(super) async fn look_after<E: Errand>(
         TransactionStatus::Received => Ok(()),
         TransactionStatus::Reverted { reason, .. } => {
             tracing::warn!(%transaction, %reason, "a {}'s transaction reverted", E::NAME);
-            Ok(errand.intend(pipeline, None).await?)
+            forget(pipeline, errand).await
         }
         TransactionStatus::Unknown => send_again(pipeline, account, out, errand).await,
     }
@@ -91,9 +91,7 @@ async fn replace<E: Errand>(
         Err(PipelineError::Chain(ChainError::FeeAboveCap { .. })) => {
             send_again(pipeline, account, out, errand).await
         }
-        Err(PipelineError::Chain(error)) if is_dead(&error) => {
-            Ok(errand.intend(pipeline, None).await?)
-        }
+        Err(PipelineError::Chain(error)) if is_dead(&error) => forget(pipeline, errand).await,
         replaced => replaced,
     }
 }
@@ -106,13 +104,19 @@ async fn send_again<E: Errand>(
     errand: &E,
 ) -> Result<(), PipelineError> {
     let Some(prepared) = Prepared::from_intent(&out.intent) else {
-        return Ok(errand.intend(pipeline, None).await?);
+        return forget(pipeline, errand).await;
     };
     match account.send(&prepared).await {
         Ok(_) => Ok(()),
-        Err(error) if is_dead(&error) => Ok(errand.intend(pipeline, None).await?),
+        Err(error) if is_dead(&error) => forget(pipeline, errand).await,
         Err(error) => Err(error.into()),
     }
+}
+
+/// Forgets a transaction that cannot land: what it carried is sent by another.
+async fn forget<E: Errand>(pipeline: &Pipeline, errand: &E) -> Result<(), PipelineError> {
+    errand.intend(pipeline, None).await?;
+    Ok(())
 }
 
 /// Sends one transaction, after its intent is durable; in the place of one that does not land, if
@@ -130,9 +134,10 @@ async fn intend_and_send<E: Errand>(
         None => account.prepare(&call, account.nonce().await?).await?,
     };
     let intent = prepared.to_intent();
-    errand
-        .intend(pipeline, Some((&intent, prepared.hash)))
-        .await?;
+    let is_kept = errand.intend(pipeline, Some((&intent, prepared.hash)));
+    if !is_kept.await? {
+        return Ok(());
+    }
     account.send(&prepared).await?;
     for track in errand.handles() {
         tracing::info!(%track, transaction = %prepared.hash, "{} submitted", E::NAME);

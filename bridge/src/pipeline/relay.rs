@@ -108,9 +108,12 @@ impl Errand for Revocations {
         &self,
         pipeline: &Pipeline,
         intent: Option<(&str, TransactionHash)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (store, now) = (&pipeline.store, pipeline.now());
-        store.intend_revocations(&self.handles(), intent, now).await
+        store
+            .intend_revocations(&self.handles(), intent, now)
+            .await?;
+        Ok(true)
     }
 
     async fn accepted(

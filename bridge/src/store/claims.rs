@@ -18,6 +18,8 @@ pub type ClaimName = (PoolId, Handle);
 pub struct ClaimRow {
     /// What is sent.
     pub claim: Claim,
+    /// The same as it lies in the store: another that was brought since is another text.
+    kept: String,
     /// The contract that pays.
     pub contract: ContractAddress,
     /// When it was brought.
@@ -52,10 +54,12 @@ fn claim(store: &Store, row: &Row) -> Result<ClaimRow, StoreError> {
     let pool: PoolId = read("a pool", row.try_get("pool_id")?)?;
     let handle: Handle = read("a handle", row.try_get("handle")?)?;
     let key = key_of((pool, handle));
-    let opened = CLAIM.open(store, &key, row.try_get("claim")?)?;
+    let kept: String = row.try_get("claim")?;
+    let opened = CLAIM.open(store, &key, &kept)?;
     let claimed_at: Option<i64> = row.try_get("claimed_at")?;
     Ok(ClaimRow {
         claim: read_json(CLAIM.0, &String::from_utf8_lossy(&opened))?,
+        kept,
         contract: read("a contract", row.try_get("contract")?)?,
         brought_at: UnixSeconds(unsigned(row.try_get("brought_at")?)),
         refused: row.try_get("refused")?,
@@ -65,8 +69,8 @@ fn claim(store: &Store, row: &Row) -> Result<ClaimRow, StoreError> {
 }
 
 impl Store {
-    /// Keeps a claim of a circle's ticket, in the place of one that is not on its way; it is tried
-    /// at once.
+    /// Keeps a claim of a circle's ticket, in the place of one that is not on its way. One whose
+    /// predecessor was refused rests as long.
     ///
     /// # Errors
     /// A database that refuses.
@@ -81,8 +85,8 @@ impl Store {
         query(
             "INSERT INTO claims (pool_id, handle, context, claim, claim_until, brought_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (pool_id, handle) DO UPDATE SET \
-             claim = excluded.claim, brought_at = excluded.brought_at, tried_at = 0, \
-             refused = NULL, claimed_at = NULL WHERE claims.transaction_hash IS NULL",
+             claim = excluded.claim, brought_at = excluded.brought_at, refused = NULL, \
+             claimed_at = NULL WHERE claims.transaction_hash IS NULL",
         )
         .bind(claim.pool.to_string())
         .bind(name.1.to_string())
@@ -129,7 +133,7 @@ impl Store {
             "SELECT claims.*, pools.contract FROM claims \
              JOIN pools ON pools.pool_id = claims.pool_id WHERE claimed_at IS NULL \
              AND (transaction_hash IS NOT NULL OR (tried_at <= $1 \
-             AND (claim_until > $2 OR refused IS NULL))) \
+             AND (claim_until > $2 OR refused IS NULL OR tried_at < claim_until))) \
              ORDER BY transaction_hash IS NULL, tried_at, brought_at, handle LIMIT $3",
         )
         .bind(signed(tried_before.0))
@@ -149,53 +153,63 @@ impl Store {
         Ok(open)
     }
 
-    /// Keeps the intent to send one transaction for several claims, before it is sent.
+    /// Keeps the intent to send one transaction for several claims, before it is sent; answers
+    /// whether it is. It is not if another claim has taken the place of one of them: nothing may
+    /// then be sent.
     ///
     /// # Errors
     /// A database that refuses; nothing may then be sent.
     pub async fn intend_claims(
         &self,
-        names: &[ClaimName],
+        rows: &[ClaimRow],
         (intent, hash): (&str, TransactionHash),
         now: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.db.begin("intend_claims").await?;
-        for name in names {
-            query(
-                "UPDATE claims SET intent = $3, transaction_hash = $4, sent_at = $5, \
-                 refused = NULL WHERE pool_id = $1 AND handle = $2",
+        for row in rows {
+            let name = row.name();
+            let written = query(
+                "UPDATE claims SET intent = $4, transaction_hash = $5, sent_at = $6, \
+                 refused = NULL WHERE pool_id = $1 AND handle = $2 AND claim = $3",
             )
             .bind(name.0.to_string())
             .bind(name.1.to_string())
-            .bind(INTENT.seal(self, &key_of(*name), intent.as_bytes())?)
+            .bind(&row.kept)
+            .bind(INTENT.seal(self, &key_of(name), intent.as_bytes())?)
             .bind(hash.to_string())
             .bind(signed(now.0))
             .execute(&mut *transaction)
             .await?;
+            if written.rows_affected() == 0 {
+                return Ok(false);
+            }
         }
         note_sent(&mut transaction, "claim", hash, now).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
-    /// Notes why claims were not taken; nothing of theirs is on its way any more.
+    /// Notes why claims were not taken; nothing of theirs is on its way any more. What was brought
+    /// in their place since is not meant.
     ///
     /// # Errors
     /// A database that refuses.
     pub async fn claims_refused(
         &self,
-        names: &[ClaimName],
+        rows: &[ClaimRow],
         why: &str,
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut transaction = self.db.begin("claims_refused").await?;
-        for (pool, handle) in names {
+        for row in rows {
             query(
-                "UPDATE claims SET refused = $3, tried_at = $4, intent = NULL, \
-                 transaction_hash = NULL, sent_at = NULL WHERE pool_id = $1 AND handle = $2",
+                "UPDATE claims SET refused = $4, tried_at = $5, intent = NULL, \
+                 transaction_hash = NULL, sent_at = NULL \
+                 WHERE pool_id = $1 AND handle = $2 AND claim = $3",
             )
-            .bind(pool.to_string())
-            .bind(handle.to_string())
+            .bind(row.claim.pool.to_string())
+            .bind(row.claim.handle().to_string())
+            .bind(&row.kept)
             .bind(why)
             .bind(signed(now.0))
             .execute(&mut *transaction)

@@ -12,11 +12,13 @@ const STEP_S: u64 = 60;
 /// Every time that something waits for, or since which it waits, and that a clock ahead of its time
 /// leaves in the future. What is evidence of a moment, or holds something back until it was said
 /// twice, stays as it is: it may be this clock that is wrong now.
-const WAITS: [(&str, &str); 17] = [
+const WAITS: [(&str, &str); 20] = [
     ("batches", "sealed_at"),
     ("batches", "submitted_at"),
     ("carry_waits", "not_before"),
     ("circles", "held_until"),
+    ("claims", "sent_at"),
+    ("claims", "tried_at"),
     ("consents", "held_until"),
     ("consents", "look_up_at"),
     ("consents", "tell_after"),
@@ -29,6 +31,7 @@ const WAITS: [(&str, &str); 17] = [
     ("requests", "tried_at"),
     ("revocations", "sent_at"),
     ("revoked_elsewhere", "tried_at"),
+    ("sent", "asked_at"),
     ("tickets", "checked_at"),
 ];
 

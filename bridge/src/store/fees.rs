@@ -59,7 +59,8 @@ pub(super) async fn note_sent(
 }
 
 impl Store {
-    /// Transactions that were sent whose fee is not known yet, and since when; the oldest first.
+    /// Transactions that were sent whose fee is not known yet, and since when; those first that
+    /// were asked about the longest ago.
     ///
     /// # Errors
     /// A database that refuses, or a row that cannot be read.
@@ -69,7 +70,7 @@ impl Store {
     ) -> Result<Vec<(TransactionHash, UnixSeconds)>, StoreError> {
         let rows = query(
             "SELECT transaction_hash, sent_at FROM sent \
-             ORDER BY sent_at, transaction_hash LIMIT $1",
+             ORDER BY asked_at, sent_at, transaction_hash LIMIT $1",
         )
         .bind(i64::from(len_max))
         .fetch_all(&self.db)
@@ -80,6 +81,23 @@ impl Store {
             sent.push((hash, UnixSeconds(unsigned(row.try_get("sent_at")?))));
         }
         Ok(sent)
+    }
+
+    /// Notes that what a transaction cost was asked for in vain.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub async fn asked_in_vain(
+        &self,
+        hash: TransactionHash,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        query("UPDATE sent SET asked_at = $2 WHERE transaction_hash = $1")
+            .bind(hash.to_string())
+            .bind(signed(now.0))
+            .execute(&self.db)
+            .await?;
+        Ok(())
     }
 
     /// Counts what a transaction cost, in 10^9 fri, once; nothing of one that never lands.

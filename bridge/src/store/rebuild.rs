@@ -42,6 +42,7 @@ impl Store {
             "UPDATE consents SET place_is_unsure = TRUE WHERE batch IS NULL",
             "UPDATE revocations SET state = 'waiting', intent = NULL, transaction_hash = NULL, \
              sent_at = NULL WHERE state = 'submitted'",
+            "UPDATE claims SET intent = NULL, transaction_hash = NULL, sent_at = NULL",
             "DELETE FROM outbox",
             "UPDATE circles SET state_hash = NULL, consents_digest = NULL",
         ] {

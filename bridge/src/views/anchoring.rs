@@ -72,7 +72,11 @@ pub async fn tickets(
             TicketStage::Revoked(at) => ("revoked", Some(at), None),
         };
         let name = (ticket.pool_id, ticket.handle);
-        let kept = pipeline.store.claim_of(name).await?;
+        let kept = pipeline.store.claim_of(name).await;
+        let (kept, unreadable) = match kept {
+            Err(error) if error.is_of_a_row() => (None, Some(format!("the claim: {error}"))),
+            kept => (kept?, None),
+        };
         let known_as = pools.get(&ticket.pool_id).cloned();
         let mut paid_since = None;
         // Only what was anchored can be paid; and a chain that is silent is not asked once more.
@@ -93,7 +97,7 @@ pub async fn tickets(
             paid_since,
             stage: stage.to_owned(),
             since,
-            hindrance,
+            hindrance: hindrance.or(unreadable),
             claim: kept.map(|kept| KeptClaim {
                 pay_to: kept.claim.pay_to,
                 brought_at: kept.brought_at,

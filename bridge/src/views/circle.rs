@@ -36,6 +36,8 @@ pub async fn circle(
         stopped: entered.err(),
         frozen: state.is_some_and(|state| state.frozen),
         party_key: state.and_then(|state| state.keys.last().copied()),
+        custodian_member: row.custodian_member,
+        party_member: row.patient_member,
         members: state.map(members).unwrap_or_default(),
         restored_at: store.restored_at().await?,
         evidence: evidence(store, row.context).await?,

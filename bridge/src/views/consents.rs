@@ -57,7 +57,7 @@ pub async fn describe(
     consents: &[Consent],
 ) -> Result<Vec<wire::Consent>, PipelineError> {
     let on_chain = OnChain::ask(pipeline, consents).await?;
-    let usual = Usual::of(consents, &on_chain);
+    let usual = Usual::of(pipeline, consents, &on_chain).await?;
     let mut described = Vec::new();
     for consent in consents {
         described.push(describe_one(pipeline, consent, &usual, &on_chain).await?);
@@ -106,9 +106,10 @@ async fn describe_one(
         handle,
         state,
         stage,
-        next: match state {
-            wire::ConsentState::Revoked => None,
-            _ => usual.next(&stages),
+        next: match (&unsent, state) {
+            (Some(kept), _) => usual.until(Stage::Revoked, kept.seen_at),
+            (None, wire::ConsentState::Revoked) => None,
+            (None, _) => usual.next(&stages),
         },
         to: consent.opening.grantee,
         not_before: consent.opening.not_before,
@@ -223,48 +224,83 @@ fn stages(consent: &Consent, anchored_at: Option<UnixSeconds>) -> Vec<StageTime>
     stages
 }
 
-/// How long each stage usually takes to the next: the median of this circle's own consents, or
-/// where there are none yet, what a hospital's defaults come to.
+/// How long a stage usually takes from the one before: the median of what this home sealed and
+/// sent last; where it does neither, of these consents; and where there are none yet, what the
+/// configuration comes to.
 struct Usual(Vec<(Stage, u64)>);
 
 impl Usual {
-    const STEPS: [(Stage, Stage, u64); 3] = [
-        (Stage::Recorded, Stage::Sealed, 10 * 60),
-        (Stage::Sealed, Stage::Submitted, 60),
-        (Stage::Submitted, Stage::Anchored, 60),
+    /// Of how many of the latest that is.
+    const LATEST: u32 = 200;
+    /// Each stage with the one before, and as the store calls it.
+    const STAGES: [(Stage, Stage, &str); 4] = [
+        (Stage::Recorded, Stage::Sealed, "sealed"),
+        (Stage::Sealed, Stage::Submitted, "submitted"),
+        (Stage::Submitted, Stage::Anchored, "anchored"),
+        (Stage::Anchored, Stage::Revoked, "revoked"),
     ];
+    /// How long a transaction takes of which nothing is known.
+    const SENT_S: u64 = 60;
 
-    fn of(consents: &[Consent], on_chain: &OnChain) -> Self {
-        let all = consents.iter();
-        let all = all.map(|consent| stages(consent, on_chain.of(consent).ok().flatten()));
-        let all: Vec<Vec<StageTime>> = all.collect();
-        let usual = Self::STEPS.map(|(from, to, otherwise)| {
-            let time = |stages: &[StageTime], stage| {
-                let reached = stages.iter().find(|reached| reached.stage == stage);
-                reached.map(|reached| reached.at.0)
+    async fn of(
+        pipeline: &Pipeline,
+        consents: &[Consent],
+        on_chain: &OnChain,
+    ) -> Result<Self, StoreError> {
+        let own = pipeline.store.stage_times(Self::LATEST).await?;
+        let shown = consents.iter();
+        let shown = shown.map(|consent| stages(consent, on_chain.of(consent).ok().flatten()));
+        let shown: Vec<Vec<StageTime>> = shown.collect();
+        let usual = Self::STAGES.map(|(from, to, name)| {
+            let own = own.iter().find(|(known, _)| *known == name);
+            let own = own.and_then(|(_, took)| median(took));
+            let otherwise = match to {
+                Stage::Sealed => pipeline.batch.age_s_max,
+                _ => Self::SENT_S,
             };
-            let mut taken: Vec<u64> = all
-                .iter()
-                .filter_map(|stages| Some(time(stages, to)?.saturating_sub(time(stages, from)?)))
-                .collect();
-            taken.sort_unstable();
-            let median = taken.get(taken.len() / 2).copied();
-            (from, median.unwrap_or(otherwise))
+            (
+                to,
+                own.or_else(|| between(&shown, from, to))
+                    .unwrap_or(otherwise),
+            )
         });
-        Self(usual.to_vec())
+        Ok(Self(usual.to_vec()))
     }
 
     /// What comes next, since when it is waited for, and how long that usually takes.
     fn next(&self, stages: &[StageTime]) -> Option<Next> {
-        let last = stages.last()?;
-        let (_, next, _) = Self::STEPS.iter().find(|(from, ..)| *from == last.stage)?;
-        let (_, usually_s) = self.0.iter().find(|(from, _)| *from == last.stage)?;
+        let last = stages.last().filter(|last| last.stage != Stage::Anchored)?;
+        let (_, next, _) = Self::STAGES.iter().find(|(from, ..)| *from == last.stage)?;
+        self.until(*next, last.at)
+    }
+
+    /// How long it takes to a stage, since then.
+    fn until(&self, stage: Stage, since: UnixSeconds) -> Option<Next> {
+        let (_, usually_s) = self.0.iter().find(|(to, _)| *to == stage)?;
         Some(Next {
-            stage: *next,
-            since: last.at,
+            stage,
+            since,
             usually_s: *usually_s,
         })
     }
+}
+
+fn median(in_order: &[u64]) -> Option<u64> {
+    in_order.get(in_order.len() / 2).copied()
+}
+
+/// How long the middle one of these consents took from a stage to another; nothing of a revocation,
+/// which has no stage before it.
+fn between(consents: &[Vec<StageTime>], from: Stage, to: Stage) -> Option<u64> {
+    let time = |stages: &[StageTime], stage| {
+        let reached = stages.iter().find(|reached| reached.stage == stage);
+        reached.map(|reached| reached.at.0)
+    };
+    let took =
+        |stages: &Vec<StageTime>| Some(time(stages, to)?.saturating_sub(time(stages, from)?));
+    let mut took: Vec<u64> = consents.iter().filter_map(took).collect();
+    took.sort_unstable();
+    median(&took)
 }
 
 /// Why there is no receipt.

@@ -58,6 +58,10 @@ struct State {
     claims_all: Option<UnixSeconds>,
     /// Whether it says that whatever was sent is in a block of a time to come.
     claims_later: bool,
+    /// What it says that everything cost.
+    says_fee: Option<Fri>,
+    /// Whether it says that no pool takes anything.
+    refuses_all: bool,
     /// Whether it does not have the contract.
     is_empty: bool,
     /// Whether what is sent comes into no block for now.
@@ -210,6 +214,16 @@ impl FakeChain {
     /// From now on it says that whatever was sent is in a block of a time to come.
     pub fn claim_that_all_is_in_a_block_to_come(&self) {
         self.state.lock().expect("one test").claims_later = true;
+    }
+
+    /// From now on it says that everything cost so much.
+    pub fn say_fee(&self, fee: Fri) {
+        self.state.lock().expect("one test").says_fee = Some(fee);
+    }
+
+    /// From now on it says that no pool takes anything.
+    pub fn refuse_all_claims(&self) {
+        self.state.lock().expect("one test").refuses_all = true;
     }
 
     /// From now on it does not have the contract.
@@ -472,6 +486,9 @@ impl Chain for FakeChain {
     ) -> Result<Option<RevertReason>, ChainError> {
         self.faults.before("refuses_claim").map_err(|()| broken())?;
         let state = self.state.lock().expect("one test");
+        if state.refuses_all {
+            return Ok(Some(RevertReason::new("POOL_UNKNOWN")));
+        }
         Ok(FakeChain::refuses(&state, claim).map(RevertReason::new))
     }
 
@@ -480,7 +497,7 @@ impl Chain for FakeChain {
         let state = self.state.lock().expect("one test");
         let status = state.transactions.get(&transaction);
         let is_out = status.is_none_or(|status| *status == TransactionStatus::Received);
-        Ok((!is_out).then_some(FEE))
+        Ok((!is_out).then_some(state.says_fee.unwrap_or(FEE)))
     }
 
     async fn status(&self, transaction: TransactionHash) -> Result<TransactionStatus, ChainError> {

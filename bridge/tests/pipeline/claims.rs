@@ -1,19 +1,24 @@
 //! Claims that patients bring: each is paid once, where its patient said, and hinders nobody.
 
+use medsync::chain::Fri;
+use medsync::pipeline::fees::fee_round;
 use medsync::source::{PlacedTicket, Pool};
 use medsync_protocol::claim::Claim;
 use medsync_protocol::consent::SignedGrant;
 use medsync_protocol::felt::Felt;
 use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::receipt::TransactionHash;
 use medsync_protocol::ticket::PoolNonce;
 
 use super::access::{files_of, holds};
+use super::chain::FEE;
 use super::faults::{Fault, Plan};
 use super::tickets::{custodian, pool, pool_id, to_recipient};
 use super::*;
 
 /// How long a claim rests that was refused, in seconds.
 const REFUSED_REST_S: u64 = 10 * 60;
+const DAY_S: u64 = 24 * 60 * 60;
 
 pub(super) fn address(number: u64) -> ContractAddress {
     ContractAddress::from_felt(Felt::from(number))
@@ -152,24 +157,27 @@ async fn hostile_patient_whose_consent_is_revoked_costs_nobody_a_fee() {
         .chain
         .revoke_past_everybody(handle, world.chain.time());
     let sent = world.faults.calls("send");
+    bring(&world, &claim).await;
+    run(&mut world).await;
+    let why = refused(&world, &claim).await.expect("refused");
+    assert!(why.contains("REVOKED"), "{why}");
+    // It is not asked about again before it rested, also if it is brought again.
+    let asked = world.faults.calls("refuses_claim");
     for _ in 0..3 {
         bring(&world, &claim).await;
-        run(&mut world).await;
-        assert_eq!(world.faults.calls("send"), sent);
-        let why = refused(&world, &claim).await.expect("refused");
-        assert!(why.contains("REVOKED"), "{why}");
+        claim_round(&world.pipeline).await.expect("a round");
     }
-    // It is not asked about again before it rested.
-    let asked = world.faults.calls("refuses_claim");
-    claim_round(&world.pipeline).await.expect("a round");
     assert_eq!(world.faults.calls("refuses_claim"), asked);
     world.clock.advance(REFUSED_REST_S);
     claim_round(&world.pipeline).await.expect("a round");
     assert_eq!(world.faults.calls("refuses_claim"), asked + 1);
-    // Nor ever when it is over.
-    world.clock.advance(claim.claim_until.0);
-    claim_round(&world.pipeline).await.expect("a round");
-    assert_eq!(world.faults.calls("refuses_claim"), asked + 1);
+    // When it is over it is looked at once more, and never again.
+    for _ in 0..3 {
+        world.clock.advance(claim.claim_until.0);
+        claim_round(&world.pipeline).await.expect("a round");
+    }
+    assert_eq!(world.faults.calls("refuses_claim"), asked + 2);
+    assert_eq!(world.faults.calls("send"), sent);
 }
 
 #[tokio::test]
@@ -269,6 +277,80 @@ async fn where_a_reward_goes_lies_sealed() {
     let files = files_of(world.home.path());
     assert!(holds(&files, claim.handle().to_string().as_bytes()));
     assert!(!holds(&files, b"abcdef01234567"));
+}
+
+/// What is brought while another is about to be sent is not answered with the other's fate.
+#[tokio::test]
+async fn a_claim_that_was_replaced_meanwhile_is_not_sent() {
+    let (mut world, signed) = promised(&[]).await;
+    let placed = world.circle.tickets().remove(0);
+    let to = |number| claim_of(&placed, &signed, address(number));
+    bring(&world, &to(1)).await;
+    let (store, now) = (&world.pipeline.store, world.clock.now());
+    let rows = store.open_claims((now, now), 9).await.expect("the store");
+    bring(&world, &to(2)).await;
+    let hash = TransactionHash::from_felt(Felt::from(7));
+    let is_kept = store.intend_claims(&rows, ("{}", hash), now).await;
+    assert!(!is_kept.expect("the store"), "nothing may be sent");
+    let refused = store.claims_refused(&rows, "not meant", now).await;
+    refused.expect("the store");
+    let kept = store.claim_of(rows[0].name()).await.expect("the store");
+    let kept = kept.expect("it is kept");
+    assert_eq!(kept.claim, to(2));
+    assert!(kept.out.is_none() && kept.refused.is_none());
+    run(&mut world).await;
+    let paid = [(pool_id(), placed.ticket.handle, address(2))];
+    assert_eq!(world.chain.claimed(), paid);
+}
+
+/// A clock that was ahead and is set right leaves nothing waiting for a time that never was.
+#[tokio::test]
+async fn a_claim_that_a_wrong_clock_sent_is_replaced_once_the_clock_is_right() {
+    let (mut world, signed) = promised(&[]).await;
+    let claim = claim_of(&world.circle.tickets()[0], &signed, address(1));
+    bring(&world, &claim).await;
+    let store = &world.pipeline.store;
+    store
+        .mind_the_clock(world.clock.now())
+        .await
+        .expect("noted");
+    world.clock.advance(DAY_S);
+    store
+        .mind_the_clock(world.clock.now())
+        .await
+        .expect("noted");
+    world.chain.get_stuck();
+    claim_round(&world.pipeline).await.expect("sent");
+    world.clock.set_back(DAY_S);
+    store
+        .mind_the_clock(world.clock.now())
+        .await
+        .expect("mended");
+    world.clock.advance(REFUSED_REST_S);
+    claim_round(&world.pipeline).await.expect("replaced");
+    assert_eq!(world.chain.pool(), 2);
+    world.chain.go_on(true);
+    run(&mut world).await;
+    let paid = [(claim.pool, claim.handle(), claim.pay_to)];
+    assert_eq!(world.chain.claimed(), paid);
+}
+
+/// An endpoint that says what nobody paid is not believed, and stops nothing.
+#[tokio::test]
+async fn hostile_endpoint_that_says_an_endless_fee_is_not_believed() {
+    let (world, signed) = promised(&[]).await;
+    let claim = claim_of(&world.circle.tickets()[0], &signed, address(1));
+    bring(&world, &claim).await;
+    claim_round(&world.pipeline).await.expect("sent");
+    let store = &world.pipeline.store;
+    let sent = store.unpaid_for(99).await.expect("the store").len();
+    world.chain.say_fee(Fri(u128::MAX));
+    fee_round(&world.pipeline).await.expect("asked");
+    assert_eq!(store.fees().await.expect("the store"), []);
+    assert_eq!(store.unpaid_for(99).await.expect("the store").len(), sent);
+    world.chain.say_fee(FEE);
+    fee_round(&world.pipeline).await.expect("asked");
+    assert_eq!(store.unpaid_for(99).await.expect("the store"), []);
 }
 
 /// Who has no account for claims sends none.

@@ -16,6 +16,8 @@ use medsync_protocol::receipt::BlockNumber;
 use medsync_protocol::tree::Root;
 
 use super::chain::{FakeAccount, FakeChain};
+use super::circle::CONTEXT;
+use super::claims::{address, claim_of, promised};
 use super::faults::Faults;
 use super::restored::found_but_evidence as found;
 use super::stuck::STUCK_AFTER_S;
@@ -316,6 +318,26 @@ async fn hostile_endpoint_says_that_a_revocation_landed_and_it_goes_out_all_the_
         waits = relay::relay_round(&world.pipeline).await.expect("asked");
     }
     assert!(!waits);
+}
+
+/// Neither that it is paid nor that no pool takes it is believed of one alone.
+#[tokio::test]
+async fn hostile_endpoint_keeps_no_claim_from_being_paid() {
+    let (mut world, signed) = promised(&[]).await;
+    let claim = claim_of(&world.circle.tickets()[0], &signed, address(1));
+    let lying = world.chain.fork();
+    lying.claim(claim.pool, claim.handle());
+    lying.refuse_all_claims();
+    let (chain, _) = behind(&world, &lying);
+    world.pipeline.chain = Arc::new(chain);
+    let now = world.pipeline.clock.now();
+    let kept = world.pipeline.store.keep_claim(CONTEXT, &claim, now);
+    kept.await.expect("kept");
+    for _ in 0..4 {
+        round(&world).await;
+    }
+    let paid = [(claim.pool, claim.handle(), claim.pay_to)];
+    assert_eq!(world.chain.claimed(), paid);
 }
 
 #[tokio::test]

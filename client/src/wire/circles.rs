@@ -46,7 +46,13 @@ pub struct Circle {
     /// The present key of whoever enrolled.
     #[schema(value_type = Option<String>)]
     pub party_key: Option<PublicKey>,
-    /// Whom the patient admitted, once each.
+    /// The custodian's member key.
+    #[schema(value_type = String)]
+    pub custodian_member: MemberId,
+    /// That of whoever enrolled, if that was seen.
+    #[schema(value_type = Option<String>)]
+    pub party_member: Option<MemberId>,
+    /// Whom the patient admitted besides, once each.
     pub members: Vec<Member>,
     /// When this home was restored from a backup, each time.
     #[schema(value_type = Vec<u64>)]

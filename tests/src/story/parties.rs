@@ -57,7 +57,7 @@ impl Story {
                 let mut init = vec!["patient", "init", "--home", &home];
                 init.extend(node.arguments());
                 init.extend(["--app", APP, "--rpc", &rpc, "--deployment", &deployment]);
-                init.extend(["--recovery", &recovery]);
+                init.extend(["--recovery", &recovery, "--api", "127.0.0.1:0"]);
                 let made = medsync(&init)?.json()?;
                 figures.insert("patient key".into(), made["patient_key"].clone());
                 Up::start(Path::new(&home))

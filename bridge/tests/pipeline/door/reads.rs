@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use medsync::audit;
+use medsync::pipeline::ingest;
 use medsync::seams::system_random;
-use medsync_client::wire::{ConsentStage, ConsentState, LoginAs, PreviewQuestion};
-use medsync_protocol::audit::{Body, Entry};
+use medsync_client::wire::{ConsentStage, ConsentState, LoginAs, NewRevocation, PreviewQuestion};
+use medsync_protocol::audit::{Body, Entry, head_leaf};
 use medsync_protocol::codes::{Code, CodeSet};
 use medsync_protocol::ids::{ContextId, UnixSeconds};
-use medsync_protocol::receipt::Receipt;
+use medsync_protocol::receipt::{Receipt, Stage};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, ORIGIN};
 
 use super::super::access::{EXCHANGE, RECORDS, Study, researcher};
-use super::super::circle::{CONTEXT, FakeCircles, custodian_author};
+use super::super::circle::{CONTEXT, CUSTODIAN, FakeCircles, custodian_author};
 use super::super::faults::{Fault, Faults, Plan};
-use super::super::{START, fill, patient, run, world};
+use super::super::{START, consent, fill, patient, run, world};
 use super::{Door, PAGE, problem, staff};
 
 #[tokio::test]
@@ -30,6 +31,8 @@ async fn a_patient_and_a_recipient_read_what_is_theirs() {
     let circle = patients.circle(CONTEXT).await.expect("read");
     assert_eq!((circle.kind.as_str(), circle.stopped), ("circle", None));
     assert_eq!(circle.party_key, Some(patient().public_key()));
+    assert_eq!(circle.custodian_member, CUSTODIAN);
+    assert!(circle.party_member.is_some());
     let consents = patients.consents(CONTEXT, None).await.expect("read");
     let [consent] = consents.consents.as_slice() else {
         panic!("one consent: {consents:?}");
@@ -155,6 +158,22 @@ async fn the_log_comes_in_pages_and_proves_itself() {
         );
         assert_eq!(line.by, "custodian");
     }
+    let heads = client.log_heads(CONTEXT, None).await.expect("read").heads;
+    assert!(!heads.is_empty(), "the log is anchored");
+    for placed in heads {
+        let leaf = head_leaf(
+            CONTEXT,
+            placed.author_key,
+            placed.seq,
+            placed.digest,
+            placed.salt,
+        );
+        assert_eq!(placed.proof.root_of(leaf), Ok(placed.root));
+        assert!(study.world.chain.anchored().contains(&placed.root));
+        let covered = (placed.seq, placed.digest);
+        let mut entries = all.entries.iter();
+        assert!(entries.any(|line| (line.seq, line.digest) == covered));
+    }
     let released = door
         .json(&format!("/v1/circles/{CONTEXT}/log?kind=RELEASED"))
         .await;
@@ -175,6 +194,45 @@ async fn the_log_comes_in_pages_and_proves_itself() {
         )
         .await;
     }
+}
+
+/// What is usual is what this home's last took; of a home that sealed nothing yet, what its
+/// configuration comes to.
+#[tokio::test]
+async fn what_comes_next_is_said_with_how_long_it_usually_takes() {
+    let mut world = world(Vec::new()).await;
+    world.pipeline.batch.age_s_max = 3_600;
+    let (first, signed) = consent(1);
+    world.circle.add_consent(first);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let door = Door::over(&world.pipeline).await;
+    let client = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let next = async |number: usize| {
+        let page = client.consents(CONTEXT, None).await.expect("read");
+        page.consents[number].next.clone()
+    };
+    let sealed = next(0).await.expect("it waits");
+    assert_eq!((sealed.stage, sealed.usually_s), (Stage::Sealed, 3_600));
+    world.pipeline.batch.age_s_max = 0;
+    run(&mut world).await;
+    assert_eq!(next(0).await, None, "it is anchored");
+    world.circle.add_consent(consent(2).0);
+    ingest::ingest_all(&world.pipeline).await.expect("read");
+    let all = client.consents(CONTEXT, None).await.expect("read").consents;
+    let waits = all.iter().find_map(|consent| consent.next.clone());
+    let waits = waits.expect("the second waits");
+    assert_eq!(waits.stage, Stage::Sealed);
+    assert!(waits.usually_s < 3_600, "as long as the first took");
+    // So is what a patient waits for who revokes.
+    let opens = NewRevocation {
+        secret: signed.secrets.secret.reveal_text(),
+        claim_key: signed.secrets.claim_key.public_key(),
+    };
+    client.revoke(CONTEXT, &opens).await.expect("kept");
+    let all = client.consents(CONTEXT, None).await.expect("read").consents;
+    let revoked = all.iter().find(|consent| consent.denied_since.is_some());
+    let waits = revoked.and_then(|consent| consent.next.clone());
+    assert_eq!(waits.map(|next| next.stage), Some(Stage::Revoked));
 }
 
 #[tokio::test]
@@ -352,6 +410,36 @@ async fn what_does_not_answer_is_said_and_no_name_of_its_own_is() {
     );
     let absent = ContextId([0x33; 32]);
     problem(door.get(&format!("/v1/circles/{absent}")).await, 404).await;
+}
+
+/// Also what is refused before anybody looks who asks is a page's to read.
+#[tokio::test]
+async fn a_page_that_may_ask_reads_why_it_was_not_answered() {
+    let door = Door::open().await;
+    let post = |origin: &str, body: Vec<u8>| {
+        let asked = door.request(Method::POST, "/v1/challenges");
+        asked.header(ORIGIN, origin).body(body).send()
+    };
+    let large = post(PAGE, vec![0; 128 * 1024]).await.expect("an answer");
+    assert_eq!(large.status(), 413);
+    assert_eq!(large.headers()["access-control-allow-origin"], PAGE);
+    let mut refused = None;
+    for _ in 0..1_000 {
+        let answer = post(PAGE, Vec::new()).await.expect("an answer");
+        if answer.status() == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("too many");
+    assert_eq!(refused.headers()["access-control-allow-origin"], PAGE);
+    let named = refused.headers()["access-control-expose-headers"].to_str();
+    assert!(named.is_ok_and(|named| named.contains("retry-after")));
+    assert!(refused.headers().contains_key("retry-after"));
+    let elsewhere = post("https://evil.example", Vec::new()).await;
+    let elsewhere = elsewhere.expect("an answer");
+    let told = elsewhere.headers().get("access-control-allow-origin");
+    assert_eq!(told, None);
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use medsync::pipeline::fees::fee_round;
 use medsync_protocol::claim::Claim;
 use medsync_protocol::tree::Sibling;
 
-use super::super::World;
 use super::super::circle::CONTEXT;
 use super::super::claims::{address, claim_of, promised, second_pool};
 use super::super::faults::{Faults, Plan};
 use super::super::tickets::pool;
+use super::super::{SETTLED_S, World};
 use super::{Day, again, rounds};
 
 /// What came of it.
@@ -40,6 +40,9 @@ impl Day for Claims {
                 .await;
             }
             rounds(&mut world, 5).await;
+            // What takes the place of one that was refused rests as long.
+            world.clock.advance(SETTLED_S);
+            rounds(&mut world, 5).await;
             again(&mut world, async |world| {
                 Ok(fee_round(&world.pipeline).await?)
             })
@@ -66,7 +69,8 @@ impl Day for Claims {
         let fees = self.world.pipeline.store.fees().await.expect("the store");
         let of_claims = fees.iter().find(|(what, _)| what == "claim");
         let paid = of_claims.expect("they cost something").1;
-        assert_eq!((paid.transactions, paid.gfri), (1, 1_500_000), "{plan}");
+        // The one that took another's place rested.
+        assert_eq!((paid.transactions, paid.gfri), (2, 3_000_000), "{plan}");
         for claim in &self.claims {
             let name = (claim.pool, claim.handle());
             let kept = self.world.pipeline.store.claim_of(name).await;
