@@ -1,9 +1,11 @@
 import { defineConfig } from "@playwright/test";
 
+/** Against a hospital that runs, which tests/tests/portal.rs starts. */
+const isStory = process.env.MEDSYNC_STORY !== undefined;
 const isPictures = process.env.SCREENSHOTS !== undefined;
 
 export default defineConfig({
-  testDir: "e2e",
+  testDir: isStory ? "story" : "e2e",
   testIgnore: isPictures ? [] : ["**/pictures.spec.ts"],
   outputDir: "test-results",
   reporter: "list",

@@ -13,6 +13,7 @@ use medsync_client::wire::LoginAs;
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::ContextId;
 use medsync_protocol::signature::SecretKey;
+use medsync_tests::medsync::medsync;
 use medsync_tests::story::{Part, Story};
 
 use crate::report::{Figure, Report};
@@ -31,6 +32,8 @@ const LISTENERS_OF_ONE: usize = 8;
 /// How long an idle daemon is watched, and how long the daemon rests before.
 const WATCHED: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(5);
+/// What the patient declines, for something that changes.
+const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason|HMARKT";
 /// More than is used: what is measured is not the bound.
 const REQUESTS_A_SECOND: u32 = 65_536;
 /// How long a login rests after it was refused: they are bounded, too.
@@ -251,8 +254,54 @@ async fn listen(report: &mut Report, story: &Story) -> anyhow::Result<()> {
         each,
         how,
     ));
-    drop(listeners);
+    report.measuring("one change");
+    let before = processor_time(process)?;
+    let (first, last) = told(story, &mut listeners)?;
+    let spent = processor_time(process)?
+        .saturating_sub(before)
+        .as_secs_f64();
+    let how = "processor time of the daemon while one change comes in and all are told, and they \
+               are told over connections that are read one after the other";
+    report.add(Figure::new(
+        format!("api_events_{LISTENERS}_change"),
+        "ms",
+        spent * 1e3,
+        how,
+    ));
+    let how = "from when the patient's command ended until the last listener has the change";
+    let name = format!("api_events_{LISTENERS}_last_told");
+    let figure = Figure::new(name, "s", last.as_secs_f64(), how);
+    report.add(figure.against("the first listener", first.as_secs_f64()));
     Ok(())
+}
+
+/// The patient declines something; after how long the first and the last listener know of a change.
+fn told(story: &Story, listeners: &mut [TcpStream]) -> anyhow::Result<(Duration, Duration)> {
+    let (home, to) = (story.path_text("patient"), story.grantee()?);
+    let decline = [
+        "patient",
+        "decline",
+        "--home",
+        &home,
+        "--to",
+        &to,
+        "--purpose",
+        PURPOSE,
+    ];
+    medsync(&decline)?.json()?;
+    let (began, mut first) = (Instant::now(), None);
+    for listener in listeners {
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains("\"changed\"") {
+            let mut part = [0; 4096];
+            let length = listener.read(&mut part)?;
+            ensure!(length > 0, "a listener was cut off");
+            heard.extend_from_slice(&part[..length]);
+        }
+        first.get_or_insert(began.elapsed());
+    }
+    let last = began.elapsed();
+    Ok((first.unwrap_or(last), last))
 }
 
 /// The share of one core that a process takes for a while.

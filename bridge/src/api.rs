@@ -107,8 +107,10 @@ pub struct Api {
     /// The same of whoever is not logged in.
     strangers: DefaultDirectRateLimiter,
     /// The same of each address, and its logins.
-    each: Shares,
-    logins_each: Shares,
+    each: Shares<Peer>,
+    logins_each: Shares<Peer>,
+    /// The same of each who is logged in, wherever from: a proxy makes one address of many.
+    callers_each: Shares<wire::Caller>,
     wrong_tokens: DefaultDirectRateLimiter,
     logins: DefaultDirectRateLimiter,
     sessions: Sessions,
@@ -164,6 +166,7 @@ impl Api {
             strangers: RateLimiter::direct(requests),
             each: Shares::of(a_second, a_second.saturating_mul(2)),
             logins_each: Shares::of(LOGINS_A_SECOND, LOGINS_AT_ONCE),
+            callers_each: Shares::of(a_second, a_second.saturating_mul(2)),
             wrong_tokens: RateLimiter::direct(quota(WRONG_TOKENS_A_SECOND, WRONG_TOKENS_AT_ONCE)),
             logins: RateLimiter::direct(quota(LOGINS_A_SECOND, LOGINS_AT_ONCE)),
             sessions: Sessions::default(),
@@ -199,7 +202,7 @@ impl Api {
 
     /// Whether an address has more of its share of requests, or of logins.
     fn has_more(&self, peer: Peer, is_login: bool) -> bool {
-        self.each.has(peer) && (!is_login || self.logins_each.has(peer))
+        self.each.has(&peer) && (!is_login || self.logins_each.has(&peer))
     }
 
     /// Waits for a turn to ask the party's node.
@@ -493,14 +496,18 @@ fn admitted(api: &Api, request: &Request) -> Result<Passed, Problem> {
         api.is_operator(shown, is_here)
             || (request.uri().path() == METRICS && api.reads_metrics(shown, is_here))
     });
-    let requests = match token {
+    let caller = token.filter(|_| !is_operator);
+    let caller = caller.and_then(|shown| api.caller_of(shown, is_here));
+    let requests = match caller {
         _ if is_operator => &api.operators,
         // Whoever is not logged in keeps nobody waiting who is.
-        Some(shown) if api.is_let_in(shown, is_here) => &api.requests,
-        _ => &api.strangers,
+        Some(_) => &api.requests,
+        None => &api.strangers,
     };
     let is_login = matches!(request.uri().path(), "/v1/challenges" | "/v1/sessions");
-    if peer.is_some_and(|peer| !api.has_more(peer, is_login)) || requests.check().is_err() {
+    let has_more = peer.is_none_or(|peer| api.has_more(peer, is_login))
+        && caller.is_none_or(|caller| api.callers_each.has(&caller));
+    if !has_more || requests.check().is_err() {
         let why = "too many requests; ask again in a second";
         return Err(Problem::of(StatusCode::TOO_MANY_REQUESTS, why));
     }

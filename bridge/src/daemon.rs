@@ -26,7 +26,8 @@ use crate::pipeline::fees::fee_round;
 use crate::pipeline::retention::retention_round;
 use crate::pipeline::watch::watch_round;
 use crate::pipeline::{Pipeline, PipelineError, claims, ingest, relay, tickets};
-use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND};
+use crate::store::StoreError;
+use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, HINDRANCE, LAST_ROUND, WELL};
 
 pub use publish::{copy_unheard, publish_key_changes, publish_log, publish_revocations};
 
@@ -122,8 +123,7 @@ pub async fn run(
     });
     let watch = lane("watch", WATCH_REST, lanes.clone(), |p| async move {
         let checked = p.check_chain().await;
-        let complaints = p.chain.complaints().join("; ");
-        p.store.state_fact(ENDPOINTS, &complaints).await?;
+        say_endpoints(&p).await?;
         p.store.state_fact(CLOCK, &p.word_of_peers()).await?;
         checked?;
         let watched = watch_round(&p).await;
@@ -165,6 +165,21 @@ pub async fn run(
         _ = all => Ended::Stopped,
         () = hindered.notified() => Ended::Hindered,
     })
+}
+
+/// Says which Starknet endpoints are well, and what is wrong with the others.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn say_endpoints(pipeline: &Pipeline) -> Result<(), StoreError> {
+    let (store, chain) = (&pipeline.store, &pipeline.chain);
+    let complaints = chain.complaints().join("; ");
+    store.state_fact(ENDPOINTS, &complaints).await?;
+    let well = chain.are_well().into_iter();
+    let well: String = well
+        .map(|is_well| if is_well { '1' } else { '0' })
+        .collect();
+    store.state_fact(WELL, &well).await
 }
 
 /// Asks one circle something: whether the node is stuck in one shows in nothing else while nobody

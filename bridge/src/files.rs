@@ -79,6 +79,9 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
+/// Where a service manager puts the secrets that it loads (systemd's `LoadCredential`).
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
 /// Reads a file that holds a secret; refuses it if others may read it too.
 ///
 /// # Errors
@@ -88,12 +91,22 @@ pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
         .map_err(io_error(path))?
         .permissions()
         .mode();
-    if mode & 0o077 != 0 {
+    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from);
+    if is_exposed(path, mode, credentials.as_deref()) {
         return Err(FileError::Exposed {
             path: path.to_owned(),
         });
     }
     read_bounded(path, bytes_max)
+}
+
+/// Whether others may read a file. A service manager lets its service read what it loaded by an
+/// access list, of which the mode shows that the group may: in its folder, and nowhere else, that
+/// is private.
+fn is_exposed(path: &Path, mode: u32, credentials: Option<&Path>) -> bool {
+    let is_loaded = credentials.is_some_and(|folder| path.parent() == Some(folder));
+    let private = if is_loaded { 0o037 } else { 0o077 };
+    mode & private != 0
 }
 
 /// Writes a whole file or none: into a temporary file beside it, then renamed into place. Who can
@@ -268,6 +281,26 @@ mod tests {
             read_secret(&path, 3),
             Err(FileError::Exposed { .. })
         ));
+    }
+
+    #[test]
+    fn what_a_service_manager_loaded_its_group_may_read_and_nothing_else() {
+        let folder = Path::new("/run/credentials/medsync@hospital.service");
+        let (loaded, other) = (folder.join("secret"), Path::new("/etc/medsync/secret"));
+        let deeper = folder.join("folder/secret");
+        for (path, mode, credentials, is_refused) in [
+            (&*loaded, 0o100_440, Some(folder), false),
+            (&loaded, 0o100_400, Some(folder), false),
+            (&loaded, 0o100_440, None, true),
+            (&loaded, 0o100_444, Some(folder), true),
+            (&loaded, 0o100_460, Some(folder), true),
+            (&deeper, 0o100_440, Some(folder), true),
+            (other, 0o100_440, Some(folder), true),
+            (other, 0o100_600, Some(folder), false),
+        ] {
+            let said = is_exposed(path, mode, credentials);
+            assert_eq!(said, is_refused, "{} {mode:o}", path.display());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -34,6 +35,16 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         bail!("{} is not built: run scripts/build", path.display());
     }
     Ok(path)
+}
+
+/// What every command of this process has printed, which the tests search for secrets.
+static PRINTED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// What every command of this process has printed so far.
+#[must_use]
+pub fn printed() -> Vec<u8> {
+    let printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    printed.clone()
 }
 
 /// What a command answered.
@@ -115,6 +126,8 @@ impl Running {
             stdout,
             stderr,
         } = child.wait_with_output()?;
+        let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+        printed.extend([&stdout[..], &stderr].concat());
         Ok(Answer {
             code: status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&stdout).into_owned(),

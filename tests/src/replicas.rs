@@ -40,6 +40,7 @@ pub struct Replicas {
     /// Nobody's child: no replica starts or ends it.
     _node: Node,
     granted: BTreeSet<String>,
+    revoked: BTreeSet<String>,
 }
 
 impl Replicas {
@@ -90,6 +91,7 @@ impl Replicas {
             _node: node,
             replicas: Vec::new(),
             granted: BTreeSet::new(),
+            revoked: BTreeSet::new(),
         };
         for home in HOMES {
             hospital
@@ -152,25 +154,42 @@ impl Replicas {
         Ok(())
     }
 
-    /// Waits until every consent is anchored, as its circle says.
+    /// The patient takes back one consent that is anchored.
+    ///
+    /// # Errors
+    /// There is none, or no answer in time.
+    pub fn revoke(&mut self) -> anyhow::Result<()> {
+        let consents = wait_for("what the patient sees", || Ok(self.consents().ok()))?;
+        let stands = reached(&consents, "anchored");
+        let consent = stands.difference(&self.revoked).next();
+        let consent = consent.context("a consent in force")?.clone();
+        let home = self.story.path_text("patient");
+        let revoke = ["patient", "revoke", "--home", &home, &consent];
+        wait_for("a revocation", || Ok(medsync(&revoke)?.json().ok()))?;
+        self.revoked.insert(consent);
+        Ok(())
+    }
+
+    /// Waits until every consent is anchored, and every revocation is on chain, as the circle says.
     ///
     /// # Errors
     /// Some are not.
     pub fn settle(&self) -> anyhow::Result<()> {
-        let home = self.story.path_text("patient");
-        let show = ["patient", "show", "--home", &home, "--json"];
-        wait_for("every consent to be anchored", || {
-            let Ok(shown) = medsync(&show)?.json() else {
+        wait_for("every consent and revocation to be on chain", || {
+            let Ok(consents) = self.consents() else {
                 return Ok(None);
             };
-            let consents = shown["consents"].as_array().context("consents")?;
-            let anchored: BTreeSet<String> = consents
-                .iter()
-                .filter(|consent| is_anchored(consent))
-                .filter_map(|consent| Some(consent["consent"].as_str()?.to_owned()))
-                .collect();
-            Ok((anchored == self.granted).then_some(()))
+            let are_there = reached(&consents, "anchored") == self.granted;
+            let are_back = reached(&consents, "revoked") == self.revoked;
+            Ok((are_there && are_back).then_some(()))
         })
+    }
+
+    fn consents(&self) -> anyhow::Result<Vec<Value>> {
+        let home = self.story.path_text("patient");
+        let shown = medsync(&["patient", "show", "--home", &home, "--json"])?.json()?;
+        let consents = shown["consents"].as_array();
+        Ok(consents.context("consents")?.clone())
     }
 
     /// Waits until `fsck` finds nothing in any home.
@@ -207,9 +226,17 @@ impl Replicas {
     }
 }
 
-fn is_anchored(consent: &Value) -> bool {
-    let stages = consent["stages"].as_array();
-    stages.is_some_and(|all| all.iter().any(|one| one["stage"] == "anchored"))
+/// Which consents reached a stage.
+fn reached(consents: &[Value], wanted: &str) -> BTreeSet<String> {
+    let is_there = |consent: &&Value| {
+        let stages = consent["stages"].as_array();
+        stages.is_some_and(|all| all.iter().any(|one| one["stage"] == wanted))
+    };
+    consents
+        .iter()
+        .filter(is_there)
+        .filter_map(|consent| Some(consent["consent"].as_str()?.to_owned()))
+        .collect()
 }
 
 fn secret_of(home: &Path) -> PathBuf {

@@ -43,6 +43,15 @@ impl Needle {
         }
     }
 
+    /// A text under a name that may be shown.
+    #[must_use]
+    pub fn named(name: &str, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::text(text)
+        }
+    }
+
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -60,8 +69,8 @@ impl Needle {
 pub struct Searched {
     /// How many bytes were searched.
     pub bytes: u64,
-    /// The names of what was found, each with a file that has it.
-    pub found: BTreeMap<String, PathBuf>,
+    /// The names of what was found, each with the files that have it.
+    pub found: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl Searched {
@@ -85,8 +94,9 @@ pub fn search(folder: &Path, needles: &[Needle]) -> anyhow::Result<Searched> {
             bytes => bytes.with_context(|| path.display().to_string())?,
         };
         for needle in needles {
-            if !searched.found.contains_key(&needle.name) && needle.is_in(&bytes) {
-                searched.found.insert(needle.name.clone(), path.clone());
+            if needle.is_in(&bytes) {
+                let having = searched.found.entry(needle.name.clone()).or_default();
+                having.push(path.clone());
             }
         }
         searched.bytes += bytes.len() as u64;

@@ -23,6 +23,7 @@ mod rewards;
 
 const ARTIFACTS: &str = concat!(env!("MEDSYNC_ROOT"), "/target/contracts");
 const APP: &str = concat!(env!("MEDSYNC_ROOT"), "/target/app/medsync_app.wasm");
+const PORTAL: &str = concat!(env!("MEDSYNC_ROOT"), "/target/portal");
 
 /// The records of the story's patient: one synthetic person's, of many types.
 pub const BUNDLE: &str = concat!(
@@ -296,6 +297,14 @@ impl Story {
         self.patient.as_ref().context("no patient runs")
     }
 
+    /// The researcher, once it runs.
+    ///
+    /// # Errors
+    /// A story without one.
+    pub fn researcher(&self) -> anyhow::Result<&Up> {
+        self.researcher.as_ref().context("no researcher runs")
+    }
+
     /// The hospital, to be disturbed.
     ///
     /// # Errors
@@ -335,8 +344,14 @@ impl Story {
             let api = party.as_ref().and_then(|party| party.api().ok());
             addresses.extend(api.map(|api| (node, api.to_owned())));
         }
-        let door = self.hospital.as_ref().and_then(|party| party.door().ok());
-        addresses.extend(door.map(|door| ("hospital's API", door.to_string())));
+        for (door, party) in [
+            ("hospital's API, and the portal", &self.hospital),
+            ("patient's API", &self.patient),
+            ("researcher's API", &self.researcher),
+        ] {
+            let at = party.as_ref().and_then(|party| party.door().ok());
+            addresses.extend(at.map(|at| (door, at.to_string())));
+        }
         addresses
     }
 

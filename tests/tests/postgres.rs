@@ -47,6 +47,7 @@ fn killed_while_it_submits(hospital: &mut Replicas) -> anyhow::Result<()> {
     const LAG: Duration = Duration::from_millis(800);
     let first = hospital.leader()?;
     hospital.endpoint.set(Some(Fault::Lags(LAG)));
+    hospital.revoke()?;
     hospital.grant()?;
     wait_for("a batch that is on its way", || {
         Ok((hospital.batches(1 - first, "submitted")? > 0).then_some(()))
@@ -82,6 +83,7 @@ fn sleeps_and_wakes(hospital: &mut Replicas) -> anyhow::Result<()> {
     hospital.grant()?;
     let since = Instant::now();
     hospital.replicas[first].signal(Signal::STOP)?;
+    hospital.revoke()?;
     handed_over(hospital, 1 - first, "the leader slept", since)?;
     hospital.grant()?;
     hospital.replicas[first].signal(Signal::CONT)?;
@@ -94,6 +96,7 @@ fn cut_off_and_back(hospital: &mut Replicas) -> anyhow::Result<()> {
     hospital.grant()?;
     let since = Instant::now();
     hospital.wires[first].cut();
+    hospital.revoke()?;
     handed_over(hospital, 1 - first, "the leader was cut off", since)?;
     hospital.grant()?;
     hospital.wires[first].mend();

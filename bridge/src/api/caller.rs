@@ -118,14 +118,14 @@ impl Api {
         is_here && self.tokens.is_of_metrics(token)
     }
 
-    /// Whether a token is of somebody who is let in.
-    pub(super) fn is_let_in(&self, token: &str, is_here: bool) -> bool {
-        self.identified(token, is_here).is_some()
+    /// Whose token it is, if somebody's who is let in.
+    pub(super) fn caller_of(&self, token: &str, is_here: bool) -> Option<Caller> {
+        self.identified(token, is_here).map(|found| found.caller)
     }
 
     /// Whether it is of somebody who runs this home, or works there.
     pub(super) fn is_staff(&self, token: &str, is_here: bool) -> bool {
-        let caller = self.identified(token, is_here).map(|found| found.caller);
+        let caller = self.caller_of(token, is_here);
         matches!(caller, Some(Caller::Operator | Caller::Staff { .. }))
     }
 

@@ -19,7 +19,7 @@ use super::caller::who::OPERATOR;
 use super::{Api, Problem, method_label};
 use crate::daemon::LANES;
 use crate::status::status;
-use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS};
+use crate::store::facts::{BEHIND, CLOCK, ENDPOINTS, WELL};
 use crate::store::fees::{Paid, StageTimes};
 
 /// Of how many consents, revocations and claims it is said how long they took.
@@ -50,6 +50,11 @@ struct Lane {
     lane: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Endpoint {
+    number: u32,
+}
+
 /// The answers so far, by path, method and status.
 #[derive(Default)]
 pub(super) struct Counted(Family<Answer, Counter>);
@@ -66,8 +71,8 @@ impl Counted {
 }
 
 /// What Prometheus reads: queues by what is in them, the daemon's last round, lanes that are
-/// hindered, circles with alarms, the clock, how long stages took, fees, and answers of this API.
-/// The token in `metrics.token` reads this alone.
+/// hindered, which endpoints are well, circles with alarms, the clock, how long stages took, fees,
+/// and answers of this API. The token in `metrics.token` reads this alone.
 #[utoipa::path(get, path = "/metrics", tag = OPERATOR, security(("operator" = [])), responses(
     (
         status = 200,
@@ -115,6 +120,18 @@ async fn text(api: &Api) -> Result<String, crate::store::StoreError> {
         "hindered",
         "Whether something hinders a lane: 1 if so",
         hindered,
+    );
+    let endpoints = Family::<Endpoint, Gauge>::default();
+    let well = api.pipeline.store.fact(WELL).await?.unwrap_or_default();
+    for (number, is_well) in (1..).zip(well.chars()) {
+        endpoints
+            .get_or_create(&Endpoint { number })
+            .set((is_well == '1').into());
+    }
+    registry.register(
+        "endpoint_well",
+        "Whether the Starknet endpoint of this number in the configuration is well: 1 if so",
+        endpoints,
     );
     let (circles, alarms) = api.pipeline.store.circle_counts().await?;
     let behind_s = api.pipeline.store.fact(BEHIND).await?;

@@ -1,6 +1,7 @@
 //! Connections: so many at once, and of one address, each with a while to say what it wants.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,11 +47,11 @@ pub struct Bounds {
     pub lives_at_most: Duration,
 }
 
-/// From how many addresses on those that did nothing lately are forgotten.
-const PEERS_KEPT: usize = 4_096;
+/// From how many addresses or callers on those that did nothing lately are forgotten.
+const SHARERS_KEPT: usize = 4_096;
 /// Of the connections one in so many is for this machine alone.
 const KEPT_FOR_THIS_MACHINE: usize = 8;
-/// One address takes no more than this part of the connections and of the requests.
+/// One address, and one caller, takes no more than this part of the connections and requests.
 const SHARE_OF_ONE: usize = 4;
 
 impl Bounds {
@@ -100,22 +101,22 @@ impl Peer {
     }
 }
 
-/// What each peer may do so often.
-pub(super) struct Shares(DefaultKeyedRateLimiter<Peer>);
+/// What each of those who share something, by address or by name, may do so often.
+pub(super) struct Shares<K: Clone + Eq + Hash>(DefaultKeyedRateLimiter<K>);
 
-impl Shares {
+impl<K: Clone + Eq + Hash> Shares<K> {
     /// Shares of so many a second, and so many at once.
     pub(super) fn of(a_second: u32, at_once: u32) -> Self {
         let share = |of_all: u32| of_all.div_ceil(SHARE_OF_ONE as u32);
         Self(RateLimiter::keyed(quota(share(a_second), share(at_once))))
     }
 
-    /// Whether a peer has more of it, of which this is one.
-    pub(super) fn has(&self, peer: Peer) -> bool {
-        if self.0.len() > PEERS_KEPT {
+    /// Whether one of them has more of it, of which this is some.
+    pub(super) fn has(&self, whose: &K) -> bool {
+        if self.0.len() > SHARERS_KEPT {
             self.0.retain_recent();
         }
-        self.0.check_key(&peer).is_ok()
+        self.0.check_key(whose).is_ok()
     }
 }
 
@@ -129,7 +130,7 @@ struct Room {
     counts: Counts,
     each_max: usize,
     /// How often a peer connects: to agree on TLS costs more than to ask.
-    connects: Shares,
+    connects: Shares<Peer>,
 }
 
 type Counts = Arc<Mutex<HashMap<Peer, usize>>>;
@@ -157,7 +158,7 @@ impl Room {
     fn take(&self, peer: Option<Peer>) -> Option<Place> {
         let far = match peer {
             None => None,
-            Some(peer) if !self.connects.has(peer) => return None,
+            Some(peer) if !self.connects.has(&peer) => return None,
             Some(peer) => Some((peer, Arc::clone(&self.far).try_acquire_owned().ok()?)),
         };
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;

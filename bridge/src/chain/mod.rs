@@ -353,6 +353,11 @@ pub trait Chain: Send + Sync {
     fn complaints(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Which of its endpoints are well, in their order; nothing if it is one that is not watched.
+    fn are_well(&self) -> Vec<bool> {
+        Vec::new()
+    }
 }
 
 /// How many transactions an account has made; the next one carries this number.

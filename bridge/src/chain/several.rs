@@ -119,6 +119,12 @@ impl Health {
         states.filter_map(said).collect()
     }
 
+    /// Which endpoints are well, in their order.
+    fn are_well(&self) -> Vec<bool> {
+        let states = self.states().into_iter();
+        states.map(|state| state.why.is_none()).collect()
+    }
+
     /// Asks one endpoint after the other until one answers. One that refused what another answers
     /// rests.
     async fn first<'e, E: ?Sized + Send + Sync, T>(
@@ -567,5 +573,9 @@ impl Chain for SeveralChains {
 
     fn complaints(&self) -> Vec<String> {
         self.health.complaints()
+    }
+
+    fn are_well(&self) -> Vec<bool> {
+        self.health.are_well()
     }
 }

@@ -19,6 +19,9 @@ const SEEN_WITHIN_S: u64 = 60;
 pub const LAST_ROUND: &str = "last_round_at";
 /// The fact under which the daemon says what is wrong with Starknet endpoints, empty if nothing is.
 pub const ENDPOINTS: &str = "endpoints";
+/// The fact under which the daemon says which of them are well, in their order: a digit each, 1 if
+/// so.
+pub const WELL: &str = "endpoints_well";
 /// The fact under which the daemon says what other members' clocks say against this one's, empty if
 /// nothing.
 pub const CLOCK: &str = "clock";

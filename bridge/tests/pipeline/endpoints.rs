@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The world's own endpoint behind another one.
-fn behind(world: &World, first: &FakeChain) -> (SeveralChains, Arc<Health>) {
+pub(super) fn behind(world: &World, first: &FakeChain) -> (SeveralChains, Arc<Health>) {
     let health = Health::of(2);
     let endpoints: Vec<Arc<dyn Chain>> =
         vec![Arc::new(first.clone()), Arc::new(world.chain.clone())];

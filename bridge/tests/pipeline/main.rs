@@ -11,6 +11,7 @@ mod claims;
 mod custodian;
 mod devices;
 mod door;
+mod earlier;
 mod endpoints;
 mod fairness;
 mod faults;

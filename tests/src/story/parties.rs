@@ -1,10 +1,18 @@
 //! The parties come together: `medsync up` for each, a circle, an enrolment, records.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{APP, BUNDLE, Story, insist, wait_for};
+use anyhow::Context;
+use medsync::chain::Deployment;
+use serde_json::json;
+
+use super::{APP, BUNDLE, PORTAL, Story, insist, wait_for};
 use crate::medsync::medsync;
 use crate::up::{Up, node_home};
+
+/// What the pages of a portal believe.
+const BELIEFS: &str = "verifier.json";
 
 impl Story {
     /// Where other nodes reach the hospital's.
@@ -21,6 +29,7 @@ impl Story {
         let (revoke, revoke_key) = self.account(2, "revoke.key")?;
         let (claim, claim_key) = self.account(7, "claim.key")?;
         let (node_path, home) = (self.path("hospital-node"), self.path_text("hospital"));
+        let portal = self.portal(&anchor)?;
         let up = self
             .report
             .step("hospital", "set up a home, medsync up", |figures| {
@@ -29,7 +38,7 @@ impl Story {
                 init.extend(node.arguments());
                 init.extend(["--peer", &node.swarm, "--app", APP, "--rpc", &rpc]);
                 init.extend(["--deployment", &deployment, "--batch-age-s", "2"]);
-                init.extend(["--api", "127.0.0.1:0"]);
+                init.extend(["--api", "127.0.0.1:0", "--portal", &portal]);
                 init.extend(["--anchor-account", &anchor, "--anchor-key", &anchor_key]);
                 init.extend(["--revoke-account", &revoke, "--revoke-key", &revoke_key]);
                 init.extend(["--claim-account", &claim, "--claim-key", &claim_key]);
@@ -43,6 +52,30 @@ impl Story {
             })?;
         self.hospital = Some(up);
         Ok(())
+    }
+
+    /// The portal's files, with what its pages believe about this chain.
+    fn portal(&self, custodian: &str) -> anyhow::Result<String> {
+        let deployment = Deployment::read(&self.path("deployment.json"))?;
+        let folder = self.path("portal");
+        std::fs::create_dir_all(&folder)?;
+        let built = std::fs::read_dir(PORTAL).context("no portal: run scripts/build-portal");
+        for entry in built? {
+            let entry = entry?;
+            if entry.file_name() != BELIEFS {
+                symlink(entry.path(), folder.join(entry.file_name()))?;
+            }
+        }
+        let beliefs = json!({
+            "rpc": [self.rpc()?],
+            "chain_id": deployment.chain_id,
+            "registry": deployment.registry,
+            "class_hash": deployment.class_hash,
+            "custodians": [custodian],
+            "block_age_s_max": 3600,
+        });
+        std::fs::write(folder.join(BELIEFS), beliefs.to_string())?;
+        Ok(self.path_text("portal"))
     }
 
     pub(super) fn start_patient(&mut self) -> anyhow::Result<()> {
@@ -78,7 +111,7 @@ impl Story {
                 let mut init = vec!["researcher", "init", "--home", &home];
                 init.extend(node.arguments());
                 init.extend(["--app", APP, "--rpc", &rpc, "--deployment", &deployment]);
-                init.extend(["--custodian", &custodian]);
+                init.extend(["--custodian", &custodian, "--api", "127.0.0.1:0"]);
                 let made = medsync(&init)?.json()?;
                 figures.insert("grantee".into(), made["grantee"].clone());
                 Up::start(Path::new(&home))

@@ -1,5 +1,6 @@
 //! Logging in, and what is tried to get in without a key.
 
+use medsync::api::Bounds;
 use medsync::pipeline::ingest;
 use medsync_client::wire::{Caller, Challenge, Login, LoginAs, Session};
 use medsync_protocol::ids::{ContextId, Sha256Digest, UnixSeconds};
@@ -9,8 +10,8 @@ use reqwest::header::{AUTHORIZATION, ORIGIN};
 use reqwest::{Method, Response};
 
 use super::super::circle::CONTEXT;
-use super::super::patient;
-use super::{Door, PAGE, PROXY, problem, staff};
+use super::super::{patient, world};
+use super::{BOUNDS, Door, PAGE, PROXY, problem, staff};
 
 impl Door {
     async fn challenge(&self) -> Challenge {
@@ -268,6 +269,27 @@ async fn hostile_logins_are_slowed_down_and_who_is_logged_in_is_not() {
     assert!(statuses.contains(&429), "{statuses:?}");
     assert!(statuses.iter().all(|status| [201, 429].contains(status)));
     assert!(client.caller().await.is_ok());
+}
+
+#[tokio::test]
+async fn hostile_flood_of_one_who_is_logged_in_leaves_others_their_turn() {
+    let world = world(Vec::new()).await;
+    let bounds = Bounds {
+        requests_a_second: 16,
+        ..BOUNDS
+    };
+    let door = Door::known_by(None, &world.pipeline, (None, bounds)).await;
+    let patient = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let ward = door.logged_in(ward(), &staff()).await;
+    let mut refused = 0;
+    for _ in 0..64 {
+        refused += usize::from(patient.caller().await.is_err());
+    }
+    // Of 16 a second and 32 at once a quarter, and what comes back meanwhile.
+    assert!(refused > 0, "all were answered");
+    for _ in 0..4 {
+        ward.caller().await.expect("an answer");
+    }
 }
 
 #[tokio::test]

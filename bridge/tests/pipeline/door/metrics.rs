@@ -1,11 +1,15 @@
 //! What Prometheus reads, and with which token.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use medsync::api::METRICS_TOKEN_FILE;
+use medsync::daemon::say_endpoints;
 use medsync::pipeline::fees::fee_round;
 use medsync::store::facts::{HINDRANCE, LAST_ROUND};
 
+use super::super::endpoints::behind;
+use super::super::faults::Faults;
 use super::super::{fill, round, run, world};
 use super::{Door, NOW};
 
@@ -92,6 +96,26 @@ async fn metrics_say_how_long_stages_took_and_what_they_cost() {
     }
 }
 
+#[tokio::test]
+async fn metrics_say_which_endpoint_is_well() {
+    let mut world = world(Vec::new()).await;
+    let dead = world.chain.with_faults(Faults::dead());
+    let (chain, _) = behind(&world, &dead);
+    world.pipeline.chain = Arc::new(chain);
+    for (first, second) in [(0, 1), (1, 1)] {
+        world.pipeline.chain.tip().await.expect("the other answers");
+        say_endpoints(&world.pipeline).await.expect("the store");
+        let door = Door::over(&world.pipeline).await;
+        let text = door.get("/metrics").await.text().await.expect("a text");
+        for (number, is_well) in [(1, first), (2, second)] {
+            let line = format!("medsync_endpoint_well{{number=\"{number}\"}} {is_well}");
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        let (chain, _) = behind(&world, &world.chain);
+        world.pipeline.chain = Arc::new(chain);
+    }
+}
+
 /// A transaction that never landed is not asked about for ever, and costs nothing.
 #[tokio::test]
 async fn a_transaction_that_never_lands_is_forgotten_after_a_day() {
@@ -142,7 +166,7 @@ fn each_alert_is_in_the_operators_guide() {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "));
     let named: Vec<&str> = named.collect();
-    assert_eq!(named.len(), 6);
+    assert_eq!(named.len(), 8);
     for alert in named {
         assert!(guide.contains(&format!("| `{alert}` |")), "{alert}");
     }

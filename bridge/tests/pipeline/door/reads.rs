@@ -110,6 +110,52 @@ async fn a_patient_and_a_recipient_read_what_is_theirs() {
     assert_eq!(receipts[0].consent, study.signed.commitment);
 }
 
+/// What a patient takes along is all there, under the paths that the guide names for it.
+#[tokio::test]
+async fn a_patient_exports_everything_by_the_paths_that_the_guide_names() {
+    let guide = include_str!("../../../../docs/API.md");
+    let (_, export) = guide.split_once("**To export**").expect("a chapter");
+    let export = export.split("\n\n").next().unwrap_or(export);
+    for path in [
+        "consents",
+        "receipt",
+        "records",
+        "records/{record}",
+        "log",
+        "log/heads",
+        "tickets",
+    ] {
+        assert!(export.contains(&format!("…/{path}`")), "{path}");
+    }
+    let mut study = Study::begin(Vec::new()).await;
+    study.settle().await;
+    study.ask("HRESCH", |_| ()).await;
+    study.settle().await;
+    let door = Door::over(&study.world.pipeline).await;
+    let client = door.logged_in(LoginAs::party_of(CONTEXT), &patient()).await;
+    let consents = client.consents(CONTEXT, None).await.expect("read");
+    assert_eq!((consents.consents.len(), consents.next), (1, None));
+    for consent in consents.consents {
+        let receipt = client.receipt(CONTEXT, consent.consent).await;
+        let receipt = receipt.expect("a receipt").to_string();
+        Receipt::parse(receipt.as_bytes()).expect("one that verifiers read");
+    }
+    let records = client.records(CONTEXT, None).await.expect("read").records;
+    assert_eq!(records.len(), usize::from(RECORDS));
+    for record in records {
+        let sealed = client.record(CONTEXT, record.record, None).await;
+        let sealed = sealed.expect("a record");
+        assert_eq!(sealed.record, record);
+        assert!(sealed.payload.is_some(), "its payload");
+    }
+    let log = client.log(CONTEXT, None).await.expect("read").entries;
+    let in_circle = study.world.circle.log_entries();
+    assert_eq!(log.len(), in_circle.len(), "the circle has no other entry");
+    let heads = client.log_heads(CONTEXT, None).await.expect("read").heads;
+    assert!(!heads.is_empty(), "and most are anchored");
+    client.tickets(CONTEXT).await.expect("read");
+}
+
 /// Whoever reads the log can check it with nothing but what it says.
 #[tokio::test]
 async fn the_log_comes_in_pages_and_proves_itself() {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::super::access::{EXCHANGE, Study, researcher};
+use super::super::access::{EXCHANGE, Study, exchange_row, researcher};
 use super::super::circle::{CONTEXT, FakeCircle, FakeCircles};
 use super::super::custodian::FakeGroups;
 use super::super::faults::Faults;
@@ -20,9 +20,15 @@ use super::{Door, problem, staff};
 
 /// Another patient's circle, and its patient.
 const OTHER: ContextId = ContextId([9; 32]);
+/// Another recipient's exchange, and its recipient.
+const OTHER_EXCHANGE: ContextId = ContextId([10; 32]);
 
 fn another_patient() -> SecretKey {
     SecretKey::from_scalar(&[7; 32]).expect("a scalar")
+}
+
+fn another_researcher() -> SecretKey {
+    SecretKey::from_scalar(&[6; 32]).expect("a scalar")
 }
 
 /// Who asks, with what they show.
@@ -47,7 +53,7 @@ impl Who {
     }
 }
 
-/// A hospital with two circles and an exchange, in which something was released.
+/// A hospital with two circles and two exchanges, in one of which something was released.
 async fn hospital() -> (Study, Door) {
     let mut study = Study::begin(Vec::new()).await;
     study.settle().await;
@@ -55,18 +61,29 @@ async fn hospital() -> (Study, Door) {
     study.settle().await;
     let world = &mut study.world;
     let other = FakeCircle::new(OTHER, Faults::default(), another_patient().public_key());
-    let circles = vec![world.circle.clone(), other, study.exchange.clone()];
+    let key = another_researcher().public_key();
+    let other_exchange = FakeCircle::new(OTHER_EXCHANGE, Faults::default(), key);
+    other_exchange.add_enrolment(key);
+    let circles = vec![
+        world.circle.clone(),
+        other,
+        study.exchange.clone(),
+        other_exchange,
+    ];
     world.pipeline.circles = Arc::new(FakeCircles(circles));
     let other_row = CircleRow {
         context: OTHER,
         ..row()
     };
-    world
-        .pipeline
-        .store
-        .enter_circle(&other_row)
-        .await
-        .expect("entered");
+    let other_exchange_row = CircleRow {
+        context: OTHER_EXCHANGE,
+        recipient_key: Some(key),
+        ..exchange_row()
+    };
+    for row in [other_row, other_exchange_row] {
+        let entered = world.pipeline.store.enter_circle(&row).await;
+        entered.expect("entered");
+    }
     let door = Door::of_hospital(world, &FakeGroups::default()).await;
     (study, door)
 }
@@ -76,7 +93,7 @@ async fn session(door: &Door, login_as: LoginAs, key: &SecretKey) -> String {
     client.log_in(login_as, key).await.expect("logged in").token
 }
 
-async fn everybody(door: &Door) -> [Who; 6] {
+async fn everybody(door: &Door) -> [Who; 7] {
     let nobody = Who {
         name: "nobody",
         token: None,
@@ -109,6 +126,7 @@ async fn everybody(door: &Door) -> [Who; 6] {
         party("patient", CONTEXT, &patient()).await,
         party("recipient", EXCHANGE, &researcher()).await,
         party("another patient", OTHER, &another_patient()).await,
+        party("another recipient", OTHER_EXCHANGE, &another_researcher()).await,
         nobody,
     ]
 }
@@ -140,10 +158,19 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
     let everybody = everybody(&door).await;
     let record = &door.json(&format!("/v1/circles/{CONTEXT}/records")).await["records"][0];
     let release = &door.json(&format!("/v1/circles/{EXCHANGE}/releases")).await["releases"][0];
+    // Each with where it is: nobody finds it under a name of their own.
     let names = [
-        ("{record}", record["record"].as_str().expect("a record")),
-        ("{entry}", release["entry"].as_str().expect("a release")),
-        ("{consent}", &consent),
+        (
+            "{record}",
+            CONTEXT,
+            record["record"].as_str().expect("a record"),
+        ),
+        (
+            "{entry}",
+            EXCHANGE,
+            release["entry"].as_str().expect("a release"),
+        ),
+        ("{consent}", CONTEXT, &consent),
     ];
     let (mut asked, mut answered) = (0, 0);
     for (path, methods) in described["paths"].as_object().expect("paths") {
@@ -159,11 +186,13 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
             }
             let is_of_one = path.contains("{context}");
             let mut has_answered = false;
-            let contexts = [CONTEXT, EXCHANGE, OTHER];
-            for context in contexts.into_iter().take(if is_of_one { 3 } else { 1 }) {
+            let contexts = [CONTEXT, EXCHANGE, OTHER, OTHER_EXCHANGE];
+            for context in contexts.into_iter().take(if is_of_one { 4 } else { 1 }) {
                 for who in &everybody {
                     let mut at = path.replace("{context}", &context.to_string());
-                    for (place, name) in names {
+                    let mut is_elsewhere = false;
+                    for (place, of, name) in names {
+                        is_elsewhere |= path.contains(place) && of != context;
                         at = at.replace(place, name);
                     }
                     let verb = method.to_uppercase().parse::<Method>().expect("a method");
@@ -181,6 +210,7 @@ async fn each_path_answers_whom_it_is_for_and_nobody_else() {
                     match (who.token.is_some(), who.may(for_whom, context)) {
                         (false, _) => assert_eq!(status, 401, "{what}"),
                         (true, false) => assert_eq!(status, 403, "{what}"),
+                        (true, true) if is_elsewhere => assert_eq!(status, 404, "{what}"),
                         (true, true) => {
                             assert!(status < 500 && ![401, 403].contains(&status), "{what}");
                             answered += usize::from(status == 200);

@@ -1,10 +1,12 @@
 //! Claims that a patient brings: one whose path leads nowhere, then the right ones.
 
+use medsync::chain::Fri;
 use medsync::pipeline::Pipeline;
 use medsync::pipeline::fees::fee_round;
 use medsync_protocol::claim::Claim;
 use medsync_protocol::tree::Sibling;
 
+use super::super::chain::FEE;
 use super::super::circle::CONTEXT;
 use super::super::claims::{address, claim_of, promised, second_pool};
 use super::super::faults::{Faults, Plan};
@@ -43,10 +45,14 @@ impl Day for Claims {
             // What takes the place of one that was refused rests as long.
             world.clock.advance(SETTLED_S);
             rounds(&mut world, 5).await;
-            again(&mut world, async |world| {
-                Ok(fee_round(&world.pipeline).await?)
-            })
-            .await;
+            // An endpoint that lies about what it cost is asked again.
+            for says in [Fri(u128::MAX), FEE] {
+                world.chain.say_fee(says);
+                again(&mut world, async |world| {
+                    Ok(fee_round(&world.pipeline).await?)
+                })
+                .await;
+            }
         }
         Self { world, claims }
     }

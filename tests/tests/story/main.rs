@@ -1,12 +1,16 @@
 //! The whole story on real parts, while its processes are killed; and what is left at the hospital
 //! of records that it erased.
 
+mod described;
+mod newcomer;
+mod secrets;
+mod tls;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
-use medsync::api::TOKEN_FILE;
+use medsync::api::{METRICS_TOKEN_FILE, TOKEN_FILE};
 use medsync::at_rest::HomeSecret;
 use medsync::fhir::read_bundle;
 use medsync::parts;
@@ -59,8 +63,12 @@ fn the_story_ends_though_every_process_is_killed_once() {
     let mut story = play(&KILLS);
     let then = the_door_answers_its_operator(&story)
         .and_then(|()| the_door_answers_whoever_is_enrolled(&story))
-        .and_then(|()| the_door_keeps_to_its_description(&story))
+        .and_then(|()| described::the_door_keeps_to_its_description(&story))
+        .and_then(|()| newcomer::the_first_requests_work_as_they_are_written(&story))
         .and_then(|()| recipient_leaves(&story))
+        .and_then(|()| commands_ask_the_daemon(&story))
+        .and_then(|()| secrets::no_secret_stands_where_it_does_not_belong(&story))
+        .and_then(|()| tls::a_hospital_ends_tls_and_its_staff_works_there(&mut story))
         .and_then(|()| nothing_that_was_erased_opens(&mut story));
     if let Err(error) = then {
         story.print_logs();
@@ -167,37 +175,6 @@ fn the_door_answers_whoever_is_enrolled(story: &Story) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whatever is asked that its description allows, and much that it does not, is answered as it
-/// says, and never by a fault of its own. A stream of events has no end, and is left out.
-fn the_door_keeps_to_its_description(story: &Story) -> anyhow::Result<()> {
-    let program = std::env::var_os("MEDSYNC_SCHEMATHESIS");
-    let program = program.context("MEDSYNC_SCHEMATHESIS is not set: source scripts/env")?;
-    let token = std::fs::read_to_string(story.path("hospital").join(TOKEN_FILE))?;
-    let described = story.hospital()?.door()?.join("/openapi.json")?;
-    let checked = Command::new(program)
-        .args(["run", described.as_str(), "--no-color"])
-        .args([
-            "--header",
-            &format!("Authorization: Bearer {}", token.trim()),
-        ])
-        .args(["--exclude-path", "/v1/events"])
-        // What a text has to look like, the description says in words.
-        .args([
-            "--checks",
-            "all",
-            "--exclude-checks",
-            "positive_data_acceptance",
-        ])
-        .args(["--phases", "coverage,fuzzing", "--max-examples", "25"])
-        .args(["--generation-deterministic", "--rate-limit", "100/s"])
-        .current_dir(story.path("."))
-        .output()
-        .context("schemathesis; scripts/setup installs it")?;
-    let said = String::from_utf8_lossy(&checked.stdout);
-    ensure!(checked.status.success(), "{said}");
-    Ok(())
-}
-
 fn play(kills: &[(usize, Part)]) -> Story {
     let mut story = Story::new().expect("a folder");
     let played = story.play(&mut |step, story| {
@@ -265,6 +242,37 @@ fn recipient_leaves(story: &Story) -> anyhow::Result<()> {
     ];
     let refused = medsync(&resume)?;
     ensure!(refused.err.contains("is the exchange with"), "{refused:?}");
+    Ok(())
+}
+
+/// What a hospital's and a recipient's commands did last, their daemons did: they count what they
+/// were asked for.
+fn commands_ask_the_daemon(story: &Story) -> anyhow::Result<()> {
+    let runtime = Runtime::new()?;
+    let (hospital, researcher) = (story.hospital()?, story.researcher()?);
+    for (up, who, asked) in [
+        (hospital, "hospital", "method=\"POST\",path=\"/v1/circles\""),
+        (
+            hospital,
+            "hospital",
+            "method=\"DELETE\",path=\"/v1/circles/{context}/members/{member}\"",
+        ),
+        (
+            researcher,
+            "researcher",
+            "method=\"POST\",path=\"/v1/circles/{context}/requests\"",
+        ),
+    ] {
+        let door = up.door()?;
+        let token = std::fs::read_to_string(story.path(who).join(METRICS_TOKEN_FILE))?;
+        let asks = Client::new()
+            .get(door.join("/metrics")?)
+            .bearer_auth(token.trim());
+        let metrics = runtime
+            .block_on(async { anyhow::Ok(asks.send().await?.error_for_status()?.text().await?) })?;
+        let counted = format!("medsync_http_answers_total{{{asked},status=\"20");
+        ensure!(metrics.contains(&counted), "{who}: no {asked} in {metrics}");
+    }
     Ok(())
 }
 
