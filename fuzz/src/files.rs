@@ -8,9 +8,10 @@ use medsync::backup::Manifest;
 use medsync::chain::Deployment;
 use medsync::config::{Config, VerifierConfig};
 use medsync::invitation::Invitation;
-use medsync::keys::{CustodianKeys, KeyError, PatientKeys, ResearcherKeys};
+use medsync::keys::{CustodianKeys, KeyError, ResearcherKeys};
 use medsync_protocol::claim::SignedClaim;
 use medsync_protocol::ids::{ChainId, ContractAddress, UnixSeconds};
+use medsync_protocol::keys::{KeysError, PatientKeys};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -85,7 +86,11 @@ pub fn key_file(bytes: &[u8]) -> bool {
     let custodian = CustodianKeys::parse(NAME, bytes);
     let researcher = ResearcherKeys::parse(NAME, bytes);
     for refused in [custodian.as_ref().err(), researcher.as_ref().err()] {
-        assert!(matches!(refused, None | Some(KeyError::Malformed(_))));
+        let error = refused.map(|refused| match refused {
+            KeyError::Keys { error, .. } => error.clone(),
+            other => panic!("{other}"),
+        });
+        assert!(matches!(error, None | Some(KeysError::Malformed)));
     }
     assert!(custodian.is_err() || researcher.is_err());
     custodian.is_ok() || researcher.is_ok()
@@ -110,7 +115,7 @@ pub fn sealed_key_file(bytes: &[u8]) -> bool {
     if !is_quick && !is_refused {
         return false;
     }
-    let opened = PatientKeys::open_bytes(NAME, bytes, PASSPHRASE);
+    let opened = PatientKeys::open(bytes, PASSPHRASE);
     assert!(opened.is_err() || is_quick);
     opened.is_ok()
 }

@@ -5,6 +5,7 @@
 //! a [`Receipt`], an [`Endpoint`] and a [`Judgement`], and gets their JSON to show it. An error is
 //! a JSON text with a `kind`, which the page has words for in each language.
 
+mod patient;
 mod reads;
 mod view;
 

@@ -8,6 +8,15 @@ export type Seconds = number;
 /** An error, by what it is about. */
 export type Kinded = { kind: string; detail?: unknown };
 
+/** What the API wants to be signed. */
+export type Challenge = { nonce: Felt; expires: Seconds };
+export type SignedChallenge = Challenge & {
+  origin: string;
+  signature: { r: Felt; s: Felt };
+};
+/** What opens a consent's handle: whoever has it can revoke. */
+export type Revocation = { secret: Felt; claim_key: Felt };
+
 export type Code = { system: string; code: string };
 
 export type Provision = {

@@ -25,6 +25,7 @@
 //! | [`verdict`], [`receipt`] | whether a consent was valid at a time, and the file that shows it |
 //! | [`verifier`] | what a verifier believes, accepts and concludes |
 //! | `seal` | sealing records to people (feature `seal`) |
+//! | `keys`, `random` | a patient's keys and the file that they recover from (feature `keys`) |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -42,7 +43,11 @@ pub mod felt;
 pub mod hash;
 pub mod ids;
 pub mod keychange;
+#[cfg(feature = "keys")]
+pub mod keys;
 pub mod messages;
+#[cfg(feature = "keys")]
+pub mod random;
 pub mod receipt;
 #[cfg(feature = "seal")]
 pub mod seal;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use medsync_protocol::ids::{ContextId, ContextKind, ContractAddress, RecordId};
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::secrets::DeviceNumber;
 use zeroize::Zeroizing;
 
@@ -18,7 +19,7 @@ use crate::at_rest::HomeSecret;
 use crate::config::{AccountConfig, BatchConfig, Config, REVOKE_KEY_FILE, RetentionConfig, Role};
 use crate::files;
 use crate::invitation::Invitation;
-use crate::keys::PatientKeys;
+use crate::keys::open_patient_keys;
 use crate::party::Party;
 use crate::seams::system_random;
 use crate::source::{Consent, ConsentState, all_consents};
@@ -219,13 +220,13 @@ impl Init {
                 // Two homes that sign one log would fork it.
                 Some(file) => PatientKeys {
                     author: fresh.author,
-                    ..PatientKeys::open(file, &passphrase)?
+                    ..open_patient_keys(file, &passphrase)?
                 },
             };
             let sealed = keys.seal(&passphrase, &mut system_random())?;
             files::write_new_secret(&key_file, &sealed)?;
         }
-        let keys = PatientKeys::open(&key_file, &passphrase)?;
+        let keys = open_patient_keys(&key_file, &passphrase)?;
         // Without a configuration the keys are not used, and so not before the recovery file is
         // there: keys that can be lost with one disk are none.
         if let Some(recovery) = &self.recovery {
@@ -267,7 +268,7 @@ fn passphrase(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
 
 pub(super) fn open_keys(home: &Path) -> anyhow::Result<PatientKeys> {
     let passphrase = passphrase("The passphrase of the keys: ")?;
-    Ok(PatientKeys::open(&home.join(KEY_FILE), &passphrase)?)
+    Ok(open_patient_keys(&home.join(KEY_FILE), &passphrase)?)
 }
 
 /// The one circle that a patient's home is in.

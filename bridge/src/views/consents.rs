@@ -104,6 +104,7 @@ async fn describe_one(
     Ok(wire::Consent {
         consent: consent.commitment,
         handle,
+        salt: consent.opening.salt,
         state,
         stage,
         next: match (&unsent, state) {

@@ -1,7 +1,7 @@
 //! Consents, with how far each is.
 
 use medsync_protocol::consent::Commitment;
-use medsync_protocol::ids::{ContractAddress, UnixSeconds};
+use medsync_protocol::ids::{ContractAddress, Salt, UnixSeconds};
 use medsync_protocol::receipt::{Stage, StageTime};
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::signature::PublicKey;
@@ -18,6 +18,9 @@ pub struct Consent {
     /// What a revocation opens.
     #[schema(value_type = String)]
     pub handle: Handle,
+    /// From which, and their seed, the patient finds what opens it.
+    #[schema(value_type = String)]
+    pub salt: Salt,
     /// How it stands.
     pub state: ConsentState,
     /// How far it is.

@@ -4,6 +4,7 @@ import { Link, Navigate, Route, Routes } from "react-router";
 import { Loading } from "../components/Loading";
 import { paths } from "./paths";
 
+const Patient = lazy(() => import("../pages/patient/PatientPage"));
 const Verify = lazy(() => import("../pages/verify/VerifyPage"));
 
 /** Every page and its address. A page is loaded when it is first read. */
@@ -14,6 +15,7 @@ export function Pages() {
       <Routes>
         <Route path="/" element={<Navigate to={paths.verify} replace />} />
         <Route path={paths.verify} element={<Verify />} />
+        <Route path={paths.patient} element={<Patient />} />
         <Route path="*" element={<NotFound />} />
       </Routes>
     </Suspense>

@@ -28,10 +28,10 @@ export type Outcome<T> = { ok: true; value: T } | { ok: false; error: Kinded };
 
 /** The binding's own JSON, of the type that its declaration has beside the Rust. */
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
-const read = <T>(json: string): T => JSON.parse(json) as T;
+export const read = <T>(json: string): T => JSON.parse(json) as T;
 
 /** Runs what may fail; the binding throws its errors as JSON. */
-function attempt<T>(run: () => T): Outcome<T> {
+export function attempt<T>(run: () => T): Outcome<T> {
   try {
     return { ok: true, value: run() };
   } catch (thrown) {

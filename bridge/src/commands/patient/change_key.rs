@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use medsync_protocol::audit::Body;
 use medsync_protocol::ids::MemberId;
 use medsync_protocol::keychange::{ChangedBy, KeyChange, KeyHistory};
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::messages::{RotationNumber, rotate_message};
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::PublicKey;
@@ -17,7 +18,7 @@ use super::devices::check_patient;
 use super::{KEY_FILE, own_circle, passphrase};
 use crate::commands::{Home, print_json};
 use crate::files;
-use crate::keys::PatientKeys;
+use crate::keys::open_patient_keys;
 use crate::members::{self, NextKey, NotAdmitted, admit_anew, admitted_by};
 use crate::party::Party;
 use crate::seams::{random_key, system_random};
@@ -67,7 +68,7 @@ impl ChangeKey {
         let (context, _) = own_circle(&party).await?;
         let row = party.store.circle(context).await?;
         let passphrase = passphrase("The passphrase of the keys: ")?;
-        let keys = PatientKeys::open(&home.join(KEY_FILE), &passphrase)?;
+        let keys = open_patient_keys(&home.join(KEY_FILE), &passphrase)?;
         // Also where strangers read: who can change the key must not wait for them to go.
         let circle = party.enter_for_revocations(context).await?;
         let state = circle.circle().await?;
@@ -218,7 +219,7 @@ impl NextFiles<'_> {
     ) -> anyhow::Result<PatientKeys> {
         let file = self.home.join(NEXT_FILE);
         if under_way.is_some() && file.exists() {
-            let next = PatientKeys::open(&file, passphrase)?;
+            let next = open_patient_keys(&file, passphrase)?;
             if under_way == Some(next.patient.public_key()) {
                 files::copy_new_secret(&file, self.recovery)?;
                 return Ok(next);
@@ -289,7 +290,7 @@ mod tests {
         let key_of = |under_way: Option<PublicKey>| {
             let next = next_files.keys(&keys, under_way, PASSPHRASE).expect("keys");
             assert_eq!(next.seed, keys.seed);
-            let copy = PatientKeys::open(&recovery, PASSPHRASE).expect("the copy");
+            let copy = open_patient_keys(&recovery, PASSPHRASE).expect("the copy");
             assert_eq!(copy.patient, next.patient);
             next.patient.public_key()
         };
@@ -318,7 +319,7 @@ mod tests {
         let next = next_files.keys(&generated(), None, PASSPHRASE);
         let next = next.expect("keys");
         next_files.use_next().expect("renamed");
-        let present = PatientKeys::open(&folder.path().join(KEY_FILE), PASSPHRASE);
+        let present = open_patient_keys(&folder.path().join(KEY_FILE), PASSPHRASE);
         assert_eq!(present.expect("the keys").patient, next.patient);
         assert!(!folder.path().join(NEXT_FILE).exists());
         forget_next(folder.path(), Some(&recovery)).expect("nothing to forget");

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use medsync_protocol::audit::Body;
 use medsync_protocol::device::DeviceRole;
 use medsync_protocol::ids::{ContextId, MemberId};
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::secrets::DeviceNumber;
 use medsync_protocol::signature::{PublicKey, SecretKey};
 use serde_json::json;
@@ -21,7 +22,7 @@ use crate::commands::{Home, print_json};
 use crate::files;
 use crate::guard::ADMISSION_ENDED;
 use crate::invitation::Invitation;
-use crate::keys::PatientKeys;
+use crate::keys::open_patient_keys;
 use crate::members::sign;
 use crate::party::Party;
 use crate::seams::system_random;
@@ -247,8 +248,8 @@ impl UseKeys {
 
 fn take_over(home: &Path, keys: &Path, passphrase: &str) -> anyhow::Result<PublicKey> {
     let file = home.join(KEY_FILE);
-    let own = PatientKeys::open(&file, passphrase)?;
-    let new = PatientKeys::open(keys, passphrase)?;
+    let own = open_patient_keys(&file, passphrase)?;
+    let new = open_patient_keys(keys, passphrase)?;
     if new.seed != own.seed {
         bail!("these are not the same patient's keys; nothing was changed");
     }
@@ -296,7 +297,7 @@ mod tests {
         assert!(path(NEXT_FILE).exists());
         let taken = take_over(folder.path(), &path("new"), PASSPHRASE).expect("taken over");
         assert_eq!(taken, new.patient.public_key());
-        let present = PatientKeys::open(&path(KEY_FILE), PASSPHRASE).expect("the keys");
+        let present = open_patient_keys(&path(KEY_FILE), PASSPHRASE).expect("the keys");
         assert_eq!((present.patient, present.author), (new.patient, own.author));
         assert!(!path(NEXT_FILE).exists());
     }

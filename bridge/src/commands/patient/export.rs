@@ -25,6 +25,7 @@ use anyhow::Context;
 use medsync_protocol::audit::{Body, EntryKind as Kind, RECORDS_LEN_MAX, RecordRef};
 use medsync_protocol::consent::Commitment;
 use medsync_protocol::ids::{ContextId, UnixSeconds};
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::secrets::Handle;
 use medsync_protocol::terms::Terms;
 use serde_json::{Value, json};
@@ -34,7 +35,6 @@ use super::{open_keys, own_circle};
 use crate::audit;
 use crate::commands::{Home, print_json};
 use crate::files;
-use crate::keys::PatientKeys;
 use crate::party::Party;
 use crate::source::{
     Circle, CircleState, EntryBody, EntryKey, EntryKind, Head, LogEntry, PlacedTicket, Record,

@@ -5,6 +5,7 @@ use medsync_protocol::audit::RecordRef;
 use medsync_protocol::codes::Code;
 use medsync_protocol::decide::{Attributes, Concept};
 use medsync_protocol::ids::{ContextId, RecordId, UnixSeconds};
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::seal::{RecordKey, RecordVersion, SealedFor};
 use zeroize::Zeroizing;
 
@@ -13,7 +14,6 @@ use crate::audit::described_fact;
 use crate::commands::verify::code;
 use crate::commands::{Home, print_json};
 use crate::fhir;
-use crate::keys::PatientKeys;
 use crate::parts;
 use crate::party::Party;
 use crate::source::{Circle, all_records};

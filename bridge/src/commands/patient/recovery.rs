@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Handle};
 use serde_json::json;
 
 use super::passphrase;
 use crate::commands::print_json;
-use crate::keys::PatientKeys;
+use crate::keys::open_patient_keys;
 use crate::seams::{Clock, SystemClock};
 use crate::store::consents::COUNTER_STEP;
 
@@ -43,7 +44,7 @@ impl Openings {
     /// A file that the passphrase does not open; a handle that none of these grants has.
     pub fn run(self) -> anyhow::Result<()> {
         let passphrase = passphrase("The passphrase of the keys: ")?;
-        let keys = PatientKeys::open(&self.recovery, &passphrase)?;
+        let keys = open_patient_keys(&self.recovery, &passphrase)?;
         let first = self.restored_at.unwrap_or_default();
         let now = SystemClock.now().0;
         anyhow::ensure!(

@@ -4,10 +4,10 @@ import { Facts } from "../../components/Facts";
 import { Hash, short } from "../../components/Hash";
 import { Moment } from "../../components/Moment";
 import { printable } from "../../components/printable";
-import { isOnCalendar, moment } from "../../i18n/moment";
+import { Rule } from "../../components/Rule";
+import { Sentence } from "../../components/Sentence";
+import { isOnCalendar } from "../../i18n/moment";
 import type { ReceiptView } from "../../protocol/binding";
-import { useCodes } from "../../components/useCodes";
-import { Rule } from "./Rule";
 
 type Props = { view: ReceiptView; isSigned: boolean };
 
@@ -21,7 +21,7 @@ export function TermsCard({ view, isSigned }: Props) {
       <h2>{t(isSigned ? "terms.title" : "terms.asClaimed")}</h2>
       {!isSigned && <p className="error">{t("terms.notSigned")}</p>}
       <p className="sentence">
-        <Sentence view={view} />
+        <Sentence {...terms} until={opening.not_after} />
       </p>
       <Facts
         rows={[
@@ -69,38 +69,4 @@ function Until({ seconds }: { seconds: number }) {
       <Moment seconds={seconds} /> {isOnCalendar(seconds) && t("terms.notIncluding")}
     </>
   );
-}
-
-/** The whole in one sentence, as far as one can say it. */
-function Sentence({ view }: { view: ReceiptView }) {
-  const { t, i18n } = useTranslation();
-  const codes = useCodes();
-  const { provision } = view.terms;
-  const end = view.opening.not_after;
-  const until =
-    end === 0
-      ? t("terms.sentence.open")
-      : t("terms.sentence.until", {
-          time: isOnCalendar(end)
-            ? moment(end, i18n.language)
-            : t("terms.beyond", { seconds: end }),
-        });
-  const main = t(`terms.sentence.${provision.kind}`, {
-    classes: provision.classes ? codes.each(provision.classes) : t("terms.anyClass"),
-    purposes: provision.purposes ? codes.any(provision.purposes) : t("terms.anyPurpose"),
-    until,
-  });
-  return (
-    <>
-      {main}
-      {isNarrowed(view) && <> {t("terms.sentence.narrowed")}</>}
-    </>
-  );
-}
-
-/** Whether there is more to it than the sentence says. */
-function isNarrowed({ terms: { provision, exceptions } }: ReceiptView): boolean {
-  const { codes, labels, authors, records, data_period, obligations } = provision;
-  const limits = [codes, labels, authors, records, data_period, obligations];
-  return exceptions.length > 0 || limits.some((limit) => limit !== undefined);
 }

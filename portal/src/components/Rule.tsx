@@ -1,10 +1,10 @@
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import { No, Yes } from "../../components/icons";
-import { Facts } from "../../components/Facts";
-import { useCodes } from "../../components/useCodes";
-import { day, isOnCalendar } from "../../i18n/moment";
-import type { Provision } from "../../protocol/binding";
+import { No, Yes } from "./icons";
+import { Facts } from "./Facts";
+import { useCodes } from "./useCodes";
+import { day, isOnCalendar } from "../i18n/moment";
+import type { Provision } from "../protocol/binding";
 
 type Props = { rule: Provision; isException: boolean };
 
