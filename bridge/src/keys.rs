@@ -1,6 +1,6 @@
 //! The keys of each party, in files. A patient's are sealed by a passphrase
-//! ([`medsync_protocol::keys`]); those of a custodian, of a researcher and of accounts by the home's
-//! secret, so that a daemon opens them alone.
+//! ([`medsync_protocol::keys`]); those of a custodian, of a researcher and of accounts by the
+//! home's secret, so that a daemon opens them alone.
 
 use std::path::Path;
 

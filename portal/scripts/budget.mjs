@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 const BUILT = new URL('../../target/portal/', import.meta.url);
 // With some headroom over what was measured when they were set.
 const FIRST_LOAD_GZIP_MAX = 330_000;
-const WASM_MAX = 400_000;
+const WASM_MAX = 450_000;
 
 const names = (await readdir(BUILT, { recursive: true })).filter((name) => /\.(html|js|css|wasm)$/.test(name));
 const files = await Promise.all(
@@ -14,8 +14,8 @@ const files = await Promise.all(
     return { name, bytes: bytes.length, gzip: gzipSync(bytes, { level: 9 }).length };
   }),
 );
-// A reader has one language.
-const first = files.filter(({ name }) => !/(^|\/)(codes\.)?de-/.test(name));
+// A reader has one language, and begins with one page.
+const first = files.filter(({ name }) => !/(^|\/)((codes\.)?de|PatientPage)-/.test(name));
 const sum = first.reduce((total, { gzip }) => total + gzip, 0);
 const wasm = files.filter(({ name }) => name.endsWith('.wasm')).reduce((total, { bytes }) => total + bytes, 0);
 for (const { name, bytes, gzip } of files.sort((a, b) => b.gzip - a.gzip)) {

@@ -1,4 +1,5 @@
 /** The portal of a hospital that runs, and what its story left: `tests/tests/portal.rs` says where. */
+import { accessible } from "../e2e/page";
 import { expect, test as base, type Locator, type Page } from "@playwright/test";
 
 function given(name: string): string {
@@ -9,6 +10,9 @@ function given(name: string): string {
 
 export const PORTAL = given("MEDSYNC_PORTAL");
 export const RECEIPT = given("MEDSYNC_RECEIPT");
+export const RECOVERY = given("MEDSYNC_RECOVERY");
+export const CIRCLE = given("MEDSYNC_CIRCLE");
+export const PASSPHRASE = given("MEDSYNC_PASSPHRASE");
 
 /** Fails if the browser complains: a policy that was broken, an error that nobody caught. */
 export const test = base.extend<{ complaints: string[] }>({
@@ -35,4 +39,4 @@ export async function verdictOf(page: Page): Promise<Locator> {
   return page.getByRole("region", { name: "Verdict" }).getByRole("heading", { level: 2 });
 }
 
-export { expect };
+export { accessible, expect };

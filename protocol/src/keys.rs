@@ -1,5 +1,5 @@
-//! The keys of a patient, and the sealed file from which a patient recovers; and how the keys of any
-//! party are written before something seals them.
+//! The keys of a patient, and the sealed file from which a patient recovers; and how the keys of
+//! any party are written before something seals them.
 //!
 //! A patient's keys and seed live in one file that is sealed by a passphrase: Argon2id (RFC 9106,
 //! 64 MiB, 3 passes) makes the key, ChaCha20-Poly1305 seals. The recovery file is the same file,

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use medsync::api::{METRICS_TOKEN_FILE, TOKEN_FILE};
 use medsync::at_rest::HomeSecret;
-use medsync::keys::{CustodianKeys, PatientKeys, ResearcherKeys};
+use medsync::keys::{CustodianKeys, ResearcherKeys, open_patient_keys};
 use medsync_client::wire::Session;
 use medsync_protocol::felt::Felt;
 use medsync_tests::medsync::{PASSPHRASE, medsync, printed};
@@ -81,7 +81,7 @@ pub(super) fn no_secret_stands_where_it_does_not_belong(story: &Story) -> anyhow
 fn keys(story: &Story) -> anyhow::Result<Vec<Secret>> {
     let mut secrets = Vec::new();
     for file in ["recovery.json", "recovery-2.json"] {
-        let keys = PatientKeys::open(&story.path(file), PASSPHRASE)?;
+        let keys = open_patient_keys(&story.path(file), PASSPHRASE)?;
         let named = |what: &str| format!("the patient's {what} of {file}");
         secrets.push(felt(&named("seed"), &keys.seed.reveal()));
         secrets.push(bytes(&named("seal key"), keys.seal.reveal()));

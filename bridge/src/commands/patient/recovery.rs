@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use medsync_protocol::keys::PatientKeys;
 use medsync_protocol::secrets::{ConsentSecrets, Counter, DeviceNumber, Handle};
 use serde_json::json;
 
