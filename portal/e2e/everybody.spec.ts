@@ -114,7 +114,7 @@ test.describe("in German", () => {
 test("an address that leads nowhere says so", async ({ page, site, chain }) => {
   await page.goto(`${site.url}#/nowhere`);
   await expect(page.getByRole("heading", { name: "There is no such page" })).toBeVisible();
-  await page.getByRole("link", { name: "Check a receipt" }).click();
+  await page.getByRole("main").getByRole("link", { name: "Check a receipt" }).click();
   await expect(page.getByRole("button", { name: "Choose files" })).toBeVisible();
   expect(chain.calls).toEqual([]);
 });
