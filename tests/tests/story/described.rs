@@ -55,7 +55,7 @@ pub(super) fn the_door_keeps_to_its_description(story: &Story) -> anyhow::Result
         .collect();
     let patients = |path: &&str| {
         let of = path.strip_prefix(CIRCLES);
-        OF_PATIENTS.contains(path) || of.is_some_and(|of| is_patients(of))
+        OF_PATIENTS.contains(path) || of.is_some_and(is_patients)
     };
     for (token, wanted) in [
         (operator, gets.clone()),
