@@ -192,7 +192,7 @@ async fn bad_claim_files_cost_the_others_nothing_and_each_is_told_why() {
     assert!(answer.err.contains("8 of 11 files"), "{}", answer.err);
     let said = lines(&answer);
     let reasons = [
-        "it is no signed claim",
+        "this is no signed claim",
         "not signed by its claim key",
         "an address on Starknet is below 2^251",
         "it is for 0x",
